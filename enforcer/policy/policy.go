@@ -1,0 +1,208 @@
+// Package policy states what one node must enforce, as plain data, and what that data means.
+//
+// A [Node] lists the local pods that some policy isolates, the policies that isolate them, and the
+// pod sets that the policies' rules refer to. [Node.Allows] is the reference semantics: whatever is
+// rendered from a Node must give every packet the verdict that Allows gives it.
+//
+// Invariants, kept by whoever builds a Node and relied on by whoever reads it:
+//   - an address belongs to at most one endpoint and, in a set, to the pods that hold it now;
+//   - every [SetID] that a rule names is a key of [Node.Sets];
+//   - lists are sorted, so that equal policies make equal Nodes;
+//   - a zero Peer or Ports matches nothing: forgetting to fill one closes, it never opens.
+//
+// The package knows nothing of Kubernetes objects, of ipsets or of iptables.
+package policy
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+)
+
+// Direction is the way a connection runs, seen from the pod that a policy isolates.
+type Direction uint8
+
+// The directions of networking.k8s.io/v1 PolicyType.
+const (
+	Ingress Direction = iota
+	Egress
+)
+
+// Directions lists both, in the order in which they index [Endpoint.IsolatedBy] and [Policy.Rules].
+var Directions = [...]Direction{Ingress, Egress}
+
+// String is the name that the API gives the direction's rules: "ingress" or "egress".
+func (d Direction) String() string {
+	if d == Egress {
+		return "egress"
+	}
+	return "ingress"
+}
+
+// Protocol is an IP protocol number, as IANA assigns it.
+type Protocol uint8
+
+// The protocols that the API names, and those whose packets have a rule of their own.
+const (
+	ICMP   Protocol = 1
+	TCP    Protocol = 6
+	UDP    Protocol = 17
+	ICMPv6 Protocol = 58
+	SCTP   Protocol = 132
+)
+
+// String is the name that iptables and ipset print for the protocol, its number if they have none.
+func (p Protocol) String() string {
+	switch p {
+	case ICMP:
+		return "icmp"
+	case TCP:
+		return "tcp"
+	case UDP:
+		return "udp"
+	case ICMPv6:
+		return "ipv6-icmp"
+	case SCTP:
+		return "sctp"
+	}
+	return fmt.Sprint(uint8(p))
+}
+
+// Node is all that one node must enforce.
+type Node struct {
+	// Endpoints are the local pods that at least one policy isolates, sorted by namespace and name.
+	Endpoints []Endpoint
+	// Policies are those that isolate at least one endpoint, sorted by [Ref.Compare].
+	Policies []Policy
+	// Sets are the pod sets that the policies' rules name.
+	Sets map[SetID]Set
+}
+
+// Endpoint is a local pod that at least one policy isolates.
+type Endpoint struct {
+	Namespace, Name string
+	// Addrs are all addresses of the pod, of either family, sorted.
+	Addrs []netip.Addr
+	// IsolatedBy holds, per direction, the indexes in [Node.Policies] of the policies that isolate
+	// the pod in that direction, ascending. Empty means that the pod is not isolated there.
+	IsolatedBy [2][]int
+}
+
+// Ref names the API object that a policy came from.
+type Ref struct {
+	Kind, Namespace, Name string
+}
+
+// String is "Kind namespace/name", or "Kind name" for a cluster-scoped object.
+func (r Ref) String() string {
+	if r.Namespace == "" {
+		return r.Kind + " " + r.Name
+	}
+	return r.Kind + " " + r.Namespace + "/" + r.Name
+}
+
+// Compare orders refs by kind, namespace and name.
+func (r Ref) Compare(o Ref) int {
+	return cmp.Or(
+		cmp.Compare(r.Kind, o.Kind), cmp.Compare(r.Namespace, o.Namespace), cmp.Compare(r.Name, o.Name))
+}
+
+// Policy is one policy's allow rules. A direction without rules admits nothing to the pods that the
+// policy isolates in it.
+type Policy struct {
+	Ref   Ref
+	Rules [2][]Rule // by Direction
+}
+
+// Rule admits a flow whose remote end is in Peer and whose destination port is in Ports. One rule of
+// an API object becomes several when its peers and ports need different matches.
+type Rule struct {
+	Index int // of the rule in the API object's ingress or egress list
+	Peer  Peer
+	Ports Ports
+}
+
+// PeerKind says which field of a Peer counts.
+type PeerKind uint8
+
+// The kinds of peers. The zero kind matches nothing.
+const (
+	NoPeer   PeerKind = iota
+	AnyPeer           // every address
+	InSet             // the addresses of Peer.Set
+	InBlocks          // the union of Peer.Blocks
+)
+
+// Peer is the remote end of a connection: its source for ingress, its destination for egress.
+type Peer struct {
+	Kind   PeerKind
+	Set    SetID
+	Blocks []Block
+}
+
+// Block is an IP block of the API: the addresses in Prefix that are in none of Except. Prefixes are masked,
+// and each exception lies strictly within Prefix.
+type Block struct {
+	Prefix netip.Prefix
+	Except []netip.Prefix
+}
+
+// PortsKind says which field of a Ports counts.
+type PortsKind uint8
+
+// The kinds of ports. The zero kind matches nothing.
+const (
+	NoPorts  PortsKind = iota
+	AnyPort            // every protocol and port, ICMP included
+	InRanges           // the union of Ports.Ranges
+	InPorts            // the (address, protocol, port) entries of Ports.Set, compared with the destination
+)
+
+// Ports restricts the destination port of a flow.
+type Ports struct {
+	Kind     PortsKind
+	Ranges   []PortRange
+	Set      SetID
+	Protocol Protocol // of every entry of Set
+}
+
+// PortRange is an inclusive range of destination ports of one protocol.
+type PortRange struct {
+	Protocol Protocol
+	First    uint16
+	Last     uint16
+}
+
+// AllPorts is the range of every port of p.
+func AllPorts(p Protocol) PortRange { return PortRange{Protocol: p, First: 0, Last: 65535} }
+
+// SetID identifies what a set stands for, whatever its members are at the moment: two rules with the same
+// selector share the set. It is built from length-prefixed parts, so that no two selectors share an ID.
+type SetID string
+
+// SetKind says what the members of a set are.
+type SetKind uint8
+
+// The kinds of sets.
+const (
+	Addresses    SetKind = iota + 1 // members are addresses
+	AddressPorts                    // members are addresses with a protocol and a port
+)
+
+// Set is what a selector stands for now.
+type Set struct {
+	Kind    SetKind
+	Members []Member // sorted by Member.Compare, without duplicates
+}
+
+// Member is one address of a set, with a protocol and a port in a set of AddressPorts.
+type Member struct {
+	Addr     netip.Addr
+	Protocol Protocol
+	Port     uint16
+}
+
+// Compare orders members by address, protocol and port.
+func (m Member) Compare(o Member) int {
+	return cmp.Or(m.Addr.Compare(o.Addr), cmp.Compare(m.Protocol, o.Protocol), cmp.Compare(m.Port, o.Port))
+}

@@ -1,0 +1,143 @@
+// Package ruleset turns a policy.Node into what the kernel is to hold, and compares that with what it holds.
+//
+//	policy.Node ── Render ──> Ruleset ┐
+//	                 kernel ─> Ruleset ┴─ Diff ──> Plan
+//
+// Everything here is plain data and pure functions: rules are text in the form that iptables-save
+// prints, so that a Ruleset, a Plan and the node's own tools all read the same.
+//
+// Invariants:
+//   - every chain and set of ours has a name that starts with [Prefix], and nothing else is ever touched;
+//   - Render is a function of its arguments alone: equal Nodes make equal Rulesets;
+//   - Diff(x, x) is empty.
+package ruleset
+
+import (
+	"cmp"
+	"net/netip"
+
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+)
+
+// Family is an IP family, numbered as in Go's netip: the rules of each live in tables of their own.
+type Family uint8
+
+// The families.
+const (
+	IPv4 Family = 4
+	IPv6 Family = 6
+)
+
+// Families lists both.
+var Families = [...]Family{IPv4, IPv6}
+
+// FamilyOf is the family of a.
+func FamilyOf(a netip.Addr) Family {
+	if a.Is4() {
+		return IPv4
+	}
+	return IPv6
+}
+
+// String is the name that ipset gives the family: "inet" or "inet6".
+func (f Family) String() string {
+	if f == IPv4 {
+		return "inet"
+	}
+	return "inet6"
+}
+
+// Ruleset is the part of a node's netfilter state that is ours: as wanted, or as found in the kernel.
+type Ruleset struct {
+	Tables map[Family]Table
+	Sets   map[string]Set // by name
+}
+
+// Table is our part of one family's table.
+type Table struct {
+	// Name is the iptables table: "security", or "mangle" on a kernel without it.
+	Name string
+	// Jumps holds, for each base chain, the positions, counted from 1, of the rules that jump to a
+	// chain of ours. Wanted is one, in front.
+	Jumps map[string][]int
+	// Chains are our chains by name.
+	Chains map[string][]Rule
+}
+
+// Rule is one rule as iptables-save prints it, without the leading "-A CHAIN ".
+type Rule string
+
+// SetType is an ipset type, by the name that ipset gives it.
+type SetType string
+
+// The types that we use.
+const (
+	HashIP     SetType = "hash:ip"
+	HashNet    SetType = "hash:net"
+	HashIPPort SetType = "hash:ip,port"
+)
+
+// Set is one ipset.
+type Set struct {
+	Name    string
+	Type    SetType
+	Family  Family
+	Entries map[Entry]struct{}
+}
+
+// Entry is one entry of a set. Unused fields are zero.
+type Entry struct {
+	Prefix   netip.Prefix    // a full-length prefix in hash:ip and hash:ip,port
+	Protocol policy.Protocol // hash:ip,port only
+	Port     uint16          // hash:ip,port only
+	NoMatch  bool            // hash:net only: addresses in Prefix are not in the set
+}
+
+// Compare orders entries as their text reads: by address, length, protocol and port.
+func (e Entry) Compare(o Entry) int {
+	return cmp.Or(
+		e.Prefix.Addr().Compare(o.Prefix.Addr()), cmp.Compare(e.Prefix.Bits(), o.Prefix.Bits()),
+		cmp.Compare(e.Protocol, o.Protocol), cmp.Compare(e.Port, o.Port))
+}
+
+// Plan is what takes the kernel from one ruleset to another. Its steps are applied in the order of its
+// fields: at every instant between them the kernel holds the old policy or the new one, and a process that dies
+// between any two leaves nothing open.
+type Plan struct {
+	// CreateSets are new sets with all their entries; nothing refers to them yet. A set of the same name
+	// but of another type is destroyed first.
+	CreateSets []Set
+	// AddEntries come before the rules that rely on them.
+	AddEntries []SetEntries
+	// Restore is, per family, the input of one iptables-restore --noflush: changed chains rewritten,
+	// retired ones removed, all at once. A family without changes is absent.
+	Restore map[Family]string
+	// Jumps are the base chains whose jump to us is missing, doubled or not in front.
+	Jumps []JumpFix
+	// DelEntries come after the rules that relied on them are gone.
+	DelEntries []SetEntries
+	// DestroySets are the names of sets that nothing refers to any more.
+	DestroySets []string
+}
+
+// SetEntries are entries to add to a set, or to delete from it.
+type SetEntries struct {
+	Set     string
+	Type    SetType
+	Family  Family
+	Entries []Entry
+}
+
+// JumpFix puts our jump in front of a base chain and removes its copies elsewhere.
+type JumpFix struct {
+	Family Family
+	Table  string
+	Chain  string
+	Rule   Rule  // the jump
+	Found  []int // positions, counted from 1, of the jumps to us that are there now
+}
+
+// Empty reports whether the plan changes nothing.
+func (p Plan) Empty() bool {
+	return len(p.CreateSets)+len(p.AddEntries)+len(p.Restore)+len(p.Jumps)+len(p.DelEntries)+len(p.DestroySets) == 0
+}
