@@ -1,0 +1,275 @@
+package compile
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strconv"
+
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+)
+
+// Compile says what the snapshot's node must enforce. The problems are those of all policies in the
+// snapshot, whether they concern the node or not, sorted by object.
+func Compile(s Snapshot) (policy.Node, []Problem) {
+	c := newCluster(s)
+	parsed := make([]*parsedPolicy, 0, len(s.Policies))
+	for _, np := range s.Policies {
+		parsed = append(parsed, parse(np))
+	}
+	slices.SortFunc(parsed, func(a, b *parsedPolicy) int { return a.ref.Compare(b.ref) })
+
+	var problems []Problem
+	node := policy.Node{Sets: map[policy.SetID]policy.Set{}}
+	isolatedBy := make([][2][]int, len(c.local))
+	for _, p := range parsed {
+		problems = append(problems, p.problems...)
+		selected := c.selectLocal(p)
+		if len(selected) == 0 {
+			continue
+		}
+		for _, i := range selected {
+			for _, d := range policy.Directions {
+				if p.isolates[d] {
+					isolatedBy[i][d] = append(isolatedBy[i][d], len(node.Policies))
+				}
+			}
+		}
+		node.Policies = append(node.Policies, c.resolve(p, node.Sets))
+	}
+	for i, pod := range c.local {
+		if len(isolatedBy[i][policy.Ingress])+len(isolatedBy[i][policy.Egress]) > 0 {
+			node.Endpoints = append(node.Endpoints, policy.Endpoint{
+				Namespace: pod.Namespace, Name: pod.Name, Addrs: pod.Addrs, IsolatedBy: isolatedBy[i],
+			})
+		}
+	}
+	return node, problems
+}
+
+// cluster indexes the pods that policy can see: those that run, off the host network, with an address of their own.
+type cluster struct {
+	local       []*Pod            // on the node, sorted by namespace and name
+	byNamespace map[string][]*Pod // all
+	namespaces  []Namespace
+}
+
+func newCluster(s Snapshot) *cluster {
+	c := &cluster{byNamespace: map[string][]*Pod{}, namespaces: s.Namespaces}
+	owners := map[netip.Addr]*Pod{}
+	var contested bool
+	visible := make([]*Pod, 0, len(s.Pods))
+	for i := range s.Pods {
+		p := &s.Pods[i]
+		if p.HostNetwork || p.Finished || len(p.Addrs) == 0 {
+			continue
+		}
+		visible = append(visible, p)
+		for _, a := range p.Addrs {
+			if rival := owners[a]; rival != nil {
+				contested = true
+				if !p.outranks(rival) {
+					continue
+				}
+			}
+			owners[a] = p
+		}
+	}
+	for _, p := range visible {
+		if contested {
+			if p = p.owning(owners); len(p.Addrs) == 0 {
+				continue
+			}
+		}
+		c.byNamespace[p.Namespace] = append(c.byNamespace[p.Namespace], p)
+		if p.Node == s.Node {
+			c.local = append(c.local, p)
+		}
+	}
+	slices.SortFunc(c.local, func(a, b *Pod) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.UID, b.UID))
+	})
+	return c
+}
+
+// outranks says which of two live pods that report the same address holds it: one that does not terminate, then the newer.
+// The cache may still show an address with the pod that had it before; the rule does not depend on the order of events.
+func (p *Pod) outranks(q *Pod) bool {
+	if p.Terminating != q.Terminating {
+		return q.Terminating
+	}
+	return cmp.Or(cmp.Compare(p.Created, q.Created), cmp.Compare(p.UID, q.UID)) > 0
+}
+
+// owning is p with only the addresses that it holds.
+func (p *Pod) owning(owners map[netip.Addr]*Pod) *Pod {
+	lost := func(a netip.Addr) bool { return owners[a] != p }
+	if !slices.ContainsFunc(p.Addrs, lost) {
+		return p
+	}
+	q := *p
+	q.Addrs = slices.DeleteFunc(slices.Clone(p.Addrs), lost)
+	return &q
+}
+
+// selectLocal are the indexes of the local pods that the policy isolates.
+func (c *cluster) selectLocal(p *parsedPolicy) []int {
+	var selected []int
+	first, _ := slices.BinarySearchFunc(c.local, p.ref.Namespace, func(q *Pod, ns string) int { return cmp.Compare(q.Namespace, ns) })
+	for i := first; i < len(c.local) && c.local[i].Namespace == p.ref.Namespace; i++ {
+		if p.subject.Matches(c.local[i].Labels) {
+			selected = append(selected, i)
+		}
+	}
+	return selected
+}
+
+// resolve makes the policy's rules, and adds the sets that they name to sets.
+func (c *cluster) resolve(p *parsedPolicy, sets map[policy.SetID]policy.Set) policy.Policy {
+	out := policy.Policy{Ref: p.ref}
+	for _, d := range policy.Directions {
+		if !p.isolates[d] {
+			continue
+		}
+		for _, r := range p.rules[d] {
+			out.Rules[d] = append(out.Rules[d], c.resolveRule(p.ref.Namespace, d, r, sets)...)
+		}
+	}
+	return out
+}
+
+func (c *cluster) resolveRule(namespace string, d policy.Direction, r parsedRule, sets map[policy.SetID]policy.Set) []policy.Rule {
+	var numbered []policy.Ports
+	switch {
+	case r.anyPort:
+		numbered = []policy.Ports{{Kind: policy.AnyPort}}
+	case len(r.ranges) > 0:
+		numbered = []policy.Ports{{Kind: policy.InRanges, Ranges: r.ranges}}
+	}
+	var rules []policy.Rule
+	add := func(peer policy.Peer, all ...policy.Ports) {
+		for _, ports := range all {
+			rules = append(rules, policy.Rule{Index: r.index, Peer: peer, Ports: ports})
+		}
+	}
+	anyPeer := policy.Peer{Kind: policy.AnyPeer}
+	blocks := policy.Peer{Kind: policy.InBlocks, Blocks: r.blocks}
+	if r.anyPeer {
+		add(anyPeer, numbered...)
+		add(anyPeer, c.namedPorts(d, r.named, sets)...)
+	}
+	if len(r.blocks) > 0 {
+		add(blocks, numbered...)
+		add(blocks, c.namedPorts(d, r.named, sets)...)
+	}
+	for _, s := range r.selectors {
+		add(c.selected(namespace, s, sets), numbered...)
+		if d == policy.Ingress {
+			add(c.selected(namespace, s, sets), c.namedPorts(d, r.named, sets)...)
+			continue
+		}
+		// The port belongs to the remote pod: one set says both.
+		for _, name := range r.named {
+			add(anyPeer, c.selectedPorts(namespace, s, name, sets))
+		}
+	}
+	return rules
+}
+
+// selected is the peer that a selector stands for.
+func (c *cluster) selected(namespace string, s peerSelector, sets map[policy.SetID]policy.Set) policy.Peer {
+	id := setID("addresses", s.scope(namespace), s.pods.String())
+	addSet(sets, id, policy.Addresses, func(yield func(policy.Member)) {
+		c.eachSelected(namespace, s, func(p *Pod) {
+			for _, a := range p.Addrs {
+				yield(policy.Member{Addr: a})
+			}
+		})
+	})
+	return policy.Peer{Kind: policy.InSet, Set: id}
+}
+
+// selectedPorts are the ports of a name on the pods that a selector stands for.
+func (c *cluster) selectedPorts(namespace string, s peerSelector, name portName, sets map[policy.SetID]policy.Set) policy.Ports {
+	id := setID("ports", s.scope(namespace), s.pods.String(), name.protocol.String(), name.name)
+	addSet(sets, id, policy.AddressPorts, func(yield func(policy.Member)) {
+		c.eachSelected(namespace, s, func(p *Pod) { p.eachNamed(name, yield) })
+	})
+	return policy.Ports{Kind: policy.InPorts, Set: id, Protocol: name.protocol}
+}
+
+// namedPorts are the ports of the names on whatever pod is the destination: one of this node for ingress, where the
+// packet has met the policy only because it goes to a pod that the policy isolates; any pod for egress.
+func (c *cluster) namedPorts(d policy.Direction, names []portName, sets map[policy.SetID]policy.Set) []policy.Ports {
+	var all []policy.Ports
+	for _, name := range names {
+		id := setID("ports to", d.String(), name.protocol.String(), name.name)
+		addSet(sets, id, policy.AddressPorts, func(yield func(policy.Member)) {
+			if d == policy.Ingress {
+				for _, p := range c.local {
+					p.eachNamed(name, yield)
+				}
+				return
+			}
+			for _, pods := range c.byNamespace {
+				for _, p := range pods {
+					p.eachNamed(name, yield)
+				}
+			}
+		})
+		all = append(all, policy.Ports{Kind: policy.InPorts, Set: id, Protocol: name.protocol})
+	}
+	return all
+}
+
+// scope names the namespaces in which s selects.
+func (s peerSelector) scope(namespace string) string {
+	if s.namespaces == nil {
+		return "namespace " + strconv.Quote(namespace)
+	}
+	return "namespaces " + s.namespaces.String()
+}
+
+func (c *cluster) eachSelected(namespace string, s peerSelector, visit func(*Pod)) {
+	if s.namespaces == nil {
+		eachMatching(c.byNamespace[namespace], s.pods, visit)
+		return
+	}
+	for _, ns := range c.namespaces {
+		if s.namespaces.Matches(ns.Labels) {
+			eachMatching(c.byNamespace[ns.Name], s.pods, visit)
+		}
+	}
+}
+
+func eachMatching(pods []*Pod, s labels.Selector, visit func(*Pod)) {
+	for _, p := range pods {
+		if s.Matches(p.Labels) {
+			visit(p)
+		}
+	}
+}
+
+func (p *Pod) eachNamed(name portName, yield func(policy.Member)) {
+	for _, port := range p.Ports {
+		if port.Name != name.name || port.Protocol != name.protocol {
+			continue
+		}
+		for _, a := range p.Addrs {
+			yield(policy.Member{Addr: a, Protocol: port.Protocol, Port: port.Port})
+		}
+	}
+}
+
+// addSet fills the set once, however many rules name it.
+func addSet(sets map[policy.SetID]policy.Set, id policy.SetID, kind policy.SetKind, fill func(yield func(policy.Member))) {
+	if _, ok := sets[id]; ok {
+		return
+	}
+	var members []policy.Member
+	fill(func(m policy.Member) { members = append(members, m) })
+	slices.SortFunc(members, policy.Member.Compare)
+	sets[id] = policy.Set{Kind: kind, Members: slices.Compact(members)}
+}

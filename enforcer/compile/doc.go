@@ -1,0 +1,11 @@
+// Package compile turns API objects into what one node must enforce.
+//
+//	Snapshot ── Compile ──> policy.Node + []Problem
+//
+// It is a pure function of the Snapshot: no client, no clock, no logger, and the order of the objects in the
+// Snapshot does not matter.
+//
+// What decides is the text of networking.k8s.io/v1. What that text forbids, and the API server's validation would have
+// refused, never opens traffic: the smallest part that cannot be understood matches nothing, a policy whose subject cannot be
+// understood isolates its whole namespace, and each such part is named in a [Problem].
+package compile

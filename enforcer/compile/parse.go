@@ -1,0 +1,296 @@
+package compile
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	netutils "k8s.io/utils/net"
+
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+)
+
+// Problem is a part of an object that could not be understood, and what was enforced instead.
+type Problem struct {
+	Ref    policy.Ref
+	Field  string // path of the field, as in "spec.ingress[0].from[1].ipBlock.cidr"
+	Detail string // what is wrong, what is enforced instead, and what to write
+}
+
+// String is one line for a person.
+func (p Problem) String() string { return fmt.Sprintf("%s: %s: %s", p.Ref, p.Field, p.Detail) }
+
+// parsedPolicy is a NetworkPolicy with its selectors, blocks and ports understood.
+type parsedPolicy struct {
+	ref      policy.Ref
+	subject  labels.Selector
+	isolates [2]bool
+	rules    [2][]parsedRule
+	problems []Problem
+}
+
+// parsedRule is one rule: its remote ends are the union of anyPeer, selectors and blocks, its ports the union of anyPort,
+// ranges and named. A list that the API leaves empty is "any"; a list whose elements were all refused is nothing.
+type parsedRule struct {
+	index     int
+	anyPeer   bool
+	selectors []peerSelector
+	blocks    []policy.Block
+	anyPort   bool
+	ranges    []policy.PortRange
+	named     []portName
+}
+
+// peerSelector selects pods. Without namespaces it selects in the policy's own namespace.
+type peerSelector struct {
+	namespaces labels.Selector
+	pods       labels.Selector
+}
+
+type portName struct {
+	protocol policy.Protocol
+	name     string
+}
+
+// parse understands what it can of np. Everything that it cannot understand is a problem and matches nothing.
+func parse(np *networkingv1.NetworkPolicy) *parsedPolicy {
+	p := &parsedPolicy{ref: policy.Ref{Kind: "NetworkPolicy", Namespace: np.Namespace, Name: np.Name}}
+	p.parseTypes(np)
+
+	subject, err := metav1.LabelSelectorAsSelector(&np.Spec.PodSelector)
+	if err != nil {
+		p.problem("spec.podSelector", "%v: every pod of the namespace is isolated, and nothing is allowed, until it is mended", err)
+		p.subject = labels.Everything()
+		return p
+	}
+	p.subject = subject
+	for i, r := range np.Spec.Ingress {
+		p.parseRule(policy.Ingress, i, "from", r.From, r.Ports)
+	}
+	for i, r := range np.Spec.Egress {
+		p.parseRule(policy.Egress, i, "to", r.To, r.Ports)
+	}
+	return p
+}
+
+func (p *parsedPolicy) problem(field, format string, args ...any) {
+	p.problems = append(p.problems, Problem{p.ref, field, fmt.Sprintf(format, args...)})
+}
+
+// parseTypes sets which directions the policy isolates. Without policyTypes it isolates for ingress, and for egress if
+// it has egress rules.
+func (p *parsedPolicy) parseTypes(np *networkingv1.NetworkPolicy) {
+	if len(np.Spec.PolicyTypes) == 0 {
+		p.isolates[policy.Ingress] = true
+		p.isolates[policy.Egress] = len(np.Spec.Egress) > 0
+		return
+	}
+	for i, t := range np.Spec.PolicyTypes {
+		switch t {
+		case networkingv1.PolicyTypeIngress:
+			p.isolates[policy.Ingress] = true
+		case networkingv1.PolicyTypeEgress:
+			p.isolates[policy.Egress] = true
+		default:
+			p.isolates = [2]bool{true, true}
+			p.problem(fmt.Sprintf("spec.policyTypes[%d]", i),
+				"%q is not known: the policy isolates in both directions; write Ingress or Egress", t)
+		}
+	}
+}
+
+func (p *parsedPolicy) parseRule(d policy.Direction, index int, peersField string,
+	peers []networkingv1.NetworkPolicyPeer, ports []networkingv1.NetworkPolicyPort) {
+	r := parsedRule{index: index, anyPeer: len(peers) == 0, anyPort: len(ports) == 0}
+	path := fmt.Sprintf("spec.%s[%d]", d, index)
+	for i := range peers {
+		p.parsePeer(&r, fmt.Sprintf("%s.%s[%d]", path, peersField, i), &peers[i])
+	}
+	for i := range ports {
+		p.parsePort(&r, fmt.Sprintf("%s.ports[%d]", path, i), &ports[i])
+	}
+	r.blocks = normalBlocks(r.blocks)
+	r.ranges = mergeRanges(r.ranges)
+	p.rules[d] = append(p.rules[d], r)
+}
+
+func (p *parsedPolicy) parsePeer(r *parsedRule, field string, peer *networkingv1.NetworkPolicyPeer) {
+	bySelector := peer.PodSelector != nil || peer.NamespaceSelector != nil
+	switch {
+	case peer.IPBlock != nil && bySelector:
+		p.problem(field, "ipBlock stands together with a selector: the peer matches nothing; make two peers of it")
+	case peer.IPBlock != nil:
+		if b, ok := p.parseBlock(field+".ipBlock", peer.IPBlock); ok {
+			r.blocks = append(r.blocks, b)
+		}
+	case bySelector:
+		if s, ok := p.parseSelectors(field, peer); ok {
+			r.selectors = append(r.selectors, s)
+		}
+	default:
+		p.problem(field, "the peer is empty and matches nothing; write podSelector, namespaceSelector or ipBlock")
+	}
+}
+
+func (p *parsedPolicy) parseSelectors(field string, peer *networkingv1.NetworkPolicyPeer) (peerSelector, bool) {
+	s := peerSelector{pods: labels.Everything()}
+	var err error
+	if peer.PodSelector != nil {
+		if s.pods, err = metav1.LabelSelectorAsSelector(peer.PodSelector); err != nil {
+			p.problem(field+".podSelector", "%v: the peer matches nothing", err)
+			return s, false
+		}
+	}
+	if peer.NamespaceSelector != nil {
+		if s.namespaces, err = metav1.LabelSelectorAsSelector(peer.NamespaceSelector); err != nil {
+			p.problem(field+".namespaceSelector", "%v: the peer matches nothing", err)
+			return s, false
+		}
+	}
+	return s, true
+}
+
+// parseBlock refuses a block with an exception that it cannot understand: to leave the exception out would open traffic.
+func (p *parsedPolicy) parseBlock(field string, b *networkingv1.IPBlock) (policy.Block, bool) {
+	prefix, err := parsePrefix(b.CIDR)
+	if err != nil {
+		p.problem(field+".cidr", "%v: the peer matches nothing", err)
+		return policy.Block{}, false
+	}
+	block := policy.Block{Prefix: prefix}
+	for i, text := range b.Except {
+		at := fmt.Sprintf("%s.except[%d]", field, i)
+		except, err := parsePrefix(text)
+		switch {
+		case err != nil:
+			p.problem(at, "%v: the whole peer matches nothing", err)
+			return policy.Block{}, false
+		case except.Bits() <= prefix.Bits() && except.Overlaps(prefix):
+			p.problem(at, "%s leaves nothing of %s: the peer matches nothing", text, b.CIDR)
+			return policy.Block{}, false
+		case !except.Overlaps(prefix):
+			p.problem(at, "%s is outside of %s and excepts nothing", text, b.CIDR)
+		default:
+			block.Except = append(block.Except, except)
+		}
+	}
+	block.Except = dropCovered(block.Except)
+	return block, true
+}
+
+// parsePrefix takes the forms that the API server accepts in fields that are older than its strict parsing: host bits may be
+// set, IPv4 octets may have leading zeros (they are decimal), and IPv4 may be written as an IPv4-mapped address.
+func parsePrefix(text string) (netip.Prefix, error) {
+	prefix, err := netip.ParsePrefix(text)
+	if err != nil {
+		_, n, sloppyErr := netutils.ParseCIDRSloppy(text)
+		if sloppyErr != nil {
+			return netip.Prefix{}, fmt.Errorf("%q is not an IP block; write one like 10.0.0.0/8 or fd00::/8", text)
+		}
+		addr, _ := netip.AddrFromSlice(n.IP)
+		ones, _ := n.Mask.Size()
+		prefix = netip.PrefixFrom(addr, ones)
+	}
+	if a := prefix.Addr(); a.Is4In6() && prefix.Bits() >= 96 {
+		prefix = netip.PrefixFrom(a.Unmap(), prefix.Bits()-96)
+	}
+	return prefix.Masked(), nil
+}
+
+func (p *parsedPolicy) parsePort(r *parsedRule, field string, port *networkingv1.NetworkPolicyPort) {
+	protocol := policy.TCP
+	if port.Protocol != nil {
+		var ok bool
+		if protocol, ok = protocolOf(*port.Protocol); !ok || *port.Protocol == "" {
+			p.problem(field+".protocol", "%q is not known: the port matches nothing; write TCP, UDP or SCTP", *port.Protocol)
+			return
+		}
+	}
+	switch {
+	case port.Port == nil && port.EndPort != nil:
+		p.problem(field+".endPort", "it stands without port: the port matches nothing")
+	case port.Port == nil:
+		r.ranges = append(r.ranges, policy.AllPorts(protocol))
+	case port.Port.Type == intstr.String && port.EndPort != nil:
+		p.problem(field+".endPort", "it stands with the named port %q: the port matches nothing; write the number", port.Port.StrVal)
+	case port.Port.Type == intstr.String:
+		r.named = append(r.named, portName{protocol, port.Port.StrVal})
+	default:
+		first, last := port.Port.IntVal, port.Port.IntVal
+		if port.EndPort != nil {
+			last = *port.EndPort
+		}
+		if first < 1 || last > 65535 || last < first {
+			p.problem(field, "%d to %d is no range of ports: the port matches nothing; write 1 to 65535, and endPort not below port", first, last)
+			return
+		}
+		r.ranges = append(r.ranges, policy.PortRange{Protocol: protocol, First: uint16(first), Last: uint16(last)})
+	}
+}
+
+// mergeRanges sorts the ranges and joins those that overlap or touch.
+func mergeRanges(ranges []policy.PortRange) []policy.PortRange {
+	slices.SortFunc(ranges, func(a, b policy.PortRange) int {
+		if a.Protocol != b.Protocol {
+			return int(a.Protocol) - int(b.Protocol)
+		}
+		return int(a.First) - int(b.First)
+	})
+	var merged []policy.PortRange
+	for _, r := range ranges {
+		if n := len(merged); n > 0 && merged[n-1].Protocol == r.Protocol && int(r.First) <= int(merged[n-1].Last)+1 {
+			merged[n-1].Last = max(merged[n-1].Last, r.Last)
+			continue
+		}
+		merged = append(merged, r)
+	}
+	return merged
+}
+
+// normalBlocks sorts blocks and removes copies, so that the order in which peers are written does not matter.
+func normalBlocks(blocks []policy.Block) []policy.Block {
+	slices.SortFunc(blocks, func(a, b policy.Block) int {
+		if c := comparePrefixes(a.Prefix, b.Prefix); c != 0 {
+			return c
+		}
+		return slices.CompareFunc(a.Except, b.Except, comparePrefixes)
+	})
+	return slices.CompactFunc(blocks, func(a, b policy.Block) bool {
+		return a.Prefix == b.Prefix && slices.Equal(a.Except, b.Except)
+	})
+}
+
+// dropCovered sorts prefixes and removes those that lie within another one.
+func dropCovered(prefixes []netip.Prefix) []netip.Prefix {
+	slices.SortFunc(prefixes, comparePrefixes)
+	var kept []netip.Prefix
+	for _, p := range prefixes {
+		if n := len(kept); n > 0 && kept[n-1].Overlaps(p) {
+			continue
+		}
+		kept = append(kept, p)
+	}
+	return kept
+}
+
+// comparePrefixes orders by address, then by length: a prefix stands directly before those that lie within it.
+func comparePrefixes(a, b netip.Prefix) int {
+	if c := a.Addr().Compare(b.Addr()); c != 0 {
+		return c
+	}
+	return a.Bits() - b.Bits()
+}
+
+// setID joins parts so that no two lists of parts make the same ID: each part carries its length.
+func setID(parts ...string) policy.SetID {
+	var b strings.Builder
+	for _, p := range parts {
+		fmt.Fprintf(&b, "%d:%s", len(p), p)
+	}
+	return policy.SetID(b.String())
+}

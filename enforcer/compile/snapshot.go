@@ -1,0 +1,162 @@
+package compile
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"unique"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+)
+
+// Snapshot is the state of the cluster, as one node has seen it, at one moment. The objects in it are shared with
+// caches: nobody writes to them.
+type Snapshot struct {
+	// Node is the name of the node to compile for.
+	Node       string
+	Pods       []Pod
+	Namespaces []Namespace
+	Policies   []*networkingv1.NetworkPolicy
+}
+
+// Pod is what policy needs to know of a pod. A cluster has many: it is small, and its strings are shared.
+type Pod struct {
+	Namespace, Name, UID string
+	// Created is the creation time in Unix seconds.
+	Created int64
+	Node    string
+	Labels  Labels
+	// Addrs are the addresses in status.podIPs that could be parsed.
+	Addrs []netip.Addr
+	// Ports are the named ports of all containers, init and sidecar containers included.
+	Ports       []NamedPort
+	HostNetwork bool
+	// Finished is set for a pod in phase Succeeded or Failed: its addresses may belong to another pod already.
+	Finished bool
+	// Terminating is set for a pod with a deletion timestamp: it is enforced until it is gone.
+	Terminating bool
+}
+
+// NamedPort is a container port that a policy can refer to by name.
+type NamedPort struct {
+	Name     string
+	Protocol policy.Protocol
+	Port     uint16
+}
+
+// Namespace is what policy needs to know of a namespace.
+type Namespace struct {
+	Name   string
+	Labels Labels
+}
+
+// NewPod takes from p what policy needs. An address that does not parse is left out: a set cannot hold it, and no
+// packet can carry it.
+func NewPod(p *corev1.Pod) Pod {
+	pod := Pod{
+		Namespace:   intern(p.Namespace),
+		Name:        p.Name,
+		UID:         string(p.UID),
+		Created:     p.CreationTimestamp.Unix(),
+		Node:        intern(p.Spec.NodeName),
+		Labels:      NewLabels(p.Labels),
+		HostNetwork: p.Spec.HostNetwork,
+		Finished:    p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed,
+		Terminating: p.DeletionTimestamp != nil,
+	}
+	texts := []string{p.Status.PodIP}
+	for _, ip := range p.Status.PodIPs {
+		texts = append(texts, ip.IP)
+	}
+	for _, text := range texts {
+		if a, err := netip.ParseAddr(text); err == nil {
+			pod.Addrs = append(pod.Addrs, a.Unmap().WithZone(""))
+		}
+	}
+	slices.SortFunc(pod.Addrs, netip.Addr.Compare)
+	pod.Addrs = slices.Clip(slices.Compact(pod.Addrs))
+
+	for _, containers := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
+		for _, c := range containers {
+			pod.Ports = appendNamed(pod.Ports, c.Ports)
+		}
+	}
+	return pod
+}
+
+func appendNamed(to []NamedPort, ports []corev1.ContainerPort) []NamedPort {
+	for _, p := range ports {
+		protocol, ok := protocolOf(p.Protocol)
+		if p.Name != "" && ok && p.ContainerPort > 0 && p.ContainerPort <= 65535 {
+			to = append(to, NamedPort{intern(p.Name), protocol, uint16(p.ContainerPort)})
+		}
+	}
+	return to
+}
+
+// NewNamespace takes from n what policy needs.
+func NewNamespace(n *corev1.Namespace) Namespace {
+	return Namespace{Name: n.Name, Labels: NewLabels(n.Labels)}
+}
+
+// protocolOf is the number of the API's protocol name; the empty name is TCP, as the API defaults it.
+func protocolOf(p corev1.Protocol) (policy.Protocol, bool) {
+	switch p {
+	case corev1.ProtocolTCP, "":
+		return policy.TCP, true
+	case corev1.ProtocolUDP:
+		return policy.UDP, true
+	case corev1.ProtocolSCTP:
+		return policy.SCTP, true
+	}
+	return 0, false
+}
+
+// Labels are an object's labels, sorted by key: a third of the size of a map, with shared strings.
+type Labels []Label
+
+// Label is one label.
+type Label struct{ Key, Value string }
+
+// NewLabels is m as Labels.
+func NewLabels(m map[string]string) Labels {
+	l := make(Labels, 0, len(m))
+	for k, v := range m {
+		l = append(l, Label{intern(k), intern(v)})
+	}
+	slices.SortFunc(l, func(a, b Label) int { return strings.Compare(a.Key, b.Key) })
+	return l
+}
+
+// Lookup is the value of a key, and whether the key is there. With Has and Get it makes Labels a labels.Labels.
+func (l Labels) Lookup(key string) (string, bool) {
+	for i := range l {
+		if l[i].Key == key {
+			return l[i].Value, true
+		}
+	}
+	return "", false
+}
+
+// Has reports whether the key is there.
+func (l Labels) Has(key string) bool {
+	_, ok := l.Lookup(key)
+	return ok
+}
+
+// Get is the value of a key, empty if it is not there.
+func (l Labels) Get(key string) string {
+	value, _ := l.Lookup(key)
+	return value
+}
+
+// intern makes equal strings share their memory: thousands of pods carry the same labels.
+func intern(s string) string {
+	if s == "" {
+		return ""
+	}
+	return unique.Make(s).Value()
+}
