@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# build.sh: builds kube-apiserver, etcd, kubectl and the CNI plugins from their Go modules into a cache, where what exists
+# already is kept:
+#
+#   ${XDG_CACHE_HOME:-~/.cache}/ringfence/kube-VERSION/  kube-apiserver, etcd, kubectl: KUBEBUILDER_ASSETS for envtest too
+#   ${XDG_CACHE_HOME:-~/.cache}/ringfence/cni-VERSION/   bridge, ptp, host-local, loopback, portmap
+#
+# A KUBEBUILDER_ASSETS or CNI_PATH that is set and complete is used instead. Prints what it does on standard error,
+# and on standard output nothing but the two variables, so that a shell can eval it.
+#
+# usage: build.sh [kube|cni]...    (default: both)
+set -euo pipefail
+
+hack=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/ringfence
+export CGO_ENABLED=0 GOFLAGS=-mod=readonly GOWORK=off
+part= builder=
+trap '[[ -z $builder ]] || kill "$builder" 2>/dev/null || true; [[ -z $part ]] || rm -f "$part" "$part.log"' EXIT
+trap 'exit 130' INT TERM
+
+say() { printf '%s\n' "$*" >&2; }
+clock() { printf '%d:%02d' $(($1 / 60)) $(($1 % 60)); }
+
+# complete DIR NAME...: whether DIR holds all those programs.
+complete() {
+  local dir=$1 name
+  shift
+  [[ -n $dir ]] || return 1
+  for name; do [[ -x $dir/$name ]] || return 1; done
+}
+
+# build DIR NAME MODULE PACKAGE ABOUT: makes DIR/NAME from PACKAGE of the module in hack/MODULE. ABOUT says how long the
+# first time takes. It takes its final name last, so that an interrupted build leaves nothing that looks whole.
+build() {
+  local dir=$1 name=$2 module=$3 package=$4 about=$5 start=$SECONDS shown=0 total done
+  [[ ! -x $dir/$name ]] || return 0
+  mkdir -p "$dir"
+  part=$dir/.$name.$$
+  say "building $name (the first time: $about)"
+  cd "$hack/$module"
+  go mod download 2>&1 | sed 's/^/  /' >&2
+  total=$(go list -deps "$package" | wc -l)
+  # One compiler per core, but politely: this may run beside real work.
+  nice -n 5 go build -v -ldflags "$flags" -o "$part" "$package" 2>"$part.log" &
+  builder=$!
+  while kill -0 "$builder" 2>/dev/null; do
+    sleep 0.2
+    if ((SECONDS - start >= shown + 10)); then
+      shown=$((SECONDS - start))
+      done=$(grep -cv '^go: ' "$part.log" || true)
+      say "  $name: $(clock "$shown"), compiled $done of at most $total packages; last: $(tail -n 1 "$part.log")"
+    fi
+  done
+  if ! wait "$builder"; then
+    say "building $name failed:"
+    tail -n 20 "$part.log" >&2
+    exit 1
+  fi
+  builder=
+  mv "$part" "$dir/$name"
+  rm -f "$part.log"
+  part=
+  say "  $name: built in $(clock $((SECONDS - start)))"
+}
+
+version() { (cd "$hack/$1" && go list -m -f '{{.Version}}' "$2"); }
+
+kube() {
+  if [[ -n ${KUBEBUILDER_ASSETS:-} ]] && complete "$KUBEBUILDER_ASSETS" kube-apiserver etcd; then
+    say "API server: KUBEBUILDER_ASSETS=$KUBEBUILDER_ASSETS"
+  else
+    local version minor vars=k8s.io/component-base/version
+    version=$(version kube k8s.io/kubernetes)
+    minor=${version#*.}
+    KUBEBUILDER_ASSETS=$cache/kube-$version
+    flags="-s -w -X $vars.gitVersion=$version -X $vars.gitMajor=1 -X $vars.gitMinor=${minor%.*} -X $vars.gitTreeState=clean"
+    build "$KUBEBUILDER_ASSETS" etcd kube go.etcd.io/etcd/server/v3 'about a minute on two cores'
+    build "$KUBEBUILDER_ASSETS" kube-apiserver kube k8s.io/kubernetes/cmd/kube-apiserver 'about five minutes on two cores'
+    build "$KUBEBUILDER_ASSETS" kubectl kube k8s.io/kubernetes/cmd/kubectl 'about a minute on two cores'
+    say "API server: $KUBEBUILDER_ASSETS"
+  fi
+  printf 'export KUBEBUILDER_ASSETS=%q\n' "$KUBEBUILDER_ASSETS"
+}
+
+cni() {
+  local plugins=(host-local bridge ptp loopback portmap)
+  if [[ -n ${CNI_PATH:-} ]] && complete "$CNI_PATH" "${plugins[@]}"; then
+    say "CNI plugins: CNI_PATH=$CNI_PATH"
+  else
+    local version module=github.com/containernetworking/plugins
+    version=$(version cni $module)
+    CNI_PATH=$cache/cni-$version
+    flags="-s -w -X $module/pkg/utils/buildversion.BuildVersion=$version"
+    build "$CNI_PATH" host-local cni $module/plugins/ipam/host-local 'a quarter of a minute'
+    build "$CNI_PATH" bridge cni $module/plugins/main/bridge 'seconds'
+    build "$CNI_PATH" ptp cni $module/plugins/main/ptp 'seconds'
+    build "$CNI_PATH" loopback cni $module/plugins/main/loopback 'seconds'
+    build "$CNI_PATH" portmap cni $module/plugins/meta/portmap 'seconds'
+    say "CNI plugins: $CNI_PATH"
+  fi
+  printf 'export CNI_PATH=%q\n' "$CNI_PATH"
+}
+
+(($#)) || set -- kube cni
+for what; do
+  case $what in
+    kube | cni) "$what" ;;
+    *)
+      say "usage: ${0##*/} [kube|cni]..."
+      exit 2
+      ;;
+  esac
+done
