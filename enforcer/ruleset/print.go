@@ -1,0 +1,113 @@
+package ruleset
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// String is the ruleset as iptables-save and ipset save print it: families one after the other, then the sets, all sorted by name.
+// It is canonical: equal rulesets have equal texts.
+func (r Ruleset) String() string {
+	var b strings.Builder
+	for _, f := range Families {
+		if t, ok := r.Tables[f]; ok {
+			fmt.Fprintf(&b, "# %s\n%s", f, t)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Sets)) {
+		b.WriteString(r.Sets[name].String())
+	}
+	return b.String()
+}
+
+// String is the table as iptables-restore takes it.
+func (t Table) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "*%s\n", t.Name)
+	chains := slices.Sorted(maps.Keys(t.Chains))
+	for _, c := range chains {
+		fmt.Fprintf(&b, ":%s - [0:0]\n", c)
+	}
+	for _, base := range slices.Sorted(maps.Keys(t.Jumps)) {
+		for range t.Jumps[base] {
+			fmt.Fprintf(&b, "-A %s %s\n", base, JumpRule(base))
+		}
+	}
+	for _, c := range chains {
+		writeRules(&b, c, t.Chains[c])
+	}
+	b.WriteString("COMMIT\n")
+	return b.String()
+}
+
+func writeRules(b *strings.Builder, chain string, rules []Rule) {
+	for _, r := range rules {
+		b.WriteString("-A ")
+		b.WriteString(chain)
+		b.WriteByte(' ')
+		b.WriteString(string(r))
+		b.WriteByte('\n')
+	}
+}
+
+// String is the set as ipset restore takes it.
+func (s Set) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "create %s %s family %s\n", s.Name, s.Type, s.Family)
+	for _, e := range slices.SortedFunc(maps.Keys(s.Entries), Entry.Compare) {
+		fmt.Fprintf(&b, "add %s %s\n", s.Name, e.text(s.Type))
+	}
+	return b.String()
+}
+
+// text is the entry as ipset prints it in a set of type t.
+func (e Entry) text(t SetType) string {
+	switch {
+	case t == HashIP:
+		return e.Prefix.Addr().String()
+	case t == HashIPPort:
+		return fmt.Sprintf("%s,%s:%d", e.Prefix.Addr(), e.Protocol, e.Port)
+	case e.NoMatch:
+		return e.Prefix.String() + " nomatch"
+	}
+	return e.Prefix.String()
+}
+
+// String shows what the plan does, step by step, in the words of the tools that would do it by hand.
+func (p Plan) String() string {
+	var b strings.Builder
+	for _, s := range p.CreateSets {
+		b.WriteString(s.String())
+	}
+	writeEntries(&b, "add", p.AddEntries)
+	for _, f := range Families {
+		if text, ok := p.Restore[f]; ok {
+			fmt.Fprintf(&b, "# %s\n%s", f, text)
+		}
+	}
+	for _, j := range p.Jumps {
+		fmt.Fprintf(&b, "# %s, %s: our jump stands at %v, wanted is [1]\n-I %s 1 %s\n", j.Family, j.Table, j.Found, j.Chain, j.Rule)
+	}
+	writeEntries(&b, "del", p.DelEntries)
+	for _, name := range p.DestroySets {
+		fmt.Fprintf(&b, "destroy %s\n", name)
+	}
+	return b.String()
+}
+
+func writeEntries(b *strings.Builder, verb string, all []SetEntries) {
+	for _, s := range all {
+		for _, e := range s.Entries {
+			fmt.Fprintf(b, "%s %s %s\n", verb, s.Set, e.text(s.Type))
+		}
+	}
+}
+
+func joinNonEmpty(a, b string) string {
+	if a == "" || b == "" {
+		return a + b
+	}
+	return a + " " + b
+}

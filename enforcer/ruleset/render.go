@@ -1,0 +1,210 @@
+package ruleset
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+)
+
+// Options say what the node's kernel can do.
+type Options struct {
+	Families []Family
+	// Table is the table that holds our chains: "security", or "mangle" on a kernel without it.
+	Table string
+	// SelfMatch is set where xt_bpf is there, to let a pod reach itself through its Service.
+	SelfMatch bool
+}
+
+// The first rule of a hook: its cost does not grow with anything.
+const establishedRule Rule = "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN"
+
+// neighbourDiscovery are the ICMPv6 types of RFC 4861. Bridged frames pass ip6tables too, and a pod without them has no network.
+var neighbourDiscovery = []int{133, 134, 135, 136, 137}
+
+// hooks are the base chains that we police, the chain that each jumps to, and the directions decided there. OUTPUT is not among
+// them: a node always reaches its own pods, which the kubelet's probes rely on.
+var hooks = []struct {
+	base, chain string
+	directions  []policy.Direction
+}{
+	{"FORWARD", forwardChain, []policy.Direction{policy.Egress, policy.Ingress}},
+	{"INPUT", inputChain, []policy.Direction{policy.Egress}}, // a pod to its own node
+}
+
+// JumpRule is the rule in a base chain that leads to our chains.
+func JumpRule(base string) Rule {
+	for _, h := range hooks {
+		if h.base == base {
+			return Rule(`-m comment --comment "ringfence network policy" -j ` + h.chain)
+		}
+	}
+	return ""
+}
+
+// selfMatch are the programs for xt_bpf that match a packet whose source and destination address are the same: it compares
+// them in words of four bytes, at offset 12 and 16 in the IPv4 header, at 8 and 24 in the IPv6 header.
+var selfMatch = map[Family]string{
+	IPv4: "6,32 0 0 12,7 0 0 0,32 0 0 16,29 0 1 0,6 0 0 1,6 0 0 0",
+	IPv6: "18,32 0 0 8,7 0 0 0,32 0 0 24,29 0 13 0,32 0 0 12,7 0 0 0,32 0 0 28,29 0 9 0," +
+		"32 0 0 16,7 0 0 0,32 0 0 32,29 0 5 0,32 0 0 20,7 0 0 0,32 0 0 36,29 0 1 0,6 0 0 1,6 0 0 0",
+}
+
+// Render says what the kernel must hold to enforce n.
+//
+// A direction returns, it never accepts: a packet that a group's rules admit goes on behind the jump that led it there, to the
+// other direction, and then to whatever other programs have in the same base chain.
+func Render(n policy.Node, o Options) Ruleset {
+	r := Ruleset{Tables: map[Family]Table{}, Sets: map[string]Set{}}
+	for _, f := range o.Families {
+		t := &renderer{node: &n, family: f, chains: map[string][]Rule{}, sets: r.Sets}
+		t.render(o.SelfMatch)
+		r.Tables[f] = Table{Name: o.Table, Jumps: wantedJumps(), Chains: t.chains}
+	}
+	return r
+}
+
+func wantedJumps() map[string][]int {
+	jumps := map[string][]int{}
+	for _, h := range hooks {
+		jumps[h.base] = []int{1}
+	}
+	return jumps
+}
+
+// renderer makes one family's table, and the sets that its rules name.
+type renderer struct {
+	node   *policy.Node
+	family Family
+	chains map[string][]Rule
+	sets   map[string]Set // shared by the families
+}
+
+func (t *renderer) render(self bool) {
+	policed := map[policy.Direction]bool{}
+	for _, d := range policy.Directions {
+		leaves := t.groups(d)
+		addTree(t.chains, d, leaves)
+		policed[d] = len(leaves) > 0
+	}
+	for _, h := range hooks {
+		t.chains[h.chain] = t.hookRules(h.directions, policed)
+	}
+	if policed[policy.Egress] || policed[policy.Ingress] {
+		if self {
+			t.chains[denyChain] = append(t.chains[denyChain], Rule(fmt.Sprintf("-m bpf --bytecode %q -j RETURN", selfMatch[t.family])))
+		}
+		t.chains[denyChain] = append(t.chains[denyChain], "-j DROP")
+	}
+}
+
+// hookRules are empty where nothing is policed: such a node pays for one jump.
+func (t *renderer) hookRules(directions []policy.Direction, policed map[policy.Direction]bool) []Rule {
+	var jumps []Rule
+	for _, d := range directions {
+		if policed[d] {
+			jumps = append(jumps, Rule("-j "+rootChain(d)))
+		}
+	}
+	if len(jumps) == 0 {
+		return nil
+	}
+	rules := []Rule{establishedRule}
+	if t.family == IPv6 {
+		for _, icmpType := range neighbourDiscovery {
+			rules = append(rules, Rule(fmt.Sprintf("-p ipv6-icmp -m icmp6 --icmpv6-type %d -j RETURN", icmpType)))
+		}
+	}
+	return append(rules, jumps...)
+}
+
+// groups adds the chain of every group of a direction, and returns the addresses that lead to them.
+func (t *renderer) groups(d policy.Direction) []leaf {
+	var leaves []leaf
+	for i := range t.node.Endpoints {
+		e := &t.node.Endpoints[i]
+		if len(e.IsolatedBy[d]) == 0 {
+			continue
+		}
+		var chain string
+		for _, a := range e.Addrs {
+			if FamilyOf(a) != t.family {
+				continue
+			}
+			if chain == "" {
+				chain = t.group(d, e.IsolatedBy[d])
+			}
+			leaves = append(leaves, leaf{a, chain})
+		}
+	}
+	return leaves
+}
+
+// group adds the chain of the pods that the policies isolate in a direction, unless it is there already. The rules stand in it
+// rather than in a chain per policy, because only the group's own chain can return to the hook without accepting.
+func (t *renderer) group(d policy.Direction, policies []int) string {
+	refs := make([]policy.Ref, len(policies))
+	for i, p := range policies {
+		refs[i] = t.node.Policies[p].Ref
+	}
+	chain := groupChain(d, refs)
+	if _, ok := t.chains[chain]; ok {
+		return chain
+	}
+	var rules []Rule
+	for _, i := range policies {
+		p := &t.node.Policies[i]
+		for _, r := range p.Rules[d] {
+			rules = append(rules, t.ruleTexts(p.Ref, d, r)...)
+		}
+	}
+	t.chains[chain] = append(rules, Rule("-g "+denyChain))
+	return chain
+}
+
+// ruleTexts are the rules whose union admits what r admits.
+func (t *renderer) ruleTexts(ref policy.Ref, d policy.Direction, r policy.Rule) []Rule {
+	comment := ruleComment(ref, d, r.Index)
+	var rules []Rule
+	for _, peer := range t.peerMatches(d, r.Peer) {
+		for _, ports := range t.portMatches(r.Ports) {
+			both := match{addr: peer.addr, port: ports.port, set: joinNonEmpty(peer.set, ports.set)}
+			rules = append(rules, both.text(comment, "-j RETURN"))
+		}
+	}
+	return rules
+}
+
+// podSet adds this family's part of a set of the node, and returns its name.
+func (t *renderer) podSet(id policy.SetID) string {
+	set := t.node.Sets[id]
+	s := Set{Type: HashIP, Family: t.family}
+	if set.Kind == policy.AddressPorts {
+		s.Type = HashIPPort
+	}
+	s.Name = setName(s.Type, t.family, string(id))
+	if _, ok := t.sets[s.Name]; ok {
+		return s.Name
+	}
+	s.Entries = make(map[Entry]struct{}, len(set.Members))
+	for _, m := range set.Members {
+		if FamilyOf(m.Addr) == t.family {
+			s.Entries[Entry{Prefix: netip.PrefixFrom(m.Addr, m.Addr.BitLen()), Protocol: m.Protocol, Port: m.Port}] = struct{}{}
+		}
+	}
+	t.sets[s.Name] = s
+	return s.Name
+}
+
+// netSet adds a set of blocks, which is named after its content, and returns its name: blocks do not change.
+func (t *renderer) netSet(entries map[Entry]struct{}) string {
+	var parts []string
+	for _, e := range slices.SortedFunc(maps.Keys(entries), Entry.Compare) {
+		parts = append(parts, e.text(HashNet))
+	}
+	name := setName(HashNet, t.family, parts...)
+	t.sets[name] = Set{Name: name, Type: HashNet, Family: t.family, Entries: entries}
+	return name
+}
