@@ -53,7 +53,7 @@ func Compile(s Snapshot) (policy.Node, []Problem) {
 type cluster struct {
 	local       []*Pod            // on the node, sorted by namespace and name
 	byNamespace map[string][]*Pod // all
-	namespaces  []Namespace
+	namespaces  []*Namespace
 }
 
 func newCluster(s Snapshot) *cluster {
@@ -61,8 +61,7 @@ func newCluster(s Snapshot) *cluster {
 	owners := map[netip.Addr]*Pod{}
 	var contested bool
 	visible := make([]*Pod, 0, len(s.Pods))
-	for i := range s.Pods {
-		p := &s.Pods[i]
+	for _, p := range s.Pods {
 		if p.HostNetwork || p.Finished || len(p.Addrs) == 0 {
 			continue
 		}

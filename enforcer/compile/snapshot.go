@@ -17,8 +17,8 @@ import (
 type Snapshot struct {
 	// Node is the name of the node to compile for.
 	Node       string
-	Pods       []Pod
-	Namespaces []Namespace
+	Pods       []*Pod
+	Namespaces []*Namespace
 	Policies   []*networkingv1.NetworkPolicy
 }
 
@@ -55,8 +55,8 @@ type Namespace struct {
 
 // NewPod takes from p what policy needs. An address that does not parse is left out: a set cannot hold it, and no
 // packet can carry it.
-func NewPod(p *corev1.Pod) Pod {
-	pod := Pod{
+func NewPod(p *corev1.Pod) *Pod {
+	pod := &Pod{
 		Namespace:   intern(p.Namespace),
 		Name:        p.Name,
 		UID:         string(p.UID),
@@ -98,8 +98,8 @@ func appendNamed(to []NamedPort, ports []corev1.ContainerPort) []NamedPort {
 }
 
 // NewNamespace takes from n what policy needs.
-func NewNamespace(n *corev1.Namespace) Namespace {
-	return Namespace{Name: n.Name, Labels: NewLabels(n.Labels)}
+func NewNamespace(n *corev1.Namespace) *Namespace {
+	return &Namespace{Name: n.Name, Labels: NewLabels(n.Labels)}
 }
 
 // protocolOf is the number of the API's protocol name; the empty name is TCP, as the API defaults it.
