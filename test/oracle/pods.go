@@ -27,8 +27,9 @@ func holds(p *corev1.Pod, a netip.Addr) bool {
 	if p.Spec.HostNetwork || isOver(p) {
 		return false
 	}
-	for _, ip := range p.Status.PodIPs {
-		if parsed, err := netip.ParseAddr(ip.IP); err == nil && parsed == a {
+	// "If this field is specified, the 0th entry must match the podIP field."
+	for _, ip := range append([]corev1.PodIP{{IP: p.Status.PodIP}}, p.Status.PodIPs...) {
+		if parsed, err := netip.ParseAddr(ip.IP); err == nil && parsed.Unmap() == a {
 			return true
 		}
 	}

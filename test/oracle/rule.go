@@ -2,6 +2,8 @@ package oracle
 
 import (
 	"net/netip"
+	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -46,10 +48,10 @@ func typesOf(p *networkingv1.NetworkPolicy) []direction {
 	return []direction{ingress}
 }
 
-// rulesOf are the rules that the policy has for a direction in which it isolates. A policy whose
-// podSelector is invalid has none.
+// rulesOf are the rules that the policy has for a direction. A policy whose podSelector is invalid has none, and so has
+// one that isolates in the direction only because it names a type that nobody knows.
 func rulesOf(p *networkingv1.NetworkPolicy, d direction) []rule {
-	if !valid(p.Spec.PodSelector) {
+	if !valid(p.Spec.PodSelector) || !slices.Contains(typesOf(p), d) {
 		return nil
 	}
 	var rules []rule
@@ -128,11 +130,36 @@ func blockMatches(b networkingv1.IPBlock, a netip.Addr) bool {
 	return true
 }
 
-// parseCIDR reads an IPv4 or IPv6 CIDR. Bits behind the prefix length do not count. An IPv4 address in
-// IPv6 clothes belongs to neither family.
+// parseCIDR reads an IPv4 or IPv6 CIDR. Bits behind the prefix length do not count. Two forms are read as the API
+// server reads them in objects that are older than its strict parsing: decimal numbers with leading zeros, and an IPv4
+// network written as an IPv4-mapped IPv6 network.
 func parseCIDR(text string) (netip.Prefix, bool) {
-	p, err := netip.ParsePrefix(text)
-	return p, err == nil && !p.Addr().Is4In6()
+	ip, length, ok := strings.Cut(text, "/")
+	if !ok {
+		return netip.Prefix{}, false
+	}
+	if !strings.Contains(ip, ":") {
+		octets := strings.Split(ip, ".")
+		for i := range octets {
+			octets[i] = withoutLeadingZeros(octets[i])
+		}
+		ip = strings.Join(octets, ".")
+	}
+	p, err := netip.ParsePrefix(ip + "/" + withoutLeadingZeros(length))
+	if err != nil {
+		return netip.Prefix{}, false
+	}
+	if p.Addr().Is4In6() && p.Bits() >= 96 {
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	return p.Masked(), true
+}
+
+func withoutLeadingZeros(number string) string {
+	for len(number) > 1 && number[0] == '0' {
+		number = number[1:]
+	}
+	return number
 }
 
 // portsMatch reports whether the flow goes to one of the ports. "If this field is empty or missing, this
