@@ -1,0 +1,79 @@
+package controllers
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/ringfence-io/ringfence/enforcer"
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+)
+
+var (
+	syncSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "ringfence_sync_duration_seconds",
+		Help:    "Time from taking a snapshot of the cluster to its policy being in the kernel.",
+		Buckets: prometheus.ExponentialBuckets(0.001, 2, 15),
+	})
+	syncErrors = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "ringfence_sync_errors_total",
+		Help: "Syncs that failed and were tried again.",
+	})
+	lastSync = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "ringfence_last_sync_timestamp_seconds",
+		Help: "Unix time of the last sync that succeeded.",
+	})
+	repairs = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "ringfence_repairs_total",
+		Help: "Changes that others made to our chains, jumps and sets and that were undone, by what was repaired.",
+	}, []string{"what"})
+	problemsNow = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "ringfence_policy_problems",
+		Help: "Parts of policies that cannot be enforced as written; the log names each.",
+	})
+	enforced = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "ringfence_enforced",
+		Help: "What this node enforces now, by kind: policies, endpoints, chains, rules, sets and set entries.",
+	}, []string{"kind"})
+)
+
+func init() {
+	metrics.Registry.MustRegister(syncSeconds, syncErrors, lastSync, repairs, problemsNow, enforced)
+	for what := range planSize(ruleset.Plan{}) {
+		repairs.WithLabelValues(what) // a counter that starts at 0 can be alerted on
+	}
+}
+
+// observe records one sync.
+func observe(r enforcer.Report, err error, took time.Duration) {
+	for what, n := range planSize(r.Repairs) {
+		repairs.WithLabelValues(what).Add(float64(n))
+	}
+	problemsNow.Set(float64(len(r.Problems)))
+	if err != nil {
+		syncErrors.Inc()
+		return
+	}
+	syncSeconds.Observe(took.Seconds())
+	lastSync.SetToCurrentTime()
+	for kind, n := range map[string]int{
+		"policies": r.Counts.Policies, "endpoints": r.Counts.Endpoints, "chains": r.Counts.Chains,
+		"rules": r.Counts.Rules, "sets": r.Counts.Sets, "entries": r.Counts.Entries,
+	} {
+		enforced.WithLabelValues(kind).Set(float64(n))
+	}
+}
+
+// planSize counts what a plan changes.
+func planSize(p ruleset.Plan) map[string]int {
+	size := map[string]int{
+		"table": len(p.Restore), "jump": len(p.Jumps), "set": len(p.CreateSets) + len(p.DestroySets), "entry": 0,
+	}
+	for _, all := range [][]ruleset.SetEntries{p.AddEntries, p.DelEntries} {
+		for _, s := range all {
+			size["entry"] += len(s.Entries)
+		}
+	}
+	return size
+}

@@ -1,0 +1,139 @@
+// Package controllers watches the API and keeps things at what it says. Its reconcilers are thin: get, gather, sync, say what
+// came of it. What is enforced is decided in package enforcer and below; the kernel is never touched from here.
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/ringfence-io/ringfence/enforcer"
+	"github.com/ringfence-io/ringfence/enforcer/compile"
+)
+
+// Syncer makes a kernel enforce a snapshot.
+type Syncer interface {
+	Sync(ctx context.Context, s compile.Snapshot, verify bool) (enforcer.Report, error)
+}
+
+var _ Syncer = (*enforcer.Enforcer)(nil)
+
+// Node keeps one node's kernel at what the cluster's policies say. All events are one key, so that however many come while
+// a sync runs, one more sync follows.
+type Node struct {
+	Name string
+	Sync Syncer
+	// Resync is how often the kernel itself is compared with what it should hold, and so the longest that damage done by others
+	// lasts.
+	Resync time.Duration
+
+	stores   *stores
+	verified time.Time // of the last sync that looked at the kernel
+	synced   atomic.Bool
+	problems map[compile.Problem]bool // said already
+}
+
+// SetupWithManager starts the watches and the one worker. The worker starts when every cache has synced: nothing is written to the
+// kernel from half a picture.
+func (n *Node) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
+	var err error
+	if n.stores, err = newStores(ctx, m.GetCache()); err != nil {
+		return err
+	}
+	c, err := controller.New("node", m, controller.Options{Reconciler: n, MaxConcurrentReconciles: 1})
+	if err != nil {
+		return fmt.Errorf("setting up the node controller: %w", err)
+	}
+	for _, informer := range n.stores.all() {
+		if err := c.Watch(n.dirtyOn(informer)); err != nil {
+			return fmt.Errorf("setting up the node controller: %w", err)
+		}
+	}
+	return nil
+}
+
+// dirtyOn marks the node dirty on every event of an informer.
+func (n *Node) dirtyOn(informer toolscache.SharedIndexInformer) source.Source {
+	return source.Func(func(_ context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+		dirty := func() { queue.Add(n.key()) }
+		_, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+			AddFunc:    func(any) { dirty() },
+			UpdateFunc: func(before, after any) { dirtyIfChanged(before, after, dirty) },
+			DeleteFunc: func(any) { dirty() },
+		})
+		dirty() // a cluster without a single object is to be enforced too
+		return err
+	})
+}
+
+func (n *Node) key() reconcile.Request {
+	return reconcile.Request{NamespacedName: types.NamespacedName{Name: n.Name}}
+}
+
+// Reconcile syncs the kernel with the caches.
+func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
+	if !n.stores.hasNode(n.Name) {
+		log.FromContext(ctx).Info("the cluster has no node of this name, so no pod is seen as local: give the name that "+
+			"'kubectl get nodes' prints with --node-name or NODE_NAME", "node", n.Name)
+	}
+	verify := time.Since(n.verified) >= n.Resync
+	start := time.Now()
+	report, err := n.Sync.Sync(ctx, n.stores.snapshot(n.Name), verify)
+	observe(report, err, time.Since(start))
+	n.say(ctx, report)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	if verify {
+		n.verified = start
+	}
+	n.synced.Store(true)
+	return reconcile.Result{RequeueAfter: n.Resync}, nil
+}
+
+// say logs what a person who looks for trouble would want to know, and each problem once as long as it lasts.
+func (n *Node) say(ctx context.Context, r enforcer.Report) {
+	logger := log.FromContext(ctx)
+	if !r.Repairs.Empty() {
+		logger.Info("somebody else changed our rules: repaired", "changes", planSize(r.Repairs), "plan", abridged(r.Repairs.String()))
+	}
+	if !r.Applied.Empty() {
+		logger.V(1).Info("applied", "plan", r.Applied.String(), "counts", r.Counts)
+	}
+	said := make(map[compile.Problem]bool, len(r.Problems))
+	for _, p := range r.Problems {
+		if !n.problems[p] {
+			logger.Info("a part of a policy cannot be enforced as written", "kind", p.Ref.Kind, "namespace", p.Ref.Namespace,
+				"name", p.Ref.Name, "field", p.Field, "detail", p.Detail)
+		}
+		said[p] = true
+	}
+	n.problems = said
+}
+
+// Synced fails until the node has enforced the cluster's policies once: the readiness check.
+func (n *Node) Synced() error {
+	if !n.synced.Load() {
+		return fmt.Errorf("node %s: policy has not been enforced yet", n.Name)
+	}
+	return nil
+}
+
+// abridged is text short enough for one log line.
+func abridged(text string) string {
+	const limit = 4096
+	if len(text) > limit {
+		return text[:limit] + "..."
+	}
+	return text
+}

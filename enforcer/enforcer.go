@@ -1,0 +1,106 @@
+// Package enforcer keeps one node's kernel at what the cluster's policies say.
+//
+//	Snapshot ─> compile ─> render ─> diff ─> apply ─> Report
+//
+// [Enforcer.Sync] is that line, read from left to right. It is level-triggered: what it does depends on the snapshot and on the
+// kernel, never on the events in between. It holds what it knows of the kernel, so that a change costs as much as the change; it looks at
+// the kernel itself at the start, after a failure, and whenever it is asked to verify.
+//
+// An Enforcer is not safe for concurrent use: one worker owns it.
+package enforcer
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+)
+
+// Dataplane is the node's kernel.
+type Dataplane interface {
+	// Observe returns all that is ours in the kernel.
+	Observe(context.Context) (ruleset.Ruleset, error)
+	// Apply carries out a plan. After an error the kernel may hold part of it: never more than the old and the new
+	// policy allow.
+	Apply(context.Context, ruleset.Plan) error
+}
+
+// Enforcer keeps one kernel at what snapshots say.
+type Enforcer struct {
+	dataplane Dataplane
+	options   ruleset.Options
+	known     *ruleset.Ruleset // what the kernel holds, nil while we do not know
+}
+
+// New returns an Enforcer that has not looked at the kernel yet.
+func New(d Dataplane, o ruleset.Options) *Enforcer { return &Enforcer{dataplane: d, options: o} }
+
+// Report says what one Sync found and did.
+type Report struct {
+	// Problems are the parts of policies that could not be understood.
+	Problems []compile.Problem
+	Counts   Counts
+	// Applied is what was changed in the kernel, empty if nothing was.
+	Applied ruleset.Plan
+	// Repairs is what somebody else had changed in our part of the kernel since the last Sync: it has been undone.
+	Repairs ruleset.Plan
+}
+
+// Counts are sizes of what is enforced.
+type Counts struct {
+	Policies, Endpoints, Chains, Rules, Sets, Entries int
+}
+
+// Sync makes the kernel enforce the snapshot. With verify it compares with the kernel itself rather than with what it knows of it,
+// and so repairs what others have broken. After an error what was enforced before stays enforced, as far as it is not what failed,
+// and the next Sync looks at the kernel again.
+func (e *Enforcer) Sync(ctx context.Context, s compile.Snapshot, verify bool) (Report, error) {
+	node, problems := compile.Compile(s)
+	want := ruleset.Render(node, e.options)
+	report := Report{Problems: problems, Counts: count(want)}
+	report.Counts.Policies, report.Counts.Endpoints = len(node.Policies), len(node.Endpoints)
+
+	have, err := e.have(ctx, verify, &report)
+	if err != nil {
+		return report, err
+	}
+	report.Applied = ruleset.Diff(want, have)
+	if !report.Applied.Empty() {
+		e.known = nil
+		if err := e.dataplane.Apply(ctx, report.Applied); err != nil {
+			return report, fmt.Errorf("applying policy: %w", err)
+		}
+	}
+	e.known = &want
+	return report, nil
+}
+
+// have is what the kernel holds, and notes in the report what of it is not our doing.
+func (e *Enforcer) have(ctx context.Context, verify bool, report *Report) (ruleset.Ruleset, error) {
+	if e.known != nil && !verify {
+		return *e.known, nil
+	}
+	observed, err := e.dataplane.Observe(ctx)
+	if err != nil {
+		return observed, fmt.Errorf("reading back what is enforced: %w", err)
+	}
+	if e.known != nil {
+		report.Repairs = ruleset.Diff(*e.known, observed)
+	}
+	return observed, nil
+}
+
+func count(r ruleset.Ruleset) Counts {
+	c := Counts{Sets: len(r.Sets)}
+	for _, t := range r.Tables {
+		c.Chains += len(t.Chains)
+		for _, rules := range t.Chains {
+			c.Rules += len(rules)
+		}
+	}
+	for _, s := range r.Sets {
+		c.Entries += len(s.Entries)
+	}
+	return c
+}
