@@ -1,0 +1,189 @@
+// Package cni wires pods into their node's network by the real CNI plugins, called as a container runtime calls them.
+//
+// Invariants:
+//   - plugins run inside the node's network namespace, and so change nothing of the caller's;
+//   - all that plugins remember (leases, cached results) lies below [Config.Dir];
+//   - nothing is masqueraded: a packet between pods keeps its source address on all its way.
+package cni
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"github.com/containernetworking/cni/libcni"
+	cnitypes "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/ringfence-io/ringfence/lab/apiserver"
+	"github.com/ringfence-io/ringfence/lab/host"
+)
+
+// Version is the release of the plugins that hack/cni pins.
+const Version = "v1.9.1"
+
+// Kind is the plugin that connects pods.
+type Kind string
+
+// The kinds: a node's pods hang on a bridge, or each on a link and a host route of its own.
+const (
+	Bridge Kind = "bridge"
+	PTP    Kind = "ptp"
+)
+
+// Kinds lists them.
+var Kinds = [...]Kind{Bridge, PTP}
+
+// iface is a pod's interface, and what the bridge is called.
+const (
+	iface      = "eth0"
+	bridgeName = "cni0"
+)
+
+// Config describes a node's pod network.
+type Config struct {
+	Kind Kind
+	Node *host.Host
+	// PodCIDRs are the ranges that pods get an address from each, in the order of preference.
+	PodCIDRs []netip.Prefix
+	// Dir keeps leases and results. It is made if it is missing.
+	Dir string
+}
+
+// Pod names an attachment.
+type Pod struct {
+	UID, Namespace, Name string
+	Host                 *host.Host
+	// Addresses asks for those very addresses, one per range at most. Without it the next free ones are taken.
+	Addresses []netip.Addr
+}
+
+// Network attaches pods to one node. It may be used by several goroutines at once.
+type Network struct {
+	config Config
+	runner *libcni.CNIConfig
+	list   *libcni.NetworkConfigList
+}
+
+// New prepares the network of one node. Nothing is changed before the first Add.
+func New(config Config) (*Network, error) {
+	plugins, err := Plugins()
+	if err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(config.list())
+	if err != nil {
+		return nil, fmt.Errorf("encoding the network configuration: %w", err)
+	}
+	list, err := libcni.NetworkConfFromBytes(text)
+	if err != nil {
+		return nil, fmt.Errorf("reading the network configuration back: %w", err)
+	}
+	if err := os.MkdirAll(config.Dir, 0o755); err != nil {
+		return nil, fmt.Errorf("making the directory of leases: %w", err)
+	}
+	return &Network{
+		config: config,
+		runner: libcni.NewCNIConfigWithCacheDir([]string{plugins}, filepath.Join(config.Dir, "cache"), nil),
+		list:   list,
+	}, nil
+}
+
+// Plugins returns the directory that holds the plugins: CNI_PATH if that is set, else the cache that
+// hack/kube/build.sh fills.
+func Plugins() (string, error) {
+	dir := os.Getenv("CNI_PATH")
+	if dir == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return "", fmt.Errorf("finding the cache of built plugins: %w", err)
+		}
+		dir = filepath.Join(cache, "ringfence", "cni-"+Version)
+	}
+	return dir, apiserver.Complete(dir, "hack/kube/build.sh cni", "bridge", "ptp", "host-local")
+}
+
+// list is the network configuration list as it would lie in /etc/cni/net.d.
+func (c Config) list() map[string]any {
+	var ranges, routes []any
+	for _, cidr := range c.PodCIDRs {
+		ranges = append(ranges, []any{map[string]any{"subnet": cidr.String()}})
+		routes = append(routes, map[string]any{"dst": defaultRoute(cidr).String()})
+	}
+	plugin := map[string]any{
+		"type": string(c.Kind), "ipMasq": false,
+		"capabilities": map[string]bool{"ips": true},
+		"ipam": map[string]any{
+			"type": "host-local", "dataDir": filepath.Join(c.Dir, "leases"), "ranges": ranges, "routes": routes,
+		},
+	}
+	if c.Kind == Bridge {
+		plugin["bridge"] = bridgeName
+		plugin["isGateway"] = true
+		plugin["hairpinMode"] = true // for a pod that reaches itself through a service
+	}
+	return map[string]any{"cniVersion": "1.0.0", "name": "lab", "plugins": []any{plugin}}
+}
+
+func defaultRoute(cidr netip.Prefix) netip.Prefix {
+	if cidr.Addr().Is4() {
+		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	}
+	return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+}
+
+// Add connects a pod and returns its addresses, in the order of the ranges.
+func (n *Network) Add(ctx context.Context, pod Pod) ([]netip.Addr, error) {
+	var addrs []netip.Addr
+	err := n.config.Node.Do(func() error {
+		result, err := n.runner.AddNetworkList(ctx, n.list, pod.runtime())
+		if err != nil {
+			return err
+		}
+		current, err := cnitypes.NewResultFromResult(result)
+		if err != nil {
+			return err
+		}
+		for _, ip := range current.IPs {
+			addr, ok := netip.AddrFromSlice(ip.Address.IP)
+			if !ok {
+				return fmt.Errorf("the plugin returned address %s", ip.Address.IP)
+			}
+			addrs = append(addrs, addr.Unmap())
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("connecting pod %s/%s: %w", pod.Namespace, pod.Name, err)
+	}
+	return addrs, nil
+}
+
+// Del disconnects a pod and frees its addresses. A pod that is not connected is no error.
+func (n *Network) Del(ctx context.Context, pod Pod) error {
+	err := n.config.Node.Do(func() error { return n.runner.DelNetworkList(ctx, n.list, pod.runtime()) })
+	if err != nil {
+		return fmt.Errorf("disconnecting pod %s/%s: %w", pod.Namespace, pod.Name, err)
+	}
+	return nil
+}
+
+// runtime says what a container runtime would: the names in Args are a convention among runtimes.
+func (p Pod) runtime() *libcni.RuntimeConf {
+	conf := &libcni.RuntimeConf{
+		ContainerID: p.UID, NetNS: p.Host.Path(), IfName: iface,
+		Args: [][2]string{
+			{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", p.Namespace}, {"K8S_POD_NAME", p.Name}, {"K8S_POD_UID", p.UID},
+		},
+	}
+	if len(p.Addresses) > 0 {
+		var ips []string
+		for _, addr := range p.Addresses {
+			ips = append(ips, addr.String())
+		}
+		conf.CapabilityArgs = map[string]any{"ips": ips}
+	}
+	return conf
+}
