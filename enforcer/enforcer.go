@@ -11,6 +11,7 @@ package enforcer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/ringfence-io/ringfence/enforcer/compile"
@@ -61,22 +62,29 @@ func (e *Enforcer) Sync(ctx context.Context, s compile.Snapshot, verify bool) (R
 	report := Report{Problems: problems, Counts: count(want)}
 	report.Counts.Policies, report.Counts.Endpoints = len(node.Policies), len(node.Endpoints)
 
-	have, err := e.have(ctx, verify, &report)
-	if err != nil {
-		return report, err
+	have, unread := e.have(ctx, verify, &report)
+	if unread != nil {
+		e.known = nil
+		want = only(want, have)
 	}
 	report.Applied = ruleset.Diff(want, have)
-	if !report.Applied.Empty() {
-		e.known = nil
-		if err := e.dataplane.Apply(ctx, report.Applied); err != nil {
-			return report, fmt.Errorf("applying policy: %w", err)
+	if report.Applied.Empty() {
+		if unread == nil {
+			e.known = &want
 		}
+		return report, unread
 	}
-	e.known = &want
-	return report, nil
+	e.known = nil
+	if err := e.dataplane.Apply(ctx, report.Applied); err != nil {
+		return report, errors.Join(unread, fmt.Errorf("applying policy: %w", err))
+	}
+	if unread == nil {
+		e.known = &want
+	}
+	return report, unread
 }
 
-// have is what the kernel holds, and notes in the report what of it is not our doing.
+// have is what the kernel holds, and notes in the report what of it is not our doing. With an error it is what could be read.
 func (e *Enforcer) have(ctx context.Context, verify bool, report *Report) (ruleset.Ruleset, error) {
 	if e.known != nil && !verify {
 		return *e.known, nil
@@ -89,6 +97,16 @@ func (e *Enforcer) have(ctx context.Context, verify bool, report *Report) (rules
 		report.Repairs = ruleset.Diff(*e.known, observed)
 	}
 	return observed, nil
+}
+
+// only is the part of want that can be compared with what could be read: a family whose table could not be read keeps what it
+// has, and does not hold up the other.
+func only(want, read ruleset.Ruleset) ruleset.Ruleset {
+	tables := map[ruleset.Family]ruleset.Table{}
+	for f := range read.Tables {
+		tables[f] = want.Tables[f]
+	}
+	return ruleset.Ruleset{Tables: tables, Sets: want.Sets}
 }
 
 func count(r ruleset.Ruleset) Counts {

@@ -1,0 +1,37 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func newCleanupCommand() *cobra.Command {
+	var log logFlags
+	cmd := &cobra.Command{
+		Use:   "cleanup",
+		Short: "Remove everything of ours from this node, and nothing else",
+		Long: `Remove everything of ours from this node's netfilter, and nothing else: the jumps in the
+base chains, the chains and the sets whose names start with RF-, in both iptables back ends.
+
+Stop the enforcer on the node first, or it puts everything back.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			logger, err := log.logger()
+			if err != nil {
+				return err
+			}
+			plane, err := openDataplane(cmd.Context(), "auto", logger)
+			if err != nil {
+				return err
+			}
+			if err := plane.Cleanup(cmd.Context()); err != nil {
+				return fmt.Errorf("cleaning up: %w", err)
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), "Nothing of ours is left on this node: no policy is enforced here.")
+			return err
+		},
+	}
+	log.format, log.level = "text", "warn"
+	return cmd
+}

@@ -1,0 +1,140 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/spf13/cobra"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/ringfence-io/ringfence/controllers"
+	"github.com/ringfence-io/ringfence/enforcer"
+	"github.com/ringfence-io/ringfence/enforcer/dataplane"
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+)
+
+// enforcerOptions are the flags of 'ringfence enforcer'.
+type enforcerOptions struct {
+	log        logFlags
+	kubeconfig string
+	node       string
+	backend    string
+	resync     time.Duration
+	metrics    string
+	health     string
+}
+
+func newEnforcerCommand() *cobra.Command {
+	var o enforcerOptions
+	cmd := &cobra.Command{
+		Use:   "enforcer",
+		Short: "Enforce the cluster's policies on this node",
+		Long: `Enforce the cluster's policies on this node: watch the API, and keep the node's
+ipsets and iptables chains at what the policies say.
+
+It needs root, or NET_ADMIN and NET_RAW, in the node's network namespace. When it ends, what it
+enforced stays in force; 'ringfence cleanup' removes it.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.validate(); err != nil {
+				return err
+			}
+			logger, err := o.log.logger()
+			if err != nil {
+				return err
+			}
+			return o.run(ctrl.LoggerInto(cmd.Context(), logger), logger)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig file; without it KUBECONFIG, then the pod's service account")
+	f.StringVar(&o.node, "node-name", os.Getenv("NODE_NAME"), "this node's name in the cluster (default $NODE_NAME)")
+	f.StringVar(&o.backend, "iptables-backend", "auto", "legacy, nft, or auto: the one that the kubelet uses")
+	f.DurationVar(&o.resync, "resync-interval", 30*time.Second, "how often the kernel is compared with what it should hold, and repaired")
+	f.StringVar(&o.metrics, "metrics-bind-address", ":9441", "address of the Prometheus metrics; 0 for none")
+	f.StringVar(&o.health, "health-probe-bind-address", ":9440", "address of /healthz and /readyz; 0 for none")
+	o.log.add(f)
+	return cmd
+}
+
+func (o *enforcerOptions) validate() error {
+	var errs []error
+	if o.node == "" {
+		errs = append(errs, errors.New("--node-name is empty: give the name that 'kubectl get nodes' prints for this node, or set NODE_NAME"))
+	}
+	if o.resync < time.Second {
+		errs = append(errs, fmt.Errorf("--resync-interval %s is too short: 1s or more", o.resync))
+	}
+	return errors.Join(errs...)
+}
+
+func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
+	plane, err := openDataplane(ctx, o.backend, logger)
+	if err != nil {
+		return err
+	}
+	config, err := restConfig(o.kubeconfig)
+	if err != nil {
+		return err
+	}
+	manager, err := ctrl.NewManager(config, ctrl.Options{
+		Logger:                 logger,
+		Cache:                  controllers.CacheOptions(o.node),
+		Metrics:                metricsserver.Options{BindAddress: o.metrics},
+		HealthProbeBindAddress: o.health,
+	})
+	if err != nil {
+		return fmt.Errorf("connecting to the cluster: %w", err)
+	}
+	node := &controllers.Node{Name: o.node, Resync: o.resync, Sync: enforcer.New(plane, renderOptions(plane.Capabilities()))}
+	if err := node.SetupWithManager(ctx, manager); err != nil {
+		return err
+	}
+	if err := errors.Join(
+		manager.AddHealthzCheck("ping", healthz.Ping),
+		manager.AddReadyzCheck("synced", func(*http.Request) error { return node.Synced() }),
+	); err != nil {
+		return fmt.Errorf("adding health checks: %w", err)
+	}
+	logger.Info("enforcing", "node", o.node, "backend", plane.Backend(), "table", plane.Capabilities().Table, "version", thisBuild().Version)
+	if err := manager.Start(ctx); err != nil {
+		return fmt.Errorf("running: %w", err)
+	}
+	logger.Info("stopped; what was enforced stays in force, 'ringfence cleanup' removes it")
+	return nil
+}
+
+// openDataplane opens the kernel, says what it lacks, and fails if nothing can be enforced.
+func openDataplane(ctx context.Context, backend string, logger logr.Logger) (*dataplane.Dataplane, error) {
+	plane, err := dataplane.New(ctx, dataplane.Options{Backend: backend, Log: logger.WithName("dataplane")})
+	if err != nil {
+		return nil, fmt.Errorf("opening the node's netfilter: %w", err)
+	}
+	return plane, nil
+}
+
+// renderOptions are what rules can say on a kernel.
+func renderOptions(c dataplane.Capabilities) ruleset.Options {
+	return ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch}
+}
+
+// restConfig reads the kubeconfig of the flag, of KUBECONFIG, or the service account's.
+func restConfig(kubeconfig string) (*rest.Config, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = kubeconfig
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{}).ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
+	}
+	config.UserAgent = "ringfence/" + version
+	return config, nil
+}

@@ -1,0 +1,40 @@
+// Package cli is ringfence's command line: flags, wiring, and nothing that decides.
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Run runs the command line and returns the exit status: 0, or 1 after an error, which is on standard error by then.
+func Run(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := newRootCommand()
+	root.SetArgs(args)
+	if err := root.ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "ringfence:", err)
+		return 1
+	}
+	return 0
+}
+
+func newRootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "ringfence",
+		Short: "Kubernetes NetworkPolicy for clusters whose CNI does not enforce it",
+		Long: `Ringfence enforces Kubernetes NetworkPolicy on any cluster whose CNI moves packets
+through the host's netfilter. The CNI stays, the policy comes.
+
+On each node runs 'ringfence enforcer'. 'ringfence lab' shows it at work on one machine.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(newEnforcerCommand(), newCleanupCommand(), newPreflightCommand(), newVersionCommand())
+	return root
+}
