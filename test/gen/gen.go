@@ -1,0 +1,104 @@
+// Package gen draws random clusters, policies and flows for the suites that compare one judge with another.
+//
+// What it draws is small and dense on purpose: few labels, so that selectors collide; few addresses that lie next
+// to each other, so that blocks, exceptions and tree nodes have edges in between; few ports. Every feature of
+// networking.k8s.io/v1 turns up, with its edge values, and on demand objects that the API server would refuse.
+//
+// Invariants:
+//   - the same [Source] draws the same things: a case is named by its seed, or by the bytes of a fuzz target;
+//   - every loop is bounded by a number drawn before it, so that any bytes end;
+//   - a packet's source and destination are of one family, and its protocol belongs to it.
+package gen
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+
+	"github.com/ringfence-io/ringfence/test/oracle"
+)
+
+// Source decides. It draws from a seeded generator, or from bytes that a fuzzer varies.
+type Source struct {
+	intN func(n int) int
+}
+
+// Seed is the source of a seed.
+func Seed(seed uint64) *Source {
+	r := rand.New(rand.NewPCG(seed, 0x9e3779b97f4a7c15))
+	return &Source{intN: r.IntN}
+}
+
+// Bytes is a source that takes each decision from the next byte, or two where one is too few, and the first
+// choice when they are used up.
+func Bytes(data []byte) *Source {
+	next := func() int {
+		if len(data) == 0 {
+			return 0
+		}
+		b := data[0]
+		data = data[1:]
+		return int(b)
+	}
+	return &Source{intN: func(n int) int {
+		v := next()
+		if n > 256 {
+			v = v<<8 | next()
+		}
+		return v % n
+	}}
+}
+
+// oneIn is true once in n draws.
+func (s *Source) oneIn(n int) bool { return s.intN(n) == n-1 }
+
+// between draws from low to high, both included.
+func (s *Source) between(low, high int) int { return low + s.intN(high-low+1) }
+
+// pick draws one of the choices.
+func pick[T any](s *Source, choices []T) T { return choices[s.intN(len(choices))] }
+
+// pointer is the address of a copy.
+func pointer[T any](v T) *T { return &v }
+
+// Options says what may turn up.
+type Options struct {
+	// Invalid admits objects that the API server's validation refuses.
+	Invalid bool
+}
+
+// Node is a node of a case: its name and its own addresses.
+type Node struct {
+	Name  string
+	Addrs []netip.Addr
+}
+
+// Case is a cluster with its nodes.
+type Case struct {
+	Nodes   []Node
+	Cluster oracle.Cluster
+}
+
+// New draws a cluster with policies.
+func New(s *Source, o Options) Case {
+	c := Case{Nodes: nodes(s)}
+	c.Cluster.Namespaces = namespaces(s)
+	c.Cluster.Pods = pods(s, c)
+	c.Cluster.Policies = Policies(s, c, o)
+	return c
+}
+
+// nodes are two or three, with addresses outside of the pods'.
+func nodes(s *Source) []Node {
+	var out []Node
+	for i := range s.between(2, 3) {
+		out = append(out, Node{
+			Name: fmt.Sprintf("node%d", i+1),
+			Addrs: []netip.Addr{
+				netip.AddrFrom4([4]byte{192, 168, 0, byte(i + 1)}),
+				netip.MustParseAddr(fmt.Sprintf("fd00:168::%d", i+1)),
+			},
+		})
+	}
+	return out
+}
