@@ -1,0 +1,125 @@
+package dataplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+)
+
+// steps are what a plan consists of, taken on the kernel or on a Fake.
+type steps interface {
+	createSet(context.Context, ruleset.Set) error
+	addEntries(context.Context, ruleset.SetEntries) error
+	restore(context.Context, ruleset.Family, string) error
+	fixJump(context.Context, ruleset.JumpFix) error
+	delEntries(context.Context, ruleset.SetEntries) error
+	destroySets(context.Context, []string) error
+}
+
+// apply takes a plan's steps in the order that ruleset.Plan documents. Later steps of a family rely on its earlier ones:
+// rules on their sets, deletions on nothing needing the entry any more. So a family's first failure is its last step.
+func apply(ctx context.Context, k steps, p ruleset.Plan) error {
+	o := outcome{failed: map[ruleset.Family]bool{}}
+	for _, s := range p.CreateSets {
+		o.take(ctx, s.Family, func() error { return k.createSet(ctx, s) })
+	}
+	for _, s := range p.AddEntries {
+		o.take(ctx, s.Family, func() error { return k.addEntries(ctx, s) })
+	}
+	for _, f := range ruleset.Families {
+		if input, ok := p.Restore[f]; ok {
+			o.take(ctx, f, func() error { return familyError(f, "restoring the chains", k.restore(ctx, f, input)) })
+		}
+	}
+	for _, j := range p.Jumps {
+		op := fmt.Sprintf("putting the jump in front of %s", j.Chain)
+		o.take(ctx, j.Family, func() error { return familyError(j.Family, op, k.fixJump(ctx, j)) })
+	}
+	for _, s := range p.DelEntries {
+		s = withoutReplaced(s, p.AddEntries)
+		o.take(ctx, s.Family, func() error { return k.delEntries(ctx, s) })
+	}
+	o.retire(ctx, k, p.DestroySets)
+	return errors.Join(o.errs...)
+}
+
+// outcome is how the steps went so far.
+type outcome struct {
+	failed map[ruleset.Family]bool
+	errs   []error
+}
+
+// take takes a step of a family, unless the family has failed or the context has ended.
+func (o *outcome) take(ctx context.Context, f ruleset.Family, step func() error) {
+	if o.failed[f] {
+		return
+	}
+	err := context.Cause(ctx)
+	if err != nil {
+		err = &FamilyError{Family: f, Op: "leaving the rest of the plan undone", Err: err}
+	} else {
+		err = step()
+	}
+	if err != nil {
+		o.failed[f] = true
+		o.errs = append(o.errs, err)
+	}
+}
+
+// retire destroys the sets of the families that have come this far. A name that says no family is tried in any case: the
+// kernel refuses what is still referred to.
+func (o *outcome) retire(ctx context.Context, k steps, names []string) {
+	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return o.failed[familyOfName(name)] })
+	if len(names) == 0 {
+		return
+	}
+	err := context.Cause(ctx)
+	if err != nil {
+		err = fmt.Errorf("leaving %d sets undestroyed: %w", len(names), err)
+	} else {
+		err = k.destroySets(ctx, names)
+	}
+	if err != nil {
+		o.errs = append(o.errs, err)
+	}
+}
+
+// familyOfName is the family that a set's name says, 0 if none: RF-4A-..., RF-6N-...
+func familyOfName(name string) ruleset.Family {
+	if len(name) > len(ruleset.Prefix) && isOurs(name) {
+		switch name[len(ruleset.Prefix)] {
+		case '4':
+			return ruleset.IPv4
+		case '6':
+			return ruleset.IPv6
+		}
+	}
+	return 0
+}
+
+// withoutReplaced leaves away the entries of a deletion that differ from an added one by NoMatch alone. The kernel knows an
+// entry by its prefix: adding it with the flag turned has replaced it, and deleting the old one would take the new one away.
+func withoutReplaced(s ruleset.SetEntries, added []ruleset.SetEntries) ruleset.SetEntries {
+	if s.Type != ruleset.HashNet {
+		return s
+	}
+	replaced := map[netip.Prefix]bool{}
+	for _, a := range added {
+		for _, e := range a.Entries {
+			replaced[e.Prefix] = replaced[e.Prefix] || a.Set == s.Set
+		}
+	}
+	s.Entries = slices.DeleteFunc(slices.Clone(s.Entries), func(e ruleset.Entry) bool { return replaced[e.Prefix] })
+	return s
+}
+
+func familyError(f ruleset.Family, op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &FamilyError{Family: f, Op: op, Err: err}
+}

@@ -1,0 +1,147 @@
+package dataplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/go-logr/logr"
+
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+)
+
+// Cleanup removes every chain, jump and set of ours: from both families, both back ends and both tables that can hold them. It
+// needs no Dataplane, so that it works on a node that can no longer enforce anything.
+func Cleanup(ctx context.Context, log logr.Logger) error {
+	if log.GetSink() == nil {
+		log = logr.Discard()
+	}
+	err := cleanupTables(ctx, log, place{})
+	return errors.Join(err, cleanupSets(ctx))
+}
+
+// Cleanup removes every chain, jump and set of ours, as the function of that name does.
+func (d *Dataplane) Cleanup(ctx context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return Cleanup(ctx, d.log)
+}
+
+// CleanupElsewhere removes our chains and jumps from the back end and the table that are not in use. They are there if the
+// choice fell otherwise before a restart, and would go on enforcing what was true then. It is to be called once the
+// first Apply has succeeded, so that there is no gap.
+func (d *Dataplane) CleanupElsewhere(ctx context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return cleanupTables(ctx, d.log, place{d.tools.backend, d.capabilities.Table})
+}
+
+// place is a back end and a table of it.
+type place struct{ backend, table string }
+
+// cleanupTables removes our chains and jumps from everywhere but the one place that is to be kept.
+func cleanupTables(ctx context.Context, log logr.Logger, keep place) error {
+	var errs []error
+	for _, backend := range []string{NFT, Legacy} {
+		t, err := findTools(backend, Options{Log: log})
+		switch {
+		case backend == Legacy && !legacyInUse():
+			// Nothing can be there, and looking would load the kernel's modules.
+		case errors.Is(err, errNoProgram) && backend == NFT:
+			// Without the program there is no knowing; where it never was, nothing of ours is.
+			log.Info("Left the nft back end out of the cleanup: its programs are not installed")
+		case err != nil:
+			errs = append(errs, fmt.Errorf("cleaning up the %s back end: %w", backend, err))
+		default:
+			for _, f := range ruleset.Families {
+				errs = append(errs, familyError(f, "cleaning up the "+backend+" back end", t.cleanup(ctx, f, keep)))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// legacyInUse reports whether a table of the legacy back end exists in this thread's network namespace.
+func legacyInUse() bool {
+	for _, names := range []string{"ip_tables_names", "ip6_tables_names"} {
+		text, err := os.ReadFile("/proc/thread-self/net/" + names)
+		if err != nil {
+			continue // no such module
+		}
+		for _, name := range strings.Fields(string(text)) {
+			if slices.Contains(tables[:], name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (t *tools) cleanup(ctx context.Context, f ruleset.Family, keep place) error {
+	out, err := t.save(ctx, f, "")
+	if noKernelSupport(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	saved, err := parseSave(out)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range tables {
+		if keep == (place{t.backend, name}) {
+			continue
+		}
+		if input := saved[name].removal(name); input != "" {
+			errs = append(errs, t.restore(ctx, f, input))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// noKernelSupport recognises iptables-nft on a kernel without nf_tables, and either back end on one without the family.
+func noKernelSupport(err error) bool {
+	var e *ToolError
+	return errors.As(err, &e) &&
+		(strings.Contains(e.Stderr, "Protocol not supported") || strings.Contains(e.Stderr, "Failed to initialize nft"))
+}
+
+// removal is the input of iptables-restore that takes everything of ours out of the table at once, empty if there is nothing.
+func (t savedTable) removal(name string) string {
+	var rules, declared, removed strings.Builder
+	for _, chain := range t.order {
+		if isOurs(chain) {
+			fmt.Fprintf(&declared, ":%s - [0:0]\n", chain) // which empties it, so that none refers to another
+			fmt.Fprintf(&removed, "-X %s\n", chain)
+			continue
+		}
+		for _, r := range jumpsToUs(t.chains[chain]) {
+			fmt.Fprintf(&rules, "-D %s %s\n", chain, r)
+		}
+	}
+	if declared.Len() == 0 {
+		return ""
+	}
+	return fmt.Sprintf("*%s\n%s%s%sCOMMIT\n", name, declared.String(), rules.String(), removed.String())
+}
+
+func cleanupSets(ctx context.Context) error {
+	c, err := openIPSets()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	names, err := c.names()
+	if err != nil {
+		if c.hasType(ruleset.HashIP, ruleset.IPv4) != nil {
+			return nil // a kernel without ipsets
+		}
+		return err
+	}
+	return c.destroyAll(ctx, names)
+}

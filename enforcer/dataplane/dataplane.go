@@ -1,0 +1,209 @@
+// Package dataplane reads and writes the kernel: it is the only package that executes iptables or opens netlink.
+//
+//	Observe  kernel       ──> Ruleset   iptables-save, and one dump of the ipsets
+//	Apply    Plan         ──> kernel    netlink for ipsets, one iptables-restore --noflush per family for chains
+//	Cleanup  kernel       ──> kernel    without anything of ours
+//
+// Invariants:
+//   - only chains and sets whose name starts with ruleset.Prefix, and the rules of base chains that jump to them, are
+//     ever changed; everybody else's are byte for byte the same before and after;
+//   - what was written reads back equal: rules are brought to one canonical text, whatever the back end and its version print;
+//   - a family whose step failed keeps its old policy: its later steps are left out, the other family's go on;
+//   - the xtables lock is waited for, for as long as the context allows, and never broken.
+//
+// The package decides nothing: which rules there are to be is the business of package ruleset.
+package dataplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/go-logr/logr"
+
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+)
+
+// The back ends of iptables.
+const (
+	Auto   = "auto"   // the one that the kubelet uses
+	Legacy = "legacy" // xtables-legacy-multi: the kernel's ip_tables
+	NFT    = "nft"    // xtables-nft-multi: the kernel's nf_tables
+)
+
+// Options are what New needs to know.
+type Options struct {
+	// Backend is Auto, Legacy or NFT; empty means Auto.
+	Backend string
+	Log     logr.Logger
+	// Table holds our chains: "security" or "mangle". Empty means security where the kernel has it, else mangle.
+	Table string
+}
+
+func (o *Options) defaults() {
+	if o.Backend == "" {
+		o.Backend = Auto
+	}
+	if o.Log.GetSink() == nil {
+		o.Log = logr.Discard()
+	}
+}
+
+func (o Options) validate() error {
+	switch o.Backend {
+	case Auto, Legacy, NFT:
+	default:
+		return fmt.Errorf("choosing the iptables back end: %q is none of %s, %s, %s", o.Backend, Auto, Legacy, NFT)
+	}
+	switch o.Table {
+	case "", securityTable, mangleTable:
+	default:
+		return fmt.Errorf("choosing the iptables table: %q is neither %s nor %s", o.Table, securityTable, mangleTable)
+	}
+	return nil
+}
+
+// The tables that can hold our chains. Both have the hooks INPUT and FORWARD.
+const (
+	securityTable = "security"
+	mangleTable   = "mangle"
+)
+
+var tables = [...]string{securityTable, mangleTable}
+
+// Dataplane is the network namespace of the thread that calls its methods: all of them read and write the kernel's state
+// there. The methods may be called from several goroutines; they take turns.
+type Dataplane struct {
+	mu           sync.Mutex
+	tools        *tools
+	log          logr.Logger
+	capabilities Capabilities
+	findings     []Finding
+}
+
+// New chooses the back end and runs the preflight. It fails if a program is missing, or with a *PreflightError if nothing
+// at all can be enforced; what can be enforced, and what not, is in Capabilities and Findings.
+func New(ctx context.Context, o Options) (*Dataplane, error) {
+	o.defaults()
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	t, err := chooseTools(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	d := &Dataplane{tools: t, log: o.Log}
+	d.capabilities, d.findings = preflight(ctx, &kernelProbes{tools: t}, o.Table)
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("running the preflight: %w", err)
+	}
+	if len(d.capabilities.Families) == 0 {
+		return nil, &PreflightError{Findings: d.findings}
+	}
+	return d, nil
+}
+
+// Backend is the chosen back end: Legacy or NFT.
+func (d *Dataplane) Backend() string { return d.tools.backend }
+
+// Version is that of the iptables programs, as in "1.8.9".
+func (d *Dataplane) Version() string { return d.tools.version }
+
+// Capabilities are what the preflight of New found the kernel able to do.
+func (d *Dataplane) Capabilities() Capabilities { return d.capabilities }
+
+// Findings are all that the preflight of New looked at, found or missing.
+func (d *Dataplane) Findings() []Finding { return d.findings }
+
+// Observe reads our part of the kernel's state. A family that cannot be read is absent from the tables, and a
+// *FamilyError in the error names it; a family without anything of ours has a table with empty maps.
+func (d *Dataplane) Observe(ctx context.Context) (ruleset.Ruleset, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r := ruleset.Ruleset{Tables: map[ruleset.Family]ruleset.Table{}, Sets: map[string]ruleset.Set{}}
+	var errs []error
+	for _, f := range d.capabilities.Families {
+		t, err := d.observeTable(ctx, f)
+		if err != nil {
+			errs = append(errs, &FamilyError{Family: f, Op: "reading the " + d.capabilities.Table + " table", Err: err})
+			continue
+		}
+		r.Tables[f] = t
+	}
+	sets, err := observeSets()
+	if err != nil {
+		errs = append(errs, err)
+	} else {
+		r.Sets = sets
+	}
+	return r, errors.Join(errs...)
+}
+
+func (d *Dataplane) observeTable(ctx context.Context, f ruleset.Family) (ruleset.Table, error) {
+	name := d.capabilities.Table
+	out, err := d.tools.save(ctx, f, name)
+	if err != nil {
+		return ruleset.Table{}, err
+	}
+	saved, err := parseSave(out)
+	if err != nil {
+		return ruleset.Table{}, err
+	}
+	return saved[name].ours(name), nil
+}
+
+func observeSets() (map[string]ruleset.Set, error) {
+	c, err := openIPSets()
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	return c.list()
+}
+
+// Apply takes the kernel through the plan's steps, in their order. A step that fails ends the plan for its family, and
+// the other family's steps go on; the errors, each a *SetError or a *FamilyError, come joined.
+func (d *Dataplane) Apply(ctx context.Context, p ruleset.Plan) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if p.Empty() {
+		return nil
+	}
+	c, err := openIPSets()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	return apply(ctx, &kernel{tools: d.tools, sets: c}, p)
+}
+
+// kernel takes the steps of a plan on the real kernel.
+type kernel struct {
+	tools *tools
+	sets  *ipsets
+}
+
+var _ steps = (*kernel)(nil)
+
+func (k *kernel) createSet(ctx context.Context, s ruleset.Set) error { return k.sets.create(ctx, s) }
+
+func (k *kernel) addEntries(ctx context.Context, s ruleset.SetEntries) error {
+	return k.sets.add(ctx, s)
+}
+
+func (k *kernel) delEntries(ctx context.Context, s ruleset.SetEntries) error {
+	return k.sets.del(ctx, s)
+}
+
+func (k *kernel) destroySets(ctx context.Context, names []string) error {
+	return k.sets.destroyAll(ctx, names)
+}
+
+func (k *kernel) restore(ctx context.Context, f ruleset.Family, input string) error {
+	return k.tools.restore(ctx, f, input)
+}
+
+func (k *kernel) fixJump(ctx context.Context, j ruleset.JumpFix) error {
+	return k.tools.fixJump(ctx, j)
+}

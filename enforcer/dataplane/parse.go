@@ -1,0 +1,130 @@
+package dataplane
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+)
+
+// hookChains are the base chains in which a jump to us can stand.
+var hookChains = [...]string{"INPUT", "FORWARD", "OUTPUT"}
+
+// savedTable is one table as iptables-save prints it: each chain, in the printed order, and its rules without "-A CHAIN ".
+type savedTable struct {
+	order  []string
+	chains map[string][]ruleset.Rule
+}
+
+// parseSave reads the output of iptables-save: several tables, or one.
+func parseSave(out []byte) (map[string]savedTable, error) {
+	all := map[string]savedTable{}
+	name := ""
+	for n, raw := range bytes.Split(out, []byte("\n")) {
+		line := strings.TrimRight(string(raw), " \r")
+		if err := foreignTable(line); err != nil {
+			return nil, err
+		}
+		switch {
+		case line == "", line[0] == '#', line == "COMMIT":
+		case line[0] == '*':
+			name = line[1:]
+			all[name] = savedTable{chains: map[string][]ruleset.Rule{}}
+		case name == "":
+			return nil, fmt.Errorf("reading iptables-save: line %d stands in no table: %s", n+1, line)
+		case line[0] == ':':
+			t := all[name]
+			chain, _, _ := strings.Cut(line[1:], " ")
+			t.order = append(t.order, chain)
+			t.chains[chain] = nil
+			all[name] = t
+		default:
+			chain, rule, ok := appended(line)
+			if !ok {
+				return nil, fmt.Errorf("reading iptables-save: line %d is no rule: %s", n+1, line)
+			}
+			all[name].chains[chain] = append(all[name].chains[chain], rule)
+		}
+	}
+	return all, nil
+}
+
+// foreignTable recognises what iptables-nft-save prints, with a zero exit status, for a table that holds nftables expressions
+// that it cannot show. Taking such a table for an empty one would have us write the same rules again and again.
+func foreignTable(line string) error {
+	for _, t := range tables {
+		if strings.HasPrefix(line, "# Table `"+t+"' is incompatible") {
+			return fmt.Errorf("the table %s holds rules that are not iptables' (see nft list table ip %s)", t, t)
+		}
+	}
+	return nil
+}
+
+// appended takes "-A CHAIN rule" apart, with or without counters in front.
+func appended(line string) (chain string, rule ruleset.Rule, ok bool) {
+	if line[0] == '[' {
+		_, line, _ = strings.Cut(line, "] ")
+	}
+	line, ok = strings.CutPrefix(line, "-A ")
+	chain, text, _ := strings.Cut(line, " ")
+	return chain, ruleset.Rule(text), ok && chain != ""
+}
+
+func isOurs(name string) bool { return strings.HasPrefix(name, ruleset.Prefix) }
+
+// ours is our part of the table.
+func (t savedTable) ours(name string) ruleset.Table {
+	table := ruleset.Table{Name: name, Jumps: map[string][]int{}, Chains: map[string][]ruleset.Rule{}}
+	for chain, rules := range t.chains {
+		if !isOurs(chain) {
+			continue
+		}
+		canonical := make([]ruleset.Rule, len(rules))
+		for i, r := range rules {
+			canonical[i] = Canonical(r)
+		}
+		table.Chains[chain] = canonical
+	}
+	for _, base := range hookChains {
+		if found := jumpPositions(base, t.chains[base]); len(found) > 0 {
+			table.Jumps[base] = found
+		}
+	}
+	return table
+}
+
+// jumpPositions are the positions, counted from 1, of the jumps to us among a base chain's rules. A rule that leads to a
+// chain of ours and is not the plain jump to the base chain's own one, because it matches only some packets, is a goto, or
+// leads elsewhere, counts as position 0: wherever it stands, it is not what is wanted.
+func jumpPositions(base string, rules []ruleset.Rule) []int {
+	var found []int
+	for i, r := range rules {
+		target, plain := leadsTo(r)
+		switch {
+		case !isOurs(target):
+		case plain && target == ruleset.Prefix+base:
+			found = append(found, i+1)
+		default:
+			found = append(found, 0)
+		}
+	}
+	return found
+}
+
+// leadsTo is the target of a rule, and whether the rule is a jump for every packet.
+func leadsTo(r ruleset.Rule) (target string, plain bool) {
+	plain = true
+	for _, p := range split(words(string(r))) {
+		switch name, value := p.option(); {
+		case name == "-j":
+			target = value
+		case name == "-g":
+			target, plain = value, false
+		case name == "-m" && value == "comment":
+		default:
+			plain = false
+		}
+	}
+	return target, plain
+}

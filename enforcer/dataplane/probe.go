@@ -1,0 +1,91 @@
+package dataplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+)
+
+// probeChain is the chain that probes write and remove. Were the removal to fail, the chain and the probe's set would still
+// be recognised as ours, and go with the first Apply.
+const probeChain = ruleset.Prefix + "PREFLIGHT"
+
+// removalTimeout bounds the removal of a probe, which goes on when the context has ended.
+const removalTimeout = 10 * time.Second
+
+// kernelProbes asks the real kernel.
+type kernelProbes struct {
+	tools *tools
+}
+
+var _ probes = (*kernelProbes)(nil)
+
+func (k *kernelProbes) setType(t ruleset.SetType, f ruleset.Family) error {
+	c, err := openIPSets()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	return c.hasType(t, f)
+}
+
+func (k *kernelProbes) rules(ctx context.Context, f ruleset.Family, table string, rules ...string) (err error) {
+	c, err := openIPSets()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), removalTimeout)
+	defer cancel()
+	if needsProbeSet(rules) {
+		if err := c.create(ctx, ruleset.Set{Name: probeSet(f), Type: ruleset.HashIP, Family: f}); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, c.destroyAll(after, []string{probeSet(f)})) }()
+	}
+	var input strings.Builder
+	fmt.Fprintf(&input, "*%s\n:%s - [0:0]\n", table, probeChain)
+	for _, r := range rules {
+		fmt.Fprintf(&input, "-A %s %s -j RETURN\n", probeChain, r)
+	}
+	input.WriteString("COMMIT\n")
+	if err := k.tools.restore(ctx, f, input.String()); err != nil {
+		return err
+	}
+	return k.tools.restore(after, f, fmt.Sprintf("*%s\n:%s - [0:0]\n-X %s\nCOMMIT\n", table, probeChain, probeChain))
+}
+
+func needsProbeSet(rules []string) bool {
+	return strings.Contains(strings.Join(rules, " "), "--match-set")
+}
+
+// sysctl reads below /proc/sys/net, which shows the network namespace of the thread that reads.
+func (k *kernelProbes) sysctl(name string) (string, error) {
+	text, err := os.ReadFile("/proc/sys/net/" + name)
+	return strings.TrimSpace(string(text)), err
+}
+
+func (k *kernelProbes) bridges() ([]string, error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("listing the links: %w", err)
+	}
+	ports := map[int]bool{} // by index of the bridge
+	for _, l := range links {
+		ports[l.Attrs().MasterIndex] = true
+	}
+	var names []string
+	for _, l := range links {
+		if l.Type() == "bridge" && ports[l.Attrs().Index] {
+			names = append(names, l.Attrs().Name)
+		}
+	}
+	return names, nil
+}

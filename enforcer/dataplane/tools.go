@@ -1,0 +1,141 @@
+package dataplane
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-iptables/iptables"
+	"github.com/go-logr/logr"
+
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+)
+
+const (
+	// lockWait is how long one run of a program queues for the xtables lock. flock(2) serves in turn, so that a waiter
+	// gets its chance; we only take ourselves out of the queue now and then to heed the context.
+	lockWait = 5 * time.Second
+	// lockPatience is when we give up if the context has not ended before.
+	lockPatience = time.Minute
+	// killGrace is how long a program that was killed may hold on to its pipes.
+	killGrace = 2 * time.Second
+)
+
+// tools are the programs of one back end, of both families.
+type tools struct {
+	backend string
+	version string
+	log     logr.Logger
+	family  map[ruleset.Family]familyTools
+}
+
+// familyTools are the programs of one family: ours to run with an input or for an output, and go-iptables' for base chains.
+type familyTools struct {
+	save, restore program
+	hooks         *iptables.IPTables
+}
+
+// program is one executable and the arguments that every run of it begins with.
+type program struct {
+	name string // what it is called in messages
+	path string
+	args []string
+}
+
+// save is the output of iptables-save for one table, or for all that exist if table is empty. It takes no lock: it reads
+// the table in one piece, and again if it changed meanwhile.
+func (t *tools) save(ctx context.Context, f ruleset.Family, table string) ([]byte, error) {
+	var args []string
+	if table != "" {
+		args = []string{"-t", table}
+	}
+	return t.family[f].save.run(ctx, "", args...)
+}
+
+// restore hands input to iptables-restore, which takes all of it or nothing. Chains that the input does not name stay as
+// they are, and so do other programs' rules and counters.
+func (t *tools) restore(ctx context.Context, f ruleset.Family, input string) error {
+	wait := strconv.Itoa(int(lockWait / time.Second))
+	return t.locked(ctx, func() error {
+		_, err := t.family[f].restore.run(ctx, input, "--noflush", "-w", wait)
+		return err
+	})
+}
+
+// locked calls f until it fails for another reason than the xtables lock, for as long as the context and our patience last.
+func (t *tools) locked(ctx context.Context, f func() error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, lockPatience, fmt.Errorf("waited %s", lockPatience))
+	defer cancel()
+	pause := 50 * time.Millisecond
+	for {
+		err := f()
+		if !lockHeld(err) {
+			if errors.Is(err, context.DeadlineExceeded) {
+				// Killed while it queued, or while it worked: a run in which the kernel takes its time looks the same.
+				return fmt.Errorf("%w (%w)", err, context.Cause(ctx))
+			}
+			return err
+		}
+		t.log.Info("Waiting for another program to release the xtables lock")
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ErrLocked, context.Cause(ctx))
+		case <-time.After(pause + rand.N(pause)):
+		}
+		pause = min(2*pause, 2*time.Second)
+	}
+}
+
+// lockHeld recognises the lock by what the programs say: their exit status for it, 4, is also that of other failures.
+func lockHeld(err error) bool {
+	const says = "holding the xtables lock"
+	var ours *ToolError
+	if errors.As(err, &ours) {
+		return strings.Contains(ours.Stderr, says)
+	}
+	var theirs *iptables.Error
+	return errors.As(err, &theirs) && strings.Contains(theirs.Error(), says)
+}
+
+// run executes the program with input on its stdin. Killing it at the end of ctx is safe: it changes the kernel by one
+// system call, or one netlink transaction.
+func (p program) run(ctx context.Context, input string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, p.path, append(append([]string(nil), p.args...), args...)...)
+	cmd.WaitDelay = killGrace
+	var stdout, stderr bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &stdout, &stderr
+	err := cmd.Run()
+	if err == nil {
+		return stdout.Bytes(), nil
+	}
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	e := &ToolError{Tool: p.name, Stderr: stderr.String(), Err: err}
+	e.Line, e.Text = offendingLine(e.Stderr, input)
+	return nil, e
+}
+
+// The programs name a line as "Error occurred at line: 3", "line 3 failed", or "line 3: RULE_APPEND failed (...)".
+var lineInError = regexp.MustCompile(`line:? (\d+)`)
+
+// offendingLine is the line of input that stderr names. A kernel that refuses the whole is reported for the line COMMIT.
+func offendingLine(stderr, input string) (int, string) {
+	m := lineInError.FindStringSubmatch(stderr)
+	if m == nil {
+		return 0, ""
+	}
+	n, err := strconv.Atoi(m[1])
+	lines := strings.Split(input, "\n")
+	if err != nil || n < 1 || n > len(lines) {
+		return 0, ""
+	}
+	return n, lines[n-1]
+}
