@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -19,7 +20,7 @@ type End struct {
 	Link string // the interface's name, at most 15 bytes
 }
 
-// Veth joins two hosts by a pair of interfaces and sets both up.
+// Veth joins two hosts by a pair of interfaces, sets both up, and waits until packets pass.
 func Veth(a, b End) error {
 	err := a.Host.netlink(func(nl *netlink.Handle) error {
 		return nl.LinkAdd(&netlink.Veth{
@@ -31,7 +32,32 @@ func Veth(a, b End) error {
 	if err != nil {
 		return fmt.Errorf("joining %s in %s with %s in %s: %w", a.Link, a.Host.name, b.Link, b.Host.name, err)
 	}
-	return errors.Join(a.Host.Up(a.Link), b.Host.Up(b.Link))
+	err = errors.Join(a.Host.Up(a.Link), b.Host.Up(b.Link))
+	if err != nil {
+		return err
+	}
+	return errors.Join(a.settle(), b.settle())
+}
+
+// settle waits for the link-local address. The kernel adds it when it has noticed that the link is up, which may take it a
+// second, and without it a router asks for no IPv6 neighbour (ndisc_send_ns).
+func (e End) settle() error {
+	return e.Host.link(e.Link, func(nl *netlink.Handle, l netlink.Link) error {
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+			addrs, err := nl.AddrList(l, netlink.FAMILY_V6)
+			if err != nil {
+				return fmt.Errorf("listing the addresses of %s in %s: %w", e.Link, e.Host.name, err)
+			}
+			for _, a := range addrs {
+				if a.IP.IsLinkLocalUnicast() && a.Flags&unix.IFA_F_TENTATIVE == 0 {
+					return nil
+				}
+			}
+			if time.Now().After(deadline) {
+				return fmt.Errorf("waiting for the link-local address of %s in %s: %w", e.Link, e.Host.name, os.ErrDeadlineExceeded)
+			}
+		}
+	})
 }
 
 // Up sets an interface up.

@@ -11,7 +11,7 @@ import (
 	"github.com/ringfence-io/ringfence/lab/host"
 )
 
-// Listen serves TCP, UDP or SCTP inside h until it is closed. The server answers every client with the name
+// Listen serves TCP, UDP, SCTP or Experimental inside h until it is closed. The server answers every client with the name
 // of h. The unspecified address of a family stands for all of the host's.
 func Listen(h *host.Host, protocol policy.Protocol, addr netip.AddrPort) (io.Closer, error) {
 	var server io.Closer
@@ -23,6 +23,8 @@ func Listen(h *host.Host, protocol policy.Protocol, addr netip.AddrPort) (io.Clo
 			server, err = serveUDP(h.Name(), addr)
 		case policy.SCTP:
 			server, err = serveSCTP(h.Name(), addr)
+		case Experimental:
+			server, err = serveExperimental(h.Name(), addr.Addr())
 		default:
 			err = fmt.Errorf("protocol %s has no server", protocol)
 		}
@@ -95,6 +97,22 @@ func serveSCTP(name string, addr netip.AddrPort) (io.Closer, error) {
 			srcPort: in.dstPort, dstPort: in.srcPort, kind: sctpInitAck,
 			verificationTag: in.initiateTag, initiateTag: 1, cookie: name,
 		}.marshal()
+	})
+	return c, nil
+}
+
+// serveExperimental answers requests with the name behind the identifier that they carry.
+func serveExperimental(name string, addr netip.Addr) (io.Closer, error) {
+	c, err := listenRaw(Experimental, addr)
+	if err != nil {
+		return nil, err
+	}
+	go serve(c, func(buf []byte, _ net.Addr) []byte {
+		id, ok := parseExperimental(buf)
+		if !ok || id.identity != request {
+			return nil
+		}
+		return experimental(id.dstPort, name)
 	})
 	return c, nil
 }

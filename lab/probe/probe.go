@@ -3,7 +3,8 @@
 // A server answers with its identity, so that an answer proves not only that something answered but who. TCP
 // and UDP run over the kernel's own sockets. SCTP runs over raw sockets, because many kernels filter SCTP
 // without having sockets for it: an INIT that connection tracking accepts as a new association, answered
-// by an INIT ACK. ICMP is the echo that every kernel answers.
+// by an INIT ACK. ICMP is the echo that every kernel answers. A protocol that no kernel knows runs over raw sockets
+// too.
 //
 // Silence is never proof at once: a loaded machine is slow. How long to wait depends on what is expected,
 // see [Expect]; the verdict never depends on it.
@@ -27,14 +28,17 @@ import (
 
 // Flow is a connection to try.
 type Flow struct {
-	// Protocol is TCP, UDP, SCTP or ICMP; ICMP stands for ICMPv6 between IPv6 addresses.
+	// Protocol is TCP, UDP, SCTP, ICMP, which stands for ICMPv6 between IPv6 addresses, or Experimental.
 	Protocol policy.Protocol
 	// Src is the address to send from. With the zero address, the kernel's routes decide.
 	Src netip.Addr
 	Dst netip.Addr
-	// Port is the destination port, not used with ICMP.
+	// Port is the destination port of a protocol that has ports.
 	Port uint16
 }
+
+// Experimental is a protocol without ports that no kernel knows (RFC 3692): one of those that policy cannot name.
+const Experimental policy.Protocol = 253
 
 // String reads "tcp 10.0.0.1 -> 10.0.0.2:80".
 func (f Flow) String() string {
@@ -42,7 +46,7 @@ func (f Flow) String() string {
 	if f.Src.IsValid() {
 		src = f.Src.String()
 	}
-	if f.icmp() {
+	if !f.hasPorts() {
 		return fmt.Sprintf("%s %s -> %s", f.protocol(), src, f.Dst)
 	}
 	return fmt.Sprintf("%s %s -> %s", f.protocol(), src, f.dst())
@@ -50,6 +54,7 @@ func (f Flow) String() string {
 
 func (f Flow) dst() netip.AddrPort { return netip.AddrPortFrom(f.Dst, f.Port) }
 func (f Flow) icmp() bool          { return f.Protocol == policy.ICMP || f.Protocol == policy.ICMPv6 }
+func (f Flow) hasPorts() bool      { return !f.icmp() && f.Protocol != Experimental }
 
 // protocol is the number that the packets carry.
 func (f Flow) protocol() policy.Protocol {
@@ -163,7 +168,7 @@ func attempt(ctx context.Context, h *host.Host, f Flow) Result {
 		name, err = dialTCP(ctx, h, f)
 	case policy.UDP:
 		name, err = dialUDP(ctx, h, f)
-	case policy.SCTP, policy.ICMP, policy.ICMPv6:
+	case policy.SCTP, policy.ICMP, policy.ICMPv6, Experimental:
 		name, err = dialRaw(ctx, h, f)
 	default:
 		err = fmt.Errorf("probing protocol %s is not supported", f.Protocol)

@@ -56,6 +56,7 @@ func newNetwork(t *testing.T) network {
 			{"-A", "FORWARD", "-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "ACCEPT"},
 			{"-A", "FORWARD", "-d", f.denyEcho, "-j", "DROP"},
 			{"-A", "FORWARD", "-p", f.echo, "-m", "conntrack", "--ctstate", "NEW", "-j", "ACCEPT"},
+			{"-A", "FORWARD", "-p", "253", "-m", "conntrack", "--ctstate", "NEW", "-j", "ACCEPT"},
 			{"-A", "FORWARD", "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP"},
 		}
 		for _, p := range []string{"tcp", "udp", "sctp"} {
@@ -64,6 +65,9 @@ func newNetwork(t *testing.T) network {
 		for _, r := range rules {
 			run(t, n.router, f.iptables, append([]string{"-w"}, r...)...)
 		}
+		c, err := probe.Listen(n.server, probe.Experimental, netip.AddrPortFrom(f.server, 0))
+		must(t, err)
+		t.Cleanup(func() { must(t, c.Close()) })
 		for _, p := range ported {
 			for _, port := range []uint16{81, 82} {
 				c, err := probe.Listen(n.server, p, netip.AddrPortFrom(f.server, port))
@@ -88,6 +92,8 @@ func TestDial(t *testing.T) {
 	}
 	for _, f := range families {
 		rows := []row{
+			{probe.Flow{Protocol: probe.Experimental, Src: f.client, Dst: f.server}, reached},
+			{probe.Flow{Protocol: probe.Experimental, Src: f.client, Dst: addr(f.denyEcho)}, timedOut},
 			{probe.Flow{Protocol: policy.ICMP, Src: f.client, Dst: f.server}, probe.Result{Outcome: probe.Reached}},
 			{probe.Flow{Protocol: policy.ICMP, Src: f.client, Dst: addr(f.denyEcho)}, timedOut},
 			{probe.Flow{Protocol: policy.TCP, Src: f.client, Dst: f.server, Port: 83}, refused},
@@ -147,6 +153,9 @@ func TestWatch(t *testing.T) {
 	n := newNetwork(t)
 	var flows []probe.Watched
 	for _, f := range families {
+		c, err := probe.Listen(n.server, probe.Experimental, netip.AddrPortFrom(f.server, 0))
+		must(t, err)
+		t.Cleanup(func() { must(t, c.Close()) })
 		for _, p := range ported {
 			for _, port := range []uint16{81, 82} {
 				flows = append(flows, probe.Watched{
@@ -167,12 +176,12 @@ func TestWatch(t *testing.T) {
 		if got := r.Answered + r.Silent + len(r.Wrong); got != r.Probes {
 			t.Errorf("%d probes, but %d verdicts", r.Probes, got)
 		}
-		t.Logf("%.0f probes per second: %d answered, %d silent, %d wrong", r.Rate(), r.Answered, r.Silent, len(r.Wrong))
+		t.Log(r)
 		return r
 	}
 
 	if r := watch(flows, func() { time.Sleep(time.Second) }); len(r.Wrong) > 0 || r.Rate() < 1900 {
-		t.Errorf("a firewall that keeps to its rules: %.0f probes per second, %v", r.Rate(), r.Wrong)
+		t.Errorf("a firewall that keeps to its rules: %s", r)
 	}
 	// A hole and an outage, each of a few milliseconds, are both seen.
 	r := watch(flows, func() {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,6 +34,20 @@ type Report struct {
 
 // Rate is the number of probes per second.
 func (r Report) Rate() float64 { return float64(r.Probes) / r.Elapsed.Seconds() }
+
+// String is one line, and one more for each of the first few wrong verdicts.
+func (r Report) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d probes, %.0f per second: %d answered, %d silent, %d wrong", r.Probes, r.Rate(), r.Answered, r.Silent, len(r.Wrong))
+	for i, w := range r.Wrong {
+		if i == 10 {
+			b.WriteString("\n...")
+			break
+		}
+		b.WriteString("\n" + w.String())
+	}
+	return b.String()
+}
 
 // Wrong is a probe with the wrong verdict: an allowed one that nothing answered, or a denied one that was.
 type Wrong struct {
@@ -137,6 +153,7 @@ func (w *Watcher) Stop(grace time.Duration) (Report, error) {
 	for k, s := range w.pending {
 		w.settle(k, s)
 	}
+	slices.SortFunc(w.report.Wrong, func(a, b Wrong) int { return a.Sent.Compare(b.Sent) })
 	return w.report, errors.Join(w.err, err)
 }
 
@@ -259,7 +276,7 @@ func socketOf(f Watched) socketKey { return socketKey{f.Host, f.Flow.protocol(),
 // keyOf is the key that the answer to a probe will have.
 func keyOf(f Flow, port uint16) probeKey {
 	k := probeKey{f.protocol(), f.Src, f.Dst, port, f.Port}
-	if f.icmp() {
+	if !f.hasPorts() {
 		k.dstPort = 0
 	}
 	return k

@@ -19,19 +19,21 @@ func firstPacket(f Flow, port uint16) []byte {
 		return udpRequest(f, port)
 	case policy.SCTP:
 		return sctp{srcPort: port, dstPort: f.Port, kind: sctpInit, initiateTag: uint32(port)<<16 | 1}.marshal()
+	case Experimental:
+		return experimental(port, request)
 	}
 	return echoRequest(f, port)
 }
 
 // answer is what a probe needs to know of a packet that came back.
 type answer struct {
-	srcPort, dstPort uint16 // dstPort is the identifier of an ICMP echo, which has no srcPort
+	srcPort, dstPort uint16 // dstPort is the identifier where there are no ports
 	refused          bool
 	identity         string
 }
 
 func (a answer) matches(f Flow, port uint16) bool {
-	return a.dstPort == port && (f.icmp() || a.srcPort == f.Port)
+	return a.dstPort == port && (!f.hasPorts() || a.srcPort == f.Port)
 }
 
 // parseAnswer reads a packet that came back, and reports whether it is an answer to a first packet.
@@ -49,6 +51,9 @@ func parseAnswer(protocol policy.Protocol, b []byte) (answer, bool) {
 		s, ok := parseSCTP(b)
 		a := answer{srcPort: s.srcPort, dstPort: s.dstPort, identity: s.cookie, refused: s.kind == sctpAbort}
 		return a, ok && s.kind != sctpInit
+	case Experimental:
+		a, ok := parseExperimental(b)
+		return a, ok && a.identity != request
 	}
 	return parseEchoReply(protocol, b)
 }
@@ -125,6 +130,18 @@ func parseEchoReply(protocol policy.Protocol, b []byte) (answer, bool) {
 		return answer{}, false
 	}
 	return answer{dstPort: be.Uint16(b[4:])}, true
+}
+
+// experimental is a packet of the protocol that no kernel knows: an identifier and a text.
+func experimental(id uint16, text string) []byte {
+	return append(be.AppendUint16(nil, id), text...)
+}
+
+func parseExperimental(b []byte) (answer, bool) {
+	if len(b) < 2 {
+		return answer{}, false
+	}
+	return answer{dstPort: be.Uint16(b), identity: string(b[2:])}, true
 }
 
 // checksum is that of TCP and UDP (RFC 9293, section 3.1; RFC 8200, section 8.1).

@@ -80,12 +80,14 @@ type Pod struct {
 	link string // the node's end
 }
 
-// The address plan. The twins follow it.
+// OutsideAddr is the outside host's address on the wire; its twin is there too.
+var OutsideAddr = netip.MustParseAddr("172.18.0.250")
+
+// The rest of the address plan. The twins follow it.
 var (
-	wireNet     = netip.MustParsePrefix("172.18.0.0/24")
-	outsideAddr = netip.MustParseAddr("172.18.0.250")
-	everything  = netip.MustParsePrefix("0.0.0.0/0")
-	twinNet     = netip.MustParsePrefix("fd00:64::/96")
+	wireNet    = netip.MustParsePrefix("172.18.0.0/24")
+	everything = netip.MustParsePrefix("0.0.0.0/0")
+	twinNet    = netip.MustParsePrefix("fd00:64::/96")
 
 	// A routed pod's gateway is a link-local address that every link of the node has.
 	routedGateway   = netip.MustParseAddr("169.254.1.1")
@@ -132,7 +134,7 @@ func (t *Topology) build() error {
 	if t.Outside, err = t.newHost("outside"); err != nil {
 		return err
 	}
-	if err := t.plugIn(t.Outside, "outside", outsideAddr); err != nil {
+	if err := t.plugIn(t.Outside, "outside", OutsideAddr); err != nil {
 		return err
 	}
 	for i := range t.options.Nodes {
@@ -223,11 +225,16 @@ func (t *Topology) routeTo(n *Node) error {
 	return errors.Join(errs...)
 }
 
-// AddOutside gives the outside host a further address.
+// AddOutside gives the outside host a further address of either family.
 func (t *Topology) AddOutside(a netip.Addr) error {
-	errs := []error{addBoth(t.Outside, "eth0", a, 32)}
+	via := OutsideAddr
+	if a.Is6() {
+		via = Twin(via)
+	}
+	p := netip.PrefixFrom(a, a.BitLen())
+	errs := []error{t.Outside.Address("eth0", p)}
 	for _, n := range t.Nodes {
-		errs = append(errs, routeBoth(n.Host, netip.PrefixFrom(a, 32), outsideAddr, ""))
+		errs = append(errs, n.Route(p, via, ""))
 	}
 	return errors.Join(errs...)
 }

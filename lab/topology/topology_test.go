@@ -28,6 +28,7 @@ func TestEverybodyReachesEverybody(t *testing.T) {
 			t.Parallel()
 			top := newTopology(t, kind)
 			must(t, top.AddOutside(elsewhere))
+			must(t, top.AddOutside(topology.Twin(elsewhere)))
 			ends := []end{{top.Outside, elsewhere}}
 			for i, n := range top.Nodes {
 				ends = append(ends, end{n.Host, n.Addr})
