@@ -30,7 +30,7 @@ type parsedPolicy struct {
 	ref      policy.Ref
 	subject  labels.Selector
 	isolates [2]bool
-	rules    [2][]parsedRule
+	rules    [2][]parsedRule // of the directions that the policy's types name
 	problems []Problem
 }
 
@@ -60,7 +60,7 @@ type portName struct {
 // parse understands what it can of np. Everything that it cannot understand is a problem and matches nothing.
 func parse(np *networkingv1.NetworkPolicy) *parsedPolicy {
 	p := &parsedPolicy{ref: policy.Ref{Kind: "NetworkPolicy", Namespace: np.Namespace, Name: np.Name}}
-	p.parseTypes(np)
+	named := p.parseTypes(np)
 
 	subject, err := metav1.LabelSelectorAsSelector(&np.Spec.PodSelector)
 	if err != nil {
@@ -75,6 +75,11 @@ func parse(np *networkingv1.NetworkPolicy) *parsedPolicy {
 	for i, r := range np.Spec.Egress {
 		p.parseRule(policy.Egress, i, "to", r.To, r.Ports)
 	}
+	for _, d := range policy.Directions {
+		if !named[d] {
+			p.rules[d] = nil
+		}
+	}
 	return p
 }
 
@@ -82,26 +87,31 @@ func (p *parsedPolicy) problem(field, format string, args ...any) {
 	p.problems = append(p.problems, Problem{p.ref, field, fmt.Sprintf(format, args...)})
 }
 
-// parseTypes sets which directions the policy isolates. Without policyTypes it isolates for ingress, and for egress if
-// it has egress rules.
-func (p *parsedPolicy) parseTypes(np *networkingv1.NetworkPolicy) {
+// parseTypes sets which directions the policy isolates, and returns those that its types name. Without policyTypes it isolates for
+// ingress, and for egress if it has egress rules. A type that is not known might mean either direction, so that it isolates
+// in both; but the rules of a direction count only if a type names it, as without the unknown one.
+func (p *parsedPolicy) parseTypes(np *networkingv1.NetworkPolicy) (named [2]bool) {
 	if len(np.Spec.PolicyTypes) == 0 {
-		p.isolates[policy.Ingress] = true
-		p.isolates[policy.Egress] = len(np.Spec.Egress) > 0
-		return
+		named[policy.Ingress] = true
+		named[policy.Egress] = len(np.Spec.Egress) > 0
 	}
+	known := true
 	for i, t := range np.Spec.PolicyTypes {
 		switch t {
 		case networkingv1.PolicyTypeIngress:
-			p.isolates[policy.Ingress] = true
+			named[policy.Ingress] = true
 		case networkingv1.PolicyTypeEgress:
-			p.isolates[policy.Egress] = true
+			named[policy.Egress] = true
 		default:
-			p.isolates = [2]bool{true, true}
+			known = false
 			p.problem(fmt.Sprintf("spec.policyTypes[%d]", i),
 				"%q is not known: the policy isolates in both directions; write Ingress or Egress", t)
 		}
 	}
+	for _, d := range policy.Directions {
+		p.isolates[d] = named[d] || !known
+	}
+	return named
 }
 
 func (p *parsedPolicy) parseRule(d policy.Direction, index int, peersField string,
@@ -174,7 +184,8 @@ func (p *parsedPolicy) parseBlock(field string, b *networkingv1.IPBlock) (policy
 			p.problem(at, "%s leaves nothing of %s: the peer matches nothing", text, b.CIDR)
 			return policy.Block{}, false
 		case !except.Overlaps(prefix):
-			p.problem(at, "%s is outside of %s and excepts nothing", text, b.CIDR)
+			p.problem(at, "%s is outside of %s: the whole peer matches nothing", text, b.CIDR)
+			return policy.Block{}, false
 		default:
 			block.Except = append(block.Except, except)
 		}
@@ -218,8 +229,12 @@ func (p *parsedPolicy) parsePort(r *parsedRule, field string, port *networkingv1
 		r.ranges = append(r.ranges, policy.AllPorts(protocol))
 	case port.Port.Type == intstr.String && port.EndPort != nil:
 		p.problem(field+".endPort", "it stands with the named port %q: the port matches nothing; write the number", port.Port.StrVal)
+	case port.Port.Type == intstr.String && port.Port.StrVal == "":
+		p.problem(field+".port", "the name is empty: the port matches nothing; write a name or a number")
 	case port.Port.Type == intstr.String:
 		r.named = append(r.named, portName{protocol, port.Port.StrVal})
+	case port.Port.Type != intstr.Int:
+		p.problem(field+".port", "it is neither a number nor a name: the port matches nothing")
 	default:
 		first, last := port.Port.IntVal, port.Port.IntVal
 		if port.EndPort != nil {

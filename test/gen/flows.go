@@ -2,8 +2,11 @@ package gen
 
 import (
 	"net/netip"
+	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/ringfence-io/ringfence/test/oracle"
 )
@@ -13,6 +16,9 @@ var outsiders = []netip.Addr{
 	netip.MustParseAddr("203.0.113.9"), netip.MustParseAddr("10.244.0.200"), netip.MustParseAddr("10.0.0.1"),
 	netip.MustParseAddr("2001:db8::9"), netip.MustParseAddr("fd00:10:24::200"), netip.MustParseAddr("fe80::1"),
 }
+
+// popularPorts are portNumbers, with those in front more often.
+var popularPorts = append(portNumbers, 80, 80, 80, 53, 53, 1)
 
 // addresses are those of the pods, of the nodes and of outsiders.
 func (c Case) addresses() []netip.Addr {
@@ -26,10 +32,16 @@ func (c Case) addresses() []netip.Addr {
 func (c Case) podAddresses() []netip.Addr {
 	var out []netip.Addr
 	for _, p := range c.Cluster.Pods {
-		for _, ip := range p.Status.PodIPs {
-			if a, err := netip.ParseAddr(ip.IP); err == nil {
-				out = append(out, a)
-			}
+		out = append(out, addressesOf(p)...)
+	}
+	return out
+}
+
+func addressesOf(p *corev1.Pod) []netip.Addr {
+	var out []netip.Addr
+	for _, ip := range p.Status.PodIPs {
+		if a, err := netip.ParseAddr(ip.IP); err == nil {
+			out = append(out, a)
 		}
 	}
 	return out
@@ -85,33 +97,16 @@ func lastOf(p netip.Prefix) netip.Addr {
 	return a
 }
 
-// Flows draws n flows that are likely to meet the cluster's policies: mostly between pods, else to and from block
+// Flows draws n flows that are likely to meet the cluster's policies: half of them aim at a rule, the others go between pods, block
 // edges, nodes and outsiders, on ports that containers and policies name, and on their neighbours.
 func Flows(s *Source, c Case, n int) []oracle.Flow {
-	ends := map[bool]*struct{ pods, edges, all []netip.Addr }{true: {}, false: {}}
-	for _, a := range c.podAddresses() {
-		ends[a.Is4()].pods = append(ends[a.Is4()].pods, a)
-	}
-	for _, a := range c.edges() {
-		ends[a.Is4()].edges = append(ends[a.Is4()].edges, a)
-	}
-	for _, a := range c.addresses() {
-		ends[a.Is4()].all = append(ends[a.Is4()].all, a)
-	}
+	d := flowDrawer{s, c, c.podAddresses(), c.edges(), c.addresses()}
 	var out []oracle.Flow
 	for range n {
-		e := ends[s.intN(2) == 0]
-		end := func() netip.Addr {
-			switch k := s.intN(10); {
-			case k < 6 && len(e.pods) > 0:
-				return pick(s, e.pods)
-			case k < 8 && len(e.edges) > 0:
-				return pick(s, e.edges)
-			}
-			return pick(s, e.all)
+		f := d.anyFlow()
+		if s.oneIn(2) {
+			d.aim(&f)
 		}
-		f := oracle.Flow{Src: end(), Dst: end()}
-		setProtocol(s, &f)
 		for _, node := range c.Nodes {
 			for _, a := range node.Addrs {
 				if a == f.Src && s.oneIn(2) {
@@ -124,9 +119,120 @@ func Flows(s *Source, c Case, n int) []oracle.Flow {
 	return out
 }
 
+// flowDrawer draws flows between ends that it has collected.
+type flowDrawer struct {
+	*Source
+	c                Case
+	pods, edges, all []netip.Addr
+}
+
+func (d flowDrawer) anyFlow() oracle.Flow {
+	is4 := d.intN(2) == 0
+	f := oracle.Flow{Src: d.end(is4), Dst: d.end(is4)}
+	setProtocol(d.Source, &f)
+	return f
+}
+
+func (d flowDrawer) end(is4 bool) netip.Addr {
+	choices := d.all
+	switch k := d.intN(16); {
+	case k < 11:
+		choices = d.pods
+	case k < 14:
+		choices = d.edges
+	}
+	if of := ofFamily(choices, is4); len(of) > 0 {
+		return pick(d.Source, of)
+	}
+	return pick(d.Source, ofFamily(d.all, is4))
+}
+
+func ofFamily(addrs []netip.Addr, is4 bool) []netip.Addr {
+	return slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return a.Is4() != is4 })
+}
+
+// aim sends f to or from a pod in the namespace of a policy, on a port of one of its rules.
+func (d flowDrawer) aim(f *oracle.Flow) {
+	if len(d.c.Cluster.Policies) == 0 {
+		return
+	}
+	policy := pick(d.Source, d.c.Cluster.Policies)
+	var subjects []netip.Addr
+	for _, p := range d.c.Cluster.Pods {
+		if p.Namespace == policy.Namespace && !p.Spec.HostNetwork {
+			subjects = append(subjects, addressesOf(p)...)
+		}
+	}
+	subjects = ofFamily(subjects, f.Src.Is4())
+	if len(subjects) == 0 {
+		return
+	}
+	subject, ingress := pick(d.Source, subjects), d.oneIn(2)
+	ports := portsOf(policy, ingress)
+	if ingress {
+		f.Dst = subject
+	} else {
+		f.Src = subject
+	}
+	if len(ports) > 0 {
+		d.aimAt(f, pick(d.Source, ports))
+	}
+}
+
+func portsOf(p *networkingv1.NetworkPolicy, ingress bool) []networkingv1.NetworkPolicyPort {
+	var out []networkingv1.NetworkPolicyPort
+	if ingress {
+		for _, r := range p.Spec.Ingress {
+			out = append(out, r.Ports...)
+		}
+		return out
+	}
+	for _, r := range p.Spec.Egress {
+		out = append(out, r.Ports...)
+	}
+	return out
+}
+
+// aimAt takes protocol and number of the port; a name's number is that of some container that the destination has.
+func (d flowDrawer) aimAt(f *oracle.Flow, port networkingv1.NetworkPolicyPort) {
+	protocol := corev1.ProtocolTCP
+	if port.Protocol != nil {
+		protocol = *port.Protocol
+	}
+	numbers := map[corev1.Protocol]oracle.Protocol{"TCP": oracle.TCP, "UDP": oracle.UDP, "SCTP": oracle.SCTP}
+	number, ok := numbers[protocol]
+	if !ok {
+		return
+	}
+	f.Protocol, f.ICMPType = number, 0
+	switch {
+	case port.Port == nil:
+	case port.Port.Type == intstr.String:
+		for _, p := range d.c.Cluster.Pods {
+			if slices.Contains(addressesOf(p), f.Dst) {
+				if named := allPorts(p); len(named) > 0 {
+					f.DstPort = uint16(pick(d.Source, named).ContainerPort)
+				}
+			}
+		}
+	case port.EndPort != nil && d.oneIn(2):
+		f.DstPort = uint16(*port.EndPort)
+	default:
+		f.DstPort = uint16(port.Port.IntVal)
+	}
+}
+
+func allPorts(p *corev1.Pod) []corev1.ContainerPort {
+	var out []corev1.ContainerPort
+	for _, c := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
+		out = append(out, c.Ports...)
+	}
+	return out
+}
+
 func setProtocol(s *Source, f *oracle.Flow) {
 	switch k := s.intN(16); {
-	case k < 7:
+	case k < 8:
 		f.Protocol = oracle.TCP
 	case k < 10:
 		f.Protocol = oracle.UDP
@@ -142,11 +248,11 @@ func setProtocol(s *Source, f *oracle.Flow) {
 		f.Protocol = 47
 		return
 	}
-	f.DstPort = uint16(pick(s, portNumbers))
-	switch s.intN(8) {
-	case 6:
+	f.DstPort = uint16(pick(s, popularPorts))
+	switch s.intN(10) {
+	case 8:
 		f.DstPort++ // 65535 becomes 0
-	case 7:
+	case 9:
 		f.DstPort--
 	}
 }

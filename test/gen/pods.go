@@ -15,9 +15,9 @@ import (
 var (
 	namespaceNames = []string{"team", "teama", "te", strings.Repeat("n", 63)}
 	labelKeys      = []string{"app", "tier", "example.io/role"}
-	labelValues    = []string{"", "a", "b", "c"}
+	labelValues    = []string{"a", "b", ""}
 	portNames      = []string{"http", "dns", "metrics"}
-	portNumbers    = []int32{80, 53, 1, 8080, 65535, 81, 1023}
+	portNumbers    = []int32{80, 53, 1, 8080, 65535, 81}
 	protocols      = []corev1.Protocol{corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolSCTP}
 	// lastBytes are the pods' last address bytes: neighbours, and both sides of the edges of /28, /25 and /24.
 	lastBytes = []byte{1, 2, 3, 0, 15, 16, 17, 31, 127, 128, 254, 255}
@@ -38,7 +38,7 @@ func namespaces(s *Source) []*corev1.Namespace {
 func labels(s *Source) map[string]string {
 	m := map[string]string{}
 	for _, key := range labelKeys {
-		if s.oneIn(2) {
+		if !s.oneIn(3) {
 			m[key] = pick(s, labelValues)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 // Policies draws policies for the pods and namespaces of c.
 func Policies(s *Source, c Case, o Options) []*networkingv1.NetworkPolicy {
 	var out []*networkingv1.NetworkPolicy
-	for i := range s.between(0, 6) {
+	for i := range s.between(0, 8) {
 		out = append(out, Policy(s, c, o, fmt.Sprintf("policy-%d", i)))
 	}
 	return out
@@ -24,7 +24,7 @@ func Policies(s *Source, c Case, o Options) []*networkingv1.NetworkPolicy {
 func Policy(s *Source, c Case, o Options, name string) *networkingv1.NetworkPolicy {
 	d := drawer{s, c, o}
 	p := &networkingv1.NetworkPolicy{
-		ObjectMeta: metav1.ObjectMeta{Namespace: pick(s, c.Cluster.Namespaces).Name, Name: name},
+		ObjectMeta: metav1.ObjectMeta{Namespace: d.namespace(), Name: name},
 		Spec:       networkingv1.NetworkPolicySpec{PodSelector: d.selector(), PolicyTypes: d.types()},
 	}
 	for range d.length() {
@@ -41,6 +41,14 @@ func Policy(s *Source, c Case, o Options, name string) *networkingv1.NetworkPoli
 		p.Spec.Egress = []networkingv1.NetworkPolicyEgressRule{}
 	}
 	return p
+}
+
+// namespace is mostly one that has pods.
+func (d drawer) namespace() string {
+	if len(d.c.Cluster.Pods) > 0 && !d.oneIn(8) {
+		return pick(d.Source, d.c.Cluster.Pods).Namespace
+	}
+	return pick(d.Source, d.c.Cluster.Namespaces).Name
 }
 
 // drawer draws the parts of a policy.
@@ -65,13 +73,13 @@ func (d drawer) types() []networkingv1.PolicyType {
 
 func (d drawer) selector() metav1.LabelSelector {
 	var s metav1.LabelSelector
-	switch d.intN(5) {
-	case 0: // everything
-	case 1, 2:
+	switch d.intN(8) {
+	case 0, 1: // everything
+	case 2, 3:
 		s.MatchLabels = map[string]string{pick(d.Source, labelKeys): pick(d.Source, labelValues)}
-	case 3:
+	case 4, 5, 6:
 		s.MatchExpressions = []metav1.LabelSelectorRequirement{d.requirement()}
-	case 4:
+	case 7:
 		s.MatchLabels = map[string]string{pick(d.Source, labelKeys): pick(d.Source, labelValues)}
 		s.MatchExpressions = []metav1.LabelSelectorRequirement{d.requirement(), d.requirement()}
 	}
@@ -98,7 +106,7 @@ func (d drawer) requirement() metav1.LabelSelectorRequirement {
 	}
 	if r.Operator == metav1.LabelSelectorOpIn || r.Operator == metav1.LabelSelectorOpNotIn {
 		for range d.between(1, 2) {
-			r.Values = append(r.Values, pick(d.Source, labelValues))
+			r.Values = append(r.Values, pick(d.Source, append(labelValues, "c")))
 		}
 	}
 	return r

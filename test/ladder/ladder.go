@@ -1,0 +1,152 @@
+// Package ladder compares independent judges of the same traffic, neighbour with neighbour:
+//
+//	API objects            oracle.Cluster.AllowedAt   written from the API texts
+//	 │ compile
+//	policy.Node            Node.Allows                the reference semantics
+//	 │ render
+//	ruleset.Ruleset        trace.Kernel.Walk          the text, walked by hand
+//	 │ dataplane
+//	a kernel               lab/probe                  real packets
+//
+// A difference between two of them is a bug in one, and says in which step. Random cases look for differences; each
+// one that was found stays as a named seed.
+//
+// This package holds what the suites share: the judges set up for a case, their comparison, and what makes a difference
+// readable. The suites themselves are its tests.
+package ladder
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/test/gen"
+	"github.com/ringfence-io/ringfence/test/oracle"
+	"github.com/ringfence-io/ringfence/test/trace"
+)
+
+// Options are those of a node that has everything.
+var Options = ruleset.Options{Families: ruleset.Families[:], Table: "security", SelfMatch: true}
+
+// Snapshot is the cluster as a node has seen it.
+func Snapshot(c oracle.Cluster, node string) compile.Snapshot {
+	s := compile.Snapshot{Node: node, Policies: slices.Clone(c.Policies)}
+	for _, p := range c.Pods {
+		s.Pods = append(s.Pods, compile.NewPod(p))
+	}
+	for _, n := range c.Namespaces {
+		s.Namespaces = append(s.Namespaces, compile.NewNamespace(n))
+	}
+	return s
+}
+
+// Rendered is the ruleset that a node must hold for the cluster.
+func Rendered(c oracle.Cluster, node string) ruleset.Ruleset {
+	compiled, _ := compile.Compile(Snapshot(c, node))
+	return ruleset.Render(compiled, Options)
+}
+
+// Judges are all judges that need no kernel, set up for one node of a case.
+type Judges struct {
+	Node     gen.Node
+	Cluster  oracle.Cluster
+	Compiled policy.Node
+	Rendered ruleset.Ruleset
+	Tracer   *trace.Kernel
+}
+
+// NewJudges compiles and renders the cluster for the node.
+func NewJudges(c oracle.Cluster, node gen.Node) (*Judges, error) {
+	j := &Judges{Node: node, Cluster: c}
+	j.Compiled, _ = compile.Compile(Snapshot(c, node.Name))
+	j.Rendered = ruleset.Render(j.Compiled, Options)
+	var err error
+	if j.Tracer, err = trace.Parse(j.Rendered.String()); err != nil {
+		return nil, fmt.Errorf("reading the ruleset of %s: %w\n%s", node.Name, err, j.Rendered)
+	}
+	return j, nil
+}
+
+// Opinion is what each judge says of one flow at one node.
+type Opinion struct {
+	Flow                       oracle.Flow
+	Node                       string
+	Oracle, Allows, Trace      bool
+	OracleReason, AllowsReason string
+	TraceHits                  []string
+	TraceError                 error
+}
+
+// Agreed reports whether all judges say the same.
+func (o Opinion) Agreed() bool {
+	return o.TraceError == nil && o.Oracle == o.Allows && o.Allows == o.Trace
+}
+
+// String is the three opinions with their reasons, one below the other.
+func (o Opinion) String() string {
+	say := func(allowed bool) string {
+		if allowed {
+			return "allowed"
+		}
+		return "denied "
+	}
+	s := fmt.Sprintf("%s, at node %s:\n  oracle %s  %s\n  Allows %s  %s\n  trace  %s  %s",
+		o.Flow, o.Node, say(o.Oracle), o.OracleReason, say(o.Allows), o.AllowsReason, say(o.Trace), strings.Join(o.TraceHits, "\n                  "))
+	if o.TraceError != nil {
+		s += "\n  trace failed: " + o.TraceError.Error()
+	}
+	return s
+}
+
+// Judge asks all judges.
+func (j *Judges) Judge(f oracle.Flow) Opinion {
+	o := Opinion{Flow: f, Node: j.Node.Name}
+	o.Oracle, o.OracleReason = j.Cluster.AllowedAt(j.Node.Name, f)
+	verdict := j.Compiled.Allows(PolicyFlow(f, j.Node.Name))
+	o.Allows, o.AllowsReason = verdict.Allowed, verdict.Reason
+	o.Trace, o.TraceHits, o.TraceError = j.trace(f)
+	return o
+}
+
+// trace walks the flow through the hook that it passes on this node. The node's own packets pass OUTPUT.
+func (j *Judges) trace(f oracle.Flow) (bool, []string, error) {
+	hook := "FORWARD"
+	switch {
+	case f.FromNode == j.Node.Name:
+		hook = "OUTPUT"
+	case slices.Contains(j.Node.Addrs, f.Dst):
+		hook = "INPUT"
+	}
+	v, err := j.Tracer.Walk(hook, trace.Packet{
+		Src: f.Src, Dst: f.Dst, Protocol: uint8(f.Protocol), SrcPort: 40000, DstPort: f.DstPort, Type: f.ICMPType,
+	})
+	return v.Passed, v.Hits, err
+}
+
+// PolicyFlow is f in the words of package policy, as the node sees it.
+func PolicyFlow(f oracle.Flow, node string) policy.Flow {
+	return policy.Flow{
+		Src: f.Src, Dst: f.Dst, Protocol: policy.Protocol(f.Protocol), DstPort: f.DstPort, ICMPType: f.ICMPType,
+		FromNode: f.FromNode == node,
+	}
+}
+
+// Differences are the opinions on the flows, at every node, in which the judges differ.
+func Differences(c gen.Case, flows []oracle.Flow) ([]Opinion, error) {
+	var out []Opinion
+	for _, node := range c.Nodes {
+		j, err := NewJudges(c.Cluster, node)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range flows {
+			if o := j.Judge(f); !o.Agreed() {
+				out = append(out, o)
+			}
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,175 @@
+package ladder
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/ringfence-io/ringfence/test/gen"
+	"github.com/ringfence-io/ringfence/test/oracle"
+)
+
+// Minimise removes whatever can go from a case while fails still holds for it: policies, rules, peers, ports, exceptions,
+// requirements, pods and their ports. It works on copies.
+func Minimise(c gen.Case, fails func(gen.Case) bool) gen.Case {
+	for shrunk := true; shrunk; {
+		shrunk = false
+		for _, smaller := range smallerCases(c) {
+			if fails(smaller) {
+				c, shrunk = smaller, true
+				break
+			}
+		}
+	}
+	return c
+}
+
+// smallerCases are copies of the case, each with one thing less.
+func smallerCases(c gen.Case) []gen.Case {
+	var out []gen.Case
+	with := func(cluster oracle.Cluster) { out = append(out, gen.Case{Nodes: c.Nodes, Cluster: cluster}) }
+	for _, policies := range without(c.Cluster.Policies) {
+		with(oracle.Cluster{Pods: c.Cluster.Pods, Namespaces: c.Cluster.Namespaces, Policies: policies})
+	}
+	for _, pods := range without(c.Cluster.Pods) {
+		with(oracle.Cluster{Pods: pods, Namespaces: c.Cluster.Namespaces, Policies: c.Cluster.Policies})
+	}
+	for i, p := range c.Cluster.Policies {
+		for _, spec := range smallerSpecs(p.Spec) {
+			q := p.DeepCopy()
+			q.Spec = spec
+			with(oracle.Cluster{Pods: c.Cluster.Pods, Namespaces: c.Cluster.Namespaces, Policies: replaced(c.Cluster.Policies, i, q)})
+		}
+	}
+	for i, p := range c.Cluster.Pods {
+		for _, q := range smallerPods(p) {
+			with(oracle.Cluster{Pods: replaced(c.Cluster.Pods, i, q), Namespaces: c.Cluster.Namespaces, Policies: c.Cluster.Policies})
+		}
+	}
+	return out
+}
+
+func smallerSpecs(s networkingv1.NetworkPolicySpec) []networkingv1.NetworkPolicySpec {
+	var out []networkingv1.NetworkPolicySpec
+	add := func(change func(*networkingv1.NetworkPolicySpec)) {
+		t := *s.DeepCopy()
+		change(&t)
+		out = append(out, t)
+	}
+	for _, selector := range smallerSelectors(s.PodSelector) {
+		add(func(t *networkingv1.NetworkPolicySpec) { t.PodSelector = selector })
+	}
+	for _, rules := range without(s.Ingress) {
+		add(func(t *networkingv1.NetworkPolicySpec) { t.Ingress = rules })
+	}
+	for _, rules := range without(s.Egress) {
+		add(func(t *networkingv1.NetworkPolicySpec) { t.Egress = rules })
+	}
+	for i, r := range s.Ingress {
+		for _, peers := range smallerPeers(r.From) {
+			add(func(t *networkingv1.NetworkPolicySpec) { t.Ingress[i].From = peers })
+		}
+		for _, ports := range without(r.Ports) {
+			add(func(t *networkingv1.NetworkPolicySpec) { t.Ingress[i].Ports = ports })
+		}
+	}
+	for i, r := range s.Egress {
+		for _, peers := range smallerPeers(r.To) {
+			add(func(t *networkingv1.NetworkPolicySpec) { t.Egress[i].To = peers })
+		}
+		for _, ports := range without(r.Ports) {
+			add(func(t *networkingv1.NetworkPolicySpec) { t.Egress[i].Ports = ports })
+		}
+	}
+	return out
+}
+
+func smallerPeers(peers []networkingv1.NetworkPolicyPeer) [][]networkingv1.NetworkPolicyPeer {
+	out := without(peers)
+	for i, p := range peers {
+		if p.IPBlock == nil {
+			continue
+		}
+		for _, except := range without(p.IPBlock.Except) {
+			q := *p.DeepCopy()
+			q.IPBlock.Except = except
+			out = append(out, replaced(peers, i, q))
+		}
+	}
+	return out
+}
+
+func smallerSelectors(s metav1.LabelSelector) []metav1.LabelSelector {
+	var out []metav1.LabelSelector
+	for _, expressions := range without(s.MatchExpressions) {
+		out = append(out, metav1.LabelSelector{MatchLabels: s.MatchLabels, MatchExpressions: expressions})
+	}
+	if len(s.MatchLabels) > 0 {
+		out = append(out, metav1.LabelSelector{MatchExpressions: s.MatchExpressions})
+	}
+	return out
+}
+
+func smallerPods(p *corev1.Pod) []*corev1.Pod {
+	var out []*corev1.Pod
+	if len(p.Spec.InitContainers) > 0 {
+		q := p.DeepCopy()
+		q.Spec.InitContainers = nil
+		out = append(out, q)
+	}
+	for i := range p.Spec.Containers {
+		for _, ports := range without(p.Spec.Containers[i].Ports) {
+			q := p.DeepCopy()
+			q.Spec.Containers[i].Ports = ports
+			out = append(out, q)
+		}
+	}
+	return out
+}
+
+// without are copies of the list, each lacking one element.
+func without[T any](list []T) [][]T {
+	var out [][]T
+	for i := range list {
+		out = append(out, slices.Delete(slices.Clone(list), i, i+1))
+	}
+	return out
+}
+
+func replaced[T any](list []T, i int, v T) []T {
+	out := slices.Clone(list)
+	out[i] = v
+	return out
+}
+
+// Describe is the cluster as YAML, for a person who reads a difference.
+func Describe(c oracle.Cluster) string {
+	var b strings.Builder
+	write := func(kind string, object any) {
+		text, err := yaml.Marshal(object)
+		if err != nil { // an object that JSON cannot express
+			text = fmt.Appendf(nil, "%+v\n", object)
+		}
+		b.WriteString("--- # " + kind + "\n")
+		b.Write(text)
+	}
+	for _, n := range c.Namespaces {
+		write("Namespace", map[string]any{"name": n.Name, "labels": n.Labels})
+	}
+	for _, p := range c.Pods {
+		write("Pod", map[string]any{
+			"name": p.Namespace + "/" + p.Name, "uid": p.UID, "created": p.CreationTimestamp.Unix(), "labels": p.Labels, "node": p.Spec.NodeName,
+			"hostNetwork": p.Spec.HostNetwork, "phase": p.Status.Phase, "terminating": p.DeletionTimestamp != nil,
+			"podIPs": p.Status.PodIPs, "containers": p.Spec.Containers, "initContainers": p.Spec.InitContainers,
+		})
+	}
+	for _, p := range c.Policies {
+		write("NetworkPolicy", map[string]any{"name": p.Namespace + "/" + p.Name, "spec": p.Spec})
+	}
+	return b.String()
+}
