@@ -1,0 +1,236 @@
+package lab
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ringfence-io/ringfence/lab/apiserver"
+	"github.com/ringfence-io/ringfence/lab/cni"
+	"github.com/ringfence-io/ringfence/lab/host"
+	"github.com/ringfence-io/ringfence/lab/kubelet"
+	"github.com/ringfence-io/ringfence/lab/process"
+)
+
+// enforcerHealth and enforcerMetrics are ports inside each node.
+const (
+	enforcerHealth  = 9440
+	enforcerMetrics = 9441
+)
+
+// Node is one of the lab's nodes.
+type Node struct {
+	Name      string
+	Host      *host.Host
+	Addresses []netip.Addr   // one per family, in the lab's order
+	PodCIDRs  []netip.Prefix // likewise
+
+	lab     *Lab
+	kubelet *kubelet.Kubelet
+
+	mu       sync.Mutex
+	enforcer *process.Process
+}
+
+// object is the Node as a kubelet and a controller manager would have made it together.
+func (n *Node) object() *corev1.Node {
+	node := &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: n.Name, Labels: map[string]string{
+			corev1.LabelHostname: n.Name, corev1.LabelOSStable: "linux",
+		}},
+		Spec: corev1.NodeSpec{PodCIDR: n.PodCIDRs[0].String()},
+		Status: corev1.NodeStatus{
+			Addresses: []corev1.NodeAddress{{Type: corev1.NodeHostName, Address: n.Name}},
+			Conditions: []corev1.NodeCondition{{
+				Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "LabReady",
+				LastHeartbeatTime: metav1.Now(), LastTransitionTime: metav1.Now(),
+			}},
+			NodeInfo: corev1.NodeSystemInfo{
+				OperatingSystem: "linux", KubeletVersion: apiserver.Version, ContainerRuntimeVersion: "lab://1",
+			},
+		},
+	}
+	for i, cidr := range n.PodCIDRs {
+		node.Spec.PodCIDRs = append(node.Spec.PodCIDRs, cidr.String())
+		node.Status.Addresses = append(node.Status.Addresses,
+			corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: n.Addresses[i].String()})
+	}
+	return node
+}
+
+// register writes the Node object.
+func (n *Node) register(ctx context.Context) error {
+	nodes := n.lab.Client.CoreV1().Nodes()
+	object := n.object()
+	created, err := nodes.Create(ctx, object, metav1.CreateOptions{})
+	if err != nil {
+		return fmt.Errorf("registering node %s: %w", n.Name, err)
+	}
+	created.Status = object.Status
+	if _, err := nodes.UpdateStatus(ctx, created, metav1.UpdateOptions{}); err != nil {
+		return fmt.Errorf("writing the status of node %s: %w", n.Name, err)
+	}
+	return nil
+}
+
+// startKubelet has the node run the pods that are bound to it.
+func (n *Node) startKubelet(ctx context.Context) error {
+	network, err := cni.New(cni.Config{
+		Kind: n.lab.opts.CNI, Node: n.Host, PodCIDRs: n.PodCIDRs, Dir: filepath.Join(n.lab.Dir, n.Name+"-cni"),
+	})
+	if err != nil {
+		return err
+	}
+	n.kubelet, err = kubelet.New(kubelet.Config{
+		Node: n.Name, Host: n.Host, Addresses: n.Addresses, Network: network,
+		Client: n.lab.Client, Pods: n.lab.informers.Core().V1().Pods().Informer(),
+		HostName: n.lab.podHostName, Report: n.lab.opts.Report,
+	})
+	if err != nil {
+		return err
+	}
+	n.kubelet.Start(ctx)
+	return nil
+}
+
+// StartEnforcer starts the node's enforcer, which must not be running.
+func (n *Node) StartEnforcer() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.enforcer != nil && n.enforcer.Running() {
+		return fmt.Errorf("starting the enforcer of %s: one is running", n.Name)
+	}
+	kubeconfig := filepath.Join(n.lab.Dir, n.Name+".kubeconfig")
+	if err := n.lab.API.WriteKubeconfig(kubeconfig, n.lab.API.URL(n.lab.WorldAddresses()[0]), n.lab.enforcerUser()); err != nil {
+		return err
+	}
+	args := append([]string{
+		"enforcer", "--kubeconfig", kubeconfig, "--node-name", n.Name, "--iptables-backend", n.lab.opts.Backend,
+		"--log-format", "text",
+		"--health-probe-bind-address", fmt.Sprintf("127.0.0.1:%d", enforcerHealth),
+		"--metrics-bind-address", fmt.Sprintf("127.0.0.1:%d", enforcerMetrics),
+	}, n.lab.opts.EnforcerArgs...)
+	cmd := n.Host.Command(context.Background(), n.lab.opts.EnforcerBinary, args...)
+	// The file system is shared, and so would be the lock of xtables; a node has its own.
+	cmd.Env = append(os.Environ(), "XTABLES_LOCKFILE="+filepath.Join(n.lab.Dir, n.Name+"-xtables.lock"))
+	var err error
+	n.enforcer, err = process.Start(cmd, "the enforcer of "+n.Name, n.EnforcerLog())
+	return err
+}
+
+// EnforcerLog is the file that the node's enforcer writes its log to, one after another.
+func (n *Node) EnforcerLog() string { return filepath.Join(n.lab.Dir, n.Name+"-enforcer.log") }
+
+// KillEnforcer ends the node's enforcer as a crash would.
+func (n *Node) KillEnforcer() { n.stopEnforcer(0) }
+
+// RestartEnforcer asks the node's enforcer to end and starts it anew.
+func (n *Node) RestartEnforcer() error {
+	n.stopEnforcer(30 * time.Second)
+	return n.StartEnforcer()
+}
+
+// stopEnforcer ends the enforcer, at once if there is no grace.
+func (n *Node) stopEnforcer(grace time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case n.enforcer == nil:
+	case grace == 0:
+		n.enforcer.Kill()
+	default:
+		n.enforcer.Stop(grace)
+	}
+}
+
+// EnforcerReady reports nil once the node's enforcer has brought the kernel to what the API server says.
+func (n *Node) EnforcerReady(ctx context.Context) error {
+	n.mu.Lock()
+	enforcer := n.enforcer
+	n.mu.Unlock()
+	if enforcer == nil {
+		return fmt.Errorf("node %s has no enforcer", n.Name)
+	}
+	if err := enforcer.Err(); err != nil {
+		return err
+	}
+	return n.Get(ctx, enforcerHealth, "/readyz")
+}
+
+// EnforcerPID is the process id of the node's enforcer, 0 if none runs.
+func (n *Node) EnforcerPID() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.enforcer == nil || !n.enforcer.Running() {
+		return 0
+	}
+	return n.enforcer.PID()
+}
+
+// Get asks a server on the node's loopback, and returns nil if it answers 200.
+func (n *Node) Get(ctx context.Context, port int, path string) error {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: n.dial}}
+	url := fmt.Sprintf("http://127.0.0.1:%d%s", port, path)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("asking %s of node %s: %w", url, n.Name, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("asking %s of node %s: %s", url, n.Name, resp.Status)
+	}
+	return nil
+}
+
+func (n *Node) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	var conn net.Conn
+	err := n.Host.Do(func() (err error) {
+		conn, err = (&net.Dialer{}).DialContext(ctx, network, addr)
+		return err
+	})
+	return conn, err
+}
+
+// Exec runs a program inside the node, with the node's own xtables lock, and returns what it printed.
+func (n *Node) Exec(ctx context.Context, name string, args ...string) ([]byte, error) {
+	cmd := n.Host.Command(ctx, name, args...)
+	cmd.Env = append(os.Environ(), "XTABLES_LOCKFILE="+filepath.Join(n.lab.Dir, n.Name+"-xtables.lock"))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return out, fmt.Errorf("running %s on node %s: %w: %s", name, n.Name, err, out)
+	}
+	return out, nil
+}
+
+// close removes the node's pods and then the node.
+func (n *Node) close() error {
+	var err error
+	if n.kubelet != nil {
+		err = n.kubelet.Close()
+	}
+	if n.Host != nil {
+		err = errors.Join(err, n.Host.Close())
+	}
+	return err
+}
+
+func shortHash(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:6])
+}

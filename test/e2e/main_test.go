@@ -1,0 +1,92 @@
+// Package e2e runs whole labs: API server, nodes, pods, and the real enforcer as a process on each node.
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/ringfence-io/ringfence/config"
+	"github.com/ringfence-io/ringfence/lab"
+)
+
+// patience is for everything that happens some time after it was asked for.
+const patience = time.Minute
+
+// ringfence is the program under test, built once.
+var ringfence string
+
+func TestMain(m *testing.M) {
+	if os.Geteuid() != 0 && os.Getenv("CI") == "true" {
+		fmt.Fprintln(os.Stderr, "end-to-end tests need root to make network namespaces")
+		os.Exit(1)
+	}
+	dir, err := os.MkdirTemp("", "ringfence-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	ringfence = filepath.Join(dir, "ringfence")
+	build := exec.Command("go", "build", "-o", ringfence, "github.com/ringfence-io/ringfence")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "building ringfence: %v\n%s", err, out)
+		os.Exit(1)
+	}
+	status := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(status)
+}
+
+// start starts a lab that ends with the test. A test that fails shows the enforcers' logs.
+func start(t *testing.T, opts lab.Options) *lab.Lab {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skipf("LEFT OUT: %s needs root to make network namespaces", t.Name())
+	}
+	opts.EnforcerBinary = ringfence
+	opts.Report = func(err error) { t.Log(err) }
+	began := time.Now()
+	l, err := lab.Start(soon(t), opts)
+	must(t, err)
+	t.Cleanup(func() {
+		if t.Failed() {
+			for _, n := range l.Nodes {
+				log, _ := os.ReadFile(n.EnforcerLog())
+				t.Logf("the enforcer of %s:\n%s", n.Name, log)
+			}
+		}
+		must(t, l.Close())
+	})
+	if !opts.NoEnforcer {
+		must(t, l.WaitEnforcers(soon(t)))
+	}
+	t.Logf("a lab of %d nodes is up after %s", len(l.Nodes), time.Since(began).Round(10*time.Millisecond))
+	return l
+}
+
+// scene starts the sample application.
+func scene(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	must(t, l.ApplyDir(soon(t), config.Samples, "samples/application"))
+	_, err := l.WaitReady(soon(t))
+	must(t, err)
+}
+
+// soon is a context that ends when patience does, or the test.
+func soon(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

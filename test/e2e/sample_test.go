@@ -1,0 +1,47 @@
+package e2e
+
+import (
+	"os"
+	"testing"
+
+	"github.com/ringfence-io/ringfence/config"
+	"github.com/ringfence-io/ringfence/lab"
+	"github.com/ringfence-io/ringfence/lab/cni"
+	"github.com/ringfence-io/ringfence/lab/matrix"
+)
+
+// namespaces are those of the sample application.
+var namespaces = []string{"shop", "monitoring", "outsider"}
+
+// settle measures until everybody reaches whom the policies of now let them reach, and nobody else.
+func settle(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	m, err := matrix.Of(soon(t), l, namespaces...)
+	must(t, err)
+	if err := m.Settle(soon(t)); err != nil {
+		must(t, m.Write(os.Stderr, matrix.Style{}))
+		t.Fatalf("%v\n%v", err, m.Explain())
+	}
+}
+
+func TestSampleApplication(t *testing.T) {
+	for _, backend := range []string{"legacy", "nft"} {
+		for _, kind := range cni.Kinds {
+			t.Run(backend+"/"+string(kind), func(t *testing.T) {
+				l := start(t, lab.Options{CNI: kind, Backend: backend})
+				scene(t, l)
+				settle(t, l)
+				must(t, l.ApplyDir(soon(t), config.Samples, "samples/policies"))
+				settle(t, l)
+			})
+		}
+	}
+}
+
+func TestBefore(t *testing.T) {
+	for _, kind := range cni.Kinds {
+		l := start(t, lab.Options{CNI: kind, NoEnforcer: true})
+		scene(t, l)
+		settle(t, l)
+	}
+}
