@@ -122,7 +122,7 @@ var packages = map[string]string{
 
 // findTools finds the programs of one back end.
 func findTools(backend string, o Options) (*tools, error) {
-	t := &tools{backend: backend, log: o.Log, family: map[ruleset.Family]familyTools{}}
+	t := &tools{backend: backend, log: o.Log, lockWait: lockWait, family: map[ruleset.Family]familyTools{}}
 	for _, f := range ruleset.Families {
 		name, protocol := "iptables", iptables.ProtocolIPv4
 		if f == ruleset.IPv6 {
@@ -193,12 +193,15 @@ func modeOf(path string) string {
 	return Legacy
 }
 
-// lookPath looks in PATH, then where the programs live: a service's PATH often lacks the sbin directories.
+// programDirs are where the programs live. A service's PATH often lacks the sbin directories.
+var programDirs = []string{"/usr/local/sbin", "/usr/sbin", "/sbin"}
+
+// lookPath looks in PATH, then in programDirs.
 func lookPath(name string) (string, error) {
 	if path, err := exec.LookPath(name); err == nil {
 		return filepath.Abs(path)
 	}
-	for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin"} {
+	for _, dir := range programDirs {
 		path := filepath.Join(dir, name)
 		if s, err := os.Stat(path); err == nil && !s.IsDir() && s.Mode()&0o111 != 0 {
 			return path, nil

@@ -19,11 +19,11 @@ func (t *tools) fixJump(ctx context.Context, j ruleset.JumpFix) error {
 	}
 	stale := jumpsToUs(present)
 	switch {
+	case jumpIsRight(j, present, stale):
+		return nil
 	case len(stale) == 0:
 		hooks, spec := t.family[j.Family].hooks, texts(j.Rule)
 		return t.locked(ctx, func() error { return hooks.Insert(j.Table, j.Chain, 1, spec...) })
-	case len(stale) == 1 && present[0] == stale[0] && Canonical(stale[0]) == Canonical(j.Rule):
-		return nil
 	}
 	return t.restore(ctx, j.Family, moveJump(j, stale))
 }
@@ -45,6 +45,12 @@ func (t *tools) baseChain(ctx context.Context, j ruleset.JumpFix) ([]ruleset.Rul
 	return rules, err
 }
 
+// jumpIsRight reports that the rule stands in front already, and no other leads to us.
+func jumpIsRight(j ruleset.JumpFix, present, stale []ruleset.Rule) bool {
+	return len(stale) == 1 && Canonical(present[0]) == Canonical(j.Rule)
+}
+
+// jumpsToUs are the rules that lead to a chain of ours.
 func jumpsToUs(rules []ruleset.Rule) []ruleset.Rule {
 	return slices.DeleteFunc(slices.Clone(rules), func(r ruleset.Rule) bool {
 		target, _ := leadsTo(r)

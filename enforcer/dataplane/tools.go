@@ -30,10 +30,11 @@ const (
 
 // tools are the programs of one back end, of both families.
 type tools struct {
-	backend string
-	version string
-	log     logr.Logger
-	family  map[ruleset.Family]familyTools
+	backend  string
+	version  string
+	log      logr.Logger
+	lockWait time.Duration // of one run; whole seconds
+	family   map[ruleset.Family]familyTools
 }
 
 // familyTools are the programs of one family: ours to run with an input or for an output, and go-iptables' for base chains.
@@ -62,7 +63,7 @@ func (t *tools) save(ctx context.Context, f ruleset.Family, table string) ([]byt
 // restore hands input to iptables-restore, which takes all of it or nothing. Chains that the input does not name stay as
 // they are, and so do other programs' rules and counters.
 func (t *tools) restore(ctx context.Context, f ruleset.Family, input string) error {
-	wait := strconv.Itoa(int(lockWait / time.Second))
+	wait := strconv.Itoa(int(t.lockWait / time.Second))
 	return t.locked(ctx, func() error {
 		_, err := t.family[f].restore.run(ctx, input, "--noflush", "-w", wait)
 		return err
@@ -73,23 +74,24 @@ func (t *tools) restore(ctx context.Context, f ruleset.Family, input string) err
 func (t *tools) locked(ctx context.Context, f func() error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, lockPatience, fmt.Errorf("waited %s", lockPatience))
 	defer cancel()
-	pause := 50 * time.Millisecond
-	for {
+	var waited error
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
 		err := f()
-		if !lockHeld(err) {
-			if errors.Is(err, context.DeadlineExceeded) {
-				// Killed while it queued, or while it worked: a run in which the kernel takes its time looks the same.
-				return fmt.Errorf("%w (%w)", err, context.Cause(ctx))
-			}
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil: // the program was killed, while it queued or while it worked
+			return errors.Join(waited, fmt.Errorf("%w: %w", err, context.Cause(ctx)))
+		case !lockHeld(err):
 			return err
 		}
 		t.log.Info("Waiting for another program to release the xtables lock")
+		waited = ErrLocked
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%w: %w", ErrLocked, context.Cause(ctx))
 		case <-time.After(pause + rand.N(pause)):
 		}
-		pause = min(2*pause, 2*time.Second)
 	}
 }
 

@@ -1,0 +1,294 @@
+package dataplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+)
+
+// Fake is a Dataplane over a kernel of its own, in memory. It takes the same plans in the same order, refuses what the
+// kernel refuses (rules that name what does not exist, the destruction of what is referred to, names that are too long), and passes the
+// same tests. It starts with empty base chains and no sets.
+type Fake struct {
+	// Before, if set, is called before each step of a plan; the step fails with the error that it returns. It may
+	// look at the Fake: that is the state between two steps.
+	Before func(Step) error
+
+	applying     sync.Mutex // held for a whole plan, so that plans take turns
+	mu           sync.Mutex // guards what follows
+	capabilities Capabilities
+	tables       map[ruleset.Family]savedTable
+	sets         map[string]ruleset.Set
+}
+
+// StepKind is a kind of step, in the words of ruleset.Plan.
+type StepKind string
+
+// The kinds of steps.
+const (
+	CreateSet  StepKind = "create set"
+	AddEntries StepKind = "add entries"
+	Restore    StepKind = "restore"
+	FixJump    StepKind = "fix jump"
+	DelEntries StepKind = "delete entries"
+	DestroySet StepKind = "destroy set"
+)
+
+// Step is one step of a plan.
+type Step struct {
+	Kind   StepKind
+	Family ruleset.Family
+	Name   string // of the set, or of the base chain; empty for a restore
+}
+
+// NewFake is a Fake with these capabilities. An empty Table means security, and no Families means both.
+func NewFake(c Capabilities) *Fake {
+	if c.Table == "" {
+		c.Table = securityTable
+	}
+	if len(c.Families) == 0 {
+		c.Families = slices.Clone(ruleset.Families[:])
+	}
+	f := &Fake{capabilities: c, tables: map[ruleset.Family]savedTable{}, sets: map[string]ruleset.Set{}}
+	for _, family := range c.Families {
+		t := savedTable{chains: map[string][]ruleset.Rule{}}
+		for _, base := range hookChains {
+			t.declare(base)
+		}
+		f.tables[family] = t
+	}
+	return f
+}
+
+// Backend is "fake".
+func (f *Fake) Backend() string { return "fake" }
+
+// Capabilities are those that it was made with.
+func (f *Fake) Capabilities() Capabilities { return f.capabilities }
+
+// Findings are none.
+func (f *Fake) Findings() []Finding { return nil }
+
+// Observe is as Dataplane's.
+func (f *Fake) Observe(ctx context.Context) (ruleset.Ruleset, error) {
+	if err := context.Cause(ctx); err != nil {
+		return ruleset.Ruleset{}, fmt.Errorf("observing: %w", err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r := ruleset.Ruleset{Tables: map[ruleset.Family]ruleset.Table{}, Sets: map[string]ruleset.Set{}}
+	for family, t := range f.tables {
+		r.Tables[family] = t.ours(f.capabilities.Table)
+	}
+	for name, s := range f.sets {
+		s.Entries = maps.Clone(s.Entries)
+		r.Sets[name] = s
+	}
+	return r, nil
+}
+
+// Apply is as Dataplane's.
+func (f *Fake) Apply(ctx context.Context, p ruleset.Plan) error {
+	f.applying.Lock()
+	defer f.applying.Unlock()
+	return apply(ctx, (*fakeSteps)(f), p)
+}
+
+// Cleanup is as Dataplane's.
+func (f *Fake) Cleanup(ctx context.Context) error {
+	f.applying.Lock()
+	defer f.applying.Unlock()
+	k := (*fakeSteps)(f)
+	var errs []error
+	for family, t := range f.tables {
+		if input := t.removal(f.capabilities.Table); input != "" {
+			errs = append(errs, familyError(family, "cleaning up", k.restore(ctx, family, input)))
+		}
+	}
+	return errors.Join(append(errs, k.destroySets(ctx, slices.Sorted(maps.Keys(f.sets))))...)
+}
+
+// CleanupElsewhere does nothing: there is no other back end.
+func (f *Fake) CleanupElsewhere(context.Context) error { return nil }
+
+// Restore hands input to the Fake's iptables-restore --noflush, to break what is ours or to add what is another program's.
+func (f *Fake) Restore(family ruleset.Family, input string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t, ok := f.tables[family]
+	if !ok {
+		return fmt.Errorf("there are no tables of the family %s", family)
+	}
+	t, err := t.restored(f.capabilities.Table, input, f.hasSet(family))
+	if err == nil {
+		f.tables[family] = t
+	}
+	return err
+}
+
+// Save is what iptables-save -t prints of the Fake's table, other programs' rules included.
+func (f *Fake) Save(family ruleset.Family) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.tables[family].text(f.capabilities.Table)
+}
+
+func (f *Fake) hasSet(family ruleset.Family) func(string) error {
+	return func(name string) error {
+		switch s, ok := f.sets[name]; {
+		case !ok:
+			return fmt.Errorf("set %s does not exist", name)
+		case s.Family != family:
+			return fmt.Errorf("set %s is of the family %s", name, s.Family)
+		}
+		return nil
+	}
+}
+
+// fakeSteps are a Fake's steps, apart from its methods for everybody.
+type fakeSteps Fake
+
+var _ steps = (*fakeSteps)(nil)
+
+func (k *fakeSteps) before(s Step) error {
+	if k.Before == nil {
+		return nil
+	}
+	return k.Before(s)
+}
+
+func (k *fakeSteps) createSet(ctx context.Context, s ruleset.Set) error {
+	if err := k.before(Step{CreateSet, s.Family, s.Name}); err != nil {
+		return &SetError{Set: s.Name, Op: "creating it", Err: err}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(s.Name) > maxSetName {
+		return &SetError{Set: s.Name, Op: "creating it", Err: errors.New("its name is too long")}
+	}
+	if _, ok := k.sets[s.Name]; ok && k.refers(s.Name) {
+		return &SetError{Set: s.Name, Op: "destroying it", Err: ErrSetInUse}
+	}
+	entries := slices.Collect(maps.Keys(s.Entries))
+	s.Entries = map[ruleset.Entry]struct{}{}
+	k.sets[s.Name] = s
+	return k.add(ruleset.SetEntries{Set: s.Name, Type: s.Type, Family: s.Family, Entries: entries})
+}
+
+// maxSetName is IPSET_MAXNAMELEN, less the final zero.
+const maxSetName = 31
+
+func (k *fakeSteps) addEntries(_ context.Context, s ruleset.SetEntries) error {
+	if err := k.before(Step{AddEntries, s.Family, s.Set}); err != nil {
+		return &SetError{Set: s.Set, Op: "adding entries", Err: err}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.add(s)
+}
+
+func (k *fakeSteps) add(s ruleset.SetEntries) error {
+	set, ok := k.sets[s.Set]
+	if !ok {
+		return &SetError{Set: s.Set, Op: "adding entries", Err: errors.New("no such set")}
+	}
+	for _, e := range s.Entries {
+		if err := acceptable(set, e.Prefix); err != nil {
+			return &SetError{Set: s.Set, Op: "adding entries", Err: fmt.Errorf("%s: %w", entryText(s.Type, e), err)}
+		}
+		turned := e
+		turned.NoMatch = !e.NoMatch
+		delete(set.Entries, turned)
+		set.Entries[e] = struct{}{}
+	}
+	return nil
+}
+
+func acceptable(s ruleset.Set, p netip.Prefix) error {
+	switch {
+	case ruleset.FamilyOf(p.Addr()) != s.Family:
+		return fmt.Errorf("the set is of the family %s", s.Family)
+	case s.Type == ruleset.HashNet && p.Bits() == 0:
+		return errors.New("hash:net takes no prefix of length 0")
+	case s.Type != ruleset.HashNet && !p.IsSingleIP():
+		return fmt.Errorf("%s takes single addresses", s.Type)
+	}
+	return nil
+}
+
+func (k *fakeSteps) delEntries(_ context.Context, s ruleset.SetEntries) error {
+	if err := k.before(Step{DelEntries, s.Family, s.Set}); err != nil {
+		return &SetError{Set: s.Set, Op: "deleting entries", Err: err}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	set, ok := k.sets[s.Set]
+	if !ok {
+		return &SetError{Set: s.Set, Op: "deleting entries", Err: errors.New("no such set")}
+	}
+	for _, e := range s.Entries {
+		for _, e.NoMatch = range []bool{false, true} { // the kernel knows an entry by its prefix
+			delete(set.Entries, e)
+		}
+	}
+	return nil
+}
+
+func (k *fakeSteps) restore(_ context.Context, f ruleset.Family, input string) error {
+	if err := k.before(Step{Kind: Restore, Family: f}); err != nil {
+		return err
+	}
+	return (*Fake)(k).Restore(f, input)
+}
+
+func (k *fakeSteps) fixJump(_ context.Context, j ruleset.JumpFix) error {
+	if err := k.before(Step{FixJump, j.Family, j.Chain}); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	present := k.tables[j.Family].chains[j.Chain]
+	k.mu.Unlock()
+	stale := jumpsToUs(present)
+	if jumpIsRight(j, present, stale) {
+		return nil
+	}
+	return (*Fake)(k).Restore(j.Family, moveJump(j, stale))
+}
+
+func (k *fakeSteps) destroySets(_ context.Context, names []string) error {
+	var errs []error
+	for _, name := range names {
+		if err := k.before(Step{DestroySet, familyOfName(name), name}); err != nil {
+			errs = append(errs, &SetError{Set: name, Op: "destroying it", Err: err})
+			continue
+		}
+		k.mu.Lock()
+		if k.refers(name) {
+			errs = append(errs, &SetError{Set: name, Op: "destroying it", Err: ErrSetInUse})
+		} else {
+			delete(k.sets, name)
+		}
+		k.mu.Unlock()
+	}
+	return errors.Join(errs...)
+}
+
+// refers reports whether some rule names the set.
+func (k *fakeSteps) refers(set string) bool {
+	for _, t := range k.tables {
+		for _, rules := range t.chains {
+			for _, r := range rules {
+				if slices.Contains(matchedSets(r), set) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
