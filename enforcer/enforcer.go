@@ -25,6 +25,8 @@ type Dataplane interface {
 	// Apply carries out a plan. After an error the kernel may hold part of it: never more than the old and the new
 	// policy allow.
 	Apply(context.Context, ruleset.Plan) error
+	// CleanupElsewhere removes what an earlier run has left in a table or a back end that is no longer the chosen one.
+	CleanupElsewhere(context.Context) error
 }
 
 // Enforcer keeps one kernel at what snapshots say.
@@ -32,6 +34,7 @@ type Enforcer struct {
 	dataplane Dataplane
 	options   ruleset.Options
 	known     *ruleset.Ruleset // what the kernel holds, nil while we do not know
+	tookOver  bool             // nothing of an earlier run is left
 }
 
 // New returns an Enforcer that has not looked at the kernel yet.
@@ -68,20 +71,38 @@ func (e *Enforcer) Sync(ctx context.Context, s compile.Snapshot, verify bool) (R
 		want = only(want, have)
 	}
 	report.Applied = ruleset.Diff(want, have)
-	if report.Applied.Empty() {
-		if unread == nil {
-			e.known = &want
-		}
-		return report, unread
-	}
-	e.known = nil
-	if err := e.dataplane.Apply(ctx, report.Applied); err != nil {
+	if err := e.apply(ctx, report.Applied); err != nil {
+		e.known = nil
 		return report, errors.Join(unread, fmt.Errorf("applying policy: %w", err))
 	}
 	if unread == nil {
 		e.known = &want
 	}
 	return report, unread
+}
+
+// apply carries out a plan. The first of a run takes over from the run before: once the policy is in force here, what was left
+// elsewhere goes, and then the sets that only that referred to.
+func (e *Enforcer) apply(ctx context.Context, p ruleset.Plan) error {
+	if e.tookOver {
+		if p.Empty() {
+			return nil
+		}
+		return e.dataplane.Apply(ctx, p)
+	}
+	policy, orphans := p, ruleset.Plan{DestroySets: p.DestroySets}
+	policy.DestroySets = nil
+	for _, step := range []func() error{
+		func() error { return e.dataplane.Apply(ctx, policy) },
+		func() error { return e.dataplane.CleanupElsewhere(ctx) },
+		func() error { return e.dataplane.Apply(ctx, orphans) },
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	e.tookOver = true
+	return nil
 }
 
 // have is what the kernel holds, and notes in the report what of it is not our doing. With an error it is what could be read.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 )
 
 func newCleanupCommand() *cobra.Command {
@@ -21,11 +23,7 @@ Stop the enforcer on the node first, or it puts everything back.`,
 			if err != nil {
 				return err
 			}
-			plane, err := openDataplane(cmd.Context(), "auto", logger)
-			if err != nil {
-				return err
-			}
-			if err := plane.Cleanup(cmd.Context()); err != nil {
+			if err := dataplane.Cleanup(cmd.Context(), logger); err != nil {
 				return fmt.Errorf("cleaning up: %w", err)
 			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), "Nothing of ours is left on this node: no policy is enforced here.")

@@ -119,6 +119,11 @@ func openDataplane(ctx context.Context, backend string, logger logr.Logger) (*da
 	if err != nil {
 		return nil, fmt.Errorf("opening the node's netfilter: %w", err)
 	}
+	for _, f := range plane.Findings() {
+		if !f.OK {
+			logger.Info("this node lacks something: "+f.Name, "severity", f.Severity, "found", f.Detail, "costs", f.Cost, "remedy", f.Remedy)
+		}
+	}
 	return plane, nil
 }
 

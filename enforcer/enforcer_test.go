@@ -1,0 +1,272 @@
+package enforcer_test
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ringfence-io/ringfence/enforcer"
+	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/enforcer/dataplane"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+)
+
+var (
+	all     = []string{"a", "b"}
+	options = ruleset.Options{Families: ruleset.Families[:], Table: "security", SelfMatch: true}
+)
+
+// snapshot has one pod for each name, numbered in order, and a policy that lets the pods of "allowed" reach all of them.
+func snapshot(pods, allowed []string) compile.Snapshot {
+	s := compile.Snapshot{Node: "n", Namespaces: []*compile.Namespace{{Name: "ns"}}}
+	for i, name := range pods {
+		s.Pods = append(s.Pods, &compile.Pod{Namespace: "ns", Name: name, UID: name, Node: "n",
+			Labels: compile.Labels{{Key: "name", Value: name}},
+			Addrs:  []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)})}})
+	}
+	s.Policies = []*networkingv1.NetworkPolicy{{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p"},
+		Spec: networkingv1.NetworkPolicySpec{Ingress: []networkingv1.NetworkPolicyIngressRule{{
+			From: []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{
+				MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "name", Operator: metav1.LabelSelectorOpIn, Values: allowed}}}}},
+		}}},
+	}}
+	return s
+}
+
+// wanted is what the kernel must hold for a snapshot.
+func wanted(s compile.Snapshot) string {
+	node, _ := compile.Compile(s)
+	return ruleset.Render(node, options).String()
+}
+
+func holds(t *testing.T, kernel *dataplane.Fake, s compile.Snapshot) {
+	t.Helper()
+	have, err := kernel.Observe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(wanted(s), have.String()); diff != "" {
+		t.Errorf("the kernel does not hold the policy (-want +got):\n%s", diff)
+	}
+}
+
+func mustSync(t *testing.T, e *enforcer.Enforcer, s compile.Snapshot, verify bool) enforcer.Report {
+	t.Helper()
+	r, err := e.Sync(t.Context(), s, verify)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestSyncAppliesOnlyWhatChanged(t *testing.T) {
+	kernel := dataplane.NewFake(dataplane.Capabilities{})
+	e := enforcer.New(kernel, options)
+	mustSync(t, e, snapshot(all, []string{"a"}), false)
+	holds(t, kernel, snapshot(all, []string{"a"}))
+
+	if again := mustSync(t, e, snapshot(all, []string{"a"}), false); !again.Applied.Empty() {
+		t.Errorf("an unchanged snapshot was applied again:\n%s", again.Applied)
+	}
+	changed := mustSync(t, e, snapshot(append(all, "c"), []string{"a"}), false)
+	if len(changed.Applied.CreateSets) > 0 {
+		t.Errorf("one pod more made sets:\n%s", changed.Applied)
+	}
+	holds(t, kernel, snapshot(append(all, "c"), []string{"a"}))
+}
+
+func TestARemotePodCostsOneEntryAndNoRule(t *testing.T) {
+	kernel := dataplane.NewFake(dataplane.Capabilities{})
+	e := enforcer.New(kernel, options)
+	before := snapshot(all, []string{"a", "remote"})
+	mustSync(t, e, before, false)
+
+	after := snapshot(append(all, "remote"), []string{"a", "remote"})
+	after.Pods[2].Node = "elsewhere"
+	r := mustSync(t, e, after, false)
+	if len(r.Applied.Restore) > 0 || len(r.Applied.AddEntries) != 1 || len(r.Applied.AddEntries[0].Entries) != 1 {
+		t.Errorf("want one entry added and nothing else, got:\n%s", r.Applied)
+	}
+}
+
+func TestVerifyRepairsWhatOthersBrokeAndSaysSo(t *testing.T) {
+	s := snapshot(all, []string{"a"})
+	node, _ := compile.Compile(s)
+	intact := ruleset.Render(node, options)
+
+	broken := map[string]func(r ruleset.Ruleset) ruleset.Plan{
+		"an entry deleted": func(r ruleset.Ruleset) ruleset.Plan { return entryDeleted(r) },
+		"all rules flushed": func(r ruleset.Ruleset) ruleset.Plan {
+			empty := ruleset.Ruleset{Tables: map[ruleset.Family]ruleset.Table{}, Sets: r.Sets}
+			for f, t := range r.Tables {
+				empty.Tables[f] = ruleset.Table{Name: t.Name, Chains: map[string][]ruleset.Rule{"RF-FORWARD": nil, "RF-INPUT": nil}}
+			}
+			return ruleset.Diff(empty, r)
+		},
+	}
+	for name, breakIt := range broken {
+		t.Run(name, func(t *testing.T) {
+			kernel := dataplane.NewFake(dataplane.Capabilities{})
+			e := enforcer.New(kernel, options)
+			mustSync(t, e, s, false)
+			if err := kernel.Apply(t.Context(), breakIt(intact)); err != nil {
+				t.Fatal(err)
+			}
+			r := mustSync(t, e, s, true)
+			if r.Repairs.Empty() {
+				t.Error("the repair was not reported")
+			}
+			holds(t, kernel, s)
+			if r := mustSync(t, e, s, true); !r.Repairs.Empty() || !r.Applied.Empty() {
+				t.Errorf("a second look found more to repair:\n%s%s", r.Repairs, r.Applied)
+			}
+		})
+	}
+}
+
+func entryDeleted(r ruleset.Ruleset) ruleset.Plan {
+	for _, s := range r.Sets {
+		for e := range s.Entries {
+			return ruleset.Plan{DelEntries: []ruleset.SetEntries{{Set: s.Name, Type: s.Type, Family: s.Family, Entries: []ruleset.Entry{e}}}}
+		}
+	}
+	return ruleset.Plan{}
+}
+
+func TestAnythingThatFailsIsMadeGoodByTheNextSync(t *testing.T) {
+	before, after := snapshot(all, []string{"a"}), snapshot(append(all, "c"), []string{"b", "c"})
+	steps := countSteps(t, before, after)
+	if steps < 3 {
+		t.Fatalf("the change takes %d steps, too few to say anything", steps)
+	}
+	for fail := range steps {
+		kernel := dataplane.NewFake(dataplane.Capabilities{})
+		e := enforcer.New(kernel, options)
+		mustSync(t, e, before, false)
+		n := 0
+		kernel.Before = func(dataplane.Step) error {
+			n++
+			if n == fail+1 {
+				return errors.New("no memory")
+			}
+			return nil
+		}
+		if _, err := e.Sync(t.Context(), after, false); err == nil {
+			t.Fatalf("step %d failed and Sync said nothing", fail)
+		}
+		kernel.Before = nil
+		mustSync(t, e, after, false)
+		holds(t, kernel, after)
+	}
+}
+
+func countSteps(t *testing.T, before, after compile.Snapshot) int {
+	t.Helper()
+	kernel := dataplane.NewFake(dataplane.Capabilities{})
+	e := enforcer.New(kernel, options)
+	mustSync(t, e, before, false)
+	n := 0
+	kernel.Before = func(dataplane.Step) error { n++; return nil }
+	mustSync(t, e, after, false)
+	return n
+}
+
+// A process that starts finds what another one has left: it goes on from there without a rule being taken away that both want.
+func TestARestartTakesOver(t *testing.T) {
+	kernel := dataplane.NewFake(dataplane.Capabilities{})
+	s := snapshot(all, []string{"a"})
+	mustSync(t, enforcer.New(kernel, options), s, false)
+
+	if r := mustSync(t, enforcer.New(kernel, options), s, false); !r.Applied.Empty() || !r.Repairs.Empty() {
+		t.Errorf("a restart changed what was right:\n%s%s", r.Applied, r.Repairs)
+	}
+	changed := snapshot(all, []string{"b"})
+	mustSync(t, enforcer.New(kernel, options), changed, false)
+	holds(t, kernel, changed)
+}
+
+// elsewhere is a kernel in which a back end that is no longer chosen still refers to a set.
+type elsewhere struct {
+	*dataplane.Fake
+	referred string
+	done     []string
+}
+
+func (k *elsewhere) Apply(ctx context.Context, p ruleset.Plan) error {
+	if slices.Contains(p.DestroySets, k.referred) {
+		return errors.New("the set is in use")
+	}
+	k.done = append(k.done, "apply")
+	return k.Fake.Apply(ctx, p)
+}
+
+func (k *elsewhere) CleanupElsewhere(context.Context) error {
+	k.done, k.referred = append(k.done, "clean up elsewhere"), ""
+	return nil
+}
+
+func TestWhatIsLeftElsewhereGoesOncePolicyIsInForceHere(t *testing.T) {
+	k := &elsewhere{Fake: dataplane.NewFake(dataplane.Capabilities{})}
+	old := ruleset.Set{Name: "RF-4A-old", Type: ruleset.HashIP, Family: ruleset.IPv4}
+	if err := k.Apply(t.Context(), ruleset.Plan{CreateSets: []ruleset.Set{old}}); err != nil {
+		t.Fatal(err)
+	}
+	k.referred, k.done = old.Name, nil
+
+	s := snapshot(all, []string{"a"})
+	mustSync(t, enforcer.New(k, options), s, false)
+	if want := []string{"apply", "clean up elsewhere", "apply"}; !slices.Equal(k.done, want) {
+		t.Errorf("done: %v, want %v", k.done, want)
+	}
+	holds(t, k.Fake, s)
+}
+
+func TestAFamilyThatCannotBeReadDoesNotHoldUpTheOther(t *testing.T) {
+	k := &halfBlind{dataplane.NewFake(dataplane.Capabilities{})}
+	s := snapshot(all, []string{"a"})
+	if _, err := enforcer.New(k, options).Sync(t.Context(), s, false); err == nil {
+		t.Error("a family could not be read, and Sync said nothing")
+	}
+	have, err := k.Fake.Observe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	node, _ := compile.Compile(s)
+	want := ruleset.Render(node, options).Tables[ruleset.IPv4]
+	if diff := cmp.Diff(want.String(), have.Tables[ruleset.IPv4].String()); diff != "" {
+		t.Errorf("IPv4 is not enforced (-want +got):\n%s", diff)
+	}
+}
+
+// halfBlind cannot read IPv6.
+type halfBlind struct{ *dataplane.Fake }
+
+func (k *halfBlind) Observe(ctx context.Context) (ruleset.Ruleset, error) {
+	r, err := k.Fake.Observe(ctx)
+	delete(r.Tables, ruleset.IPv6)
+	return r, errors.Join(err, errors.New("ip6tables-save: no such file"))
+}
+
+func TestAPolicyThatCannotBeUnderstoodIsReportedAndClosed(t *testing.T) {
+	s := snapshot(all, []string{"a"})
+	bad := s.Policies[0].DeepCopy()
+	bad.Name = "bad"
+	bad.Spec.Ingress[0].From = []networkingv1.NetworkPolicyPeer{{IPBlock: &networkingv1.IPBlock{CIDR: "10.0.0.0/99"}}}
+	s.Policies = append(s.Policies, bad)
+
+	kernel := dataplane.NewFake(dataplane.Capabilities{})
+	r := mustSync(t, enforcer.New(kernel, options), s, false)
+	if len(r.Problems) != 1 || r.Problems[0].Field != "spec.ingress[0].from[0].ipBlock.cidr" ||
+		r.Problems[0].Ref != (policy.Ref{Kind: "NetworkPolicy", Namespace: "ns", Name: "bad"}) {
+		t.Errorf("problems: %v", r.Problems)
+	}
+	holds(t, kernel, s)
+}
