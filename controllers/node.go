@@ -41,6 +41,7 @@ type Node struct {
 	verified time.Time // of the last sync that looked at the kernel
 	synced   atomic.Bool
 	problems map[compile.Problem]bool // said already
+	unknown  bool                     // the cluster has no node of this name: said already
 }
 
 // SetupWithManager starts the watches and the one worker. The worker starts when every cache has synced: nothing is written to the
@@ -82,10 +83,7 @@ func (n *Node) key() reconcile.Request {
 
 // Reconcile syncs the kernel with the caches.
 func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
-	if !n.stores.hasNode(n.Name) {
-		log.FromContext(ctx).Info("the cluster has no node of this name, so no pod is seen as local: give the name that "+
-			"'kubectl get nodes' prints with --node-name or NODE_NAME", "node", n.Name)
-	}
+	n.sayIfUnknown(ctx)
 	verify := time.Since(n.verified) >= n.Resync
 	start := time.Now()
 	report, err := n.Sync.Sync(ctx, n.stores.snapshot(n.Name), verify)
@@ -98,7 +96,18 @@ func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Re
 		n.verified = start
 	}
 	n.synced.Store(true)
-	return reconcile.Result{RequeueAfter: n.Resync}, nil
+	// Counted from the last look at the kernel, so that no amount of changes puts the next one off.
+	return reconcile.Result{RequeueAfter: max(n.Resync-time.Since(n.verified), time.Millisecond)}, nil
+}
+
+// sayIfUnknown logs, once, that the cluster has no node of this name: then no pod is local, and nothing is enforced.
+func (n *Node) sayIfUnknown(ctx context.Context) {
+	known := n.stores.hasNode(n.Name)
+	if !known && !n.unknown {
+		log.FromContext(ctx).Info("the cluster has no node of this name, so no pod counts as local: give the name that "+
+			"'kubectl get nodes' prints with --node-name or NODE_NAME", "node", n.Name)
+	}
+	n.unknown = !known
 }
 
 // say logs what a person who looks for trouble would want to know, and each problem once as long as it lasts.

@@ -103,15 +103,30 @@ func TestAFailedSyncIsTriedAgainAndTheNodeIsNotReadyBefore(t *testing.T) {
 func TestTheKernelIsVerifiedAtTheResyncInterval(t *testing.T) {
 	c := newCluster(t)
 	n := c.start(time.Second)
-	n.until("three verifying syncs", func(all []seen) bool {
-		verified := 0
-		for _, s := range all {
-			if s.verify {
-				verified++
-			}
+	n.until("three verifying syncs", func(all []seen) bool { return verifying(all) >= 3 })
+}
+
+func TestChangesDoNotPutTheNextLookAtTheKernelOff(t *testing.T) {
+	c := newCluster(t)
+	n := c.start(500 * time.Millisecond)
+	pod := c.createPod("busy", node)
+	for i := 0; verifying(n.all()) < 4; i++ {
+		c.label(pod, "change", fmt.Sprint(i))
+		if i == 5000 {
+			t.Fatalf("5000 changes made %d syncs, and %d of them looked at the kernel", len(n.all()), verifying(n.all()))
 		}
-		return verified >= 3
-	})
+	}
+}
+
+// verifying counts the syncs that looked at the kernel.
+func verifying(all []seen) int {
+	count := 0
+	for _, s := range all {
+		if s.verify {
+			count++
+		}
+	}
+	return count
 }
 
 // seen is one snapshot as a sync got it.
