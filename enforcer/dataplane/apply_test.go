@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"strings"
 	"syscall"
@@ -124,7 +125,7 @@ func TestASetBeyond65536Entries(t *testing.T) {
 			created := time.Since(start)
 			got := mustObserve(t, d).Sets[s.Name]
 			t.Logf("%s: %d entries written in %s, read in %s", f, len(s.Entries), created, time.Since(start)-created)
-			if !cmp.Equal(s, got, addrs) {
+			if !maps.Equal(s.Entries, got.Entries) {
 				t.Fatalf("%d entries read back of %d, or others", len(got.Entries), len(s.Entries))
 			}
 			mustApply(t, d, ruleset.Plan{DelEntries: []ruleset.SetEntries{half}})

@@ -74,6 +74,9 @@ func (c *ipsets) hasType(t ruleset.SetType, f ruleset.Family) error {
 		}
 		return true
 	})
+	if errors.Is(err, unix.EINVAL) { // nfnetlink's answer for a subsystem that nobody has registered
+		return errors.New("the kernel has no ip_set")
+	}
 	if err := kernelError(err); err != nil {
 		return err
 	}

@@ -193,7 +193,7 @@ func (s *survey) sets() {
 // tableFindings say what a table is to us.
 var tableFindings = map[string]Finding{
 	securityTable: {
-		Name: "table security", Cost: "our chains go into the table mangle, where other programs write too",
+		Name: "table security", Cost: "our chains have to stand in the table mangle, where other programs write too",
 		Remedy: "load or build the kernel modules iptable_security and ip6table_security (legacy), or nf_tables (nft)",
 	},
 	mangleTable: {

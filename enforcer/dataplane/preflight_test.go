@@ -1,0 +1,272 @@
+package dataplane
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+)
+
+// node is a kernel that has everything, except for what is named: "hash:net", "security", "xt_bpf", "bpf of inet6".
+type node struct {
+	lacks   []string
+	sysctls map[string]string
+	bridged []string
+	asked   map[string]bool // tables that came into being
+}
+
+var _ probes = (*node)(nil)
+
+var errLacking = errors.New("no such thing here")
+
+func (n *node) has(thing string, f ruleset.Family) error {
+	if slices.Contains(n.lacks, thing) || slices.Contains(n.lacks, thing+" of "+f.String()) {
+		return errLacking
+	}
+	return nil
+}
+
+func (n *node) setType(t ruleset.SetType, f ruleset.Family) error {
+	return errors.Join(n.has("ip_set", f), n.has(string(t), f))
+}
+
+func (n *node) rules(_ context.Context, f ruleset.Family, table string, rules ...string) error {
+	n.asked[table] = true
+	if err := errors.Join(n.has("iptables", f), n.has(table, f)); err != nil {
+		return err
+	}
+	for _, r := range rules {
+		for _, match := range []string{"set", "comment", "multiport", "conntrack", "bpf"} {
+			if strings.Contains(r, "-m "+match+" ") && n.has(match, f) != nil {
+				return errLacking
+			}
+		}
+	}
+	return nil
+}
+
+func (n *node) sysctl(name string) (string, error) {
+	v, ok := n.sysctls[name]
+	if !ok {
+		return "", os.ErrNotExist
+	}
+	return v, nil
+}
+
+func (n *node) bridges() ([]string, error) { return n.bridged, nil }
+
+func wholeNode(lacks ...string) *node {
+	return &node{lacks: lacks, asked: map[string]bool{}, sysctls: map[string]string{
+		"bridge/bridge-nf-call-iptables": "1", "bridge/bridge-nf-call-ip6tables": "1", "ipv4/ip_forward": "1",
+	}}
+}
+
+var both = []ruleset.Family{ruleset.IPv4, ruleset.IPv6}
+
+func TestPreflight(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		lacks []string
+		want  Capabilities
+		said  []string // every finding that is not OK, in its own words
+	}{
+		{name: "nothing missing", want: Capabilities{both, "security", true}},
+		{
+			name: "no xt_bpf", lacks: []string{"bpf"}, want: Capabilities{both, "security", false},
+			said: []string{"xt_bpf is missing or off (degraded): inet: no such thing here; inet6: no such thing here. " +
+				"Cost: a pod that is isolated cannot reach itself through its own Service. " +
+				"Remedy: load or build the kernel module xt_bpf, and install iptables with its extensions"},
+		},
+		{
+			name: "no xt_bpf in one family", lacks: []string{"bpf of inet6"}, want: Capabilities{both, "security", false},
+			said: []string{"xt_bpf is missing or off (degraded): inet6: no such thing here. " +
+				"Cost: a pod that is isolated cannot reach itself through its own Service. " +
+				"Remedy: load or build the kernel module xt_bpf, and install iptables with its extensions"},
+		},
+		{
+			name: "no table security", lacks: []string{"security"}, want: Capabilities{both, "mangle", true},
+			said: []string{"table security is missing or off (degraded): inet: no such thing here; inet6: no such thing here. " +
+				"Cost: our chains have to stand in the table mangle, where other programs write too. " +
+				"Remedy: load or build the kernel modules iptable_security and ip6table_security (legacy), or nf_tables (nft)"},
+		},
+		{
+			name: "no table security in one family", lacks: []string{"security of inet6"}, want: Capabilities{both, "mangle", true},
+			said: []string{"table security is missing or off (degraded): inet6: no such thing here. " +
+				"Cost: our chains have to stand in the table mangle, where other programs write too. " +
+				"Remedy: load or build the kernel modules iptable_security and ip6table_security (legacy), or nf_tables (nft)"},
+		},
+		{
+			name: "no ip6tables", lacks: []string{"iptables of inet6"}, want: Capabilities{both[:1], "security", true},
+			said: []string{
+				"table security is missing or off (degraded): inet6: no such thing here. " +
+					"Cost: our chains have to stand in the table mangle, where other programs write too. " +
+					"Remedy: load or build the kernel modules iptable_security and ip6table_security (legacy), or nf_tables (nft)",
+				"table mangle is missing or off (degraded): inet6: no such thing here. Cost: there is no table for our chains. " +
+					"Remedy: load or build the kernel modules iptable_mangle and ip6table_mangle (legacy), or nf_tables (nft)",
+				"IPv6 is missing or off (degraded): it lacks table security. Cost: no policy is enforced on IPv6 traffic. " +
+					"Remedy: mend what it lacks, or give pods no IPv6 addresses",
+			},
+		},
+		{
+			name: "no xt_set in one family", lacks: []string{"set of inet"}, want: Capabilities{both[1:], "security", true},
+			said: []string{
+				"xt_set is missing or off (degraded): inet: no such thing here. Cost: rules cannot refer to sets of pods. " +
+					"Remedy: load or build the kernel module xt_set, and install iptables with its extensions",
+				"IPv4 is missing or off (degraded): it lacks xt_set. Cost: no policy is enforced on IPv4 traffic. " +
+					"Remedy: mend what it lacks, or give pods no IPv4 addresses",
+			},
+		},
+		{
+			name: "no hash:ip,port", lacks: []string{"hash:ip,port"}, want: Capabilities{nil, "security", false},
+			said: []string{
+				"ip_set type hash:ip,port is missing or off (fatal): inet: no such thing here; inet6: no such thing here. " +
+					"Cost: rules cannot refer to named ports. Remedy: load or build the kernel modules ip_set and ip_set_hash_ipport",
+				"IPv4 is missing or off (fatal): it lacks ip_set type hash:ip,port. Cost: no policy is enforced on IPv4 traffic. " +
+					"Remedy: mend what it lacks, or give pods no IPv4 addresses",
+				"IPv6 is missing or off (fatal): it lacks ip_set type hash:ip,port. Cost: no policy is enforced on IPv6 traffic. " +
+					"Remedy: mend what it lacks, or give pods no IPv6 addresses",
+			},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n := wholeNode(c.lacks...)
+			got, findings := preflight(t.Context(), n, "")
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("capabilities (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(c.said, amiss(findings)); diff != "" {
+				t.Errorf("findings that are not OK (-want +got):\n%s", diff)
+			}
+			if n.asked[mangleTable] && len(c.lacks) == 0 {
+				t.Error("the table mangle was looked at, and so brought into being, without need")
+			}
+		})
+	}
+}
+
+func amiss(findings []Finding) []string {
+	var said []string
+	for _, f := range findings {
+		if !f.OK {
+			said = append(said, f.String())
+		}
+	}
+	return said
+}
+
+func TestEachMissingPieceOfTheKernelIsNamed(t *testing.T) {
+	for lacking, name := range map[string]string{
+		"ip_set": "ip_set type hash:ip", "hash:ip": "ip_set type hash:ip", "hash:net": "ip_set type hash:net",
+		"set": "xt_set", "comment": "xt_comment", "multiport": "xt_multiport", "conntrack": "xt_conntrack", "iptables": "table mangle",
+	} {
+		t.Run(lacking, func(t *testing.T) {
+			got, findings := preflight(t.Context(), wholeNode(lacking), "")
+			if len(got.Families) != 0 || got.SelfMatch {
+				t.Errorf("capabilities are %v, want none", got)
+			}
+			i := slices.IndexFunc(findings, func(f Finding) bool { return f.Name == name })
+			if i < 0 || findings[i].OK || findings[i].Severity != Fatal || findings[i].Cost == "" || findings[i].Remedy == "" {
+				t.Fatalf("no fatal finding is called %s: %v", name, amiss(findings))
+			}
+			text := (&PreflightError{Findings: findings}).Error()
+			if !strings.HasPrefix(text, "no policy can be enforced on this node: ") || !strings.Contains(text, name) {
+				t.Errorf("the error does not name it: %s", text)
+			}
+		})
+	}
+}
+
+func TestSysctls(t *testing.T) {
+	const routed = "; on this node there is no bridge with ports at the moment"
+	for _, c := range []struct {
+		name    string
+		change  map[string]string // "" takes the setting away
+		bridged []string
+		want    []string
+	}{
+		{name: "as needed", bridged: []string{"cni0"}},
+		{
+			name: "br_netfilter not loaded, with a bridge", bridged: []string{"cni0", "br1"},
+			change: map[string]string{"bridge/bridge-nf-call-iptables": "", "bridge/bridge-nf-call-ip6tables": ""},
+			want: []string{
+				"bridge-nf-call-iptables is missing or off (degraded): the kernel module br_netfilter is not loaded; " +
+					"bridges on this node: cni0, br1. Cost: IPv4 traffic between two pods of one bridge passes no policy; " +
+					"routed traffic does. Remedy: modprobe br_netfilter",
+				"bridge-nf-call-ip6tables is missing or off (degraded): the kernel module br_netfilter is not loaded; " +
+					"bridges on this node: cni0, br1. Cost: IPv6 traffic between two pods of one bridge passes no policy; " +
+					"routed traffic does. Remedy: modprobe br_netfilter",
+			},
+		},
+		{
+			name: "off for IPv6, without a bridge", change: map[string]string{"bridge/bridge-nf-call-ip6tables": "0"},
+			want: []string{"bridge-nf-call-ip6tables is missing or off (info): it is 0" + routed + ". Cost: IPv6 traffic between two " +
+				"pods of one bridge passes no policy; routed traffic does. Remedy: sysctl -w net.bridge.bridge-nf-call-ip6tables=1"},
+		},
+		{
+			name: "no forwarding", change: map[string]string{"ipv4/ip_forward": "0"},
+			want: []string{"ip_forward is missing or off (info): the node does not route IPv4 traffic. " +
+				"Cost: routed pods reach nothing, whatever policies say. Remedy: sysctl -w net.ipv4.ip_forward=1"},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n := wholeNode()
+			n.bridged = c.bridged
+			maps.Copy(n.sysctls, c.change)
+			maps.DeleteFunc(n.sysctls, func(_, v string) bool { return v == "" })
+			got, findings := preflight(t.Context(), n, "")
+			if diff := cmp.Diff(c.want, amiss(findings)); diff != "" {
+				t.Errorf("findings that are not OK (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(Capabilities{both, "security", true}, got); diff != "" {
+				t.Errorf("capabilities (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestThePreflightOfThisKernel(t *testing.T) {
+	for _, backend := range []string{NFT, Legacy} {
+		t.Run(backend, func(t *testing.T) {
+			enterNamespace(t)
+			run(t, "ip", "link", "add", "br9", "type", "bridge")
+			run(t, "ip", "link", "add", "port9", "type", "veth", "peer", "name", "pod9")
+			run(t, "ip", "link", "set", "port9", "master", "br9")
+			d := newDataplane(t, backend)
+			if diff := cmp.Diff(Capabilities{both, "security", true}, d.Capabilities()); diff != "" {
+				t.Errorf("capabilities (-want +got):\n%s", diff)
+			}
+			bridges, err := (&kernelProbes{tools: d.tools}).bridges()
+			if diff := cmp.Diff([]string{"br9"}, bridges); diff != "" || err != nil {
+				t.Errorf("bridges: %v (-want +got):\n%s", err, diff)
+			}
+			if got := mustObserve(t, d); len(got.Sets)+len(got.Tables[ruleset.IPv4].Chains)+len(got.Tables[ruleset.IPv6].Chains) != 0 {
+				t.Errorf("the preflight left something behind: %v", got)
+			}
+		})
+	}
+}
+
+// What the kernel or a program says of a thing that is missing reaches the finding.
+func TestProbesSayWhatTheKernelSays(t *testing.T) {
+	enterNamespace(t)
+	k := &kernelProbes{tools: newDataplane(t, NFT).tools}
+	if err := k.rules(t.Context(), ruleset.IPv4, securityTable, "-m nosuch"); err == nil || !strings.Contains(err.Error(), "nosuch") {
+		t.Errorf("a match that is missing: %v", err)
+	}
+	if err := k.rules(t.Context(), ruleset.IPv4, "nosuch"); err == nil {
+		t.Error("a table that is missing is found")
+	}
+	if err := k.setType("hash:nosuch", ruleset.IPv4); !errors.Is(err, errNoSetType) {
+		t.Errorf("a type of set that is missing: %v", err)
+	}
+	if _, err := k.sysctl("nosuch"); err == nil {
+		t.Error("a sysctl that is missing is found")
+	}
+}
