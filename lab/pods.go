@@ -155,8 +155,11 @@ func (l *Lab) DeletePod(ctx context.Context, namespace, name string) error {
 	})
 }
 
-// WaitEnforcers waits until every node's enforcer is ready. One that has ended is an error at once.
+// WaitEnforcers waits until every node's enforcer is ready, if there are any. One that has ended is an error at once.
 func (l *Lab) WaitEnforcers(ctx context.Context) error {
+	if l.opts.NoEnforcer {
+		return nil
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	return Poll(ctx, func(ctx context.Context) error {

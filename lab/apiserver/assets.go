@@ -3,6 +3,7 @@ package apiserver
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 )
@@ -36,4 +37,17 @@ func Complete(dir, remedy string, names ...string) error {
 		return fmt.Errorf("%s has no %s: run %s", dir, strings.Join(missing, ", "), remedy)
 	}
 	return nil
+}
+
+// Kubectl is how a person at a shell calls kubectl: by its name if that is installed, else by the path of the one that
+// was built with the API server.
+func Kubectl() string {
+	if _, err := exec.LookPath("kubectl"); err == nil {
+		return "kubectl"
+	}
+	dir, err := Assets()
+	if err != nil {
+		return "kubectl"
+	}
+	return filepath.Join(dir, "kubectl")
 }

@@ -3,6 +3,7 @@ package matrix
 import (
 	"context"
 	"net/netip"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -11,31 +12,30 @@ import (
 	"github.com/ringfence-io/ringfence/test/oracle"
 )
 
-// Of lays out the matrix of a lab: from every running pod of those namespaces, and from the world outside the cluster, to
-// every port of those pods. It is judged by the objects that the API server holds now. Pods come in the order of the
-// namespaces, then by name.
-func Of(ctx context.Context, l *lab.Lab, namespaces ...string) (*Matrix, error) {
-	pods, err := l.WaitReady(ctx)
-	if err != nil {
-		return nil, err
-	}
+// Of lays out the matrix of a lab: from each of those pods (namespace/name), and from the world outside the cluster, to
+// every port of the pods. It is judged by the objects that the API server holds now.
+func Of(ctx context.Context, l *lab.Lab, pods ...string) (*Matrix, error) {
 	cluster, err := l.Cluster(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var sources []Source
 	var targets []Target
-	for _, namespace := range namespaces {
-		for _, p := range pods {
-			if p.Namespace == namespace {
-				sources = append(sources, Source{Name: p.Namespace + "/" + p.Name, Host: p.Host, Addresses: p.Addresses})
-				targets = append(targets, ports(p)...)
-			}
+	for _, name := range pods {
+		namespace, pod, _ := strings.Cut(name, "/")
+		p, err := l.Pod(ctx, namespace, pod)
+		if err != nil {
+			return nil, err
 		}
+		sources = append(sources, Source{Name: name, Host: p.Host, Addresses: p.Addresses})
+		targets = append(targets, ports(p)...)
 	}
-	sources = append(sources, Source{Name: "(outside)", Host: l.World, Addresses: l.WorldAddresses()})
+	sources = append(sources, Source{Name: Outside, Host: l.World, Addresses: l.WorldAddresses()})
 	return New(sources, targets, judge(cluster)), nil
 }
+
+// Outside is the name of the world's row.
+const Outside = "outside"
 
 // ports are a pod's columns.
 func ports(p *lab.Pod) []Target {

@@ -68,8 +68,8 @@ func start(t *testing.T, opts lab.Options) *lab.Lab {
 	return l
 }
 
-// scene starts the sample application.
-func scene(t *testing.T, l *lab.Lab) {
+// application starts the sample application.
+func application(t *testing.T, l *lab.Lab) {
 	t.Helper()
 	must(t, l.ApplyDir(soon(t), config.Samples, "samples/application"))
 	_, err := l.WaitReady(soon(t))

@@ -8,15 +8,13 @@ import (
 	"github.com/ringfence-io/ringfence/lab"
 	"github.com/ringfence-io/ringfence/lab/cni"
 	"github.com/ringfence-io/ringfence/lab/matrix"
+	"github.com/ringfence-io/ringfence/lab/scene"
 )
-
-// namespaces are those of the sample application.
-var namespaces = []string{"shop", "monitoring", "outsider"}
 
 // settle measures until everybody reaches whom the policies of now let them reach, and nobody else.
 func settle(t *testing.T, l *lab.Lab) {
 	t.Helper()
-	m, err := matrix.Of(soon(t), l, namespaces...)
+	m, err := matrix.Of(soon(t), l, scene.Pods...)
 	must(t, err)
 	if err := m.Settle(soon(t)); err != nil {
 		must(t, m.Write(os.Stderr, matrix.Style{}))
@@ -29,19 +27,11 @@ func TestSampleApplication(t *testing.T) {
 		for _, kind := range cni.Kinds {
 			t.Run(backend+"/"+string(kind), func(t *testing.T) {
 				l := start(t, lab.Options{CNI: kind, Backend: backend})
-				scene(t, l)
+				application(t, l)
 				settle(t, l)
 				must(t, l.ApplyDir(soon(t), config.Samples, "samples/policies"))
 				settle(t, l)
 			})
 		}
-	}
-}
-
-func TestBefore(t *testing.T) {
-	for _, kind := range cni.Kinds {
-		l := start(t, lab.Options{CNI: kind, NoEnforcer: true})
-		scene(t, l)
-		settle(t, l)
 	}
 }

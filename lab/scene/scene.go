@@ -1,0 +1,239 @@
+// Package scene shows the enforcer at work: it starts a lab with the sample application, finds out who reaches whom, applies
+// the sample policies, finds out again, and says of each connection whether it is what the API texts demand.
+//
+// Results go to one writer and progress to another, so that the results can be piped. While a scene stays up, [Ask] tries
+// connections in it from another process.
+package scene
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/ringfence-io/ringfence/config"
+	"github.com/ringfence-io/ringfence/lab"
+	"github.com/ringfence-io/ringfence/lab/matrix"
+)
+
+// Pods are those of the sample application, in the order of the matrix.
+var Pods = []string{"shop/frontend", "shop/backend", "shop/database", "monitoring/prometheus", "outsider/visitor"}
+
+// Options say what to show, and how.
+type Options struct {
+	// Name tells scenes that are up at the same time apart.
+	Name string
+	// Lab is the cluster to start. Its Dir, Progress and Report are the scene's to set.
+	Lab lab.Options
+	// Once ends the scene after the second matrix.
+	Once bool
+	// Program is how to call ringfence, for the commands that are suggested.
+	Program string
+
+	// Out takes the results, Progress all else.
+	Out, Progress io.Writer
+	// JSON writes the results as JSON. Style is for text.
+	JSON  bool
+	Style matrix.Style
+	// Timeout bounds each wait: for pods, enforcers, and the policies' effect.
+	Timeout time.Duration
+}
+
+// Result is what was found, as JSON shows it.
+type Result struct {
+	Nodes   int            `json:"nodes"`
+	CNI     string         `json:"cni"`
+	Backend string         `json:"backend"`
+	Before  *matrix.Matrix `json:"before"`
+	After   *matrix.Matrix `json:"after"`
+	// Policies were applied between the two, as namespace/name.
+	Policies    []string `json:"policies"`
+	Differences int      `json:"differences"`
+	Seconds     float64  `json:"seconds"`
+
+	explanation error // of the differences
+}
+
+// scene is one that is being shown.
+type scene struct {
+	opts  Options
+	lab   *lab.Lab
+	began time.Time
+}
+
+// Play shows the scene. With Once it returns after the second matrix, and a difference is an error; else when ctx ends.
+// Whatever happens, it leaves nothing behind.
+func Play(ctx context.Context, opts Options) (err error) {
+	s := &scene{opts: opts, began: time.Now()}
+	dir, unlock, err := claim(opts.Name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	opts.Lab.Dir = dir
+	opts.Lab.Progress = s.progress
+	opts.Lab.Report = func(err error) { s.progress(err.Error()) }
+	if s.lab, err = lab.Start(ctx, opts.Lab); err != nil {
+		return err
+	}
+	defer func() {
+		s.progress("ending the lab")
+		err = errors.Join(err, s.lab.Close())
+	}()
+	result, err := s.play(ctx)
+	if err != nil {
+		return err
+	}
+	if opts.Once {
+		return result.explanation
+	}
+	if result.explanation != nil {
+		s.progress(result.explanation.Error())
+	}
+	return s.stay(ctx, result)
+}
+
+// play runs up to the second matrix.
+func (s *scene) play(ctx context.Context) (*Result, error) {
+	o := s.opts.Lab.Defaults()
+	r := &Result{Nodes: o.Nodes, CNI: string(o.CNI), Backend: o.Backend}
+	if err := s.wait(ctx, "enforcers", s.lab.WaitEnforcers); err != nil {
+		return nil, errors.Join(err, s.logs())
+	}
+	s.progress("starting the sample application")
+	if err := s.lab.ApplyDir(ctx, config.Samples, "samples/application"); err != nil {
+		return nil, err
+	}
+	var err error
+	if r.Before, err = s.look(ctx, r); err != nil {
+		return nil, err
+	}
+	s.section("Who reaches whom, before any policy", r.Before)
+
+	s.progress("applying the sample policies")
+	if err := s.lab.ApplyDir(ctx, config.Samples, "samples/policies"); err != nil {
+		return nil, err
+	}
+	if r.Policies, err = s.policies(ctx); err != nil {
+		return nil, err
+	}
+	if r.After, err = s.look(ctx, r); err != nil {
+		return nil, err
+	}
+	s.section(fmt.Sprintf("Who reaches whom, after the %d policies of config/samples", len(r.Policies)), r.After)
+	r.Differences = r.Before.Differences() + r.After.Differences()
+	r.Seconds = time.Since(s.began).Round(10 * time.Millisecond).Seconds()
+	return r, s.finish(r)
+}
+
+// look lays the matrix out and measures until it is as demanded. What is still otherwise when time is up is no error, but
+// explained in the result.
+func (s *scene) look(ctx context.Context, r *Result) (*matrix.Matrix, error) {
+	var m *matrix.Matrix
+	err := s.wait(ctx, "pods", func(ctx context.Context) error {
+		if _, err := s.lab.WaitReady(ctx); err != nil {
+			return err
+		}
+		var err error
+		m, err = matrix.Of(ctx, s.lab, Pods...)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.progress(fmt.Sprintf("trying %d connections", len(m.Attempts)))
+	measure := m.Settle
+	if s.opts.Lab.NoEnforcer { // nothing to wait for
+		measure = m.Measure
+	}
+	err = s.wait(ctx, "the policies' effect", measure)
+	if ctx.Err() != nil {
+		return nil, err
+	}
+	if m.Differences() > 0 {
+		r.explanation = errors.Join(r.explanation, err, m.Explain(), s.logs())
+	}
+	return m, nil
+}
+
+func (s *scene) policies(ctx context.Context) ([]string, error) {
+	cluster, err := s.lab.Cluster(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, p := range cluster.Policies {
+		names = append(names, p.Namespace+"/"+p.Name)
+	}
+	return names, nil
+}
+
+// wait bounds a wait and says what for.
+func (s *scene) wait(ctx context.Context, what string, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.opts.Timeout, fmt.Errorf("waited %s for %s", s.opts.Timeout, what))
+	defer cancel()
+	return f(ctx)
+}
+
+// logs is the end of each enforcer's log, as an error to join to another one.
+func (s *scene) logs() error {
+	var errs []error
+	for _, n := range s.lab.Nodes {
+		text, err := os.ReadFile(n.EnforcerLog())
+		if err != nil {
+			continue // there is no enforcer
+		}
+		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+		errs = append(errs, fmt.Errorf("the end of the log of %s's enforcer:\n%s",
+			n.Name, strings.Join(lines[max(0, len(lines)-8):], "\n")))
+	}
+	return errors.Join(errs...)
+}
+
+// finish writes what comes after the matrices.
+func (s *scene) finish(r *Result) error {
+	if s.opts.JSON {
+		encoder := json.NewEncoder(s.opts.Out)
+		encoder.SetIndent("", "  ")
+		if err := encoder.Encode(r); err != nil {
+			return fmt.Errorf("writing the result: %w", err)
+		}
+		return nil
+	}
+	fmt.Fprintf(s.opts.Out, "\n%s\n\nbefore: %s\nafter:  %s\n", r.After.Legend(s.opts.Style),
+		r.Before.Summary(s.opts.Style), r.After.Summary(s.opts.Style))
+	return nil
+}
+
+// section writes a matrix as text.
+func (s *scene) section(title string, m *matrix.Matrix) {
+	if s.opts.JSON {
+		return
+	}
+	fmt.Fprintf(s.opts.Out, "\n%s\n\n", title)
+	if err := m.Write(s.opts.Out, s.opts.Style); err != nil {
+		s.progress(err.Error())
+	}
+}
+
+// progress says what is being done, with the time since the start.
+func (s *scene) progress(what string) {
+	d := time.Since(s.began)
+	fmt.Fprintf(s.opts.Progress, "%3d:%04.1f  %s\n", int(d.Minutes()), d.Seconds()-60*float64(int(d.Minutes())), what)
+}
+
+// stay answers other processes until ctx ends.
+func (s *scene) stay(ctx context.Context, r *Result) error {
+	stop, err := s.serve(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	s.suggest(r)
+	<-ctx.Done()
+	return nil
+}
