@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# deps.sh: installs those of the programs that Ringfence calls, or that its tests and its lab call, which this machine lacks. On
+# Debian and Ubuntu it asks apt; elsewhere it says what is missing. What is there already is left alone: without anything to do
+# it needs neither root nor a network.
+set -euo pipefail
+
+# A program, and the package that has it.
+programs='
+iptables iptables
+ip6tables iptables
+iptables-legacy-restore iptables
+iptables-nft-restore iptables
+ipset ipset
+conntrack conntrack
+ip iproute2
+sysctl procps
+nsenter util-linux
+'
+
+PATH=$PATH:/usr/sbin:/sbin # a plain user's has neither
+missing=() packages=()
+while read -r program package; do
+  [[ -n $program ]] || continue
+  if ! command -v "$program" >/dev/null; then
+    missing+=("$program")
+    [[ " ${packages[*]-} " == *" $package "* ]] || packages+=("$package")
+  fi
+done <<<"$programs"
+((${#missing[@]})) || exit 0
+
+echo "missing: ${missing[*]}" >&2
+if ! command -v apt-get >/dev/null; then
+  echo "install the packages that have them (on Debian: ${packages[*]}), then try again" >&2
+  exit 1
+fi
+if ((EUID != 0)); then
+  echo "run as root: apt-get install ${packages[*]}" >&2
+  exit 1
+fi
+echo "installing with apt: ${packages[*]}" >&2
+export DEBIAN_FRONTEND=noninteractive
+install() { apt-get install -qqy --no-install-recommends "${packages[@]}" >/dev/null; }
+# The lists of a fresh machine are empty, and old ones name packages that are gone.
+install 2>/dev/null || { apt-get update -qq && install; }
+for program in "${missing[@]}"; do
+  hash -r
+  command -v "$program" >/dev/null || {
+    echo "$program is still missing after installing ${packages[*]}" >&2
+    exit 1
+  }
+done
