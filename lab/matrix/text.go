@@ -27,7 +27,7 @@ const (
 )
 
 func (s Style) paint(text string, with shade) string {
-	if !s.Color || with == plain {
+	if !s.Color || with == plain || text == "" {
 		return text
 	}
 	return "\x1b[" + string(with) + "m" + text + "\x1b[0m"

@@ -185,7 +185,7 @@ func (p place) port(text string, protocol policy.Protocol) (uint16, error) {
 // cutProtocol parts "to/udp".
 func cutProtocol(to string) (string, policy.Protocol, error) {
 	slash := strings.LastIndexByte(to, '/')
-	if slash < strings.LastIndexByte(to, ':') {
+	if slash < 0 || slash < strings.LastIndexByte(to, ':') {
 		return to, policy.TCP, nil
 	}
 	for _, p := range []policy.Protocol{policy.TCP, policy.UDP, policy.SCTP} {
