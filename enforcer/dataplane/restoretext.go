@@ -105,7 +105,7 @@ func (t *savedTable) insert(chain string, at int, r ruleset.Rule, hasSet func(st
 		}
 	}
 	if c := valueOf(r, "--comment"); len(c) > maxComment {
-		return fmt.Errorf("a comment of %d bytes is too long", len(c))
+		return fmt.Errorf("a comment of %d bytes would be cut to %d", len(c), maxComment)
 	}
 	t.chains[chain] = slices.Insert(t.chains[chain], at, r)
 	return nil
