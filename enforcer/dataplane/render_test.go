@@ -1,0 +1,81 @@
+package dataplane
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+)
+
+// everyKind is a node with each kind of peer and of ports, in both directions and both families.
+func everyKind(t *testing.T) policy.Node {
+	t.Helper()
+	addr := netip.MustParseAddr
+	pods := policy.Set{Kind: policy.Addresses, Members: []policy.Member{{Addr: addr("10.0.1.1")}, {Addr: addr("fd00:1::1")}}}
+	named := policy.Set{Kind: policy.AddressPorts, Members: []policy.Member{
+		{Addr: addr("10.0.1.1"), Protocol: policy.TCP, Port: 80}, {Addr: addr("fd00:1::1"), Protocol: policy.TCP, Port: 8080},
+	}}
+	var blocks, many []policy.Block
+	for _, b := range []string{"10.0.0.0/8", "fd00::/8", "0.0.0.0/0", "::/0"} {
+		p := mustPrefix(t, b)
+		except := netip.PrefixFrom(p.Addr(), p.Bits()+8)
+		blocks = append(blocks, policy.Block{Prefix: p, Except: []netip.Prefix{except}})
+	}
+	for i := range 20 {
+		many = append(many, policy.Block{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i), 0, 0}), 16)},
+			policy.Block{Prefix: netip.PrefixFrom(netip.AddrFrom16([16]byte{0xfd, byte(i)}), 16)})
+	}
+	var rules []policy.Rule
+	for _, peer := range []policy.Peer{
+		{Kind: policy.AnyPeer}, {Kind: policy.InSet, Set: "pods"}, {Kind: policy.InBlocks, Blocks: blocks}, {Kind: policy.InBlocks, Blocks: many},
+	} {
+		for _, ports := range []policy.Ports{
+			{Kind: policy.AnyPort},
+			{Kind: policy.InRanges, Ranges: []policy.PortRange{policy.AllPorts(policy.TCP)}},
+			{Kind: policy.InRanges, Ranges: []policy.PortRange{{Protocol: policy.TCP, First: 80, Last: 80}, {Protocol: policy.TCP, First: 443, Last: 445},
+				{Protocol: policy.UDP, First: 53, Last: 53}, {Protocol: policy.SCTP, First: 1, Last: 65535}}},
+			{Kind: policy.InPorts, Set: "named", Protocol: policy.TCP},
+		} {
+			rules = append(rules, policy.Rule{Index: len(rules), Peer: peer, Ports: ports})
+		}
+	}
+	node := policy.Node{
+		Policies: []policy.Policy{{
+			Ref: policy.Ref{Kind: "NetworkPolicy", Namespace: "team-a", Name: "everything"}, Rules: [2][]policy.Rule{rules, rules},
+		}},
+		Sets: map[policy.SetID]policy.Set{"pods": pods, "named": named},
+	}
+	for i := range 40 {
+		node.Endpoints = append(node.Endpoints, policy.Endpoint{
+			Namespace: "team-a", Name: string(rune('A' + i)), IsolatedBy: [2][]int{{0}, {0}},
+			Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 1, byte(i)}), netip.AddrFrom16([16]byte{0: 0xfd, 15: byte(i)})},
+		})
+	}
+	return node
+}
+
+// What Render wants, Apply writes and Observe reads: then there is no difference left, and after a change of the node only the
+// change is.
+func TestWhatIsRenderedReadsBackWithoutADifference(t *testing.T) {
+	onEach(t, func(t *testing.T, d subject) {
+		c := d.Capabilities()
+		options := ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch}
+		node := everyKind(t)
+		for _, isolated := range []int{40, 7, 0, 40} {
+			node := node
+			node.Endpoints = node.Endpoints[:isolated]
+			want := ruleset.Render(node, options)
+			mustApply(t, d, ruleset.Diff(want, mustObserve(t, d)))
+			got := mustObserve(t, d)
+			if p := ruleset.Diff(want, got); !p.Empty() {
+				t.Errorf("with %d endpoints a difference is left: %+v", isolated, p)
+			}
+			if diff := cmp.Diff(want, got, addrs, empty); diff != "" {
+				t.Errorf("with %d endpoints (-want +got):\n%s", isolated, diff)
+			}
+		}
+	})
+}
