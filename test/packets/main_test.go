@@ -1,0 +1,68 @@
+// Package packets judges the whole pipeline by what the kernel lets through: Kubernetes objects go in, real packets
+// between network namespaces come out, or don't.
+//
+// A scenario is a name, policies as somebody would write them, and lines such as "client does not reach web on tcp/81"
+// that follow from the API's text, worked out by hand. Every scenario runs on iptables legacy and nft, over IPv4 and IPv6, on
+// bridged and on routed nodes. Scenarios are written with IPv4 addresses; over IPv6 their twins take their place (see
+// topology.Twin).
+//
+// The cluster of the scenarios is in cluster_test.go, the lines are explained in lines_test.go.
+package packets
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+
+	"github.com/ringfence-io/ringfence/lab/host"
+)
+
+// hostPrefix begins the names of the network namespaces that this package makes.
+const hostPrefix = "rf-packets"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(enforcerEnv) != "" {
+		os.Exit(enforcerProcess(os.Stdin, os.Stdout))
+	}
+	flag.Parse()
+	// The tests wait much and compute little.
+	if err := flag.Set("test.parallel", "32"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	if os.Geteuid() == 0 {
+		if _, err := host.Sweep(hostPrefix); err != nil {
+			fmt.Fprintln(os.Stderr, "removing what killed runs have left:", err)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+// needRoot leaves a test out, loudly, where nobody could run it. In CI, and where only a program is missing, that is a failure.
+func needRoot(t *testing.T) {
+	t.Helper()
+	var missing error
+	for _, program := range []string{"iptables-legacy", "ip6tables-legacy", "iptables-nft", "ip6tables-nft", "nsenter"} {
+		if _, err := exec.LookPath(program); err != nil {
+			missing = err
+		}
+	}
+	switch {
+	case os.Geteuid() == 0 && missing == nil:
+	case os.Geteuid() == 0:
+		t.Fatalf("%s cannot run: %v", t.Name(), missing)
+	case os.Getenv("CI") == "true":
+		t.Fatalf("%s needs root to make network namespaces", t.Name())
+	default:
+		t.Skipf("LEFT OUT: %s sends real packets, and needs root to make network namespaces for them", t.Name())
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
