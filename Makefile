@@ -1,0 +1,121 @@
+# Ringfence: what there is to build, run and check. `make help` lists it.
+#
+# Targets either check the tree or write to it, never both; those that write are fmt, tidy and generate. Programs that are built
+# from other projects' modules live in a cache (XDG_CACHE_HOME, else ~/.cache), so that `make clean` does not cost minutes.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-builtin-rules
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
+FUZZTIME ?= 30s
+ONCE     ?=
+LDFLAGS  := -X github.com/ringfence-io/ringfence/internal/cli.version=$(VERSION)
+
+# Tests by what they need. UNIT needs nothing but Go; PACKETS makes network namespaces and rules in them; E2E is all the rest, so
+# that a new package cannot be forgotten: it needs the API server and the CNI plugins too.
+module   := github.com/ringfence-io/ringfence
+packages  = $(shell go list ./...)
+PACKETS   = $(filter $(module)/enforcer/dataplane $(module)/lab/host $(module)/lab/probe $(module)/lab/topology $(module)/test/packets%,$(packages))
+LADDER    = $(filter $(module)/test/ladder%,$(packages))
+BENCH     = $(filter $(module)/test/bench%,$(packages))
+UNIT      = $(filter-out $(PACKETS) $(LADDER) $(BENCH) $(module)/lab% $(module)/test/controllers% $(module)/test/e2e%,$(packages))
+E2E       = $(filter-out $(PACKETS) $(LADDER) $(BENCH) $(UNIT),$(packages))
+
+GOTEST = go run ./hack/gotest
+# KUBEBUILDER_ASSETS and CNI_PATH, as hack/kube/build.sh prints them.
+ASSETS = eval "$$(hack/kube/build.sh)"
+
+##@ Try it
+
+.PHONY: run
+run: deps build ## a cluster on this machine: who reaches whom before and after policy (ONCE=1: and end)
+	@$(ASSETS); exec bin/ringfence lab run $(if $(ONCE),--once)
+
+##@ Check
+
+.PHONY: test
+test: ## all tests, as root: everything below up to test-e2e, nothing skipped
+	@hack/stages.sh deps kube lint vet verify test-unit test-packets test-ladder test-e2e
+
+.PHONY: test-unit
+test-unit: ## pure packages, under the race detector
+	@$(GOTEST) -race $(UNIT)
+
+.PHONY: test-packets
+test-packets: ## real packets through real rules: {legacy, nft} x {IPv4, IPv6} x {bridged, routed}
+	@$(GOTEST) -count=1 -p 1 -timeout 30m $(PACKETS)
+
+.PHONY: test-ladder
+test-ladder: ## API texts = Node.Allows = traced ruleset = real packets, on random clusters
+	@$(GOTEST) -count=1 -p 1 -timeout 30m $(LADDER)
+
+.PHONY: test-e2e
+test-e2e: ## against a real API server: controllers, the lab and what happens in it
+	@$(ASSETS); $(GOTEST) -count=1 -p 1 -timeout 40m $(E2E)
+
+.PHONY: race
+race: ## all tests under the race detector (slow)
+	@$(ASSETS); $(GOTEST) -race -count=1 -p 1 -timeout 90m $(filter-out $(BENCH),$(packages))
+
+.PHONY: lint
+lint: ## golangci-lint, which also holds the import table of docs/architecture.md
+	@lint=$$(hack/tools/build.sh); "$$lint" run ./...
+
+.PHONY: vet
+vet: ## go vet, and that every package and test builds
+	@go vet ./...
+
+.PHONY: verify
+verify: ## manifests render, go.mod files are tidy, links in documents lead somewhere
+	@hack/verify.sh
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZTIME (30s)
+	@hack/fuzz.sh $(FUZZTIME) ./...
+
+.PHONY: bench
+bench: ## the figures of docs/benchmarks.md, as root
+	@$(ASSETS); go test -run '^$$' -bench . -benchmem -timeout 60m $(BENCH)
+
+.PHONY: cover
+cover: ## which statements the unit tests reach: coverage.html
+	@go test -coverpkg=./enforcer/...,./controllers/... -coverprofile=coverage.out $(UNIT) >/dev/null
+	@go tool cover -html=coverage.out -o coverage.html
+	@go tool cover -func=coverage.out | tail -n 1
+
+##@ Build
+
+.PHONY: build
+build: ## bin/ringfence
+	@go build -ldflags '$(LDFLAGS)' -o bin/ringfence .
+
+.PHONY: deps
+deps: ## install what is missing of iptables, ipset, conntrack and iproute2 (apt)
+	@hack/deps.sh
+
+.PHONY: kube
+kube: ## build kube-apiserver, etcd, kubectl and the CNI plugins into the cache, unless they are there
+	@hack/kube/build.sh >/dev/null
+
+.PHONY: clean
+clean: ## remove what was built here; the cache stays
+	@rm -rf bin dist coverage.out coverage.html
+
+##@ Write
+
+.PHONY: fmt
+fmt: ## format the code
+	@lint=$$(hack/tools/build.sh); "$$lint" fmt
+
+.PHONY: tidy
+tidy: ## tidy the go.mod files
+	@go mod tidy
+	@cd hack/tools && go mod tidy
+
+.PHONY: help
+help: ## this list
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
