@@ -31,7 +31,7 @@ ASSETS = eval "$$(hack/kube/build.sh)"
 
 .PHONY: run
 run: deps build ## a cluster on this machine: who reaches whom before and after policy (ONCE=1: and end)
-	@$(ASSETS); exec bin/ringfence lab run $(if $(ONCE),--once)
+	@$(ASSETS); exec bin/ringfence lab run $(if $(filter-out 0,$(ONCE)),--once)
 
 ##@ Check
 
