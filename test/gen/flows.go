@@ -20,13 +20,13 @@ var outsiders = []netip.Addr{
 // popularPorts are portNumbers, with those in front more often.
 var popularPorts = append(portNumbers, 80, 80, 80, 53, 53, 1)
 
-// addresses are those of the pods, of the nodes and of outsiders.
+// addresses are those of the pods, of the nodes and of others.
 func (c Case) addresses() []netip.Addr {
 	out := c.podAddresses()
 	for _, n := range c.Nodes {
 		out = append(out, n.Addrs...)
 	}
-	return append(out, outsiders...)
+	return append(out, c.Others...)
 }
 
 func (c Case) podAddresses() []netip.Addr {

@@ -15,6 +15,8 @@ import (
 	"math/rand/v2"
 	"net/netip"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/ringfence-io/ringfence/test/oracle"
 )
 
@@ -76,16 +78,37 @@ type Node struct {
 // Case is a cluster with its nodes.
 type Case struct {
 	Nodes   []Node
+	Others  []netip.Addr // addresses of neither nodes nor pods that traffic comes from or goes to
 	Cluster oracle.Cluster
 }
 
 // New draws a cluster with policies.
 func New(s *Source, o Options) Case {
-	c := Case{Nodes: nodes(s)}
+	c := Case{Nodes: nodes(s), Others: outsiders}
 	c.Cluster.Namespaces = namespaces(s)
 	c.Cluster.Pods = pods(s, c)
 	c.Cluster.Policies = Policies(s, c, o)
 	return c
+}
+
+// Redraw gives the pods of a case that has real ones new namespaces, labels and ports, and the case new policies. Names, nodes and
+// addresses stay. A pod in twelve is over, as far as its status says.
+func Redraw(s *Source, c Case, o Options) Case {
+	redrawn := Case{Nodes: c.Nodes, Others: c.Others}
+	redrawn.Cluster.Namespaces = namespaces(s)
+	for _, p := range c.Cluster.Pods {
+		p = p.DeepCopy()
+		p.Namespace = pick(s, redrawn.Cluster.Namespaces).Name
+		p.Labels = labels(s)
+		p.Spec.Containers = containers(s, 2)
+		p.Status.Phase = corev1.PodRunning
+		if s.oneIn(12) {
+			p.Status.Phase = corev1.PodSucceeded
+		}
+		redrawn.Cluster.Pods = append(redrawn.Cluster.Pods, p)
+	}
+	redrawn.Cluster.Policies = Policies(s, redrawn, o)
+	return redrawn
 }
 
 // nodes are two or three, with addresses outside of the pods'.

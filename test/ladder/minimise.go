@@ -32,7 +32,9 @@ func Minimise(c gen.Case, fails func(gen.Case) bool) gen.Case {
 // smallerCases are copies of the case, each with one thing less.
 func smallerCases(c gen.Case) []gen.Case {
 	var out []gen.Case
-	with := func(cluster oracle.Cluster) { out = append(out, gen.Case{Nodes: c.Nodes, Cluster: cluster}) }
+	with := func(cluster oracle.Cluster) {
+		out = append(out, gen.Case{Nodes: c.Nodes, Others: c.Others, Cluster: cluster})
+	}
 	for _, policies := range without(c.Cluster.Policies) {
 		with(oracle.Cluster{Pods: c.Cluster.Pods, Namespaces: c.Cluster.Namespaces, Policies: policies})
 	}
