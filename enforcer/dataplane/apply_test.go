@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -104,6 +105,17 @@ func TestASetOfAnotherTypeGivesWay(t *testing.T) {
 	})
 }
 
+func TestALeftoverOfTheSameNameGivesWay(t *testing.T) {
+	onEach(t, func(t *testing.T, d subject) {
+		mustApply(t, d, ruleset.Plan{CreateSets: []ruleset.Set{set(t, "RF-4A-x", ruleset.HashIP, ruleset.IPv4, "10.0.0.1", "10.0.0.2")}})
+		want := set(t, "RF-4A-x", ruleset.HashIP, ruleset.IPv4, "10.0.0.2", "10.0.0.3")
+		mustApply(t, d, ruleset.Plan{CreateSets: []ruleset.Set{want}})
+		if diff := cmp.Diff(want, mustObserve(t, d).Sets["RF-4A-x"], addrs); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	})
+}
+
 // manyAddresses is beyond the 65,536 entries that a set takes by default.
 const manyAddresses = 70_000
 
@@ -163,6 +175,32 @@ func TestASetThatARuleNamesIsNotDestroyed(t *testing.T) {
 			t.Errorf("left: %v", got)
 		}
 	})
+}
+
+// nf_tables releases a deleted rule's sets from a work queue: the set is in use for a moment longer than its rule.
+func TestASetThatIsReleasedSoonIsDestroyed(t *testing.T) {
+	for _, backend := range []string{NFT, Legacy} {
+		t.Run(backend, func(t *testing.T) {
+			enterNamespace(t)
+			d := newDataplane(t, backend)
+			mustApply(t, d, ruleset.Plan{
+				CreateSets: []ruleset.Set{set(t, "RF-4A-x", ruleset.HashIP, ruleset.IPv4)},
+				Restore: map[ruleset.Family]string{ruleset.IPv4: chains(securityTable,
+					map[string][]ruleset.Rule{"RF-X": {"-m set --match-set RF-4A-x src -j RETURN"}})},
+			})
+			release := exec.Command("sh", "-c", "sleep 0.2; iptables-"+backend+" -w -t security -F RF-X")
+			if err := release.Start(); err != nil {
+				t.Fatal(err)
+			}
+			mustApply(t, d, ruleset.Plan{DestroySets: []string{"RF-4A-x"}})
+			if err := release.Wait(); err != nil {
+				t.Fatal(err)
+			}
+			if got := mustObserve(t, d).Sets; len(got) != 0 {
+				t.Errorf("sets left: %v", got)
+			}
+		})
+	}
 }
 
 func TestAFailureInOneFamilyLeavesTheOtherAlone(t *testing.T) {

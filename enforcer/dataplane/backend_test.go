@@ -26,7 +26,7 @@ func TestChoose(t *testing.T) {
 		{"canary in nft", canary, two, NFT},
 		{"canary in legacy", two, canary, Legacy},
 		{"hints in both", hint, hint, NFT},
-		{"a chain of that name in another table", one, decoy + one, Legacy},
+		{"a chain of that name in another table", two, decoy, NFT},
 		{"more rules in legacy", one, two, Legacy},
 		{"more rules in nft", two, one, NFT},
 		{"as many", one, one, NFT},

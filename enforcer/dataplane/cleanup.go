@@ -49,7 +49,7 @@ func cleanupTables(ctx context.Context, log logr.Logger, keep place) error {
 		t, err := findTools(backend, Options{Log: log})
 		switch {
 		case backend == Legacy && !legacyInUse():
-			// Nothing can be there, and looking would load the kernel's modules.
+			// Nothing of ours can be there, whether the programs are installed or not.
 		case errors.Is(err, errNoProgram) && backend == NFT:
 			// Without the program there is no knowing; where it never was, nothing of ours is.
 			log.Info("Left the nft back end out of the cleanup: its programs are not installed")

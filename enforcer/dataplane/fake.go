@@ -163,7 +163,7 @@ func (k *fakeSteps) before(s Step) error {
 	return k.Before(s)
 }
 
-func (k *fakeSteps) createSet(ctx context.Context, s ruleset.Set) error {
+func (k *fakeSteps) createSet(_ context.Context, s ruleset.Set) error {
 	if err := k.before(Step{CreateSet, s.Family, s.Name}); err != nil {
 		return &SetError{Set: s.Name, Op: "creating it", Err: err}
 	}

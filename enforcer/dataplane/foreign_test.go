@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -229,6 +230,24 @@ func TestCleanupWhereNothingIsMakesNothing(t *testing.T) {
 	}
 	if legacyInUse() {
 		t.Error("a table of the legacy back end came into being")
+	}
+}
+
+func TestCleanupNeedsTheProgramsOnlyOfABackEndInUse(t *testing.T) {
+	enterNamespace(t)
+	mustApply(t, newDataplane(t, NFT), fullPlan(t, securityTable))
+	programs(t, "xtables-nft-multi", "iptables-nft", "ip6tables-nft")
+	if err := Cleanup(t.Context(), logr.Discard()); err != nil {
+		t.Errorf("the legacy back end is not in use, and yet: %v", err)
+	}
+	enterNamespace(t)
+	mustApply(t, newDataplane(t, NFT), fullPlan(t, securityTable)) // proves that the programs of nft are found
+	t.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
+	mustApply(t, newDataplane(t, Legacy), ruleset.Plan{Restore: map[ruleset.Family]string{
+		ruleset.IPv4: chains(securityTable, map[string][]ruleset.Rule{"RF-X": nil})}})
+	programs(t, "xtables-nft-multi", "iptables-nft", "ip6tables-nft")
+	if err := Cleanup(t.Context(), logr.Discard()); err == nil || !strings.Contains(err.Error(), "iptables-legacy-save") {
+		t.Errorf("the legacy back end is in use and cannot be cleaned: %v, want an error that says so", err)
 	}
 }
 

@@ -1,0 +1,86 @@
+package dataplane
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"github.com/vishvananda/netns"
+
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+)
+
+// What one pod costs that comes and goes, in a set that has many, and what a resync costs that reads everything.
+func BenchmarkDataplane(b *testing.B) {
+	if os.Geteuid() != 0 {
+		b.Skip("NOT ROOT: making a network namespace takes root")
+	}
+	for _, backend := range []string{NFT, Legacy} {
+		for _, n := range []int{10, 100, 1000, 10000} {
+			b.Run(fmt.Sprintf("%s/add and delete an entry/%d", backend, n), func(b *testing.B) {
+				d, many := filled(b, backend, n)
+				one := many
+				one.Entries = many.Entries[:1]
+				for b.Loop() {
+					plan := ruleset.Plan{AddEntries: []ruleset.SetEntries{one}}
+					if err := d.Apply(b.Context(), plan); err != nil {
+						b.Fatal(err)
+					}
+					plan = ruleset.Plan{DelEntries: []ruleset.SetEntries{one}}
+					if err := d.Apply(b.Context(), plan); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+			b.Run(fmt.Sprintf("%s/observe/%d", backend, n), func(b *testing.B) {
+				d, _ := filled(b, backend, n)
+				for b.Loop() {
+					if _, err := d.Observe(b.Context()); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// filled is a Dataplane in a network namespace of its own that holds one set of n entries and n rules.
+func filled(b *testing.B, backend string, n int) (*Dataplane, ruleset.SetEntries) {
+	b.Helper()
+	runtime.LockOSThread()
+	ns, err := netns.New()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := ns.Close(); err != nil {
+		b.Fatal(err)
+	}
+	b.Setenv("XTABLES_LOCKFILE", filepath.Join(b.TempDir(), "xtables.lock"))
+	d, err := New(b.Context(), Options{Backend: backend})
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := ruleset.Set{Name: "RF-4A-many", Type: ruleset.HashIP, Family: ruleset.IPv4, Entries: map[ruleset.Entry]struct{}{}}
+	many := ruleset.SetEntries{Set: s.Name, Type: s.Type, Family: s.Family}
+	rules := map[string][]ruleset.Rule{}
+	a := netip.MustParseAddr("10.0.0.0")
+	for i := range n {
+		a = a.Next()
+		e := ruleset.Entry{Prefix: netip.PrefixFrom(a, 32)}
+		s.Entries[e] = struct{}{}
+		many.Entries = append(many.Entries, e)
+		chain := fmt.Sprintf("RF-%d", i/10)
+		rules[chain] = append(rules[chain], ruleset.Rule("-s "+e.Prefix.String()+` -p tcp -m tcp --dport 80 -m comment --comment "a rule" -j RETURN`))
+	}
+	err = d.Apply(b.Context(), ruleset.Plan{
+		CreateSets: []ruleset.Set{s},
+		Restore:    map[ruleset.Family]string{ruleset.IPv4: chains(securityTable, rules)},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return d, many
+}
