@@ -200,24 +200,14 @@ func (c *ipsets) send(command int, s ruleset.SetEntries, entries []ruleset.Entry
 // blame finds the entry that the kernel refuses, by sending them one by one.
 func (c *ipsets) blame(command int, s ruleset.SetEntries, entries []ruleset.Entry, err error) error {
 	if len(entries) == 1 || errors.Is(err, unix.ENOENT) { // no such set: no entry's fault
-		return fmt.Errorf("%s: %w", entryText(s.Type, entries[0]), err)
+		return fmt.Errorf("%s: %w", entries[0].Text(s.Type), err)
 	}
 	for _, e := range entries {
 		if _, one := c.send(command, s, []ruleset.Entry{e}); one != nil {
-			return fmt.Errorf("%s: %w", entryText(s.Type, e), one)
+			return fmt.Errorf("%s: %w", e.Text(s.Type), one)
 		}
 	}
 	return nil // one by one they went
-}
-
-func entryText(t ruleset.SetType, e ruleset.Entry) string {
-	switch {
-	case t == ruleset.HashIPPort:
-		return fmt.Sprintf("%s,%s:%d", e.Prefix.Addr(), e.Protocol, e.Port)
-	case e.NoMatch:
-		return e.Prefix.String() + " nomatch"
-	}
-	return e.Prefix.String()
 }
 
 // entryData is one entry as the kernel reads it.

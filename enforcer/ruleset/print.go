@@ -57,13 +57,13 @@ func (s Set) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "create %s %s family %s\n", s.Name, s.Type, s.Family)
 	for _, e := range slices.SortedFunc(maps.Keys(s.Entries), Entry.Compare) {
-		fmt.Fprintf(&b, "add %s %s\n", s.Name, e.text(s.Type))
+		fmt.Fprintf(&b, "add %s %s\n", s.Name, e.Text(s.Type))
 	}
 	return b.String()
 }
 
-// text is the entry as ipset prints it in a set of type t.
-func (e Entry) text(t SetType) string {
+// Text is the entry as ipset prints it in a set of type t.
+func (e Entry) Text(t SetType) string {
 	switch {
 	case t == HashIP:
 		return e.Prefix.Addr().String()
@@ -100,7 +100,7 @@ func (p Plan) String() string {
 func writeEntries(b *strings.Builder, verb string, all []SetEntries) {
 	for _, s := range all {
 		for _, e := range s.Entries {
-			fmt.Fprintf(b, "%s %s %s\n", verb, s.Set, e.text(s.Type))
+			fmt.Fprintf(b, "%s %s %s\n", verb, s.Set, e.Text(s.Type))
 		}
 	}
 }

@@ -202,7 +202,7 @@ func (t *renderer) podSet(id policy.SetID) string {
 func (t *renderer) netSet(entries map[Entry]struct{}) string {
 	var parts []string
 	for _, e := range slices.SortedFunc(maps.Keys(entries), Entry.Compare) {
-		parts = append(parts, e.text(HashNet))
+		parts = append(parts, e.Text(HashNet))
 	}
 	name := setName(HashNet, t.family, parts...)
 	t.sets[name] = Set{Name: name, Type: HashNet, Family: t.family, Entries: entries}
