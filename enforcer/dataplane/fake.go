@@ -200,7 +200,7 @@ func (k *fakeSteps) add(s ruleset.SetEntries) error {
 	}
 	for _, e := range s.Entries {
 		if err := acceptable(set, e.Prefix); err != nil {
-			return &SetError{Set: s.Set, Op: "adding entries", Err: fmt.Errorf("%s: %w", entryText(s.Type, e), err)}
+			return &SetError{Set: s.Set, Op: "adding entries", Err: fmt.Errorf("%s: %w", e.Text(s.Type), err)}
 		}
 		turned := e
 		turned.NoMatch = !e.NoMatch
