@@ -1,7 +1,285 @@
 package packets
 
-import "io"
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
 
+	"github.com/ringfence-io/ringfence/enforcer"
+	"github.com/ringfence-io/ringfence/enforcer/dataplane"
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/lab/probe"
+	"github.com/ringfence-io/ringfence/lab/topology"
+)
+
+const (
+	changes = 300  // of policies, pods and labels
+	kills   = 50   // of enforcers
+	rate    = 1200 // probes per second
+)
+
+// TestNoVerdictIsEverWrong applies change after change, kills enforcers at random moments, the middle of an apply included, and
+// starts them again, beside another program that changes rules too. Not one of the probes that run all the time, of
+// allowed and of denied connections, sees anything else than what holds before, during and after every change.
+func TestNoVerdictIsEverWrong(t *testing.T) {
+	for _, c := range combinations() {
+		if c.family != ruleset.IPv4 {
+			continue // both families are probed
+		}
+		t.Run(c.backend+"/"+string(c.kind), func(t *testing.T) {
+			t.Parallel()
+			seed := rand.Uint64()
+			t.Logf("seed %d", seed)
+			w := newWorld(t, c)
+			for _, name := range []string{"web", "db", "client", "far", "remote", "outside"} {
+				listen(t, w.places[name].host, topology.Twin(w.places[name].addr))
+			}
+			f := newFire(t, w, seed)
+			f.apply(0)
+			watch, err := probe.Watch(watched(t, w), rate)
+			must(t, err)
+			stop := f.disturb()
+			for i := 1; i <= changes; i++ {
+				f.apply(i)
+			}
+			stop()
+			report, err := watch.Stop(20 * time.Second)
+			must(t, err)
+			f.end()
+
+			t.Logf("%d changes, %d kills: %s", changes, f.killed, report)
+			if f.killed < kills {
+				t.Errorf("killed %d enforcers, want %d", f.killed, kills)
+			}
+			if len(report.Wrong) > 0 {
+				t.Errorf("%d wrong verdicts", len(report.Wrong))
+			}
+			if report.Rate() < 1000 || report.Answered == 0 || report.Silent == 0 {
+				t.Errorf("too few probes to say anything: %s", report)
+			}
+		})
+	}
+}
+
+// fire runs an enforcer process on each node and kills some.
+type fire struct {
+	t         *testing.T
+	w         *world
+	seed      uint64
+	rng       *rand.Rand
+	processes []*process
+	killed    int
+	took      time.Duration // of an apply, on average
+}
+
+func newFire(t *testing.T, w *world, seed uint64) *fire {
+	f := &fire{t: t, w: w, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), took: 50 * time.Millisecond}
+	for _, n := range w.nodes {
+		f.processes = append(f.processes, f.start(n))
+	}
+	return f
+}
+
+// apply has both enforcers apply a change. Kills are spread evenly over the changes; each comes at a random moment of the time
+// that an apply, or a start with an apply, takes.
+func (f *fire) apply(change int) {
+	f.t.Helper()
+	begin := time.Now()
+	for _, p := range f.processes {
+		p.send(f.t, change)
+	}
+	for f.killed*changes < kills*change {
+		i := f.rng.IntN(len(f.processes))
+		p := f.processes[i]
+		time.Sleep(time.Duration(f.rng.Int64N(int64(2 * f.took))))
+		p.kill(f.t, f.rng.IntN(2) == 0)
+		f.killed++
+		f.processes[i] = f.start(p.node)
+		f.processes[i].send(f.t, change)
+		begin = time.Now()
+	}
+	for _, p := range f.processes {
+		p.wait(f.t, change)
+	}
+	f.took = (9*f.took + time.Since(begin)) / 10
+}
+
+// end stops the processes, and holds the kernel to what the last of them should have left.
+func (f *fire) end() {
+	f.t.Helper()
+	c, err := churned(f.w.addrs(), f.seed, changes)
+	must(f.t, err)
+	for _, p := range f.processes {
+		p.kill(f.t, true)
+		if r := p.node.sync(f.t, c, true); !r.Applied.Empty() {
+			f.t.Errorf("%s does not hold what its enforcer has applied:\n%s", p.node.name, r.Applied)
+		}
+	}
+}
+
+// disturb lets another program change rules of its own in the tables filter and security of every node, until the returned
+// function is called.
+func (f *fire) disturb() (stop func()) {
+	ctx, cancel := context.WithCancel(f.t.Context())
+	var wg sync.WaitGroup
+	for _, n := range f.w.nodes {
+		wg.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				table, family := []string{"filter", "security"}[i%2], ruleset.Families[i/2%2]
+				for _, op := range []string{"-A", "-D"} {
+					args := []string{"-w", "-t", table, op, "FORWARD", "-p", "udp", "--dport", "9", "-j", "ACCEPT"}
+					if out, err := n.Command(context.WithoutCancel(ctx), iptables(family, f.w.backend), args...).CombinedOutput(); err != nil {
+						f.t.Errorf("the other program: %v: %s", err, out)
+					}
+				}
+				select {
+				case <-ctx.Done():
+				case <-time.After(100 * time.Millisecond):
+				}
+			}
+		})
+	}
+	return func() { cancel(); wg.Wait() }
+}
+
+// addrs are the addresses that churned needs.
+func (w *world) addrs() map[string]netip.Addr {
+	all := map[string]netip.Addr{}
+	for _, name := range []string{"web", "db", "client", "far", "remote", "bare", "host", "outside"} {
+		all[name] = w.places[name].addr
+	}
+	return all
+}
+
+// process is an enforcer in a process of its own.
+type process struct {
+	node   *node
+	cmd    *exec.Cmd
+	stdin  io.WriteCloser
+	done   chan int // the changes that it has applied
+	stderr *bytes.Buffer
+}
+
+// processConfig is what an enforcer process is told at its start.
+type processConfig struct {
+	Node, Backend string
+	Seed          uint64
+	Addrs         map[string]netip.Addr
+}
+
+// enforcerEnv makes the test program an enforcer process, and holds its processConfig.
 const enforcerEnv = "RINGFENCE_PACKETS_ENFORCER"
 
-func enforcerProcess(io.Reader, io.Writer) int { return 1 }
+func (f *fire) start(n *node) *process {
+	f.t.Helper()
+	config, err := json.Marshal(processConfig{Node: n.name, Backend: f.w.backend, Seed: f.seed, Addrs: f.w.addrs()})
+	must(f.t, err)
+	self, err := os.Executable()
+	must(f.t, err)
+	p := &process{node: n, cmd: n.Command(f.t.Context(), self), done: make(chan int, 1), stderr: &bytes.Buffer{}}
+	p.cmd.Env = append(os.Environ(), enforcerEnv+"="+string(config))
+	p.cmd.Stderr = p.stderr
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p.stdin, err = p.cmd.StdinPipe()
+	must(f.t, err)
+	stdout, err := p.cmd.StdoutPipe()
+	must(f.t, err)
+	must(f.t, p.cmd.Start())
+	go func() {
+		defer close(p.done)
+		var change int
+		for {
+			if _, err := fmt.Fscanln(stdout, &change); err != nil {
+				return
+			}
+			p.done <- change
+		}
+	}()
+	return p
+}
+
+func (p *process) send(t *testing.T, change int) {
+	t.Helper()
+	_, err := fmt.Fprintln(p.stdin, change)
+	must(t, err)
+}
+
+func (p *process) wait(t *testing.T, change int) {
+	t.Helper()
+	select {
+	case got, ok := <-p.done:
+		if !ok || got != change {
+			p.kill(t, true)
+			t.Fatalf("%s: the enforcer has ended, want change %d applied: %s", p.node.name, change, p.stderr)
+		}
+	case <-time.After(time.Minute):
+		t.Fatalf("%s: the enforcer has not applied change %d within a minute", p.node.name, change)
+	}
+}
+
+// kill ends the process at once; with group, also the iptables program that it may have started.
+func (p *process) kill(t *testing.T, group bool) {
+	t.Helper()
+	pid := p.cmd.Process.Pid
+	if group {
+		pid = -pid
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && err != syscall.ESRCH {
+		t.Fatal(err)
+	}
+	for range p.done { // until its output ends
+	}
+	_ = p.cmd.Wait() // killed
+}
+
+// enforcerProcess applies the changes that it reads from in, one number per line, and says so on out.
+func enforcerProcess(in io.Reader, out io.Writer) int {
+	if err := enforce(in, out); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+func enforce(in io.Reader, out io.Writer) error {
+	var config processConfig
+	if err := json.Unmarshal([]byte(os.Getenv(enforcerEnv)), &config); err != nil {
+		return err
+	}
+	ctx := context.Background()
+	plane, err := dataplane.New(ctx, dataplane.Options{Backend: config.Backend})
+	if err != nil {
+		return err
+	}
+	caps := plane.Capabilities()
+	e := enforcer.New(plane, ruleset.Options{Families: caps.Families, Table: caps.Table, SelfMatch: caps.SelfMatch})
+	lines := bufio.NewScanner(in)
+	for lines.Scan() {
+		var change int
+		if _, err := fmt.Sscan(lines.Text(), &change); err != nil {
+			return err
+		}
+		c, err := churned(config.Addrs, config.Seed, change)
+		if err != nil {
+			return err
+		}
+		if _, err := e.Sync(ctx, c.snapshot(config.Node), false); err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintln(out, change); err != nil {
+			return err
+		}
+	}
+	return lines.Err()
+}

@@ -27,7 +27,8 @@ type cluster struct {
 	pods       []*corev1.Pod
 	policies   []*networkingv1.NetworkPolicy
 
-	addr func(pod string) netip.Addr // where the network has it
+	family ruleset.Family              // that is tested
+	addr   func(pod string) netip.Addr // where the network has the pod
 }
 
 // The pods of every scenario, by the names that lines use. Names are unique over all namespaces.
@@ -40,8 +41,8 @@ type cluster struct {
 //	blue   team=blue, env=prod  client app=client, role=x  node n1
 //	                            remote app=remote        node n2    http=tcp/80
 //	plain  no labels            bare no labels           node n2
-func standardCluster(addr func(pod string) netip.Addr) *cluster {
-	c := &cluster{addr: addr, namespaces: []*corev1.Namespace{
+func standardCluster(f ruleset.Family, addr func(pod string) netip.Addr) *cluster {
+	c := &cluster{family: f, addr: addr, namespaces: []*corev1.Namespace{
 		namespace("red", "team=red"), namespace("blue", "team=blue", "env=prod"), namespace("plain"),
 	}}
 	web := c.add(pod("red/web", "n1", "app=web", "tier="))
@@ -150,9 +151,15 @@ func ports(to *[]corev1.Container, named ...string) {
 // twins. A block that begins with "other " is meant literally, and of the family that is not tested.
 func policies(t *testing.T, text string, f ruleset.Family) []*networkingv1.NetworkPolicy {
 	t.Helper()
+	all, err := readPolicies(text, f)
+	must(t, err)
+	return all
+}
+
+func readPolicies(text string, f ruleset.Family) ([]*networkingv1.NetworkPolicy, error) {
 	specs := map[string]networkingv1.NetworkPolicySpec{}
 	if err := yaml.UnmarshalStrict([]byte(text), &specs); err != nil {
-		t.Fatalf("reading policies: %v\n%s", err, text)
+		return nil, fmt.Errorf("reading policies: %w\n%s", err, text)
 	}
 	var all []*networkingv1.NetworkPolicy
 	for _, path := range slices.Sorted(maps.Keys(specs)) {
@@ -166,7 +173,7 @@ func policies(t *testing.T, text string, f ruleset.Family) []*networkingv1.Netwo
 		}
 		all = append(all, np)
 	}
-	return all
+	return all, nil
 }
 
 func translateBlocks(peers []networkingv1.NetworkPolicyPeer, f ruleset.Family) {

@@ -1,9 +1,7 @@
 package packets
 
 import (
-	"fmt"
 	"net/netip"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -192,85 +190,4 @@ func newClient(c *cluster) *corev1.Pod {
 func terminate(p *corev1.Pod) {
 	now := metav1.NewTime(time.Unix(3000, 0))
 	p.DeletionTimestamp = &now
-}
-
-// largeScenarios are about names and numbers that come near to the kernel's limits.
-var largeScenarios = []scenario{{
-	name: "names of 63 and 253 characters",
-	given: func(c *cluster) {
-		n := namespace(longNamespace, "team=long")
-		c.namespaces = append(c.namespaces, n)
-		c.pod("web").Namespace, c.pod("far").Namespace = longNamespace, longNamespace
-	},
-	policies: longNamespace + "/" + longName + "a: {podSelector: {}, ingress: [{from: [{podSelector: {}}], ports: [{port: 80}, {port: http}]}]}\n" +
-		longNamespace + "/" + longName + "b: {podSelector: {matchLabels: {app: web}}, ingress: [{from: [{podSelector: {}}], ports: [{port: 81}]}]}",
-	want: []string{"far reaches web on tcp/80 tcp/81", "web reaches far on tcp/80 tcp/82", "web does not reach far on tcp/81", "client does not reach web"},
-}, {
-	name:     "thousands of policies that select nothing",
-	policies: manyPolicies(3000) + "red/p: {podSelector: {matchLabels: {app: web}}, ingress: [{from: [{podSelector: {}}]}]}",
-	want:     []string{"db reaches web", "client does not reach web", "client reaches db"},
-}, {
-	name:     "a hundred policies that select one pod",
-	policies: policiesForWeb(100),
-	want:     []string{"client reaches web on tcp/80 tcp/81", "client does not reach web on tcp/82 udp/80 icmp"},
-}, {
-	name:     "a policy with 10,000 blocks",
-	policies: "red/p: {podSelector: {}, ingress: [{from: [" + manyBlocks(10000) + ", {ipBlock: {cidr: 10.0.1.5/32}}]}]}",
-	want:     []string{"10.0.1.5 reaches web", "10.0.2.5 does not reach web", "client does not reach far"},
-}, {
-	name:     "a set of more than 65,536 addresses",
-	given:    func(c *cluster) { c.pods = append(c.pods, manyPods(66000)...) },
-	policies: allowDB,
-	want:     []string{"db reaches web", "db reaches far", "client does not reach web"},
-}, {
-	name: "two hundred isolated pods on a node",
-	given: func(c *cluster) {
-		for i := range 200 {
-			p := pod(fmt.Sprintf("red/more%d", i), "n1", fmt.Sprintf("app=more%d", i%7))
-			c.pods = append(c.pods, at(p, netip.AddrFrom4([4]byte{10, 244, 1, byte(50 + i)})))
-		}
-	},
-	policies: `
-red/p: {podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{from: [{podSelector: {matchLabels: {app: db}}}]}], egress: [{to: [{podSelector: {matchLabels: {app: web}}}]}]}
-red/q: {podSelector: {matchLabels: {app: more1}}, ingress: [{}]}
-red/r: {podSelector: {matchLabels: {app: more2}}, policyTypes: [Egress], egress: [{}]}`,
-	want: []string{"db reaches web", "web does not reach db", "client does not reach web", "far does not reach web", "client reaches remote"},
-}}
-
-var (
-	longNamespace = strings.Repeat("n", 63)
-	longName      = strings.Repeat("p", 252)
-)
-
-func manyPolicies(n int) string {
-	var b strings.Builder
-	for i := range n {
-		fmt.Fprintf(&b, "red/none%d: {podSelector: {matchLabels: {app: none%d}}, ingress: [{from: [{podSelector: {matchLabels: {app: peer%d}}}]}]}\n", i, i, i)
-	}
-	return b.String()
-}
-
-func policiesForWeb(n int) string {
-	var b strings.Builder
-	for i := range n {
-		fmt.Fprintf(&b, "red/p%d: {podSelector: {matchLabels: {app: web}}, ingress: [{from: [{namespaceSelector: {}, podSelector: {matchExpressions: [{key: not%d, operator: DoesNotExist}]}}], ports: [{port: %d}]}]}\n", i, i, 80+i%2)
-	}
-	return b.String()
-}
-
-func manyBlocks(n int) string {
-	blocks := make([]string, n)
-	for i := range blocks {
-		blocks[i] = fmt.Sprintf("{ipBlock: {cidr: 11.%d.%d.0/24}}", i/256, i%256)
-	}
-	return strings.Join(blocks, ", ")
-}
-
-// manyPods are pods of another node with the label app=db.
-func manyPods(n int) []*corev1.Pod {
-	all := make([]*corev1.Pod, n)
-	for i := range all {
-		all[i] = at(pod(fmt.Sprintf("plain/pod%d", i), "n3", "app=db"), netip.AddrFrom4([4]byte{100, byte(64 + i>>16), byte(i >> 8), byte(i)}))
-	}
-	return all
 }

@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 func needRoot(t *testing.T) {
 	t.Helper()
 	var missing error
-	for _, program := range []string{"iptables-legacy", "ip6tables-legacy", "iptables-nft", "ip6tables-nft", "nsenter"} {
+	for _, program := range []string{"iptables-legacy", "ip6tables-legacy", "iptables-nft", "ip6tables-nft", "ipset", "nsenter"} {
 		if _, err := exec.LookPath(program); err != nil {
 			missing = err
 		}

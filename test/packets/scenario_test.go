@@ -100,5 +100,5 @@ func (s scenario) checkProblems(t *testing.T, got []string) {
 
 // cluster is the standard cluster with the addresses of this world.
 func (w *world) cluster() *cluster {
-	return standardCluster(func(pod string) netip.Addr { return w.places[pod].addr })
+	return standardCluster(w.family, func(pod string) netip.Addr { return w.places[pod].addr })
 }
