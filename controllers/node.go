@@ -5,6 +5,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -51,7 +52,11 @@ func (n *Node) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 	if n.stores, err = newStores(ctx, m.GetCache()); err != nil {
 		return err
 	}
-	c, err := controller.New("node", m, controller.Options{Reconciler: n, MaxConcurrentReconciles: 1})
+	c, err := controller.New("node", m, controller.Options{
+		Reconciler: n, MaxConcurrentReconciles: 1,
+		// The API server may be away for longer than any limit; meanwhile what is in the kernel stays.
+		CacheSyncTimeout: math.MaxInt64,
+	})
 	if err != nil {
 		return fmt.Errorf("setting up the node controller: %w", err)
 	}

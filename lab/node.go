@@ -24,10 +24,10 @@ import (
 	"github.com/ringfence-io/ringfence/lab/process"
 )
 
-// enforcerHealth and enforcerMetrics are ports inside each node.
+// EnforcerHealth and EnforcerMetrics are the ports where the enforcers serve, each on its node's loopback.
 const (
-	enforcerHealth  = 9440
-	enforcerMetrics = 9441
+	EnforcerHealth  = 9440
+	EnforcerMetrics = 9441
 )
 
 // Node is one of the lab's nodes.
@@ -119,8 +119,8 @@ func (n *Node) StartEnforcer() error {
 	args := append([]string{
 		"enforcer", "--kubeconfig", kubeconfig, "--node-name", n.Name, "--iptables-backend", n.lab.opts.Backend,
 		"--log-format", "text",
-		"--health-probe-bind-address", fmt.Sprintf("127.0.0.1:%d", enforcerHealth),
-		"--metrics-bind-address", fmt.Sprintf("127.0.0.1:%d", enforcerMetrics),
+		"--health-probe-bind-address", fmt.Sprintf("127.0.0.1:%d", EnforcerHealth),
+		"--metrics-bind-address", fmt.Sprintf("127.0.0.1:%d", EnforcerMetrics),
 	}, n.lab.opts.EnforcerArgs...)
 	cmd := n.Host.Command(context.Background(), n.lab.opts.EnforcerBinary, args...)
 	// The file system is shared, and so would be the lock of xtables; a node has its own.
@@ -166,7 +166,7 @@ func (n *Node) EnforcerReady(ctx context.Context) error {
 	if err := enforcer.Err(); err != nil {
 		return err
 	}
-	return n.Get(ctx, enforcerHealth, "/readyz")
+	return n.Get(ctx, EnforcerHealth, "/readyz")
 }
 
 // EnforcerPID is the process id of the node's enforcer, 0 if none runs.

@@ -89,6 +89,7 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 	manager, err := ctrl.NewManager(config, ctrl.Options{
 		Logger:                 logger,
 		Cache:                  controllers.CacheOptions(o.node),
+		MapperProvider:         controllers.RESTMapper,
 		Metrics:                metricsserver.Options{BindAddress: o.metrics},
 		HealthProbeBindAddress: o.health,
 	})

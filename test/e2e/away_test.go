@@ -1,0 +1,179 @@
+package e2e
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ringfence-io/ringfence/config"
+	"github.com/ringfence-io/ringfence/lab"
+	"github.com/ringfence-io/ringfence/lab/matrix"
+	"github.com/ringfence-io/ringfence/lab/scene"
+)
+
+// TestWhileSomethingIsAway takes the API server and the enforcers away, one after the other and both. What was enforced stays
+// enforced; what changed meanwhile is enforced once they are back.
+func TestWhileSomethingIsAway(t *testing.T) {
+	for _, backend := range []string{"legacy", "nft"} {
+		t.Run(backend, func(t *testing.T) {
+			l := start(t, lab.Options{Backend: backend})
+			application(t, l)
+			must(t, l.ApplyDir(soon(t), config.Samples, "samples/policies"))
+			settle(t, l)
+			// Judged by the objects of now: what the API server holds cannot be read while it is away.
+			before, err := matrix.Of(soon(t), l, scene.Pods...)
+			must(t, err)
+			rules := kernel(t, l)
+			unchanged := func(when string) {
+				t.Helper()
+				must(t, before.Measure(soon(t)))
+				if err := before.Explain(); err != nil {
+					t.Errorf("%s:\n%v", when, err)
+				}
+				if diff := gocmp.Diff(rules, kernel(t, l)); diff != "" {
+					t.Errorf("%s, the kernel holds something else (-before +now):\n%s", when, diff)
+				}
+			}
+
+			l.API.Kill()
+			unchanged("while the API server is away")
+			for _, n := range l.Nodes {
+				n.KillEnforcer()
+			}
+			unchanged("while both are away")
+			for _, n := range l.Nodes {
+				must(t, n.StartEnforcer())
+				must(t, lab.Poll(soon(t), func(ctx context.Context) error { return alive(ctx, n) }))
+			}
+			unchanged("while an enforcer has started without the API server")
+			for _, n := range l.Nodes {
+				if err := n.EnforcerReady(soon(t)); err == nil {
+					t.Errorf("the enforcer of %s says that it is ready", n.Name)
+				}
+			}
+			must(t, l.API.Resume(soon(t)))
+			must(t, l.WaitEnforcers(soon(t)))
+			unchanged("after everything came back")
+
+			for _, n := range l.Nodes {
+				n.KillEnforcer()
+			}
+			policies := l.Client.NetworkingV1().NetworkPolicies("shop")
+			must(t, policies.Delete(soon(t), "frontend", metav1.DeleteOptions{}))
+			unchanged("while the enforcers are away and a policy has changed")
+			for _, n := range l.Nodes {
+				must(t, n.StartEnforcer())
+			}
+			settle(t, l)
+		})
+	}
+}
+
+// alive reports whether the enforcer's process answers, ready or not.
+func alive(ctx context.Context, n *lab.Node) error {
+	if n.EnforcerPID() == 0 {
+		return fmt.Errorf("the enforcer of %s is not running", n.Name)
+	}
+	return n.Get(ctx, lab.EnforcerHealth, "/healthz")
+}
+
+// TestOrderOfEvents ends in the same rules whether policies come one by one, in reverse order, or are there before the enforcer.
+func TestOrderOfEvents(t *testing.T) {
+	l := start(t, lab.Options{})
+	application(t, l)
+	must(t, l.ApplyDir(soon(t), config.Samples, "samples/policies"))
+	settle(t, l)
+	want := kernel(t, l)
+	same := func(how string) {
+		t.Helper()
+		settle(t, l)
+		// Retired sets may go a moment after the rules that named them.
+		if err := lab.Poll(soon(t), func(context.Context) error {
+			if diff := gocmp.Diff(want, kernel(t, l)); diff != "" {
+				return fmt.Errorf("%s (-in order +now):\n%s", how, diff)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+	}
+	policies, err := l.Client.NetworkingV1().NetworkPolicies("").List(soon(t), metav1.ListOptions{})
+	must(t, err)
+	remove := func() {
+		t.Helper()
+		for _, p := range policies.Items {
+			must(t, l.Client.NetworkingV1().NetworkPolicies(p.Namespace).Delete(soon(t), p.Name, metav1.DeleteOptions{}))
+		}
+		settle(t, l)
+	}
+	create := func() {
+		t.Helper()
+		for i := range policies.Items {
+			p := policies.Items[len(policies.Items)-1-i].DeepCopy()
+			p.ObjectMeta = metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name}
+			_, err := l.Client.NetworkingV1().NetworkPolicies(p.Namespace).Create(soon(t), p, metav1.CreateOptions{})
+			must(t, err)
+		}
+	}
+
+	remove()
+	create()
+	same("after policies came in reverse order")
+
+	remove()
+	for _, n := range l.Nodes {
+		n.KillEnforcer()
+	}
+	create()
+	for _, n := range l.Nodes {
+		must(t, n.StartEnforcer())
+	}
+	same("after policies were there before the enforcer")
+
+	for _, n := range l.Nodes {
+		must(t, n.RestartEnforcer())
+	}
+	must(t, l.WaitEnforcers(soon(t)))
+	same("after a restart")
+}
+
+// kernel is all that nodes hold of ours, as their own tools print it, by node and kind, in an order that does not tell what
+// was made first.
+func kernel(t *testing.T, l *lab.Lab) map[string][]string {
+	t.Helper()
+	held := map[string][]string{}
+	for _, n := range l.Nodes {
+		for _, save := range []string{"iptables-legacy-save", "ip6tables-legacy-save", "iptables-nft-save", "ip6tables-nft-save"} {
+			out, err := n.Exec(soon(t), save)
+			must(t, err)
+			held[n.Name+" "+save] = inOrder(out, func(line string) string {
+				return strings.Join(strings.Fields(line)[:min(2, len(strings.Fields(line)))], " ")
+			})
+		}
+		out, err := n.Exec(soon(t), "ipset", "save")
+		must(t, err)
+		held[n.Name+" ipset"] = inOrder(out, func(line string) string { return line })
+	}
+	return held
+}
+
+// inOrder sorts lines by a key, and leaves out comments, which hold the time, and base chains' counters. Lines of the same key, such
+// as the rules of a chain, stay in their order.
+func inOrder(saved []byte, key func(string) string) []string {
+	var lines []string
+	for line := range strings.Lines(string(saved)) {
+		line = strings.TrimSpace(line)
+		if line != "" && !strings.HasPrefix(line, "#") {
+			line, _, _ = strings.Cut(line, " [")
+			lines = append(lines, line)
+		}
+	}
+	slices.SortStableFunc(lines, func(a, b string) int { return cmp.Compare(key(a), key(b)) })
+	return lines
+}
