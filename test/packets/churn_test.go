@@ -29,7 +29,7 @@ type way struct {
 
 // watchedLines must hold all the time.
 var watchedLines = []string{
-	"client reaches web on tcp/80", "remote reaches web on tcp/80", "db reaches web on udp/80", "web reaches far on udp/81 sctp/81",
+	"client reaches web on tcp/80", "remote reaches web on tcp/80", "db reaches web on udp/80 udp/82", "web reaches far on udp/81 sctp/81",
 	"web reaches outside on tcp/80", "far reaches remote on tcp/80", "remote reaches far on icmp",
 
 	"bare does not reach web on tcp/80 udp/80", "client does not reach web on tcp/81", "remote does not reach web on udp/80 icmp",
@@ -56,6 +56,13 @@ var ways = [...]way{
 			`{from: [{ipBlock: {cidr: $db}}], ports: [{port: 80, protocol: UDP}]}`,
 			`{from: [{podSelector: {}}, {podSelector: {matchLabels: {app: ghost}}}], ports: [{port: 80, endPort: 80, protocol: UDP}]}`,
 		}[i])
+	}},
+	{"db to web on udp/82, by a label of db that changes together with the policy; the label's other sets stay", 3, func(c *cluster, i int) string {
+		c.pod("db").Labels["tier"] = []string{"a", "b", "c"}[i]
+		return policyFor("red/tier-to-web", "app: web", "ingress", fmt.Sprintf(
+			`{from: [{podSelector: {matchLabels: {tier: %s}}}], ports: [{port: 82, protocol: UDP}]}`, c.pod("db").Labels["tier"])) + "\n" +
+			policyFor("red/tiers-to-web", "app: web", "ingress",
+				`{from: [{podSelector: {matchLabels: {tier: a}}}, {podSelector: {matchLabels: {tier: b}}}, {podSelector: {matchLabels: {tier: c}}}], ports: [{port: 7000}]}`)
 	}},
 	{"egress of web", 6, func(_ *cluster, i int) string {
 		return policyFor("red/from-web", "app: web", "egress", []string{
