@@ -35,6 +35,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
 
 	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 	"github.com/ringfence-io/ringfence/lab/apiserver"
@@ -240,8 +241,24 @@ func (l *Lab) connect() error {
 		return fmt.Errorf("making a client of metadata: %w", err)
 	}
 	l.informers = informers.NewSharedInformerFactory(l.Client, 0)
+	for _, informer := range []cache.SharedIndexInformer{
+		l.informers.Core().V1().Pods().Informer(),
+		l.informers.Core().V1().Nodes().Informer(),
+		l.informers.Core().V1().Namespaces().Informer(),
+	} {
+		if err := informer.SetWatchErrorHandlerWithContext(l.watchFailed); err != nil {
+			return fmt.Errorf("preparing a watch: %w", err)
+		}
+	}
 	l.Kubeconfig = filepath.Join(l.Dir, "kubeconfig")
 	return l.API.WriteKubeconfig(l.Kubeconfig, l.API.LocalURL(), apiserver.Admin)
+}
+
+// watchFailed is told of a watch that ended and will be tried again, as when the API server is away.
+func (l *Lab) watchFailed(ctx context.Context, _ *cache.Reflector, err error) {
+	if ctx.Err() == nil {
+		l.opts.Report(fmt.Errorf("watching the API server: %w", err))
+	}
 }
 
 // runCluster starts everything that follows the API objects: kubelets, scheduler, namespace controller.
@@ -271,12 +288,12 @@ func (l *Lab) Close() error {
 			enforcers.Go(func() { n.stopEnforcer(5 * time.Second) })
 		}
 		enforcers.Wait()
-		if l.API != nil {
-			l.API.Stop()
-		}
 		l.all.Wait()
 		if l.informers != nil {
 			l.informers.Shutdown()
+		}
+		if l.API != nil {
+			l.API.Stop()
 		}
 		for _, n := range l.Nodes {
 			errs = append(errs, n.close())

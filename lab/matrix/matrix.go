@@ -165,7 +165,12 @@ func (m *Matrix) try(a *Attempt, patience probe.Patience) {
 	source, target := m.Sources[a.Source], m.Targets[a.Target]
 	flow := probe.Flow{Protocol: target.Protocol, Src: a.Src, Dst: a.Dst, Port: target.Port}
 	a.Result = probe.Dial(source.Host, flow, patience)
-	a.Got = a.Result.Outcome == probe.Reached && a.Result.Identity == target.Server
+	a.Got = m.reached(*a)
+}
+
+// reached reports whether the server that was meant has answered.
+func (m *Matrix) reached(a Attempt) bool {
+	return a.Result.Outcome == probe.Reached && a.Result.Identity == m.Targets[a.Target].Server
 }
 
 // Differences counts the attempts that are not as demanded.
@@ -179,15 +184,22 @@ func (m *Matrix) Differences() int {
 	return n
 }
 
-// Explain says of each difference what was demanded, why, and what came instead. It is nil if there is none.
+// explained is how many differences Explain tells in full.
+const explained = 12
+
+// Explain says of the first differences what was demanded, why, and what came instead. It is nil if there is none.
 func (m *Matrix) Explain() error {
 	var errs []error
 	for _, a := range m.Attempts {
-		if !a.AsDemanded() {
-			target := m.Targets[a.Target]
-			errs = append(errs, fmt.Errorf("%s -> %s %s/%d (%s -> %s): demanded %s (%s), got %s",
-				m.Sources[a.Source].Name, target.Name, target.Protocol, target.Port, a.Src, a.Dst, verdict(a.Want), a.Why, a.Result))
+		if a.AsDemanded() {
+			continue
 		}
+		if len(errs) == explained {
+			return errors.Join(append(errs, fmt.Errorf("and %d more", m.Differences()-explained))...)
+		}
+		target := m.Targets[a.Target]
+		errs = append(errs, fmt.Errorf("%s -> %s %s/%d (%s -> %s): demanded %s (%s), got %s",
+			m.Sources[a.Source].Name, target.Name, target.Protocol, target.Port, a.Src, a.Dst, verdict(a.Want), a.Why, a.Result))
 	}
 	return errors.Join(errs...)
 }

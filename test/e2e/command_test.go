@@ -1,0 +1,167 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/ringfence-io/ringfence/lab"
+	"github.com/ringfence-io/ringfence/lab/scene"
+)
+
+// labName tells the labs of this run from others on the machine.
+var labName = fmt.Sprintf("e2e-%d", os.Getpid())
+
+// result is what 'ringfence lab run -o json' prints, as far as it is looked at here.
+type result struct {
+	Before, After struct {
+		Connections []struct{ Demanded, Connects, AsDemanded bool }
+		Differences int
+	}
+	Policies    []string
+	Differences int
+}
+
+func TestLabOnce(t *testing.T) {
+	out, status := command(t, "lab", "run", "--once", "-o", "json", "--name", labName)
+	if status != 0 {
+		t.Fatalf("exit status %d", status)
+	}
+	r := parse(t, out)
+	if r.Differences != 0 || len(r.Policies) != 8 {
+		t.Errorf("%d differences with %d policies", r.Differences, len(r.Policies))
+	}
+	if open, all := connecting(r.Before.Connections), len(r.Before.Connections); open != all || all != 108 {
+		t.Errorf("before any policy %d of %d connect", open, all)
+	}
+	// 20 of the 54 cells, each over both families, counted by hand from the policies: 4 of the frontend's, 4 of the backend's, 2 of
+	// the database's, 5 of prometheus's, 2 of the visitor's, 3 from outside. A pod's own ports are among them.
+	if open, all := connecting(r.After.Connections), len(r.After.Connections); open != 40 || all != 108 {
+		t.Errorf("after the policies %d of %d connect", open, all)
+	}
+	nothingLeft(t)
+}
+
+func TestLabWithoutEnforcerFails(t *testing.T) {
+	out, status := command(t, "lab", "run", "--once", "-o", "json", "--name", labName, "--no-enforcer")
+	if status == 0 {
+		t.Error("it succeeds though nothing enforces the policies")
+	}
+	if r := parse(t, out); r.Differences != 68 || r.Before.Differences != 0 {
+		t.Errorf("%d differences, %d of them before any policy", r.Differences, r.Before.Differences)
+	}
+	nothingLeft(t)
+}
+
+func TestLabStaysUpUntilItIsTold(t *testing.T) {
+	cmd := exec.Command(ringfence, "lab", "run", "--name", labName)
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	must(t, cmd.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() { _ = cmd.Process.Kill() }) // only a failed test gets here with it running
+
+	var answers []scene.Answer
+	must(t, lab.Poll(soon(t), func(ctx context.Context) (err error) {
+		answers, err = scene.Ask(ctx, labName, "shop/backend", "shop/database:postgres")
+		return err
+	}))
+	for _, a := range answers {
+		if !a.Connects || !a.Demanded || a.Port != 5432 {
+			t.Errorf("%+v", a)
+		}
+	}
+	if len(answers) != 2 {
+		t.Errorf("%d answers, not one per family", len(answers))
+	}
+	if text, status := command(t, "lab", "probe", "--name", labName, "outside", "shop/database:5432"); status != 0 || !strings.HasPrefix(string(text), "no ") {
+		t.Errorf("exit status %d: %s", status, text)
+	}
+	if _, status := command(t, "lab", "run", "--name", labName, "--once"); status == 0 {
+		t.Error("a second lab of the same name starts")
+	}
+	wrong := exec.Command(ringfence, "lab", "probe", "--name", labName, "shop/nobody", "outside:80")
+	if text, err := wrong.CombinedOutput(); err == nil || !strings.Contains(string(text), `pods "nobody" not found`) {
+		t.Errorf("%v: %s", err, text)
+	}
+
+	must(t, cmd.Process.Signal(syscall.SIGTERM))
+	select {
+	case err := <-ended:
+		must(t, err)
+	case <-soon(t).Done():
+		t.Fatal("it does not end")
+	}
+	for _, want := range []string{
+		"before: 108 of 108 connections are as the API demands",
+		"after:  108 of 108 connections are as the API demands",
+		"export KUBECONFIG=" + filepath.Join(scene.Dir(labName), "kubeconfig"),
+		"lab probe --name " + labName,
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("it does not print %q", want)
+		}
+	}
+	nothingLeft(t)
+}
+
+// command runs ringfence and returns what it printed on standard output, and its exit status.
+func command(t *testing.T, args ...string) ([]byte, int) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skipf("LEFT OUT: %s needs root to make network namespaces", t.Name())
+	}
+	cmd := exec.CommandContext(t.Context(), ringfence, args...)
+	var progress bytes.Buffer
+	cmd.Stderr = &progress
+	out, err := cmd.Output()
+	t.Logf("ringfence %s:\n%s", strings.Join(args, " "), progress.Bytes())
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return out, cmd.ProcessState.ExitCode()
+}
+
+func parse(t *testing.T, out []byte) result {
+	t.Helper()
+	var r result
+	if err := json.Unmarshal(out, &r); err != nil {
+		t.Fatalf("reading the result: %v\n%s", err, out)
+	}
+	return r
+}
+
+func connecting(connections []struct{ Demanded, Connects, AsDemanded bool }) int {
+	n := 0
+	for _, c := range connections {
+		if c.Connects {
+			n++
+		}
+	}
+	return n
+}
+
+// nothingLeft looks for what a lab might have left.
+func nothingLeft(t *testing.T) {
+	t.Helper()
+	if _, err := os.Stat(scene.Dir(labName)); !os.IsNotExist(err) {
+		t.Errorf("%s is left (%v)", scene.Dir(labName), err)
+	}
+	processes, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	must(t, err)
+	for _, file := range processes {
+		if line, err := os.ReadFile(file); err == nil && bytes.Contains(line, []byte(scene.Dir(labName)+"/")) {
+			t.Errorf("process %s is left: %s", file, bytes.ReplaceAll(line, []byte{0}, []byte{' '}))
+		}
+	}
+}
