@@ -72,7 +72,7 @@ func serveUDP(name string, addr netip.AddrPort) (io.Closer, error) {
 		_ = c.Close()
 		return nil, err
 	}
-	go serve(c, func(buf []byte, from net.Addr) []byte {
+	go serve(c, func(buf []byte, _ net.Addr) []byte {
 		if string(buf) != request {
 			return nil
 		}

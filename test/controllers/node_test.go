@@ -97,7 +97,7 @@ func TestAFailedSyncIsTriedAgainAndTheNodeIsNotReadyBefore(t *testing.T) {
 	n.fail(3)
 	n.run()
 	n.until("the third failure", func(all []seen) bool { return len(all) >= 3 })
-	n.until("a sync that succeeds", func(all []seen) bool { return n.node.Synced() == nil })
+	n.until("a sync that succeeds", func([]seen) bool { return n.node.Synced() == nil })
 }
 
 func TestTheKernelIsVerifiedAtTheResyncInterval(t *testing.T) {
