@@ -1,6 +1,6 @@
 # Ringfence: what there is to build, run and check. `make help` lists it.
 #
-# Targets either check the tree or write to it, never both; those that write are fmt, tidy and generate. Programs that are built
+# Targets either check the tree or write to it, never both; those that write are fmt, golden and tidy. Programs that are built
 # from other projects' modules live in a cache (XDG_CACHE_HOME, else ~/.cache), so that `make clean` does not cost minutes.
 
 .DEFAULT_GOAL := help
@@ -68,7 +68,7 @@ vet: ## go vet, and that every package and test builds
 	@go vet ./...
 
 .PHONY: verify
-verify: ## manifests render, go.mod files are tidy, links in documents lead somewhere
+verify: ## go.mod is tidy, manifests render, documents name what exists
 	@hack/verify.sh
 
 .PHONY: fuzz
@@ -109,10 +109,13 @@ clean: ## remove what was built here; the cache stays
 fmt: ## format the code
 	@lint=$$(hack/tools/build.sh); "$$lint" fmt
 
+.PHONY: golden
+golden: ## write the golden files of tests anew, from what the code does now
+	@go test $$(git grep -l 'flag.Bool("update"' -- '*_test.go' | xargs -n 1 dirname | sort -u | sed 's,^,./,') -update
+
 .PHONY: tidy
-tidy: ## tidy the go.mod files
+tidy: ## tidy go.mod
 	@go mod tidy
-	@cd hack/tools && go mod tidy
 
 .PHONY: help
 help: ## this list
