@@ -220,6 +220,12 @@ func (d flowDrawer) aimAt(f *oracle.Flow, port networkingv1.NetworkPolicyPort) {
 	default:
 		f.DstPort = uint16(port.Port.IntVal)
 	}
+	switch d.intN(8) {
+	case 6:
+		f.DstPort++
+	case 7:
+		f.DstPort--
+	}
 }
 
 func allPorts(p *corev1.Pod) []corev1.ContainerPort {

@@ -17,7 +17,7 @@ var (
 	labelKeys      = []string{"app", "tier", "example.io/role"}
 	labelValues    = []string{"a", "b", ""}
 	portNames      = []string{"http", "dns", "metrics"}
-	portNumbers    = []int32{80, 53, 1, 8080, 65535, 81}
+	portNumbers    = []int32{80, 53, 1, 8080, 65535, 81, 83}
 	protocols      = []corev1.Protocol{corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolSCTP}
 	// lastBytes are the pods' last address bytes: neighbours, and both sides of the edges of /28, /25 and /24.
 	lastBytes = []byte{1, 2, 3, 0, 15, 16, 17, 31, 127, 128, 254, 255}
@@ -45,17 +45,25 @@ func labels(s *Source) map[string]string {
 	return m
 }
 
-// pods are some, of which few are on the host network, ended, being deleted, or hold an address of another.
+// pods are some, of which few are on the host network, ended, being deleted, or hold an address of another. Few clusters are
+// large, so that the enforcer's trees have more than one level.
 func pods(s *Source, c Case) []*corev1.Pod {
 	var out []*corev1.Pod
 	used := map[string]bool{}
-	for i := range s.between(2, 10) {
+	count, large := s.between(2, 10), s.oneIn(25)
+	if large {
+		count = s.between(60, 150)
+	}
+	for i := range count {
 		n := s.intN(len(c.Nodes))
+		if large && !s.oneIn(4) {
+			n = 0
+		}
 		p := &corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{
 				Namespace:         pick(s, c.Cluster.Namespaces).Name,
 				Name:              []string{"b", "ab", "amb", "pod"}[i%4] + strings.Repeat("b", i/4),
-				UID:               types.UID(fmt.Sprintf("uid-%d", (i*7)%10)),
+				UID:               types.UID(fmt.Sprintf("uid-%03d", (i*37)%151)),
 				Labels:            labels(s),
 				CreationTimestamp: metav1.Time{Time: time.Unix(1700000000+int64(s.intN(3)), 0).UTC()},
 			},
@@ -79,7 +87,7 @@ func pods(s *Source, c Case) []*corev1.Pod {
 			p.DeletionTimestamp = &metav1.Time{Time: time.Unix(1700000100, 0).UTC()}
 		}
 		p.Spec.HostNetwork = s.oneIn(10)
-		setAddresses(s, p, c.Nodes[n], n, used)
+		setAddresses(s, p, c.Nodes[n], n, used, large)
 		out = append(out, p)
 	}
 	return out
@@ -87,15 +95,15 @@ func pods(s *Source, c Case) []*corev1.Pod {
 
 // setAddresses gives a pod addresses of one family or of both, out of its node's range. One in twelve takes an address
 // whether another pod has it or not.
-func setAddresses(s *Source, p *corev1.Pod, node Node, number int, used map[string]bool) {
+func setAddresses(s *Source, p *corev1.Pod, node Node, number int, used map[string]bool, large bool) {
 	addrs := []netip.Addr{node.Addrs[0], node.Addrs[1]}
 	if !p.Spec.HostNetwork {
-		v4, v6 := podAddress(s, number)
+		v4, v6 := podAddress(s, number, large)
 		for range 2 * len(lastBytes) {
 			if !used[v4.String()] || s.oneIn(12) {
 				break
 			}
-			v4, v6 = podAddress(s, number)
+			v4, v6 = podAddress(s, number, large)
 		}
 		used[v4.String()] = true
 		addrs = []netip.Addr{v4, v6}
@@ -118,8 +126,11 @@ func setAddresses(s *Source, p *corev1.Pod, node Node, number int, used map[stri
 	}
 }
 
-func podAddress(s *Source, node int) (v4, v6 netip.Addr) {
+func podAddress(s *Source, node int, large bool) (v4, v6 netip.Addr) {
 	b := pick(s, lastBytes)
+	if large {
+		b = byte(s.intN(256))
+	}
 	return netip.AddrFrom4([4]byte{10, 244, byte(node), b}),
 		netip.AddrFrom16([16]byte{0xfd, 0, 0, 0x10, 0, 0x24, 0, byte(node), 15: b})
 }

@@ -122,6 +122,9 @@ func (d drawer) namespaceSelector() metav1.LabelSelector {
 
 func (d drawer) peers() []networkingv1.NetworkPolicyPeer {
 	var out []networkingv1.NetworkPolicyPeer
+	if d.oneIn(20) {
+		return d.manyBlocks()
+	}
 	for range d.length() {
 		out = append(out, d.peer())
 	}
@@ -152,11 +155,28 @@ func (d drawer) peer() networkingv1.NetworkPolicyPeer {
 
 func (d drawer) ports() []networkingv1.NetworkPolicyPort {
 	var out []networkingv1.NetworkPolicyPort
+	if d.oneIn(20) {
+		return d.manyPorts()
+	}
 	for range d.length() {
 		out = append(out, d.port())
 	}
 	if out == nil && d.oneIn(2) {
 		out = []networkingv1.NetworkPolicyPort{}
+	}
+	return out
+}
+
+// manyPorts are more than one match takes, with a port between each two that is not among them.
+func (d drawer) manyPorts() []networkingv1.NetworkPolicyPort {
+	protocol := pick(d.Source, protocols)
+	var out []networkingv1.NetworkPolicyPort
+	for i := range d.between(10, 40) {
+		p := networkingv1.NetworkPolicyPort{Protocol: &protocol, Port: pointer(intstr.FromInt32(int32(100 + 3*i)))}
+		if d.oneIn(2) {
+			p.EndPort = pointer(p.Port.IntVal + 1)
+		}
+		out = append(out, p)
 	}
 	return out
 }
@@ -188,6 +208,17 @@ func (d drawer) port() networkingv1.NetworkPolicyPort {
 		p.Port = number(pick(d.Source, portNumbers))
 	}
 	return p
+}
+
+// manyBlocks are more than a rule has matches for: single addresses that somebody has, and pairs of them.
+func (d drawer) manyBlocks() []networkingv1.NetworkPolicyPeer {
+	var out []networkingv1.NetworkPolicyPeer
+	for range d.between(9, 20) {
+		a := pick(d.Source, d.c.addresses())
+		cidr := netip.PrefixFrom(a, a.BitLen()-d.intN(2)).Masked().String()
+		out = append(out, networkingv1.NetworkPolicyPeer{IPBlock: &networkingv1.IPBlock{CIDR: cidr}})
+	}
+	return out
 }
 
 // block is a block around an address that somebody has, of any length, with exceptions inside of it.
