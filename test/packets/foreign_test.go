@@ -14,6 +14,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/lab/topology"
 )
 
 // command runs a program on the node and returns what it prints.
@@ -121,7 +122,7 @@ func isOurs(line string) bool {
 // after each step.
 func TestForeignRulesStay(t *testing.T) {
 	for _, c := range combinations() {
-		if c.kind != "bridged" {
+		if c.kind != topology.Bridged {
 			continue // the kind of network makes no difference here
 		}
 		t.Run(c.backend+"/"+c.family.String(), func(t *testing.T) {

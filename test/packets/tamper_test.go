@@ -3,14 +3,18 @@ package packets
 import (
 	"fmt"
 	"maps"
+	"os"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringfence-io/ringfence/enforcer"
+	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/lab/topology"
 )
 
 // tamperPolicies make chains and sets of every type.
@@ -207,7 +211,7 @@ func strayEntry(s ruleset.Set) string {
 // programs' rules as they are, and the right packets pass again.
 func TestTamperingIsRepaired(t *testing.T) {
 	for _, c := range combinations() {
-		if (c.kind == "bridged") != (c.family == ruleset.IPv6) {
+		if (c.kind == topology.Bridged) != (c.family == ruleset.IPv6) {
 			continue // the kind of network makes no difference here, but both shall have been there
 		}
 		t.Run(c.String(), func(t *testing.T) {
@@ -265,23 +269,29 @@ func (n *node) observe(t *testing.T) ruleset.Ruleset {
 	return r
 }
 
-// TestResyncWaitsForTheLock has another program hold the xtables lock, as a slow iptables-restore does.
-func TestResyncWaitsForTheLock(t *testing.T) {
+// TestSyncWaitsForTheLock has another program hold the xtables lock, as a slow iptables-restore does.
+func TestSyncWaitsForTheLock(t *testing.T) {
+	const held = time.Second
 	for _, c := range combinations() {
-		if c.backend != "legacy" || c.kind != "routed" {
+		if c.backend != dataplane.Legacy || c.kind != topology.Routed {
 			continue // iptables-nft has no lock
 		}
 		t.Run(c.family.String(), func(t *testing.T) {
-			t.Parallel()
 			w := newWorld(t, c)
 			cluster := w.cluster()
 			w.apply(t, cluster)
 			cluster.policies = policies(t, allowDB, c.family)
-			holder := w.nodes[0].Command(t.Context(), "flock", "/run/xtables.lock", "sleep", "1.5")
-			must(t, holder.Start())
-			time.Sleep(200 * time.Millisecond)
+
+			lock, err := os.OpenFile("/run/xtables.lock", os.O_CREATE, 0o600)
+			must(t, err)
+			must(t, syscall.Flock(int(lock.Fd()), syscall.LOCK_EX))
+			release := time.AfterFunc(held, func() { _ = lock.Close() })
+			defer release.Stop()
+			begin := time.Now()
 			w.nodes[0].sync(t, cluster, false)
-			must(t, holder.Wait())
+			if took := time.Since(begin); took < held {
+				t.Errorf("the sync took %s while the lock was held for %s", took, held)
+			}
 			w.apply(t, cluster)
 			w.check(t, []string{"client does not reach web", "db reaches web"})
 		})
