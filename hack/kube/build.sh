@@ -48,7 +48,11 @@ build() {
     if ((SECONDS - start >= shown + 10)); then
       shown=$((SECONDS - start))
       done=$(grep -cv '^go: ' "$part.log" || true)
-      say "  $name: $(clock "$shown"), compiled $done of at most $total packages; last: $(tail -n 1 "$part.log")"
+      if ((done)); then
+        say "  $name: $(clock "$shown"), compiled $done of at most $total packages; last: $(tail -n 1 "$part.log")"
+      else
+        say "  $name: $(clock "$shown"), $total packages to look at"
+      fi
     fi
   done
   if ! wait "$builder"; then
