@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -179,7 +180,7 @@ func (c *cluster) resolveRule(namespace string, d policy.Direction, r parsedRule
 
 // selected is the peer that a selector stands for.
 func (c *cluster) selected(namespace string, s peerSelector, sets map[policy.SetID]policy.Set) policy.Peer {
-	id := setID("addresses", s.scope(namespace), s.pods.String())
+	id := setID("addresses", s.scope(namespace), selectorText(s.pods))
 	addSet(sets, id, policy.Addresses, func(yield func(policy.Member)) {
 		c.eachSelected(namespace, s, func(p *Pod) {
 			for _, a := range p.Addrs {
@@ -192,7 +193,7 @@ func (c *cluster) selected(namespace string, s peerSelector, sets map[policy.Set
 
 // selectedPorts are the ports of a name on the pods that a selector stands for.
 func (c *cluster) selectedPorts(namespace string, s peerSelector, name portName, sets map[policy.SetID]policy.Set) policy.Ports {
-	id := setID("ports", s.scope(namespace), s.pods.String(), name.protocol.String(), name.name)
+	id := setID("ports", s.scope(namespace), selectorText(s.pods), name.protocol.String(), name.name)
 	addSet(sets, id, policy.AddressPorts, func(yield func(policy.Member)) {
 		c.eachSelected(namespace, s, func(p *Pod) { p.eachNamed(name, yield) })
 	})
@@ -228,7 +229,19 @@ func (s peerSelector) scope(namespace string) string {
 	if s.namespaces == nil {
 		return "namespace " + strconv.Quote(namespace)
 	}
-	return "namespaces " + s.namespaces.String()
+	return "namespaces " + selectorText(s.namespaces)
+}
+
+// selectorText is the selector's requirements in one order: a Selector keeps those of one key in the order in which they came,
+// and matchLabels come in none.
+func selectorText(s labels.Selector) string {
+	requirements, _ := s.Requirements()
+	texts := make([]string, len(requirements))
+	for i := range requirements {
+		texts[i] = requirements[i].String()
+	}
+	slices.Sort(texts)
+	return strings.Join(slices.Compact(texts), ",")
 }
 
 func (c *cluster) eachSelected(namespace string, s peerSelector, visit func(*Pod)) {

@@ -48,6 +48,30 @@ var comparers = cmp.Options{
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 }
 
+// TestLongSelectorsHaveOneName: a selector with many requirements, several of them about one key, makes the same sets every time.
+func TestLongSelectorsHaveOneName(t *testing.T) {
+	c, _ := smallShop()
+	long := metav1.LabelSelector{MatchLabels: map[string]string{}}
+	for i := range 16 {
+		key := fmt.Sprintf("key-%d", i)
+		long.MatchLabels[key] = "a"
+		long.MatchExpressions = append(long.MatchExpressions,
+			metav1.LabelSelectorRequirement{Key: key, Operator: metav1.LabelSelectorOpExists},
+			metav1.LabelSelectorRequirement{Key: key, Operator: metav1.LabelSelectorOpIn, Values: []string{"b", "a"}})
+	}
+	c.Cluster.Policies = append(c.Cluster.Policies, &networkingv1.NetworkPolicy{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "long"},
+		Spec: networkingv1.NetworkPolicySpec{Ingress: []networkingv1.NetworkPolicyIngressRule{
+			{From: []networkingv1.NetworkPolicyPeer{{PodSelector: &long}, {PodSelector: &long, NamespaceSelector: &long}}}}},
+	})
+	first := Rendered(c.Cluster, "node1").String()
+	for range 50 {
+		if diff := cmp.Diff(first, Rendered(c.Cluster, "node1").String()); diff != "" {
+			t.Fatalf("the same objects, rendered twice (-first +second):\n%s", diff)
+		}
+	}
+}
+
 func shuffled(c oracle.Cluster, random *rand.Rand) oracle.Cluster {
 	c.Pods, c.Namespaces, c.Policies = slices.Clone(c.Pods), slices.Clone(c.Namespaces), slices.Clone(c.Policies)
 	random.Shuffle(len(c.Pods), func(i, j int) { c.Pods[i], c.Pods[j] = c.Pods[j], c.Pods[i] })
