@@ -8,6 +8,6 @@ shift
 for package in $(go list "$@"); do
   for target in $(go test -list '^Fuzz' "$package" | grep '^Fuzz' || true); do
     printf '==> %s %s\n' "$package" "$target"
-    go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" "$package"
+    go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 10x "$package"
   done
 done
