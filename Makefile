@@ -13,10 +13,10 @@ FUZZTIME ?= 30s
 ONCE     ?=
 LDFLAGS  := -X github.com/ringfence-io/ringfence/internal/cli.version=$(VERSION)
 
-# Tests by what they need. UNIT needs nothing but Go; PACKETS makes network namespaces and rules in them; E2E is all the rest, so
+# Packages with tests, asked for once and only if needed, by what their tests need. UNIT needs nothing but Go; PACKETS makes network namespaces and rules in them; E2E is all the rest, so
 # that a new package cannot be forgotten: it needs the API server and the CNI plugins too.
 module   := github.com/ringfence-io/ringfence
-packages  = $(shell go list ./...)
+packages  = $(eval packages := $(shell go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./...))$(packages)
 PACKETS   = $(filter $(module)/enforcer/dataplane $(module)/lab/host $(module)/lab/probe $(module)/lab/topology $(module)/test/packets%,$(packages))
 LADDER    = $(filter $(module)/test/ladder%,$(packages))
 BENCH     = $(filter $(module)/test/bench%,$(packages))
