@@ -13,8 +13,9 @@ FUZZTIME ?= 30s
 ONCE     ?=
 LDFLAGS  := -X github.com/ringfence-io/ringfence/internal/cli.version=$(VERSION)
 
-# Packages with tests, asked for once and only if needed, by what their tests need. UNIT needs nothing but Go; PACKETS makes network namespaces and rules in them; E2E is all the rest, so
-# that a new package cannot be forgotten: it needs the API server and the CNI plugins too.
+# Packages with tests, by what these need; Go is asked for them once, and only by targets that use them. UNIT needs nothing but Go;
+# PACKETS makes network namespaces, and rules in them; E2E needs the API server and the CNI plugins too, and is all the rest, so
+# that a new package cannot be forgotten.
 module   := github.com/ringfence-io/ringfence
 packages  = $(eval packages := $(shell go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./...))$(packages)
 PACKETS   = $(filter $(module)/enforcer/dataplane $(module)/lab/host $(module)/lab/probe $(module)/lab/topology $(module)/test/packets%,$(packages))
