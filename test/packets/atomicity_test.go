@@ -33,11 +33,12 @@ const (
 // starts them again, beside another program that changes rules too. Not one of the probes that run all the time, of
 // allowed and of denied connections, sees anything else than what holds before, during and after every change.
 func TestNoVerdictIsEverWrong(t *testing.T) {
+	needRoot(t)
 	for _, c := range combinations() {
 		if c.family != ruleset.IPv4 {
 			continue // both families are probed
 		}
-		t.Run(c.backend+"/"+string(c.kind), func(t *testing.T) {
+		t.Run(c.String(), func(t *testing.T) {
 			t.Parallel()
 			seed := rand.Uint64()
 			t.Logf("seed %d", seed)

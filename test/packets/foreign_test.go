@@ -121,11 +121,12 @@ func isOurs(line string) bool {
 // TestForeignRulesStay takes an enforcer through its life beside another program's rules: they are the same, byte for byte,
 // after each step.
 func TestForeignRulesStay(t *testing.T) {
+	needRoot(t)
 	for _, c := range combinations() {
 		if c.kind != topology.Bridged {
 			continue // the kind of network makes no difference here
 		}
-		t.Run(c.backend+"/"+c.family.String(), func(t *testing.T) {
+		t.Run(c.String(), func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, c)
 			first := w.nodes[0]

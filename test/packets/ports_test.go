@@ -3,6 +3,8 @@ package packets
 import (
 	"fmt"
 	"strings"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 // portRows say what a list of ports opens. Each becomes two scenarios, one per direction, about the pod far.
@@ -145,6 +147,16 @@ var namedPortScenarios = []scenario{{
 	given:    func(c *cluster) { ports(&c.pod("far").Spec.Containers, "signal=SCTP/82") },
 	policies: `red/p: {podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{ports: [{port: signal, protocol: SCTP}]}], egress: [{ports: [{port: signal, protocol: SCTP}]}]}`,
 	want:     []string{"web reaches far on sctp/82", "client reaches far on sctp/82", "web does not reach far on sctp/80 tcp/82", "client does not reach far on tcp/82"},
+}, {
+	name:     "a completed pod's named ports match nothing",
+	given:    func(c *cluster) { c.pod("db").Status.Phase = corev1.PodSucceeded },
+	policies: `red/p: {podSelector: {matchLabels: {app: web}}, policyTypes: [Egress], egress: [{ports: [{port: http}]}]}`,
+	want:     []string{"web does not reach db on tcp/81", "web reaches far on tcp/82"},
+}, {
+	name:     "a host-network pod's named ports match nothing",
+	given:    func(c *cluster) { ports(&c.pod("host").Spec.Containers, "http=TCP/80") },
+	policies: `red/p: {podSelector: {matchLabels: {app: web}}, policyTypes: [Egress], egress: [{ports: [{port: http}]}]}`,
+	want:     []string{"web does not reach host on tcp/80", "web does not reach n2 on tcp/80", "web reaches remote on tcp/80"},
 }, {
 	name: "a pod may have several ports of one name",
 	given: func(c *cluster) {

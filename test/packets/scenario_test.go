@@ -34,6 +34,7 @@ type step struct {
 // TestPackets runs every scenario on every combination. The scenarios of a combination share one cluster, one after the
 // other, so that each is also a change from the policies of the one before.
 func TestPackets(t *testing.T) {
+	needRoot(t)
 	scenarios := slices.Concat(
 		isolationScenarios, hostScenarios, peerScenarios(), portScenarios(), namedPortScenarios,
 		blockScenarios, serviceScenarios, lifecycleScenarios, invalidScenarios, largeScenarios)

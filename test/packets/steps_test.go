@@ -59,6 +59,7 @@ func firstStep(p ruleset.Plan) (string, ruleset.Plan) {
 // TestDyingBetweenStepsOpensAndClosesNothing takes the way from one state of the churn to another step by step, each by an
 // enforcer that dies after it. What holds before and after holds in between, and the next enforcer goes on from there.
 func TestDyingBetweenStepsOpensAndClosesNothing(t *testing.T) {
+	needRoot(t)
 	// Every kind of step that there is while a policy is in force. Jumps are put right once, when the first one comes.
 	kinds := []string{"creating sets", "adding entries", "restoring inet", "restoring inet6", "deleting entries", "destroying sets"}
 	const transitions, atMost = 5, 20
@@ -66,7 +67,7 @@ func TestDyingBetweenStepsOpensAndClosesNothing(t *testing.T) {
 		if c.kind != topology.Routed {
 			continue // the kind of network makes no difference here
 		}
-		t.Run(c.backend+"/"+c.family.String(), func(t *testing.T) {
+		t.Run(c.String(), func(t *testing.T) {
 			t.Parallel()
 			seed := rand.Uint64()
 			t.Logf("seed %d", seed)

@@ -210,6 +210,7 @@ func strayEntry(s ruleset.Set) string {
 // TestTamperingIsRepaired breaks what is ours, in every way and place: one resync mends it, notes that it did, leaves other
 // programs' rules as they are, and the right packets pass again.
 func TestTamperingIsRepaired(t *testing.T) {
+	needRoot(t)
 	for _, c := range combinations() {
 		if (c.kind == topology.Bridged) != (c.family == ruleset.IPv6) {
 			continue // the kind of network makes no difference here, but both shall have been there
@@ -271,12 +272,13 @@ func (n *node) observe(t *testing.T) ruleset.Ruleset {
 
 // TestSyncWaitsForTheLock has another program hold the xtables lock, as a slow iptables-restore does.
 func TestSyncWaitsForTheLock(t *testing.T) {
+	needRoot(t)
 	const held = time.Second
 	for _, c := range combinations() {
 		if c.backend != dataplane.Legacy || c.kind != topology.Routed {
 			continue // iptables-nft has no lock
 		}
-		t.Run(c.family.String(), func(t *testing.T) {
+		t.Run(c.String(), func(t *testing.T) {
 			w := newWorld(t, c)
 			cluster := w.cluster()
 			w.apply(t, cluster)

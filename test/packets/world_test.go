@@ -78,7 +78,6 @@ var worlds atomic.Int32
 
 func newWorld(t *testing.T, c combination) *world {
 	t.Helper()
-	needRoot(t)
 	top, err := topology.New(topology.Options{
 		Prefix: fmt.Sprintf("%s%d-", host.RunPrefix(hostPrefix), worlds.Add(1)), Kind: c.kind, Nodes: 2, Backend: c.backend,
 	})
