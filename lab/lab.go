@@ -26,10 +26,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
@@ -43,8 +46,12 @@ import (
 	"github.com/ringfence-io/ringfence/lab/host"
 )
 
-// hostPrefix begins the names of all labs' network namespaces.
-const hostPrefix = "lab"
+// hostPrefix begins the names of all labs' network namespaces, dirPrefix those of temporary directories. The process id
+// follows, by which the next lab knows what a dead one left.
+const (
+	hostPrefix = "lab"
+	dirPrefix  = "ringfence-lab-"
+)
 
 // started counts this process's labs, for their names.
 var started atomic.Int32
@@ -206,12 +213,24 @@ func (l *Lab) sweep() error {
 	if len(swept) > 0 {
 		l.opts.Progress(fmt.Sprintf("removed %d network namespaces of an earlier lab", len(swept)))
 	}
+	dirs, err := filepath.Glob(filepath.Join(os.TempDir(), dirPrefix+"[0-9]*-*"))
+	if err != nil {
+		return fmt.Errorf("looking for what an earlier lab left: %w", err)
+	}
+	for _, dir := range dirs {
+		id, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), dirPrefix), "-")
+		if pid, err := strconv.Atoi(id); err == nil && errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+			if err := os.RemoveAll(dir); err != nil {
+				return fmt.Errorf("removing what an earlier lab left: %w", err)
+			}
+		}
+	}
 	return nil
 }
 
 func (l *Lab) makeDir() error {
 	if l.opts.Dir == "" {
-		dir, err := os.MkdirTemp("", "ringfence-lab-")
+		dir, err := os.MkdirTemp("", fmt.Sprintf("%s%d-", dirPrefix, os.Getpid()))
 		l.Dir = dir
 		return err
 	}

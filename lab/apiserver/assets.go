@@ -46,8 +46,8 @@ func Kubectl() string {
 		return "kubectl"
 	}
 	dir, err := Assets()
-	if err != nil {
-		return "kubectl"
+	if err != nil || Complete(dir, "", "kubectl") != nil {
+		return "kubectl" // it is still to be installed
 	}
 	return filepath.Join(dir, "kubectl")
 }

@@ -58,13 +58,24 @@ type Pod struct {
 	Host                 *host.Host
 	// Addresses asks for those very addresses, one per range at most. Without it the next free ones are taken.
 	Addresses []netip.Addr
+	// HostPorts are ports of the node that lead to ports of the pod.
+	HostPorts []HostPort
+}
+
+// HostPort is a port of the node that leads to a pod's, in the words of the plugin that does it.
+type HostPort struct {
+	HostPort      int32  `json:"hostPort"`
+	ContainerPort int32  `json:"containerPort"`
+	Protocol      string `json:"protocol"` // "tcp", "udp" or "sctp"
 }
 
 // Network attaches pods to one node. It may be used by several goroutines at once.
 type Network struct {
 	config Config
 	runner *libcni.CNIConfig
-	list   *libcni.NetworkConfigList
+	// plain connects a pod; ports opens host ports to it too. The plugin for those runs iptables even where there is
+	// nothing to open, and so is asked only by the pods that want it.
+	plain, ports *libcni.NetworkConfigList
 }
 
 // New prepares the network of one node. Nothing is changed before the first Add.
@@ -73,13 +84,13 @@ func New(config Config) (*Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := json.Marshal(config.list())
+	plain, err := list(config.plugin())
 	if err != nil {
-		return nil, fmt.Errorf("encoding the network configuration: %w", err)
+		return nil, err
 	}
-	list, err := libcni.NetworkConfFromBytes(text)
+	ports, err := list(config.plugin(), map[string]any{"type": "portmap", "capabilities": map[string]bool{"portMappings": true}})
 	if err != nil {
-		return nil, fmt.Errorf("reading the network configuration back: %w", err)
+		return nil, err
 	}
 	if err := os.MkdirAll(config.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("making the directory of leases: %w", err)
@@ -87,7 +98,7 @@ func New(config Config) (*Network, error) {
 	return &Network{
 		config: config,
 		runner: libcni.NewCNIConfigWithCacheDir([]string{plugins}, filepath.Join(config.Dir, "cache"), nil),
-		list:   list,
+		plain:  plain, ports: ports,
 	}, nil
 }
 
@@ -102,11 +113,24 @@ func Plugins() (string, error) {
 		}
 		dir = filepath.Join(cache, "ringfence", "cni-"+Version)
 	}
-	return dir, apiserver.Complete(dir, "hack/kube/build.sh cni", "bridge", "ptp", "host-local")
+	return dir, apiserver.Complete(dir, "hack/kube/build.sh cni", "bridge", "ptp", "host-local", "portmap")
 }
 
-// list is the network configuration list as it would lie in /etc/cni/net.d.
-func (c Config) list() map[string]any {
+// list is a network configuration list as it would lie in /etc/cni/net.d.
+func list(plugins ...map[string]any) (*libcni.NetworkConfigList, error) {
+	text, err := json.Marshal(map[string]any{"cniVersion": "1.0.0", "name": "lab", "plugins": plugins})
+	if err != nil {
+		return nil, fmt.Errorf("encoding the network configuration: %w", err)
+	}
+	list, err := libcni.NetworkConfFromBytes(text)
+	if err != nil {
+		return nil, fmt.Errorf("reading the network configuration back: %w", err)
+	}
+	return list, nil
+}
+
+// plugin is the configuration of the plugin that connects pods.
+func (c Config) plugin() map[string]any {
 	var ranges, routes []any
 	for _, cidr := range c.PodCIDRs {
 		ranges = append(ranges, []any{map[string]any{"subnet": cidr.String()}})
@@ -124,7 +148,7 @@ func (c Config) list() map[string]any {
 		plugin["isGateway"] = true
 		plugin["hairpinMode"] = true // for a pod that reaches itself through a service
 	}
-	return map[string]any{"cniVersion": "1.0.0", "name": "lab", "plugins": []any{plugin}}
+	return plugin
 }
 
 func defaultRoute(cidr netip.Prefix) netip.Prefix {
@@ -134,11 +158,18 @@ func defaultRoute(cidr netip.Prefix) netip.Prefix {
 	return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 }
 
+func (n *Network) list(pod Pod) *libcni.NetworkConfigList {
+	if len(pod.HostPorts) > 0 {
+		return n.ports
+	}
+	return n.plain
+}
+
 // Add connects a pod and returns its addresses, in the order of the ranges.
 func (n *Network) Add(ctx context.Context, pod Pod) ([]netip.Addr, error) {
 	var addrs []netip.Addr
 	err := n.config.Node.Do(func() error {
-		result, err := n.runner.AddNetworkList(ctx, n.list, pod.runtime())
+		result, err := n.runner.AddNetworkList(ctx, n.list(pod), pod.runtime())
 		if err != nil {
 			return err
 		}
@@ -163,7 +194,7 @@ func (n *Network) Add(ctx context.Context, pod Pod) ([]netip.Addr, error) {
 
 // Del disconnects a pod and frees its addresses. A pod that is not connected is no error.
 func (n *Network) Del(ctx context.Context, pod Pod) error {
-	err := n.config.Node.Do(func() error { return n.runner.DelNetworkList(ctx, n.list, pod.runtime()) })
+	err := n.config.Node.Do(func() error { return n.runner.DelNetworkList(ctx, n.list(pod), pod.runtime()) })
 	if err != nil {
 		return fmt.Errorf("disconnecting pod %s/%s: %w", pod.Namespace, pod.Name, err)
 	}
@@ -178,12 +209,16 @@ func (p Pod) runtime() *libcni.RuntimeConf {
 			{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", p.Namespace}, {"K8S_POD_NAME", p.Name}, {"K8S_POD_UID", p.UID},
 		},
 	}
+	conf.CapabilityArgs = map[string]any{}
 	if len(p.Addresses) > 0 {
 		var ips []string
 		for _, addr := range p.Addresses {
 			ips = append(ips, addr.String())
 		}
-		conf.CapabilityArgs = map[string]any{"ips": ips}
+		conf.CapabilityArgs["ips"] = ips
+	}
+	if len(p.HostPorts) > 0 {
+		conf.CapabilityArgs["portMappings"] = p.HostPorts
 	}
 	return conf
 }

@@ -63,6 +63,23 @@ func TestNetwork(t *testing.T) {
 					t.Errorf("%s: %s", flow, got)
 				}
 			}
+			t.Run("host port", func(t *testing.T) {
+				pod := cni.Pod{
+					UID: "uid-hp", Namespace: "shop", Name: "hp", Host: newHost(t, string(kind)+"-hp"),
+					HostPorts: []cni.HostPort{{HostPort: 8080, ContainerPort: 80, Protocol: "tcp"}},
+				}
+				addrs, err := network.Add(t.Context(), pod)
+				must(t, err)
+				server, err := probe.Listen(pod.Host, policy.TCP, netip.AddrPortFrom(addrs[0], 80))
+				must(t, err)
+				defer server.Close()
+				// The gateway of another pod is an address of the node's.
+				flow := probe.Flow{Protocol: policy.TCP, Dst: netip.MustParseAddr("10.244.1.1"), Port: 8080}
+				if got := probe.Dial(a.Host, flow, probe.Expect(true)); got.Identity != pod.Host.Name() {
+					t.Errorf("%s: %s", flow, got)
+				}
+				must(t, network.Del(t.Context(), pod))
+			})
 			must(t, network.Del(t.Context(), a))
 			must(t, network.Del(t.Context(), a)) // again: nothing to do
 			_, again := add("c", aAddrs...)

@@ -58,7 +58,8 @@ func (k *Kubelet) connect(ctx context.Context, box *sandbox, pod *corev1.Pod) er
 	}
 	box.own = true
 	box.pod = cni.Pod{
-		UID: string(pod.UID), Namespace: pod.Namespace, Name: pod.Name, Host: box.host, Addresses: wanted,
+		UID: string(pod.UID), Namespace: pod.Namespace, Name: pod.Name, Host: box.host,
+		Addresses: wanted, HostPorts: hostPorts(pod),
 	}
 	if box.addrs, err = k.config.Network.Add(ctx, box.pod); err != nil {
 		return errors.Join(err, k.disconnect(ctx, box))
@@ -78,16 +79,35 @@ func wantedAddresses(pod *corev1.Pod) ([]netip.Addr, error) {
 	return addrs, nil
 }
 
-// listen opens the ports of all containers that run while the pod does: the init containers that are sidecars, too.
-func (b *sandbox) listen(pod *corev1.Pod) error {
+// running are the containers that run while the pod does: the init containers that are sidecars, too.
+func running(pod *corev1.Pod) []corev1.Container {
 	var containers []corev1.Container
 	for _, c := range pod.Spec.InitContainers {
 		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
 			containers = append(containers, c)
 		}
 	}
+	return append(containers, pod.Spec.Containers...)
+}
+
+func hostPorts(pod *corev1.Pod) []cni.HostPort {
+	var ports []cni.HostPort
+	for _, c := range running(pod) {
+		for _, port := range c.Ports {
+			if port.HostPort != 0 {
+				ports = append(ports, cni.HostPort{
+					HostPort: port.HostPort, ContainerPort: port.ContainerPort, Protocol: strings.ToLower(string(port.Protocol)),
+				})
+			}
+		}
+	}
+	return ports
+}
+
+// listen opens the ports of all containers.
+func (b *sandbox) listen(pod *corev1.Pod) error {
 	open := map[corev1.ContainerPort]bool{}
-	for _, c := range append(containers, pod.Spec.Containers...) {
+	for _, c := range running(pod) {
 		for _, port := range c.Ports {
 			// Two names may stand for one port.
 			if same := (corev1.ContainerPort{Protocol: port.Protocol, ContainerPort: port.ContainerPort}); !open[same] {

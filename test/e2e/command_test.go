@@ -114,6 +114,39 @@ func TestLabStaysUpUntilItIsTold(t *testing.T) {
 	nothingLeft(t)
 }
 
+// TestKilledLab shows that a lab that could not clean up leaves no process, and that the next one removes the rest.
+func TestKilledLab(t *testing.T) {
+	cmd := exec.Command(ringfence, "lab", "run", "--name", labName)
+	must(t, cmd.Start())
+	must(t, lab.Poll(soon(t), func(ctx context.Context) error {
+		_, err := scene.Ask(ctx, labName, "outside", "shop/frontend:http")
+		return err
+	}))
+	must(t, cmd.Process.Kill())
+	_ = cmd.Wait() // it was killed
+	must(t, lab.Poll(soon(t), func(context.Context) error {
+		if left := processes(t); len(left) > 0 {
+			return fmt.Errorf("processes are left: %v", left)
+		}
+		return nil
+	}))
+	left := func() []string {
+		names, err := filepath.Glob(fmt.Sprintf("/run/netns/lab-%d-*", cmd.Process.Pid))
+		must(t, err)
+		return names
+	}
+	if len(left()) == 0 {
+		t.Error("no network namespace is left by a lab that was killed: this test shows nothing")
+	}
+	if _, status := command(t, "lab", "run", "--once", "--name", labName); status != 0 {
+		t.Errorf("the next lab ends with exit status %d", status)
+	}
+	if names := left(); len(names) > 0 {
+		t.Errorf("the next lab has not removed %v", names)
+	}
+	nothingLeft(t)
+}
+
 // command runs ringfence and returns what it printed on standard output, and its exit status.
 func command(t *testing.T, args ...string) ([]byte, int) {
 	t.Helper()
@@ -157,11 +190,21 @@ func nothingLeft(t *testing.T) {
 	if _, err := os.Stat(scene.Dir(labName)); !os.IsNotExist(err) {
 		t.Errorf("%s is left (%v)", scene.Dir(labName), err)
 	}
-	processes, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if left := processes(t); len(left) > 0 {
+		t.Errorf("processes are left: %v", left)
+	}
+}
+
+// processes are those that name the lab's directory among their arguments.
+func processes(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	must(t, err)
-	for _, file := range processes {
+	var found []string
+	for _, file := range files {
 		if line, err := os.ReadFile(file); err == nil && bytes.Contains(line, []byte(scene.Dir(labName)+"/")) {
-			t.Errorf("process %s is left: %s", file, bytes.ReplaceAll(line, []byte{0}, []byte{' '}))
+			found = append(found, file+": "+string(bytes.ReplaceAll(line, []byte{0}, []byte{' '})))
 		}
 	}
+	return found
 }
