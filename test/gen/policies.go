@@ -263,8 +263,9 @@ func (d drawer) exceptions(cidr netip.Prefix) []string {
 	inside = append(inside, cidr.Masked().Addr(), lastOf(cidr))
 	var out []string
 	for range d.between(1, 3) {
-		bits := pick(d.Source, []int{cidr.Bits() + 1, cidr.Bits() + 2, cidr.Addr().BitLen(), cidr.Addr().BitLen() - 1, (cidr.Bits() + cidr.Addr().BitLen() + 1) / 2})
-		bits = min(max(bits, cidr.Bits()+1), cidr.Addr().BitLen())
+		shortest, longest := cidr.Bits()+1, cidr.Addr().BitLen()
+		bits := pick(d.Source, []int{shortest, shortest + 1, longest, longest - 1, (shortest + longest) / 2})
+		bits = min(max(bits, shortest), longest)
 		out = append(out, netip.PrefixFrom(pick(d.Source, inside), bits).Masked().String())
 	}
 	if d.oneIn(6) {

@@ -160,7 +160,7 @@ func tamper(r ruleset.Ruleset, random *rand.Rand) ruleset.Plan {
 // TestPolicyChangesAreAtomic: while policies change, and pods do not, each packet meets the old policy or the new one, between
 // any two steps of the plan.
 func TestPolicyChangesAreAtomic(t *testing.T) {
-	forEachCase(t, 150, func(seed uint64) error {
+	forEachCase(t, 80, func(seed uint64) error {
 		s := gen.Seed(seed)
 		c := gen.New(s, gen.Options{})
 		before := c.Cluster

@@ -152,7 +152,7 @@ func syncTo(e *enforcer.Enforcer, kernel *dataplane.Fake, c oracle.Cluster, veri
 // TestOrderOfEventsDoesNotMatter: the events that lead from one cluster to another, in any order, some of them twice, with a
 // sync after any of them, end in the ruleset of the other cluster.
 func TestOrderOfEventsDoesNotMatter(t *testing.T) {
-	forEachCase(t, 25, func(seed uint64) error {
+	forEachCase(t, 15, func(seed uint64) error {
 		from, _ := newCase(seed, 0)
 		to, _ := newCase(seed+1<<40, 0)
 		events := eventsBetween(from.Cluster, to.Cluster)
