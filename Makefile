@@ -38,7 +38,7 @@ run: deps build ## a cluster on this machine: who reaches whom before and after 
 
 .PHONY: test
 test: ## all tests, as root: everything below up to test-e2e, nothing skipped
-	@hack/stages.sh deps kube lint vet verify test-unit test-packets test-ladder test-e2e
+	@hack/stages.sh deps-test kube lint vet verify test-unit test-packets test-ladder test-e2e
 
 .PHONY: test-unit
 test-unit: ## pure packages, under the race detector
@@ -95,6 +95,10 @@ build: ## bin/ringfence
 .PHONY: deps
 deps: ## install what is missing of iptables, ipset, conntrack and iproute2 (apt)
 	@hack/deps.sh
+
+.PHONY: deps-test
+deps-test: ## the same, and a C compiler for the race detector
+	@hack/deps.sh test
 
 .PHONY: kube
 kube: ## build kube-apiserver, etcd, kubectl and the CNI plugins into the cache, unless they are there

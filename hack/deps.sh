@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# deps.sh: installs those of the programs that Ringfence calls, or that its tests and its lab call, which this machine lacks. On
-# Debian and Ubuntu it asks apt; elsewhere it says what is missing. What is there already is left alone: without anything to do
+# deps.sh [test]: installs those of the programs that Ringfence and its lab call which this machine lacks; with "test" also what
+# tests need beyond that, a C compiler for the race detector. On Debian and Ubuntu it asks apt; elsewhere it says what is missing. What is there already is left alone: without anything to do
 # it needs neither root nor a network.
 set -euo pipefail
 
-# A program, and the package that has it.
+# A program, and the packages that bring it.
 programs='
 iptables iptables
 ip6tables iptables
@@ -17,13 +17,21 @@ sysctl procps
 nsenter util-linux
 '
 
+case ${1-} in
+  '') ;;
+  test) programs+='gcc gcc libc6-dev' ;;
+  *) echo "usage: deps.sh [test]" >&2 && exit 2 ;;
+esac
+
 PATH=$PATH:/usr/sbin:/sbin # a plain user's has neither
 missing=() packages=()
-while read -r program package; do
+while read -r program from; do
   [[ -n $program ]] || continue
   if ! command -v "$program" >/dev/null; then
     missing+=("$program")
-    [[ " ${packages[*]-} " == *" $package "* ]] || packages+=("$package")
+    for package in $from; do
+      [[ " ${packages[*]-} " == *" $package "* ]] || packages+=("$package")
+    done
   fi
 done <<<"$programs"
 ((${#missing[@]})) || exit 0
