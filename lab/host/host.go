@@ -108,11 +108,21 @@ func (h *Host) Close() error {
 // inside it. Goroutines that f starts don't.
 func (h *Host) Do(f func() error) error {
 	return onOwnThread(func() error {
-		if err := netns.Set(h.ns); err != nil {
+		if err := h.enter(); err != nil {
 			return fmt.Errorf("entering network namespace %s: %w", h.name, err)
 		}
 		return f()
 	})
+}
+
+// enter moves the thread into the namespace. Once the host is closed, the descriptor may stand for another one.
+func (h *Host) enter() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return os.ErrClosed
+	}
+	return netns.Set(h.ns)
 }
 
 // onOwnThread never unlocks the thread, and so the runtime ends it with the goroutine: whatever f did to

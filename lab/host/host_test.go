@@ -55,6 +55,9 @@ func TestHost(t *testing.T) {
 	if _, err := os.Stat(h.Path()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("after Close: %v, want %v", err, os.ErrNotExist)
 	}
+	if err := h.Do(func() error { return nil }); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("Do after Close: %v, want %v", err, os.ErrClosed)
+	}
 }
 
 func TestVethCarriesBothFamilies(t *testing.T) {

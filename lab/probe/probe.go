@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -121,19 +122,19 @@ func Expect(allowed bool) Patience {
 // Dial tries a flow from inside h. It may be called hundreds of times at once; no thread waits for the
 // answer.
 func Dial(h *host.Host, f Flow, p Patience) Result {
+	var attempts sync.WaitGroup
+	defer attempts.Wait() // none outlives the call
 	ctx, cancel := context.WithTimeout(context.Background(), p.Timeout)
 	defer cancel()
 	results := make(chan Result)
-	running := 0
 	start := func() {
-		running++
-		go func() {
+		attempts.Go(func() {
 			r := attempt(ctx, h, f)
 			select {
 			case results <- r:
 			case <-ctx.Done():
 			}
-		}()
+		})
 	}
 	start()
 	wait := p.Retry
@@ -143,7 +144,6 @@ func Dial(h *host.Host, f Flow, p Patience) Result {
 	for {
 		select {
 		case r := <-results:
-			running--
 			if r.Outcome == Reached || r.Outcome == Refused {
 				return r
 			}
