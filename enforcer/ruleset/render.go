@@ -188,7 +188,13 @@ func (t *renderer) podSet(id policy.SetID) string {
 	if _, ok := t.sets[s.Name]; ok {
 		return s.Name
 	}
-	s.Entries = make(map[Entry]struct{}, len(set.Members))
+	own := 0 // members of this family: a map made for both families' would be twice as large
+	for _, m := range set.Members {
+		if FamilyOf(m.Addr) == t.family {
+			own++
+		}
+	}
+	s.Entries = make(map[Entry]struct{}, own)
 	for _, m := range set.Members {
 		if FamilyOf(m.Addr) == t.family {
 			s.Entries[Entry{Prefix: netip.PrefixFrom(m.Addr, m.Addr.BitLen()), Protocol: m.Protocol, Port: m.Port}] = struct{}{}

@@ -22,6 +22,9 @@ func TestMain(m *testing.M) {
 		}
 	}
 	status := m.Run()
+	if built != "" {
+		os.RemoveAll(built)
+	}
 	printTables(os.Stdout)
 	os.Exit(status)
 }

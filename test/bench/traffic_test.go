@@ -44,10 +44,10 @@ type road struct {
 	node           *topology.Node
 	client, server *topology.Pod
 	enforcer       *enforcer.Enforcer // nil on a bare road
-	inbox        int                // the server's socket
+	inbox          int                // the server's socket
 	established    int                // a client's socket, connected, whose flow has been answered
 	raw            int                // a client's socket for packets of any source port
-	nextPort       uint16
+	connections    int                // opened so far
 }
 
 // roadOptions say what road to build. The pods take addresses of the node's prefix, 10.244.1.0/24.
@@ -225,11 +225,11 @@ func (r *road) sendNew() (float64, error) {
 	if err := r.top.ForgetConnections(); err != nil {
 		return 0, err
 	}
-	packet := r.datagram()
+	packet := datagram(netip.AddrPortFrom(r.client.Addr, 0), netip.AddrPortFrom(r.server.Addr, serverPort), make([]byte, payload))
 	return r.timed(func() error {
 		for range batch {
-			r.nextPort++
-			binary.BigEndian.PutUint16(packet[20:], 10_000+r.nextPort%50_000)
+			r.connections++
+			setSourcePort(packet, port(r.connections))
 			if _, err := unix.Write(r.raw, packet); err != nil {
 				return err
 			}
@@ -238,18 +238,24 @@ func (r *road) sendNew() (float64, error) {
 	})
 }
 
-// datagram is a UDP packet from the client to the server, with the IP header but for the length and the checksum, which the
-// kernel fills in. The checksum of UDP may be left out over IPv4.
-func (r *road) datagram() []byte {
-	p := make([]byte, 28+payload)
+// datagram is a UDP packet with the IP header but for the length and the checksum, which the kernel fills in. The checksum of UDP may
+// be left out over IPv4.
+func datagram(src, dst netip.AddrPort, data []byte) []byte {
+	p := make([]byte, 28, 28+len(data))
 	p[0], p[8], p[9] = 0x45, 64, unix.IPPROTO_UDP
-	src, dst := r.client.Addr.As4(), r.server.Addr.As4()
-	copy(p[12:], src[:])
-	copy(p[16:], dst[:])
-	binary.BigEndian.PutUint16(p[22:], serverPort)
-	binary.BigEndian.PutUint16(p[24:], 8+payload)
-	return p
+	s, d := src.Addr().As4(), dst.Addr().As4()
+	copy(p[12:], s[:])
+	copy(p[16:], d[:])
+	setSourcePort(p, src.Port())
+	binary.BigEndian.PutUint16(p[22:], dst.Port())
+	binary.BigEndian.PutUint16(p[24:], uint16(8+len(data)))
+	return append(p, data...)
 }
+
+func setSourcePort(packet []byte, port uint16) { binary.BigEndian.PutUint16(packet[20:], port) }
+
+// port is the source ports of the so-manieth connection.
+func port(connection int) uint16 { return uint16(10_000 + connection%50_000) }
 
 // timed runs the sending of a batch on a thread that stays on its processor, and makes sure that every packet of it has reached the server.
 func (r *road) timed(send func() error) (perPacket float64, err error) {

@@ -1,0 +1,165 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"github.com/ringfence-io/ringfence/lab"
+	"github.com/ringfence-io/ringfence/lab/apiserver"
+	"github.com/ringfence-io/ringfence/lab/host"
+	"github.com/ringfence-io/ringfence/lab/process"
+)
+
+// patience bounds every wait for the cluster.
+const patience = 8 * time.Minute
+
+// program builds the enforcer, once for all benchmarks.
+var program = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", hostPrefix)
+	if err != nil {
+		return "", err
+	}
+	built = dir
+	path := filepath.Join(dir, "ringfence")
+	if out, err := exec.Command("go", "build", "-o", path, "github.com/ringfence-io/ringfence").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building ringfence: %w: %s", err, out)
+	}
+	return path, nil
+})
+
+// built is the directory to remove at the end.
+var built string
+
+// startLab starts a cluster of one node that ends with the benchmark.
+func startLab(b *testing.B, o lab.Options) (*lab.Lab, kubernetes.Interface) {
+	b.Helper()
+	needRoot(b)
+	path, err := program()
+	must(b, err)
+	o.Nodes, o.EnforcerBinary = 1, path
+	o.Report = func(err error) { b.Log(err) }
+	l, err := lab.Start(soon(b), o)
+	must(b, err)
+	b.Cleanup(func() { must(b, l.Close()) })
+	return l, clientFor(b, l.Config)
+}
+
+// server is an API server without anything around it, in a network namespace of its own: for clusters that are too large to be played.
+type server struct {
+	*apiserver.Server
+	host *host.Host
+	dir  string
+}
+
+func startServer(b *testing.B) (*server, kubernetes.Interface) {
+	b.Helper()
+	needRoot(b)
+	h, err := host.New(host.RunPrefix(hostPrefix) + "apiserver")
+	must(b, err)
+	b.Cleanup(func() { must(b, h.Close()) })
+	s := &server{host: h, dir: b.TempDir()}
+	s.Server, err = apiserver.Start(soon(b), apiserver.Options{
+		Host: h, Addresses: []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}, Dir: s.dir,
+	})
+	must(b, err)
+	b.Cleanup(s.Stop)
+	config, err := s.Config(apiserver.Admin)
+	must(b, err)
+	return s, clientFor(b, config)
+}
+
+func clientFor(b *testing.B, config *rest.Config) kubernetes.Interface {
+	b.Helper()
+	config = rest.CopyConfig(config)
+	config.ContentType = runtime.ContentTypeProtobuf
+	client, err := kubernetes.NewForConfig(config)
+	must(b, err)
+	return client
+}
+
+// startEnforcer starts the enforcer of a node beside the server, and waits until it has enforced what it found.
+func startEnforcer(b *testing.B, s *server, node string) *process.Process {
+	b.Helper()
+	path, err := program()
+	must(b, err)
+	kubeconfig := filepath.Join(s.dir, "kubeconfig")
+	must(b, s.WriteKubeconfig(kubeconfig, s.URL(netip.AddrFrom4([4]byte{127, 0, 0, 1})), apiserver.Admin))
+	const health = "127.0.0.1:9440"
+	cmd := s.host.Command(context.Background(), path, "enforcer", "--kubeconfig", kubeconfig, "--node-name", node,
+		"--log-format", "text", "--health-probe-bind-address", health, "--metrics-bind-address", "0")
+	cmd.Env = append(os.Environ(), "XTABLES_LOCKFILE="+filepath.Join(s.dir, "xtables.lock"))
+	e, err := process.Start(cmd, "the enforcer", filepath.Join(s.dir, "enforcer.log"))
+	must(b, err)
+	b.Cleanup(func() { e.Stop(5 * time.Second) })
+
+	client := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
+			err = s.host.Do(func() error {
+				conn, err = (&net.Dialer{}).DialContext(ctx, network, addr)
+				return err
+			})
+			return conn, err
+		},
+	}}
+	must(b, lab.Poll(soon(b), func(ctx context.Context) error {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+health+"/readyz", nil)
+		if err != nil {
+			return err
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			return errors.Join(err, e.Err())
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("the enforcer is not ready: %s", resp.Status)
+		}
+		return nil
+	}))
+	return e
+}
+
+func soon(b *testing.B) context.Context {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(b.Context(), patience)
+	b.Cleanup(cancel)
+	return ctx
+}
+
+// inParallel calls f for every i below n, with a few at once, until one fails.
+func inParallel(n int, f func(i int) error) error {
+	const workers = 16
+	var next atomic.Int64
+	var failed atomic.Pointer[error]
+	var all sync.WaitGroup
+	for range workers {
+		all.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n && failed.Load() == nil; i = int(next.Add(1)) - 1 {
+				if err := f(i); err != nil {
+					failed.CompareAndSwap(nil, &err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if err := failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
