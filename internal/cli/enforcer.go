@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -77,7 +78,14 @@ func (o *enforcerOptions) validate() error {
 	return errors.Join(errs...)
 }
 
+// gcPercent is by how much the heap may grow between two collections. Most of it is the cache of the cluster's pods, which every node
+// keeps all the time: Go's own 100 would double that. It costs about a quarter more processor time while something changes.
+const gcPercent = 25
+
 func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	plane, err := openDataplane(ctx, o.backend, logger)
 	if err != nil {
 		return err

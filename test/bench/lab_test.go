@@ -30,20 +30,12 @@ const patience = 8 * time.Minute
 
 // program builds the enforcer, once for all benchmarks.
 var program = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", hostPrefix)
-	if err != nil {
-		return "", err
-	}
-	built = dir
-	path := filepath.Join(dir, "ringfence")
+	path := filepath.Join(scratch, "ringfence")
 	if out, err := exec.Command("go", "build", "-o", path, "github.com/ringfence-io/ringfence").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building ringfence: %w: %s", err, out)
 	}
 	return path, nil
 })
-
-// built is the directory to remove at the end.
-var built string
 
 // startLab starts a cluster of one node that ends with the benchmark.
 func startLab(b *testing.B, o lab.Options) (*lab.Lab, kubernetes.Interface) {

@@ -226,6 +226,6 @@ func (*stage) change(ctx context.Context, took *sample, change func() error, see
 		return fmt.Errorf("writing to the API: %w", err)
 	}
 	d, err := seen(ctx, since)
-	*took = append(*took, float64(d)/float64(time.Millisecond))
+	*took = append(*took, milliseconds(d))
 	return err
 }

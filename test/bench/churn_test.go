@@ -1,0 +1,139 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/ringfence-io/ringfence/enforcer"
+	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/enforcer/dataplane"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/lab/host"
+)
+
+// comings is how often the pod comes, and goes again, in each cluster.
+const comings = 25
+
+// BenchmarkOnePod measures what one pod costs that joins a cluster of 10,000, against one that joins a cluster of 110 with the same local
+// pods and policies: in another node, where some sets take its addresses, and in this one, where it is isolated.
+func BenchmarkOnePod(b *testing.B) {
+	needRoot(b)
+	t := tableOf("One pod added, 110 isolated pods here, 100 policies: median (quartiles) of a sync in ms",
+		"back end", "the pod is", "among 110 pods", "among 10,000", "of it in the kernel", "ratio", "ratio in the kernel",
+		"netlink messages", "iptables runs")
+	for _, backend := range []string{dataplane.Legacy, dataplane.NFT} {
+		large := cluster(10_000, 100)
+		small := large
+		small.Pods, small.Namespaces = large.Pods[:110], large.Namespaces[:2]
+		nodes := []*churned{newChurned(b, backend, small), newChurned(b, backend, large)}
+		for _, at := range []struct{ name, node string }{{"elsewhere", "elsewhere"}, {"here", "here"}} {
+			for range comings {
+				for _, n := range nodes {
+					must(b, n.comeAndGo(b.Context(), joining(at.node)))
+				}
+			}
+			for _, n := range nodes {
+				report(b, fmt.Sprintf("%s/%s/pods=%d", backend, at.name, len(n.snapshot.Pods)), map[string]float64{
+					"sync-ms": n.took.median(), "kernel-ms": n.inKernel.median(),
+					"netlink-messages": float64(n.messages), "iptables-runs": float64(n.runs)})
+			}
+			t.add(backend, at.name, nodes[0].took.text("%.1f"), nodes[1].took.text("%.1f"), nodes[1].inKernel.text("%.1f"),
+				fmt.Sprintf("%.1f", nodes[1].took.median()/nodes[0].took.median()),
+				fmt.Sprintf("%.1f", nodes[1].inKernel.median()/nodes[0].inKernel.median()),
+				fmt.Sprint(nodes[1].messages), fmt.Sprint(nodes[1].runs))
+			for _, n := range nodes {
+				n.took, n.inKernel = nil, nil
+			}
+		}
+	}
+}
+
+// joining is a pod of the benchmark's first namespace that is selected by policies and by peers of policies.
+func joining(node string) *compile.Pod {
+	return &compile.Pod{
+		Namespace: "team-0", Name: "joining", UID: "joining", Node: node,
+		Labels: compile.NewLabels(map[string]string{"app": "app-1", "tier": "web"}),
+		Addrs:  []netip.Addr{netip.MustParseAddr("10.199.0.1")},
+		Ports:  []compile.NamedPort{{Name: "http", Protocol: policy.TCP, Port: 8080}},
+	}
+}
+
+// churned is a node that pods come to and go from. It stands between the enforcer and the kernel, with a clock.
+type churned struct {
+	*dataplane.Dataplane
+	host           *host.Host
+	enforcer       *enforcer.Enforcer
+	snapshot       compile.Snapshot
+	took, inKernel sample // ms, of the syncs that a pod came with
+	messages, runs int    // likewise, of the last of them
+
+	spent time.Duration // in the kernel, in this sync
+}
+
+var _ enforcer.Dataplane = (*churned)(nil)
+
+func newChurned(b *testing.B, backend string, s compile.Snapshot) *churned {
+	b.Helper()
+	roads++
+	h, err := host.New(fmt.Sprintf("%s%d-node", host.RunPrefix(hostPrefix), roads))
+	must(b, err)
+	b.Cleanup(func() { must(b, h.Close()) })
+	n := &churned{host: h, snapshot: s}
+	must(b, h.Do(func() (err error) {
+		n.Dataplane, err = dataplane.New(b.Context(), dataplane.Options{Backend: backend})
+		return err
+	}))
+	c := n.Capabilities()
+	n.enforcer = enforcer.New(n, ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch})
+	_, err = n.sync(b.Context(), s)
+	must(b, err)
+	return n
+}
+
+// Apply writes the kernel.
+func (n *churned) Apply(ctx context.Context, p ruleset.Plan) error {
+	start := time.Now()
+	defer func() { n.spent = time.Since(start) }()
+	return n.Dataplane.Apply(ctx, p)
+}
+
+func (n *churned) sync(ctx context.Context, s compile.Snapshot) (r enforcer.Report, err error) {
+	err = n.host.Do(func() error {
+		r, err = n.enforcer.Sync(ctx, s, false)
+		return err
+	})
+	return r, err
+}
+
+func (n *churned) comeAndGo(ctx context.Context, p *compile.Pod) error {
+	with := n.snapshot
+	with.Pods = append([]*compile.Pod{p}, n.snapshot.Pods...)
+	start := time.Now()
+	r, err := n.sync(ctx, with)
+	if err != nil {
+		return err
+	}
+	n.took = append(n.took, milliseconds(time.Since(start)))
+	n.inKernel = append(n.inKernel, milliseconds(n.spent))
+	n.messages, n.runs = operations(r.Applied)
+	_, err = n.sync(ctx, n.snapshot)
+	return err
+}
+
+// operations are what package dataplane makes of a plan: a message for a set to be made or destroyed and one for its changed entries,
+// of which hundreds fit, and a run of iptables-restore for each family.
+func operations(p ruleset.Plan) (messages, runs int) {
+	messages = len(p.CreateSets) + len(p.AddEntries) + len(p.DelEntries) + len(p.DestroySets)
+	for _, s := range p.CreateSets {
+		if len(s.Entries) > 0 {
+			messages++
+		}
+	}
+	return messages, len(p.Restore) + len(p.Jumps)
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
