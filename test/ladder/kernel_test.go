@@ -306,28 +306,37 @@ func send(flows []probe.Watched) ([]probe.Watched, error) {
 	}
 }
 
+// sendOnce watches the flows for as long as it takes to send each of them once.
 func sendOnce(flows []probe.Watched) ([]probe.Watched, error) {
 	rate := max(10*len(flows), 1000)
-	w, err := probe.Watch(flows, rate)
-	if err != nil {
-		return nil, err
+	for patience := time.Duration(len(flows)+50) * time.Second / time.Duration(rate); patience < time.Minute; patience *= 2 {
+		w, err := probe.Watch(flows, rate)
+		if err != nil {
+			return nil, err
+		}
+		time.Sleep(patience)
+		report, err := w.Stop(3 * time.Second)
+		if err != nil {
+			return nil, err
+		}
+		if report.Probes >= len(flows) {
+			return distinct(flows, report.Wrong), nil
+		}
+		// The sender got no processor meanwhile: once more, with more time.
 	}
-	time.Sleep(time.Duration(len(flows)+50) * time.Second / time.Duration(rate))
-	report, err := w.Stop(3 * time.Second)
-	if err != nil {
-		return nil, err
-	}
-	if report.Probes < len(flows) {
-		return sendOnce(flows) // the sender got no processor
-	}
-	var wrong []probe.Watched
-	for _, r := range report.Wrong {
-		i := slices.IndexFunc(flows, func(f probe.Watched) bool { return f.Flow == r.Flow })
-		if !slices.Contains(wrong, flows[i]) {
-			wrong = append(wrong, flows[i])
+	return nil, fmt.Errorf("sending %d packets took more than a minute", len(flows))
+}
+
+// distinct are the flows that were wrong at least once.
+func distinct(flows []probe.Watched, wrong []probe.Wrong) []probe.Watched {
+	var out []probe.Watched
+	for _, w := range wrong {
+		i := slices.IndexFunc(flows, func(f probe.Watched) bool { return f.Flow == w.Flow })
+		if !slices.Contains(out, flows[i]) {
+			out = append(out, flows[i])
 		}
 	}
-	return wrong, nil
+	return out
 }
 
 // explain says what every judge thinks of the first flow with the wrong fate.
