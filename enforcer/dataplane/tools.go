@@ -8,8 +8,10 @@ import (
 	"math/rand/v2"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-iptables/iptables"
@@ -107,10 +109,14 @@ func lockHeld(err error) bool {
 }
 
 // run executes the program with input on its stdin. Killing it at the end of ctx is safe: it changes the kernel by one
-// system call, or one netlink transaction.
+// system call, or one netlink transaction. It dies with this process, so that it cannot apply a plan of ours after our
+// successor has looked at the kernel. The kernel means the thread when it says parent, so the thread is kept.
 func (p program) run(ctx context.Context, input string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, p.path, append(append([]string(nil), p.args...), args...)...)
 	cmd.WaitDelay = killGrace
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &stdout, &stderr
 	err := cmd.Run()
