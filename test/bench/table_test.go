@@ -3,6 +3,7 @@ package bench
 import (
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -40,7 +41,9 @@ func printTables(w io.Writer) {
 		for _, row := range append([][]string{t.header}, t.rows...) {
 			fmt.Fprintln(out, "  "+strings.Join(row, "\t"))
 		}
-		out.Flush()
+		if err := out.Flush(); err != nil {
+			fmt.Fprintln(os.Stderr, "printing a table:", err)
+		}
 	}
 }
 
