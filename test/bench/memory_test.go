@@ -41,6 +41,7 @@ func BenchmarkMemory(b *testing.B) {
 	started, err := weigh(e.PID())
 	must(b, err)
 	must(b, churn(soon(b), client))
+	time.Sleep(2 * resync) // until it has compared all that with the kernel
 	churned, err := weigh(e.PID())
 	must(b, err)
 

@@ -24,9 +24,10 @@ import (
 // objects lie in memory decides about a few per cent, for as long as they live. In one turn, a variant gets several attempts, and the
 // quickest counts: the others have been disturbed.
 const (
-	visits   = 5
-	turns    = 6
-	attempts = 4
+	newVisits         = 5
+	establishedVisits = 8 // the differences are smaller
+	turns             = 6
+	attempts          = 4
 )
 
 // variant is a way for a node to be: with or without enforcement, with more or fewer policies.
@@ -50,7 +51,7 @@ func setups() []roadOptions {
 func (o roadOptions) String() string { return fmt.Sprintf("%s/%s", o.backend, o.kind) }
 
 // measure sends batches in turns, in an order that changes each time, and returns what a packet took with each variant.
-func measure(ctx context.Context, o roadOptions, variants []variant, send func(*road) (float64, error)) ([]sample, error) {
+func measure(ctx context.Context, o roadOptions, visits int, variants []variant, send func(*road) (float64, error)) ([]sample, error) {
 	took := make([]sample, len(variants))
 	for range visits {
 		if err := visit(ctx, o, variants, send, took); err != nil {
@@ -161,7 +162,7 @@ func BenchmarkNewConnection(b *testing.B) {
 	t := tableOf("Added to the first packet of a connection, in ns: median (quartiles)",
 		"back end/node", "the packet without", "10 isolated pods", "110", "250", "250 : 10", "goal: 2 at most")
 	for _, o := range setups() {
-		took, err := measure(b.Context(), o, variants, (*road).sendNew)
+		took, err := measure(b.Context(), o, newVisits, variants, (*road).sendNew)
 		must(b, err)
 		row, added := []string{o.String(), took[0].text("%.0f")}, make([]sample, len(sizes))
 		for i, n := range sizes {
@@ -185,7 +186,7 @@ func BenchmarkEstablished(b *testing.B) {
 	t := tableOf("A packet of an established connection, in ns: median (quartiles)",
 		"back end/node", "without ringfence", "no policy", "1,000 policies add", "per cent", "goal: under 3 %")
 	for _, o := range setups() {
-		took, err := measure(b.Context(), o, variants, (*road).sendEstablished)
+		took, err := measure(b.Context(), o, establishedVisits, variants, (*road).sendEstablished)
 		must(b, err)
 		for i, v := range variants {
 			report(b, fmt.Sprintf("%s/%s", o, v.name), map[string]float64{"ns/packet": took[i].median()})
