@@ -163,6 +163,9 @@ func (p part) order() int {
 	if n, ok := optionOrder[name]; ok {
 		return n
 	}
+	if !isOwnOption(name) {
+		return 0 // words before the first option: behind one they would be its value
+	}
 	return 7
 }
 
