@@ -81,8 +81,9 @@ bench: ## the figures of docs/benchmarks.md, as root
 	@$(ASSETS); go test -run '^$$' -bench . -benchmem -timeout 60m $(BENCH)
 
 .PHONY: cover
-cover: ## which statements the unit tests reach: coverage.html
-	@go test -coverpkg=./enforcer/...,./controllers/... -coverprofile=coverage.out $(UNIT) >/dev/null
+cover: ## which statements the tests reach, but for those of the lab: coverage.html
+	@$(ASSETS); go test -p 1 -coverpkg=./enforcer/...,./controllers/... -coverprofile=coverage.out \
+	  $(UNIT) $(LADDER) $(PACKETS) $(module)/test/controllers >/dev/null
 	@go tool cover -html=coverage.out -o coverage.html
 	@go tool cover -func=coverage.out | tail -n 1
 
