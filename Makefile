@@ -91,7 +91,7 @@ cover: ## which statements the tests reach, but for those of the lab: coverage.h
 
 .PHONY: build
 build: ## bin/ringfence
-	@go build -ldflags '$(LDFLAGS)' -o bin/ringfence .
+	@CGO_ENABLED=0 go build -ldflags '$(LDFLAGS)' -o bin/ringfence .
 
 .PHONY: deps
 deps: ## install what is missing of iptables, ipset, conntrack and iproute2 (apt)

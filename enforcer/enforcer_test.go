@@ -134,7 +134,7 @@ func TestVerifyRepairsWhatOthersBrokeAndSaysSo(t *testing.T) {
 
 func entryDeleted(r ruleset.Ruleset) ruleset.Plan {
 	for _, s := range r.Sets {
-		for e := range s.Entries {
+		for _, e := range s.Entries {
 			return ruleset.Plan{DelEntries: []ruleset.SetEntries{{Set: s.Name, Type: s.Type, Family: s.Family, Entries: []ruleset.Entry{e}}}}
 		}
 	}

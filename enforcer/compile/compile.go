@@ -55,6 +55,7 @@ type cluster struct {
 	local       []*Pod            // on the node, sorted by namespace and name
 	byNamespace map[string][]*Pod // all
 	namespaces  []*Namespace
+	members     []policy.Member // room to collect those of one set in
 }
 
 func newCluster(s Snapshot) *cluster {
@@ -181,7 +182,7 @@ func (c *cluster) resolveRule(namespace string, d policy.Direction, r parsedRule
 // selected is the peer that a selector stands for.
 func (c *cluster) selected(namespace string, s peerSelector, sets map[policy.SetID]policy.Set) policy.Peer {
 	id := setID("addresses", s.scope(namespace), selectorText(s.pods))
-	addSet(sets, id, policy.Addresses, func(yield func(policy.Member)) {
+	c.addSet(sets, id, policy.Addresses, func(yield func(policy.Member)) {
 		c.eachSelected(namespace, s, func(p *Pod) {
 			for _, a := range p.Addrs {
 				yield(policy.Member{Addr: a})
@@ -194,7 +195,7 @@ func (c *cluster) selected(namespace string, s peerSelector, sets map[policy.Set
 // selectedPorts are the ports of a name on the pods that a selector stands for.
 func (c *cluster) selectedPorts(namespace string, s peerSelector, name portName, sets map[policy.SetID]policy.Set) policy.Ports {
 	id := setID("ports", s.scope(namespace), selectorText(s.pods), name.protocol.String(), name.name)
-	addSet(sets, id, policy.AddressPorts, func(yield func(policy.Member)) {
+	c.addSet(sets, id, policy.AddressPorts, func(yield func(policy.Member)) {
 		c.eachSelected(namespace, s, func(p *Pod) { p.eachNamed(name, yield) })
 	})
 	return policy.Ports{Kind: policy.InPorts, Set: id, Protocol: name.protocol}
@@ -206,7 +207,7 @@ func (c *cluster) namedPorts(d policy.Direction, names []portName, sets map[poli
 	var all []policy.Ports
 	for _, name := range names {
 		id := setID("ports to", d.String(), name.protocol.String(), name.name)
-		addSet(sets, id, policy.AddressPorts, func(yield func(policy.Member)) {
+		c.addSet(sets, id, policy.AddressPorts, func(yield func(policy.Member)) {
 			if d == policy.Ingress {
 				for _, p := range c.local {
 					p.eachNamed(name, yield)
@@ -276,12 +277,12 @@ func (p *Pod) eachNamed(name portName, yield func(policy.Member)) {
 }
 
 // addSet fills the set once, however many rules name it.
-func addSet(sets map[policy.SetID]policy.Set, id policy.SetID, kind policy.SetKind, fill func(yield func(policy.Member))) {
+func (c *cluster) addSet(sets map[policy.SetID]policy.Set, id policy.SetID, kind policy.SetKind, fill func(yield func(policy.Member))) {
 	if _, ok := sets[id]; ok {
 		return
 	}
-	var members []policy.Member
-	fill(func(m policy.Member) { members = append(members, m) })
-	slices.SortFunc(members, policy.Member.Compare)
-	sets[id] = policy.Set{Kind: kind, Members: slices.Compact(members)}
+	c.members = c.members[:0]
+	fill(func(m policy.Member) { c.members = append(c.members, m) })
+	slices.SortFunc(c.members, policy.Member.Compare)
+	sets[id] = policy.Set{Kind: kind, Members: slices.Clone(slices.Compact(c.members))}
 }

@@ -63,14 +63,14 @@ func filled(b *testing.B, backend string, n int) (*Dataplane, ruleset.SetEntries
 	if err != nil {
 		b.Fatal(err)
 	}
-	s := ruleset.Set{Name: "RF-4A-many", Type: ruleset.HashIP, Family: ruleset.IPv4, Entries: map[ruleset.Entry]struct{}{}}
+	s := ruleset.Set{Name: "RF-4A-many", Type: ruleset.HashIP, Family: ruleset.IPv4}
 	many := ruleset.SetEntries{Set: s.Name, Type: s.Type, Family: s.Family}
 	rules := map[string][]ruleset.Rule{}
 	a := netip.MustParseAddr("10.0.0.0")
 	for i := range n {
 		a = a.Next()
 		e := ruleset.Entry{Prefix: netip.PrefixFrom(a, 32)}
-		s.Entries[e] = struct{}{}
+		s.Entries = append(s.Entries, e)
 		many.Entries = append(many.Entries, e)
 		chain := fmt.Sprintf("RF-%d", i/10)
 		rules[chain] = append(rules[chain], ruleset.Rule("-s "+e.Prefix.String()+` -p tcp -m tcp --dport 80 -m comment --comment "a rule" -j RETURN`))

@@ -87,7 +87,7 @@ func (f *Fake) Observe(ctx context.Context) (ruleset.Ruleset, error) {
 		r.Tables[family] = t.ours(f.capabilities.Table)
 	}
 	for name, s := range f.sets {
-		s.Entries = maps.Clone(s.Entries)
+		s.Entries = slices.Clone(s.Entries)
 		r.Sets[name] = s
 	}
 	return r, nil
@@ -175,8 +175,8 @@ func (k *fakeSteps) createSet(_ context.Context, s ruleset.Set) error {
 	if _, ok := k.sets[s.Name]; ok && k.refers(s.Name) {
 		return &SetError{Set: s.Name, Op: "destroying it", Err: ErrSetInUse}
 	}
-	entries := slices.Collect(maps.Keys(s.Entries))
-	s.Entries = map[ruleset.Entry]struct{}{}
+	entries := s.Entries
+	s.Entries = nil
 	k.sets[s.Name] = s
 	return k.add(ruleset.SetEntries{Set: s.Name, Type: s.Type, Family: s.Family, Entries: entries})
 }
@@ -202,11 +202,14 @@ func (k *fakeSteps) add(s ruleset.SetEntries) error {
 		if err := acceptable(set, e.Prefix); err != nil {
 			return &SetError{Set: s.Set, Op: "adding entries", Err: fmt.Errorf("%s: %w", e.Text(s.Type), err)}
 		}
-		turned := e
-		turned.NoMatch = !e.NoMatch
-		delete(set.Entries, turned)
-		set.Entries[e] = struct{}{}
+		i, found := slices.BinarySearchFunc(set.Entries, e, ruleset.Entry.Compare)
+		if found {
+			set.Entries[i] = e
+		} else {
+			set.Entries = slices.Insert(set.Entries, i, e)
+		}
 	}
+	k.sets[s.Set] = set
 	return nil
 }
 
@@ -232,11 +235,12 @@ func (k *fakeSteps) delEntries(_ context.Context, s ruleset.SetEntries) error {
 	if !ok {
 		return &SetError{Set: s.Set, Op: "deleting entries", Err: errors.New("no such set")}
 	}
-	for _, e := range s.Entries {
-		for _, e.NoMatch = range []bool{false, true} { // the kernel knows an entry by its prefix
-			delete(set.Entries, e)
-		}
-	}
+	gone := ruleset.SortEntries(slices.Clone(s.Entries))
+	set.Entries = slices.DeleteFunc(set.Entries, func(e ruleset.Entry) bool {
+		_, found := slices.BinarySearchFunc(gone, e, ruleset.Entry.Compare)
+		return found
+	})
+	k.sets[s.Set] = set
 	return nil
 }
 

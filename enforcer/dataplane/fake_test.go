@@ -120,12 +120,15 @@ func TestTheFakeRefusesACommentThatWouldBeCut(t *testing.T) {
 
 func TestAnObservationIsACopy(t *testing.T) {
 	d := NewFake(Capabilities{})
-	mustApply(t, d, fullPlan(t, securityTable))
+	plan := fullPlan(t, securityTable)
+	was := entry(t, "10.0.0.1")
+	plan.CreateSets[0].Entries = []ruleset.Entry{was}
+	mustApply(t, d, plan)
 	r := mustObserve(t, d)
 	r.Tables[ruleset.IPv4].Chains["RF-DENY"][0] = "-j ACCEPT"
-	r.Sets["RF-4A-x"].Entries[entry(t, "10.0.0.1")] = struct{}{}
+	r.Sets["RF-4A-x"].Entries[0] = entry(t, "10.0.0.2")
 	got := mustObserve(t, d)
-	if got.Tables[ruleset.IPv4].Chains["RF-DENY"][0] != "-j DROP" || len(got.Sets["RF-4A-x"].Entries) != 0 {
+	if got.Tables[ruleset.IPv4].Chains["RF-DENY"][0] != "-j DROP" || got.Sets["RF-4A-x"].Entries[0] != was {
 		t.Error("writing to an observation changes the fake")
 	}
 }

@@ -117,11 +117,7 @@ func (c *ipsets) create(ctx context.Context, s ruleset.Set) error {
 	if err != nil {
 		return &SetError{Set: s.Name, Op: fmt.Sprintf("creating it as %s of %s", s.Type, s.Family), Err: err}
 	}
-	entries := make([]ruleset.Entry, 0, len(s.Entries))
-	for e := range s.Entries {
-		entries = append(entries, e)
-	}
-	return c.add(ctx, ruleset.SetEntries{Set: s.Name, Type: s.Type, Family: s.Family, Entries: entries})
+	return c.add(ctx, ruleset.SetEntries{Set: s.Name, Type: s.Type, Family: s.Family, Entries: s.Entries})
 }
 
 func (c *ipsets) createEmpty(s ruleset.Set) error {

@@ -29,13 +29,18 @@ func (c *ipsets) list() (map[string]ruleset.Set, error) {
 			}
 			s, ok := sets[name]
 			if !ok {
-				s = ruleset.Set{Name: name, Type: m.setType, Family: m.family, Entries: map[ruleset.Entry]struct{}{}}
-				sets[name] = s
+				s = ruleset.Set{Name: name, Type: m.setType, Family: m.family}
 			}
-			return m.entries(func(e ruleset.Entry) { s.Entries[e] = struct{}{} })
+			err := m.entries(func(e ruleset.Entry) { s.Entries = append(s.Entries, e) })
+			sets[name] = s
+			return err
 		})
 		switch {
 		case err == nil:
+			for name, s := range sets {
+				s.Entries = ruleset.SortEntries(s.Entries) // a set that grows while it is listed repeats some
+				sets[name] = s
+			}
 			return sets, nil
 		case !errors.Is(err, nl.ErrDumpInterrupted) || attempt == dumpAttempts:
 			return nil, fmt.Errorf("listing the ipsets: %w", err)

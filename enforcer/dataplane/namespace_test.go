@@ -158,10 +158,11 @@ func chains(table string, rules map[string][]ruleset.Rule) string {
 // set is a set of a type with entries as ipset prints them: "10.0.0.1", "10.0.0.0/8 nomatch", "10.0.0.1,tcp:80".
 func set(t *testing.T, name string, kind ruleset.SetType, f ruleset.Family, entries ...string) ruleset.Set {
 	t.Helper()
-	s := ruleset.Set{Name: name, Type: kind, Family: f, Entries: map[ruleset.Entry]struct{}{}}
+	s := ruleset.Set{Name: name, Type: kind, Family: f}
 	for _, text := range entries {
-		s.Entries[entry(t, text)] = struct{}{}
+		s.Entries = append(s.Entries, entry(t, text))
 	}
+	s.Entries = ruleset.SortEntries(s.Entries)
 	return s
 }
 

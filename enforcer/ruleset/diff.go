@@ -42,29 +42,31 @@ func diffSet(p *Plan, want Set, sets map[string]Set) {
 		p.CreateSets = append(p.CreateSets, want)
 		return
 	}
-	if add := missing(want, have); len(add) > 0 {
+	add, del := diffEntries(want.Entries, have.Entries)
+	if len(add) > 0 {
 		p.AddEntries = append(p.AddEntries, SetEntries{want.Name, want.Type, want.Family, add})
 	}
-	del := slices.DeleteFunc(missing(have, want), func(e Entry) bool {
-		e.NoMatch = !e.NoMatch // the same prefix with the other meaning: adding it has replaced this one
-		_, replaced := want.Entries[e]
-		return replaced
-	})
 	if len(del) > 0 {
 		p.DelEntries = append(p.DelEntries, SetEntries{want.Name, want.Type, want.Family, del})
 	}
 }
 
-// missing are the entries of a that b lacks, sorted.
-func missing(a, b Set) []Entry {
-	var entries []Entry
-	for e := range a.Entries {
-		if _, ok := b.Entries[e]; !ok {
-			entries = append(entries, e)
+// diffEntries walks both sorted lists at once. An entry that is there with the other NoMatch is to be added: that replaces it.
+func diffEntries(want, have []Entry) (add, del []Entry) {
+	for len(want) > 0 && len(have) > 0 {
+		switch c := want[0].Compare(have[0]); {
+		case c < 0:
+			add, want = append(add, want[0]), want[1:]
+		case c > 0:
+			del, have = append(del, have[0]), have[1:]
+		default:
+			if want[0].NoMatch != have[0].NoMatch {
+				add = append(add, want[0])
+			}
+			want, have = want[1:], have[1:]
 		}
 	}
-	slices.SortFunc(entries, Entry.Compare)
-	return entries
+	return append(add, want...), append(del, have...)
 }
 
 // diffChains is the input of iptables-restore that rewrites the chains that differ and removes those that are not wanted, empty

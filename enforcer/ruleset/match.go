@@ -3,6 +3,7 @@ package ruleset
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -70,11 +71,11 @@ func (t *renderer) blockMatches(blocks []policy.Block, side string, bySet func(s
 		}
 	}
 	if len(plain) > maxInline {
-		entries := map[Entry]struct{}{}
+		entries := make([]Entry, 0, len(plain))
 		for _, p := range plain {
-			entries[Entry{Prefix: p}] = struct{}{}
+			entries = append(entries, Entry{Prefix: p})
 		}
-		return append(excepting, bySet(t.netSet(entries)))
+		return append(excepting, bySet(t.netSet(SortEntries(entries))))
 	}
 	var matches []match
 	for _, p := range plain {
@@ -85,20 +86,20 @@ func (t *renderer) blockMatches(blocks []policy.Block, side string, bySet func(s
 
 // blockEntries are the block as entries of a hash:net set, in which the longest prefix that holds an address decides.
 // The type takes no prefix of length 0: two halves stand for it, less a half that is excepted as a whole.
-func blockEntries(b policy.Block) map[Entry]struct{} {
-	entries := map[Entry]struct{}{}
+func blockEntries(b policy.Block) []Entry {
+	halves := halvesOfAll(b.Prefix)
+	var entries []Entry
 	for _, x := range b.Except {
-		entries[Entry{Prefix: x, NoMatch: true}] = struct{}{}
-	}
-	for _, p := range halvesOfAll(b.Prefix) {
-		whole := Entry{Prefix: p, NoMatch: true}
-		if _, excepted := entries[whole]; excepted {
-			delete(entries, whole)
-			continue
+		if !slices.Contains(halves, x) {
+			entries = append(entries, Entry{Prefix: x, NoMatch: true})
 		}
-		entries[Entry{Prefix: p}] = struct{}{}
 	}
-	return entries
+	for _, p := range halves {
+		if !slices.Contains(b.Except, p) {
+			entries = append(entries, Entry{Prefix: p})
+		}
+	}
+	return SortEntries(entries)
 }
 
 func halvesOfAll(p netip.Prefix) []netip.Prefix {

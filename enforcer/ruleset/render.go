@@ -2,9 +2,7 @@ package ruleset
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
-	"slices"
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
@@ -188,26 +186,26 @@ func (t *renderer) podSet(id policy.SetID) string {
 	if _, ok := t.sets[s.Name]; ok {
 		return s.Name
 	}
-	own := 0 // members of this family: a map made for both families' would be twice as large
+	own := 0 // members of this family
 	for _, m := range set.Members {
 		if FamilyOf(m.Addr) == t.family {
 			own++
 		}
 	}
-	s.Entries = make(map[Entry]struct{}, own)
-	for _, m := range set.Members {
+	s.Entries = make([]Entry, 0, own)
+	for _, m := range set.Members { // which are in the order of entries
 		if FamilyOf(m.Addr) == t.family {
-			s.Entries[Entry{Prefix: netip.PrefixFrom(m.Addr, m.Addr.BitLen()), Protocol: m.Protocol, Port: m.Port}] = struct{}{}
+			s.Entries = append(s.Entries, Entry{Prefix: netip.PrefixFrom(m.Addr, m.Addr.BitLen()), Protocol: m.Protocol, Port: m.Port})
 		}
 	}
 	t.sets[s.Name] = s
 	return s.Name
 }
 
-// netSet adds a set of blocks, which is named after its content, and returns its name: blocks do not change.
-func (t *renderer) netSet(entries map[Entry]struct{}) string {
+// netSet adds a set of blocks, given in the order of [Set.Entries], which is named after its content, and returns its name: blocks do not change.
+func (t *renderer) netSet(entries []Entry) string {
 	var parts []string
-	for _, e := range slices.SortedFunc(maps.Keys(entries), Entry.Compare) {
+	for _, e := range entries {
 		parts = append(parts, e.Text(HashNet))
 	}
 	name := setName(HashNet, t.family, parts...)

@@ -15,6 +15,7 @@ package ruleset
 import (
 	"cmp"
 	"net/netip"
+	"slices"
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
@@ -79,10 +80,12 @@ const (
 
 // Set is one ipset.
 type Set struct {
-	Name    string
-	Type    SetType
-	Family  Family
-	Entries map[Entry]struct{}
+	Name   string
+	Type   SetType
+	Family Family
+	// Entries are sorted by [Entry.Compare], each once: a set may hold every pod of the cluster, and a map of them would take
+	// several times the memory.
+	Entries []Entry
 }
 
 // Entry is one entry of a set. Unused fields are zero.
@@ -93,7 +96,14 @@ type Entry struct {
 	NoMatch  bool            // hash:net only: addresses in Prefix are not in the set
 }
 
-// Compare orders entries as their text reads: by address, length, protocol and port.
+// SortEntries brings entries into the order of [Set.Entries], in place, and drops doubles.
+func SortEntries(entries []Entry) []Entry {
+	slices.SortFunc(entries, Entry.Compare)
+	return slices.CompactFunc(entries, func(a, b Entry) bool { return a.Compare(b) == 0 })
+}
+
+// Compare orders entries as their text reads: by address, length, protocol and port. The kernel knows an entry by these: two that
+// differ in NoMatch alone are never in one set.
 func (e Entry) Compare(o Entry) int {
 	return cmp.Or(
 		e.Prefix.Addr().Compare(o.Prefix.Addr()), cmp.Compare(e.Prefix.Bits(), o.Prefix.Bits()),

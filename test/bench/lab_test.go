@@ -31,7 +31,9 @@ const patience = 8 * time.Minute
 // program builds the enforcer, once for all benchmarks.
 var program = sync.OnceValues(func() (string, error) {
 	path := filepath.Join(scratch, "ringfence")
-	if out, err := exec.Command("go", "build", "-o", path, "github.com/ringfence-io/ringfence").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-o", path, "github.com/ringfence-io/ringfence")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as `make build` does
+	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building ringfence: %w: %s", err, out)
 	}
 	return path, nil

@@ -136,7 +136,7 @@ func tamper(r ruleset.Ruleset, random *rand.Rand) ruleset.Plan {
 		s := r.Sets[name]
 		add := ruleset.SetEntries{Set: name, Type: s.Type, Family: s.Family}
 		del := add
-		for _, e := range slices.SortedFunc(maps.Keys(s.Entries), ruleset.Entry.Compare) {
+		for _, e := range s.Entries {
 			switch {
 			case s.Type == ruleset.HashNet && some():
 				e.NoMatch = !e.NoMatch

@@ -123,7 +123,7 @@ var tamperings = []struct {
 	}},
 	{"an entry is deleted", func(v victim, each each) {
 		for _, s := range v.sets() {
-			for e := range s.Entries {
+			for _, e := range s.Entries {
 				each(s.Name, func() { v.ipset("del", s.Name, entryText(s.Type, e)) })
 			}
 		}
@@ -135,7 +135,7 @@ var tamperings = []struct {
 	}},
 	{"an exception becomes a match", func(v victim, each each) {
 		for _, s := range v.sets() {
-			for e := range s.Entries {
+			for _, e := range s.Entries {
 				if e.NoMatch {
 					each(s.Name, func() { v.ipset("-exist", "add", s.Name, entryText(s.Type, e)) })
 				}
