@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
@@ -19,7 +20,21 @@ type Snapshot struct {
 	Node       string
 	Pods       []*Pod
 	Namespaces []*Namespace
-	Policies   []*networkingv1.NetworkPolicy
+	// Nodes are all nodes, or none as long as no policy has nodes for a peer.
+	Nodes    []*Node
+	Policies []*networkingv1.NetworkPolicy
+	// ClusterPolicies are our own and the SIG's, which are converted and keep their APIVersion.
+	ClusterPolicies []*v1alpha1.ClusterNetworkPolicy
+	Isolations      []*v1alpha1.NamespaceIsolation
+	DNS             DNS
+}
+
+// DNS is where pods ask for names.
+type DNS struct {
+	// Services are those of the cluster's DNS.
+	Services []*corev1.Service
+	// Addresses are those at which nodes answer themselves, on port 53.
+	Addresses []netip.Addr
 }
 
 // Pod is what policy needs to know of a pod. A cluster has many: it is small, and its strings are shared.
@@ -51,6 +66,16 @@ type NamedPort struct {
 type Namespace struct {
 	Name   string
 	Labels Labels
+	// Mode is the namespace's [v1alpha1.ModeAnnotation], empty if it has none.
+	Mode string
+}
+
+// Node is what policy needs to know of a node.
+type Node struct {
+	Name   string
+	Labels Labels
+	// Addrs are the addresses in its status that are IP addresses.
+	Addrs []netip.Addr
 }
 
 // NewPod takes from p what policy needs. An address that does not parse is left out: a set cannot hold it, and no
@@ -71,13 +96,7 @@ func NewPod(p *corev1.Pod) *Pod {
 	for _, ip := range p.Status.PodIPs {
 		texts = append(texts, ip.IP)
 	}
-	for _, text := range texts {
-		if a, err := netip.ParseAddr(text); err == nil {
-			pod.Addrs = append(pod.Addrs, a.Unmap().WithZone(""))
-		}
-	}
-	slices.SortFunc(pod.Addrs, netip.Addr.Compare)
-	pod.Addrs = slices.Clip(slices.Compact(pod.Addrs))
+	pod.Addrs = parseAddrs(texts)
 
 	for _, containers := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
 		for _, c := range containers {
@@ -99,7 +118,28 @@ func appendNamed(to []NamedPort, ports []corev1.ContainerPort) []NamedPort {
 
 // NewNamespace takes from n what policy needs.
 func NewNamespace(n *corev1.Namespace) *Namespace {
-	return &Namespace{Name: n.Name, Labels: NewLabels(n.Labels)}
+	return &Namespace{Name: n.Name, Labels: NewLabels(n.Labels), Mode: n.Annotations[v1alpha1.ModeAnnotation]}
+}
+
+// NewNode takes from n what policy needs. Names among its addresses are left out.
+func NewNode(n *corev1.Node) *Node {
+	texts := make([]string, 0, len(n.Status.Addresses))
+	for _, a := range n.Status.Addresses {
+		texts = append(texts, a.Address)
+	}
+	return &Node{Name: n.Name, Labels: NewLabels(n.Labels), Addrs: parseAddrs(texts)}
+}
+
+// parseAddrs are the texts that are addresses, sorted, each once.
+func parseAddrs(texts []string) []netip.Addr {
+	var addrs []netip.Addr
+	for _, text := range texts {
+		if a, err := netip.ParseAddr(text); err == nil {
+			addrs = append(addrs, a.Unmap().WithZone(""))
+		}
+	}
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	return slices.Clip(slices.Compact(addrs))
 }
 
 // protocolOf is the number of the API's protocol name; the empty name is TCP, as the API defaults it.
