@@ -2,6 +2,7 @@ package compile
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -16,50 +17,159 @@ import (
 // snapshot, whether they concern the node or not, sorted by object.
 func Compile(s Snapshot) (policy.Node, []Problem) {
 	c := newCluster(s)
-	parsed := make([]*parsedPolicy, 0, len(s.Policies))
-	for _, np := range s.Policies {
-		parsed = append(parsed, parse(np))
-	}
-	slices.SortFunc(parsed, func(a, b *parsedPolicy) int { return a.ref.Compare(b.ref) })
-
-	var problems []Problem
-	node := policy.Node{Sets: map[policy.SetID]policy.Set{}}
-	isolatedBy := make([][2][]int, len(c.local))
-	for _, p := range parsed {
-		problems = append(problems, p.problems...)
-		selected := c.selectLocal(p)
-		if len(selected) == 0 {
-			continue
+	parsed, problems := c.parseAll(s)
+	subjects := make([]subject, len(c.local))
+	used := make([]bool, len(parsed))
+	for i, p := range parsed {
+		for _, pod := range c.selectLocal(p.subject) {
+			subjects[pod].add(i, p)
 		}
-		for _, i := range selected {
-			for _, d := range policy.Directions {
-				if p.isolates[d] {
-					isolatedBy[i][d] = append(isolatedBy[i][d], len(node.Policies))
+	}
+	for i := range subjects {
+		subjects[i].settle(parsed, used)
+	}
+	problems = append(problems, ties(parsed, subjects)...)
+	slices.SortStableFunc(problems, func(a, b Problem) int { return a.Ref.Compare(b.Ref) })
+
+	node := policy.Node{Sets: map[policy.SetID]policy.Set{}}
+	index := make([]int, len(parsed)) // in the node's policies
+	for i, p := range parsed {
+		if used[i] {
+			index[i] = len(node.Policies)
+			node.Policies = append(node.Policies, c.resolve(p, node.Sets))
+		}
+	}
+	for i, pod := range c.local {
+		e := policy.Endpoint{Namespace: pod.Namespace, Name: pod.Name, Addrs: pod.Addrs, Applies: subjects[i]}
+		for d := range e.Applies {
+			for stage := range e.Applies[d] {
+				for k, p := range e.Applies[d][stage] {
+					e.Applies[d][stage][k] = index[p]
 				}
 			}
 		}
-		node.Policies = append(node.Policies, c.resolve(p, node.Sets))
-	}
-	for i, pod := range c.local {
-		if len(isolatedBy[i][policy.Ingress])+len(isolatedBy[i][policy.Egress]) > 0 {
-			node.Endpoints = append(node.Endpoints, policy.Endpoint{
-				Namespace: pod.Namespace, Name: pod.Name, Addrs: pod.Addrs, IsolatedBy: isolatedBy[i],
-			})
+		if e.IsSubject(policy.Ingress) || e.IsSubject(policy.Egress) {
+			node.Endpoints = append(node.Endpoints, e)
 		}
 	}
 	return node, problems
+}
+
+// parseAll understands the snapshot's policies, in the order in which they are asked.
+func (c *cluster) parseAll(s Snapshot) (parsed []*parsedPolicy, problems []Problem) {
+	for _, np := range s.Policies {
+		mode := ""
+		if ns := c.namespaces[np.Namespace]; ns != nil {
+			mode = ns.Mode
+		}
+		parsed = append(parsed, parse(np, mode))
+	}
+	for _, cnp := range s.ClusterPolicies {
+		parsed = append(parsed, parseCluster(cnp))
+	}
+	for _, p := range parsed {
+		problems = append(problems, p.problems...)
+	}
+	for _, ni := range s.Isolations {
+		p := parseIsolation(ni, s.DNS)
+		problems = append(problems, p.problems...)
+		parsed = append(parsed, c.tenantsOf(p)...)
+	}
+	slices.SortFunc(parsed, (*parsedPolicy).compare)
+	return parsed, problems
+}
+
+// tenantsOf are an isolation's policies, one for each tenant with pods on the node.
+func (c *cluster) tenantsOf(p *parsedIsolation) []*parsedPolicy {
+	var policies []*parsedPolicy
+	seen := map[string]bool{}
+	for _, pod := range c.local {
+		ns := c.namespaces[pod.Namespace]
+		if ns == nil || !p.namespaces.Matches(ns.Labels) {
+			continue
+		}
+		if tenant := p.policyFor(ns); !seen[tenant.part] {
+			seen[tenant.part] = true
+			policies = append(policies, tenant)
+		}
+	}
+	return policies
+}
+
+// compare orders policies as they are asked. Where they add up, the order is only for the eye.
+func (p *parsedPolicy) compare(q *parsedPolicy) int {
+	return cmp.Or(
+		cmp.Compare(p.stage, q.stage), cmp.Compare(p.priority, q.priority), cmp.Compare(p.created, q.created),
+		cmp.Compare(p.ref.Namespace, q.ref.Namespace), cmp.Compare(p.ref.Name, q.ref.Name), cmp.Compare(p.ref.Kind, q.ref.Kind),
+		cmp.Compare(p.part, q.part))
+}
+
+// subject is which of the parsed policies apply to a local pod, by direction and stage.
+type subject [2][len(policy.Stages)][]int
+
+func (s *subject) add(i int, p *parsedPolicy) {
+	for _, d := range policy.Directions {
+		if p.applies[d] {
+			s[d][p.stage] = append(s[d][p.stage], i)
+		}
+	}
+}
+
+// settle leaves audited policies away where enforced ones isolate the pod already, and marks those that are left as used.
+func (s *subject) settle(parsed []*parsedPolicy, used []bool) {
+	enforced := func(i int) bool { return !parsed[i].audit }
+	for d := range s {
+		for stage, policies := range s[d] {
+			if policy.Stage(stage).Isolates() && slices.ContainsFunc(policies, enforced) {
+				policies = slices.DeleteFunc(policies, func(i int) bool { return parsed[i].audit })
+				s[d][stage] = policies
+			}
+			for _, i := range policies {
+				used[i] = true
+			}
+		}
+	}
+}
+
+// ties are the policies that share a tier, a priority and a pod with another one: which is asked first is decided by less than an
+// administrator may think.
+func ties(parsed []*parsedPolicy, subjects []subject) []Problem {
+	var problems []Problem
+	seen := map[[2]int]bool{}
+	for i := range subjects {
+		for _, byStage := range subjects[i] {
+			for _, stage := range []policy.Stage{policy.AdminRules, policy.BaselineRules} {
+				for k := 1; k < len(byStage[stage]); k++ {
+					pair := [2]int{byStage[stage][k-1], byStage[stage][k]}
+					first, second := parsed[pair[0]], parsed[pair[1]]
+					if first.priority != second.priority || seen[pair] {
+						continue
+					}
+					seen[pair] = true
+					problems = append(problems, Problem{second.ref, "spec.priority", fmt.Sprintf(
+						"%s has the same tier and priority, and both select a pod: %s is asked first, as it is older, or by its name; give them different priorities",
+						first.ref, first.ref.Name)})
+				}
+			}
+		}
+	}
+	return problems
 }
 
 // cluster indexes the pods that policy can see: those that run, off the host network, with an address of their own.
 type cluster struct {
 	local       []*Pod            // on the node, sorted by namespace and name
 	byNamespace map[string][]*Pod // all
-	namespaces  []*Namespace
+	namespaces  map[string]*Namespace
+	nodes       []*Node
 	members     []policy.Member // room to collect those of one set in
 }
 
 func newCluster(s Snapshot) *cluster {
-	c := &cluster{byNamespace: map[string][]*Pod{}, namespaces: s.Namespaces}
+	c := &cluster{byNamespace: map[string][]*Pod{}, namespaces: make(map[string]*Namespace, len(s.Namespaces)), nodes: s.Nodes}
+	for _, ns := range s.Namespaces {
+		c.namespaces[ns.Name] = ns
+	}
 	owners := map[netip.Addr]*Pod{}
 	var contested bool
 	visible := make([]*Pod, 0, len(s.Pods))
@@ -115,12 +225,20 @@ func (p *Pod) owning(owners map[netip.Addr]*Pod) *Pod {
 	return &q
 }
 
-// selectLocal are the indexes of the local pods that the policy isolates.
-func (c *cluster) selectLocal(p *parsedPolicy) []int {
+// selectLocal are the indexes of the local pods that s selects.
+func (c *cluster) selectLocal(s podSelector) []int {
 	var selected []int
-	first, _ := slices.BinarySearchFunc(c.local, p.ref.Namespace, func(q *Pod, ns string) int { return cmp.Compare(q.Namespace, ns) })
-	for i := first; i < len(c.local) && c.local[i].Namespace == p.ref.Namespace; i++ {
-		if p.subject.Matches(c.local[i].Labels) {
+	if s.namespaces != nil {
+		for i, p := range c.local {
+			if ns := c.namespaces[p.Namespace]; ns != nil && s.namespaces.Matches(ns.Labels) && s.pods.Matches(p.Labels) {
+				selected = append(selected, i)
+			}
+		}
+		return selected
+	}
+	first, _ := slices.BinarySearchFunc(c.local, s.namespace, func(q *Pod, ns string) int { return cmp.Compare(q.Namespace, ns) })
+	for i := first; i < len(c.local) && c.local[i].Namespace == s.namespace; i++ {
+		if s.pods.Matches(c.local[i].Labels) {
 			selected = append(selected, i)
 		}
 	}
@@ -129,19 +247,19 @@ func (c *cluster) selectLocal(p *parsedPolicy) []int {
 
 // resolve makes the policy's rules, and adds the sets that they name to sets.
 func (c *cluster) resolve(p *parsedPolicy, sets map[policy.SetID]policy.Set) policy.Policy {
-	out := policy.Policy{Ref: p.ref}
+	out := policy.Policy{Ref: p.ref, Part: p.part, Stage: p.stage, Audit: p.audit}
 	for _, d := range policy.Directions {
-		if !p.isolates[d] {
+		if !p.applies[d] {
 			continue
 		}
 		for _, r := range p.rules[d] {
-			out.Rules[d] = append(out.Rules[d], c.resolveRule(p.ref.Namespace, d, r, sets)...)
+			out.Rules[d] = append(out.Rules[d], c.resolveRule(d, r, sets)...)
 		}
 	}
 	return out
 }
 
-func (c *cluster) resolveRule(namespace string, d policy.Direction, r parsedRule, sets map[policy.SetID]policy.Set) []policy.Rule {
+func (c *cluster) resolveRule(d policy.Direction, r parsedRule, sets map[policy.SetID]policy.Set) []policy.Rule {
 	var numbered []policy.Ports
 	switch {
 	case r.anyPort:
@@ -152,38 +270,42 @@ func (c *cluster) resolveRule(namespace string, d policy.Direction, r parsedRule
 	var rules []policy.Rule
 	add := func(peer policy.Peer, all ...policy.Ports) {
 		for _, ports := range all {
-			rules = append(rules, policy.Rule{Index: r.index, Peer: peer, Ports: ports})
+			rules = append(rules, policy.Rule{Index: r.index, Name: r.name, Action: r.action, Log: r.log, Peer: peer, Ports: ports})
 		}
+	}
+	addAll := func(peer policy.Peer) {
+		add(peer, numbered...)
+		add(peer, c.namedPorts(d, r.named, sets)...)
 	}
 	anyPeer := policy.Peer{Kind: policy.AnyPeer}
-	blocks := policy.Peer{Kind: policy.InBlocks, Blocks: r.blocks}
 	if r.anyPeer {
-		add(anyPeer, numbered...)
-		add(anyPeer, c.namedPorts(d, r.named, sets)...)
+		addAll(anyPeer)
 	}
 	if len(r.blocks) > 0 {
-		add(blocks, numbered...)
-		add(blocks, c.namedPorts(d, r.named, sets)...)
+		addAll(policy.Peer{Kind: policy.InBlocks, Blocks: r.blocks})
+	}
+	for _, s := range r.nodes {
+		addAll(c.selectedNodes(s, sets))
 	}
 	for _, s := range r.selectors {
-		add(c.selected(namespace, s, sets), numbered...)
 		if d == policy.Ingress {
-			add(c.selected(namespace, s, sets), c.namedPorts(d, r.named, sets)...)
+			addAll(c.selected(s, sets))
 			continue
 		}
+		add(c.selected(s, sets), numbered...)
 		// The port belongs to the remote pod: one set says both.
 		for _, name := range r.named {
-			add(anyPeer, c.selectedPorts(namespace, s, name, sets))
+			add(anyPeer, c.selectedPorts(s, name, sets))
 		}
 	}
 	return rules
 }
 
 // selected is the peer that a selector stands for.
-func (c *cluster) selected(namespace string, s peerSelector, sets map[policy.SetID]policy.Set) policy.Peer {
-	id := setID("addresses", s.scope(namespace), selectorText(s.pods))
+func (c *cluster) selected(s podSelector, sets map[policy.SetID]policy.Set) policy.Peer {
+	id := setID("addresses", s.scope(), selectorText(s.pods))
 	c.addSet(sets, id, policy.Addresses, func(yield func(policy.Member)) {
-		c.eachSelected(namespace, s, func(p *Pod) {
+		c.eachSelected(s, func(p *Pod) {
 			for _, a := range p.Addrs {
 				yield(policy.Member{Addr: a})
 			}
@@ -192,11 +314,27 @@ func (c *cluster) selected(namespace string, s peerSelector, sets map[policy.Set
 	return policy.Peer{Kind: policy.InSet, Set: id}
 }
 
+// selectedNodes are the addresses of the nodes that a selector stands for.
+func (c *cluster) selectedNodes(s labels.Selector, sets map[policy.SetID]policy.Set) policy.Peer {
+	id := setID("nodes", selectorText(s))
+	c.addSet(sets, id, policy.Addresses, func(yield func(policy.Member)) {
+		for _, n := range c.nodes {
+			if !s.Matches(n.Labels) {
+				continue
+			}
+			for _, a := range n.Addrs {
+				yield(policy.Member{Addr: a})
+			}
+		}
+	})
+	return policy.Peer{Kind: policy.InSet, Set: id}
+}
+
 // selectedPorts are the ports of a name on the pods that a selector stands for.
-func (c *cluster) selectedPorts(namespace string, s peerSelector, name portName, sets map[policy.SetID]policy.Set) policy.Ports {
-	id := setID("ports", s.scope(namespace), selectorText(s.pods), name.protocol.String(), name.name)
+func (c *cluster) selectedPorts(s podSelector, name portName, sets map[policy.SetID]policy.Set) policy.Ports {
+	id := setID("ports", s.scope(), selectorText(s.pods), name.text(), name.name)
 	c.addSet(sets, id, policy.AddressPorts, func(yield func(policy.Member)) {
-		c.eachSelected(namespace, s, func(p *Pod) { p.eachNamed(name, yield) })
+		c.eachSelected(s, func(p *Pod) { p.eachNamed(name, yield) })
 	})
 	return policy.Ports{Kind: policy.InPorts, Set: id, Protocol: name.protocol}
 }
@@ -206,7 +344,7 @@ func (c *cluster) selectedPorts(namespace string, s peerSelector, name portName,
 func (c *cluster) namedPorts(d policy.Direction, names []portName, sets map[policy.SetID]policy.Set) []policy.Ports {
 	var all []policy.Ports
 	for _, name := range names {
-		id := setID("ports to", d.String(), name.protocol.String(), name.name)
+		id := setID("ports to", d.String(), name.text(), name.name)
 		c.addSet(sets, id, policy.AddressPorts, func(yield func(policy.Member)) {
 			if d == policy.Ingress {
 				for _, p := range c.local {
@@ -225,10 +363,18 @@ func (c *cluster) namedPorts(d policy.Direction, names []portName, sets map[poli
 	return all
 }
 
+// text is the protocol for which the name counts.
+func (n portName) text() string {
+	if n.protocol == 0 {
+		return "any"
+	}
+	return n.protocol.String()
+}
+
 // scope names the namespaces in which s selects.
-func (s peerSelector) scope(namespace string) string {
+func (s podSelector) scope() string {
 	if s.namespaces == nil {
-		return "namespace " + strconv.Quote(namespace)
+		return "namespace " + strconv.Quote(s.namespace)
 	}
 	return "namespaces " + selectorText(s.namespaces)
 }
@@ -245,9 +391,9 @@ func selectorText(s labels.Selector) string {
 	return strings.Join(slices.Compact(texts), ",")
 }
 
-func (c *cluster) eachSelected(namespace string, s peerSelector, visit func(*Pod)) {
+func (c *cluster) eachSelected(s podSelector, visit func(*Pod)) {
 	if s.namespaces == nil {
-		eachMatching(c.byNamespace[namespace], s.pods, visit)
+		eachMatching(c.byNamespace[s.namespace], s.pods, visit)
 		return
 	}
 	for _, ns := range c.namespaces {
@@ -267,7 +413,7 @@ func eachMatching(pods []*Pod, s labels.Selector, visit func(*Pod)) {
 
 func (p *Pod) eachNamed(name portName, yield func(policy.Member)) {
 	for _, port := range p.Ports {
-		if port.Name != name.name || port.Protocol != name.protocol {
+		if port.Name != name.name || name.protocol != 0 && port.Protocol != name.protocol {
 			continue
 		}
 		for _, a := range p.Addrs {

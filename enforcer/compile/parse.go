@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	netutils "k8s.io/utils/net"
 
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
@@ -25,50 +26,70 @@ type Problem struct {
 // String is one line for a person.
 func (p Problem) String() string { return fmt.Sprintf("%s: %s: %s", p.Ref, p.Field, p.Detail) }
 
-// parsedPolicy is a NetworkPolicy with its selectors, blocks and ports understood.
+// parsedPolicy is a policy with its selectors, blocks and ports understood.
 type parsedPolicy struct {
 	ref      policy.Ref
-	subject  labels.Selector
-	isolates [2]bool
-	rules    [2][]parsedRule // of the directions that the policy's types name
+	part     string // what tells apart the policies that one object becomes
+	stage    policy.Stage
+	priority int32 // of a ClusterNetworkPolicy
+	created  int64 // of a ClusterNetworkPolicy, in Unix seconds
+	audit    bool
+	subject  podSelector
+	applies  [2]bool
+	rules    [2][]parsedRule // of the directions that the policy has rules for
 	problems []Problem
 }
 
-// parsedRule is one rule: its remote ends are the union of anyPeer, selectors and blocks, its ports the union of anyPort,
+// parsedRule is one rule: its remote ends are the union of anyPeer, selectors, nodes and blocks, its ports the union of anyPort,
 // ranges and named. A list that the API leaves empty is "any"; a list whose elements were all refused is nothing.
 type parsedRule struct {
 	index     int
+	name      string
+	action    policy.Action
+	log       bool
 	anyPeer   bool
-	selectors []peerSelector
+	selectors []podSelector
+	nodes     []labels.Selector
 	blocks    []policy.Block
 	anyPort   bool
 	ranges    []policy.PortRange
 	named     []portName
 }
 
-// peerSelector selects pods. Without namespaces it selects in the policy's own namespace.
-type peerSelector struct {
+// podSelector selects pods, in the namespaces that match, or in one namespace if namespaces is nil.
+type podSelector struct {
+	namespace  string
 	namespaces labels.Selector
 	pods       labels.Selector
 }
 
+// portName is a container port by its name. Without a protocol it is of any.
 type portName struct {
 	protocol policy.Protocol
 	name     string
 }
 
-// parse understands what it can of np. Everything that it cannot understand is a problem and matches nothing.
-func parse(np *networkingv1.NetworkPolicy) *parsedPolicy {
-	p := &parsedPolicy{ref: policy.Ref{Kind: "NetworkPolicy", Namespace: np.Namespace, Name: np.Name}}
+// parse understands what it can of np. Everything that it cannot understand is a problem and matches nothing. The mode is that of the policy's
+// namespace, which its own comes before.
+func parse(np *networkingv1.NetworkPolicy, mode string) *parsedPolicy {
+	p := &parsedPolicy{
+		ref:   policy.Ref{Kind: "NetworkPolicy", Namespace: np.Namespace, Name: np.Name},
+		stage: policy.NetworkPolicies,
+	}
+	at := fmt.Sprintf("metadata.annotations[%s] of the namespace", v1alpha1.ModeAnnotation)
+	if own, ok := np.Annotations[v1alpha1.ModeAnnotation]; ok {
+		mode, at = own, fmt.Sprintf("metadata.annotations[%s]", v1alpha1.ModeAnnotation)
+	}
+	p.parseMode(at, mode)
 	named := p.parseTypes(np)
 
 	subject, err := metav1.LabelSelectorAsSelector(&np.Spec.PodSelector)
 	if err != nil {
 		p.problem("spec.podSelector", "%v: every pod of the namespace is isolated, and nothing is allowed, until it is mended", err)
-		p.subject = labels.Everything()
+		p.subject = podSelector{namespace: np.Namespace, pods: labels.Everything()}
 		return p
 	}
-	p.subject = subject
+	p.subject = podSelector{namespace: np.Namespace, pods: subject}
 	for i, r := range np.Spec.Ingress {
 		p.parseRule(policy.Ingress, i, "from", r.From, r.Ports)
 	}
@@ -85,6 +106,17 @@ func parse(np *networkingv1.NetworkPolicy) *parsedPolicy {
 
 func (p *parsedPolicy) problem(field, format string, args ...any) {
 	p.problems = append(p.problems, Problem{p.ref, field, fmt.Sprintf(format, args...)})
+}
+
+// parseMode sets whether the policy is audited. Whatever is not known enforces.
+func (p *parsedPolicy) parseMode(field, mode string) {
+	switch v1alpha1.Mode(mode) {
+	case v1alpha1.Audit:
+		p.audit = true
+	case v1alpha1.Enforce, "":
+	default:
+		p.problem(field, "%q is not known: the policy is enforced; write Enforce or Audit", mode)
+	}
 }
 
 // parseTypes sets which directions the policy isolates, and returns those that its types name. Without policyTypes it isolates for
@@ -109,14 +141,14 @@ func (p *parsedPolicy) parseTypes(np *networkingv1.NetworkPolicy) (named [2]bool
 		}
 	}
 	for _, d := range policy.Directions {
-		p.isolates[d] = named[d] || !known
+		p.applies[d] = named[d] || !known
 	}
 	return named
 }
 
 func (p *parsedPolicy) parseRule(d policy.Direction, index int, peersField string,
 	peers []networkingv1.NetworkPolicyPeer, ports []networkingv1.NetworkPolicyPort) {
-	r := parsedRule{index: index, anyPeer: len(peers) == 0, anyPort: len(ports) == 0}
+	r := parsedRule{index: index, action: policy.Accept, anyPeer: len(peers) == 0, anyPort: len(ports) == 0}
 	path := fmt.Sprintf("spec.%s[%d]", d, index)
 	for i := range peers {
 		p.parsePeer(&r, fmt.Sprintf("%s.%s[%d]", path, peersField, i), &peers[i])
@@ -147,8 +179,8 @@ func (p *parsedPolicy) parsePeer(r *parsedRule, field string, peer *networkingv1
 	}
 }
 
-func (p *parsedPolicy) parseSelectors(field string, peer *networkingv1.NetworkPolicyPeer) (peerSelector, bool) {
-	s := peerSelector{pods: labels.Everything()}
+func (p *parsedPolicy) parseSelectors(field string, peer *networkingv1.NetworkPolicyPeer) (podSelector, bool) {
+	s := podSelector{namespace: p.ref.Namespace, pods: labels.Everything()}
 	var err error
 	if peer.PodSelector != nil {
 		if s.pods, err = metav1.LabelSelectorAsSelector(peer.PodSelector); err != nil {

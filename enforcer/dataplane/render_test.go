@@ -39,22 +39,28 @@ func everyKind(t *testing.T) policy.Node {
 				{Protocol: policy.UDP, First: 53, Last: 53}, {Protocol: policy.SCTP, First: 1, Last: 65535}}},
 			{Kind: policy.InPorts, Set: "named", Protocol: policy.TCP},
 		} {
-			rules = append(rules, policy.Rule{Index: len(rules), Peer: peer, Ports: ports})
+			rules = append(rules, policy.Rule{Index: len(rules), Action: policy.Accept, Peer: peer, Ports: ports})
 		}
 	}
 	node := policy.Node{
 		Policies: []policy.Policy{{
-			Ref: policy.Ref{Kind: "NetworkPolicy", Namespace: "team-a", Name: "everything"}, Rules: [2][]policy.Rule{rules, rules},
+			Ref: policy.Ref{Kind: "NetworkPolicy", Namespace: "team-a", Name: "everything"}, Stage: policy.NetworkPolicies, Rules: [2][]policy.Rule{rules, rules},
 		}},
 		Sets: map[policy.SetID]policy.Set{"pods": pods, "named": named},
 	}
 	for i := range 40 {
 		node.Endpoints = append(node.Endpoints, policy.Endpoint{
-			Namespace: "team-a", Name: string(rune('A' + i)), IsolatedBy: [2][]int{{0}, {0}},
+			Namespace: "team-a", Name: string(rune('A' + i)), Applies: everyDirection(policy.NetworkPolicies, 0),
 			Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 1, byte(i)}), netip.AddrFrom16([16]byte{0: 0xfd, 15: byte(i)})},
 		})
 	}
 	return node
+}
+
+// everyDirection is one policy that applies in both directions.
+func everyDirection(s policy.Stage, p int) (applies [2][len(policy.Stages)][]int) {
+	applies[policy.Ingress][s], applies[policy.Egress][s] = []int{p}, []int{p}
+	return applies
 }
 
 // What Render wants, Apply writes and Observe reads: then there is no difference left, and after a change of the node only the

@@ -25,48 +25,152 @@ type Verdict struct {
 	Allowed bool
 	// Reason is a sentence for a person: which endpoint, direction, policy and rule decided.
 	Reason string
+	// WouldDeny are the audited policies, in the order in which they were asked, that would have denied the flow.
+	WouldDeny []Denial
 }
 
-// Allows gives the verdict on a new connection that passes this node. Both ends must allow it; an end that
-// is not an isolated pod of this node has no say.
+// Denial is what an audited policy would have denied.
+type Denial struct {
+	Ref       Ref
+	Direction Direction
+}
+
+// Allows gives the verdict on a new connection that passes this node. Both ends must allow it, the source's egress first; an end that
+// is not an endpoint of this node has no say.
 func (n *Node) Allows(f Flow) Verdict {
 	if f.FromNode {
-		return Verdict{true, "the node's own traffic is not policed"}
+		return Verdict{Allowed: true, Reason: "the node's own traffic is not policed"}
 	}
 	if f.isNeighbourDiscovery() {
-		return Verdict{true, "neighbour discovery is never dropped"}
+		return Verdict{Allowed: true, Reason: "neighbour discovery is never dropped"}
 	}
-	reason := "no policy isolates either end"
+	v := Verdict{Allowed: true, Reason: "no policy applies to either end"}
 	for _, d := range []Direction{Egress, Ingress} {
 		local, remote := f.ends(d)
 		e := n.endpoint(local)
-		if e == nil || len(e.IsolatedBy[d]) == 0 {
+		if e == nil || !e.IsSubject(d) {
 			continue
 		}
-		by, ok := n.admits(e, d, remote, f)
-		if !ok {
-			return Verdict{false, fmt.Sprintf("%s/%s is isolated for %s by %d policies, and no rule of theirs matches",
-				e.Namespace, e.Name, d, len(e.IsolatedBy[d]))}
+		w := walk{node: n, endpoint: e, direction: d, remote: remote, flow: f}
+		v.Allowed, v.Reason = w.verdict()
+		v.WouldDeny = append(v.WouldDeny, w.wouldDeny...)
+		if !v.Allowed {
+			break
 		}
-		reason = by
 	}
-	return Verdict{true, reason}
+	return v
 }
 
-// admits reports whether some policy that isolates e in direction d admits f, and which.
-func (n *Node) admits(e *Endpoint, d Direction, remote netip.Addr, f Flow) (string, bool) {
-	if f.Src == f.Dst {
-		return fmt.Sprintf("%s/%s reaches itself", e.Namespace, e.Name), true
-	}
-	for _, i := range e.IsolatedBy[d] {
-		p := &n.Policies[i]
-		for _, r := range p.Rules[d] {
-			if n.peerHas(r.Peer, remote) && n.portsHave(r.Ports, f) {
-				return fmt.Sprintf("%s %s[%d]", p.Ref, d, r.Index), true
+// walk asks the policies of one endpoint in one direction about a flow.
+type walk struct {
+	node      *Node
+	endpoint  *Endpoint
+	direction Direction
+	remote    netip.Addr
+	flow      Flow
+	wouldDeny []Denial
+}
+
+// outcome is what becomes of a flow in a stage.
+type outcome uint8
+
+const (
+	next  outcome = iota // the next stage is asked
+	leave                // the next tier is asked
+	accepted
+	denied
+)
+
+func (w *walk) verdict() (bool, string) {
+	from := AdminRules
+	for _, s := range Stages {
+		policies := w.endpoint.Applies[w.direction][s]
+		if s < from || len(policies) == 0 {
+			continue
+		}
+		ask := w.rules
+		if s.Isolates() {
+			ask = w.isolation
+		}
+		switch out, why := ask(s, policies); out {
+		case accepted:
+			return true, why
+		case denied:
+			return false, why
+		case leave:
+			if s > NetworkPolicies {
+				return true, why
 			}
+			from = NetworkPolicies
 		}
 	}
-	return "", false
+	return true, fmt.Sprintf("no policy decides about the %s of %s/%s", w.direction, w.endpoint.Namespace, w.endpoint.Name)
+}
+
+// rules asks one policy after the other: the first rule that matches decides. An audited policy notes what its own first rule would do.
+func (w *walk) rules(_ Stage, policies []int) (outcome, string) {
+	for _, i := range policies {
+		p := &w.node.Policies[i]
+		r := w.match(p)
+		switch {
+		case r == nil:
+		case p.Audit:
+			if r.Action == Deny {
+				w.note(p)
+			}
+		default:
+			why := fmt.Sprintf("%s %s[%d]: %s", p.Ref, w.direction, r.Index, r.Action)
+			return map[Action]outcome{Accept: accepted, Deny: denied, Pass: leave}[r.Action], why
+		}
+	}
+	return next, ""
+}
+
+// isolation asks all policies: what none accepts is denied, or noted if they are audited.
+func (w *walk) isolation(s Stage, policies []int) (outcome, string) {
+	for _, i := range policies {
+		p := &w.node.Policies[i]
+		if r := w.match(p); r != nil {
+			return w.admitted(s, p.Audit), fmt.Sprintf("%s %s[%d]", p.Ref, w.direction, r.Index)
+		}
+	}
+	audit := w.node.Policies[policies[0]].Audit
+	if s == NetworkPolicies && w.flow.Src == w.flow.Dst {
+		return w.admitted(s, audit), fmt.Sprintf("%s/%s reaches itself", w.endpoint.Namespace, w.endpoint.Name)
+	}
+	if audit {
+		for _, i := range policies {
+			w.note(&w.node.Policies[i])
+		}
+		return next, ""
+	}
+	return denied, fmt.Sprintf("%s/%s is isolated for %s by %d policies (%s), and no rule of theirs matches",
+		w.endpoint.Namespace, w.endpoint.Name, w.direction, len(policies), s)
+}
+
+func (w *walk) admitted(s Stage, audit bool) outcome {
+	if audit || s == AdminIsolation {
+		return next
+	}
+	return accepted
+}
+
+// match is the first rule of p that the flow matches, nil if there is none.
+func (w *walk) match(p *Policy) *Rule {
+	rules := p.Rules[w.direction]
+	for i := range rules {
+		if r := &rules[i]; r.Action != NoAction && w.node.peerHas(r.Peer, w.remote) && w.node.portsHave(r.Ports, w.flow) {
+			return r
+		}
+	}
+	return nil
+}
+
+func (w *walk) note(p *Policy) {
+	d := Denial{p.Ref, w.direction}
+	if !slices.Contains(w.wouldDeny, d) {
+		w.wouldDeny = append(w.wouldDeny, d)
+	}
 }
 
 func (f Flow) ends(d Direction) (local, remote netip.Addr) {
@@ -112,7 +216,7 @@ func (n *Node) portsHave(p Ports, f Flow) bool {
 			return r.Protocol == f.Protocol && r.First <= f.DstPort && f.DstPort <= r.Last
 		})
 	case InPorts:
-		return f.Protocol == p.Protocol && n.has(p.Set, Member{f.Dst, f.Protocol, f.DstPort})
+		return (p.Protocol == 0 || p.Protocol == f.Protocol) && n.has(p.Set, Member{f.Dst, f.Protocol, f.DstPort})
 	}
 	return false
 }

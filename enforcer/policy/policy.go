@@ -1,7 +1,6 @@
 // Package policy states what one node must enforce, as plain data, and what that data means.
 //
-// A [Node] lists the local pods that some policy isolates, the policies that isolate them, and the
-// pod sets that the policies' rules refer to. [Node.Allows] is the reference semantics: whatever is
+// A [Node] lists the local pods that some policy applies to, the policies, and the pod sets that the policies' rules refer to. [Node.Allows] is the reference semantics: whatever is
 // rendered from a Node must give every packet the verdict that Allows gives it.
 //
 // Invariants, kept by whoever builds a Node and relied on by whoever reads it:
@@ -70,25 +69,64 @@ func (p Protocol) String() string {
 
 // Node is all that one node must enforce.
 type Node struct {
-	// Endpoints are the local pods that at least one policy isolates, sorted by namespace and name.
+	// Endpoints are the local pods that at least one policy applies to, sorted by namespace and name.
 	Endpoints []Endpoint
-	// Policies are those that isolate at least one endpoint, sorted by [Ref.Compare].
+	// Policies are those that apply to at least one endpoint, by stage, and within a stage in the order in which they are asked.
 	Policies []Policy
 	// Sets are the pod sets that the policies' rules name.
 	Sets map[SetID]Set
 }
 
-// Endpoint is a local pod that at least one policy isolates.
+// Stage is a place in the order in which policies are asked about a direction of an endpoint. The tiers of the API are Admin, NetworkPolicy and
+// Baseline; within Admin and Baseline, rules come before isolation.
+type Stage uint8
+
+// The stages, in their order.
+const (
+	AdminRules Stage = iota
+	AdminIsolation
+	NetworkPolicies
+	BaselineRules
+	BaselineIsolation
+)
+
+// Stages lists all, in their order, in which they index [Endpoint.Applies].
+var Stages = [...]Stage{AdminRules, AdminIsolation, NetworkPolicies, BaselineRules, BaselineIsolation}
+
+// String is what a person calls the stage.
+func (s Stage) String() string {
+	return [...]string{"Admin rules", "Admin isolation", "NetworkPolicies", "Baseline rules", "Baseline isolation"}[s]
+}
+
+// Isolates reports what a stage does with an endpoint that one of its policies applies to. In a stage that isolates, the policies of
+// an endpoint add up: what no rule of any of them accepts is denied. In the others the first rule that matches decides, and what matches none goes
+// on to the next stage.
+func (s Stage) Isolates() bool {
+	return s == AdminIsolation || s == NetworkPolicies || s == BaselineIsolation
+}
+
+// Endpoint is a local pod that at least one policy applies to.
 type Endpoint struct {
 	Namespace, Name string
 	// Addrs are all addresses of the pod, of either family, sorted.
 	Addrs []netip.Addr
-	// IsolatedBy holds, per direction, the indexes in [Node.Policies] of the policies that isolate
-	// the pod in that direction, ascending. Empty means that the pod is not isolated there.
-	IsolatedBy [2][]int
+	// Applies holds, per direction and stage, the indexes in [Node.Policies] of the policies that apply to the pod, ascending. In a
+	// stage that isolates they are either all enforced or all audited: beside an enforced policy an audited one would only allow more.
+	Applies [2][len(Stages)][]int
 }
 
-// Ref names the API object that a policy came from.
+// IsSubject reports whether any policy applies to the endpoint in a direction.
+func (e *Endpoint) IsSubject(d Direction) bool {
+	for _, policies := range e.Applies[d] {
+		if len(policies) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Ref names the API object that a policy came from. Where two API groups have a kind of the same name, that of the group which is not
+// ours is qualified: "ClusterNetworkPolicy.policy.networking.k8s.io".
 type Ref struct {
 	Kind, Namespace, Name string
 }
@@ -107,19 +145,45 @@ func (r Ref) Compare(o Ref) int {
 		cmp.Compare(r.Kind, o.Kind), cmp.Compare(r.Namespace, o.Namespace), cmp.Compare(r.Name, o.Name))
 }
 
-// Policy is one policy's allow rules. A direction without rules admits nothing to the pods that the
-// policy isolates in it.
+// Policy is one object's rules, or the part of them that is for one tenant. A direction without rules accepts nothing from or to the
+// pods that the policy isolates in it.
 type Policy struct {
-	Ref   Ref
-	Rules [2][]Rule // by Direction
+	Ref Ref
+	// Part tells apart the policies that one object became, empty if it became one.
+	Part  string
+	Stage Stage
+	// Audit is set where the policy changes no verdict: what it would deny is noted.
+	Audit bool
+	Rules [2][]Rule // by Direction, in the order in which they are asked
 }
 
-// Rule admits a flow whose remote end is in Peer and whose destination port is in Ports. One rule of
-// an API object becomes several when its peers and ports need different matches.
+// Action is what becomes of a flow that a rule matches.
+type Action uint8
+
+// The actions. A rule with the zero action matches nothing.
+const (
+	NoAction Action = iota
+	// Accept allows the flow in the rule's direction, with two exceptions: what Admin isolation accepts has yet to pass the next
+	// stages, and what an audited policy accepts is merely not noted.
+	Accept
+	// Deny drops the flow.
+	Deny
+	// Pass leaves the tier: NetworkPolicies are asked next after the Admin tier, nothing after the Baseline tier.
+	Pass
+)
+
+// String is the action as the API writes it.
+func (a Action) String() string { return [...]string{"nothing", "Accept", "Deny", "Pass"}[a] }
+
+// Rule is about a flow whose remote end is in Peer and whose destination port is in Ports. One rule of an API object becomes several
+// when its peers and ports need different matches; they stand together.
 type Rule struct {
-	Index int // of the rule in the API object's ingress or egress list
-	Peer  Peer
-	Ports Ports
+	Index  int    // of the rule in the API object's ingress or egress list, -1 for a rule that no list has
+	Name   string // that the object gives the rule
+	Action Action
+	Log    bool // what the rule denies is logged
+	Peer   Peer
+	Ports  Ports
 }
 
 // PeerKind says which field of a Peer counts.
@@ -163,7 +227,7 @@ type Ports struct {
 	Kind     PortsKind
 	Ranges   []PortRange
 	Set      SetID
-	Protocol Protocol // of every entry of Set
+	Protocol Protocol // of every entry of Set; 0 if they differ
 }
 
 // PortRange is an inclusive range of destination ports of one protocol.

@@ -120,10 +120,11 @@ func (t *renderer) portMatches(p policy.Ports) []match {
 	case policy.InRanges:
 		return rangeMatches(p.Ranges)
 	case policy.InPorts:
-		return []match{{
-			port: "-p " + p.Protocol.String(),
-			set:  "-m set --match-set " + t.podSet(p.Set) + " dst,dst",
-		}}
+		m := match{set: "-m set --match-set " + t.podSet(p.Set) + " dst,dst"}
+		if p.Protocol != 0 {
+			m.port = "-p " + p.Protocol.String()
+		}
+		return []match{m}
 	}
 	return nil
 }

@@ -80,9 +80,9 @@ func TestNamesFitTheKernelAndNeverCollide(t *testing.T) {
 	long := strings.Repeat("n", 63)
 	name := strings.Repeat("x", 253)
 	for _, chain := range []string{
-		groupChain(policy.Egress, []policy.Ref{{Kind: "NetworkPolicy", Namespace: long, Name: name}}),
-		treeChain(policy.Ingress, "fd00:1234:5678:9abc:def0:1234:5678:9abc/128"),
-		rootChain(policy.Ingress), forwardChain, inputChain, denyChain,
+		groupChain(policy.Egress, []string{"NetworkPolicy", long, name}),
+		treeChain(policy.Ingress, policyTree, "fd00:1234:5678:9abc:def0:1234:5678:9abc/128"),
+		rootChain(policy.Ingress, policyTree), rootChain(policy.Ingress, adminTree), forwardChain, inputChain, denyChain,
 	} {
 		if len(chain) > 28 || !strings.HasPrefix(chain, Prefix) {
 			t.Errorf("chain %q has %d characters, want at most 28 after %s", chain, len(chain), Prefix)
@@ -91,12 +91,12 @@ func TestNamesFitTheKernelAndNeverCollide(t *testing.T) {
 	if s := setName(HashIPPort, IPv6, long, name); len(s) > 31 {
 		t.Errorf("set %q has %d characters, want at most 31", s, len(s))
 	}
-	a := groupChain(policy.Egress, []policy.Ref{{Kind: "NetworkPolicy", Namespace: "team", Name: "ab"}})
-	b := groupChain(policy.Egress, []policy.Ref{{Kind: "NetworkPolicy", Namespace: "teama", Name: "b"}})
+	a := groupChain(policy.Egress, []string{"NetworkPolicy", "team", "ab"})
+	b := groupChain(policy.Egress, []string{"NetworkPolicy", "teama", "b"})
 	if a == b {
 		t.Errorf("policies team/ab and teama/b share the chain %s", a)
 	}
-	comment := ruleComment(policy.Ref{Kind: "NetworkPolicy", Namespace: long, Name: name}, policy.Ingress, 17)
+	comment := ruleComment(policy.Ref{Kind: "NetworkPolicy", Namespace: long, Name: name}, policy.Ingress, policy.Rule{Index: 17})
 	if len(comment) > 255 || !strings.HasSuffix(comment, ".. ingress[17]") {
 		t.Errorf("the comment %q has %d characters, want at most 255, and the rule at its end", comment, len(comment))
 	}

@@ -22,20 +22,31 @@ const (
 	denyChain    = Prefix + "DENY"
 )
 
-// rootChain is the root of a direction's prefix tree.
-func rootChain(d policy.Direction) string { return Prefix + strings.ToUpper(d.String()) }
+// rootChain is the root of one of a direction's prefix trees.
+func rootChain(d policy.Direction, kind treeKind) string {
+	name := Prefix + strings.ToUpper(d.String())
+	if kind != policyTree {
+		name += "-" + string(kind)
+	}
+	return name
+}
 
 // treeChain is the inner node of a direction's tree for the addresses in a prefix.
-func treeChain(d policy.Direction, prefix string) string { return hashed(tag(d)+"T", prefix) }
-
-// groupChain is the chain of the pods that a list of policies isolates in a direction.
-func groupChain(d policy.Direction, refs []policy.Ref) string {
-	parts := make([]string, 0, 3*len(refs))
-	for _, r := range refs {
-		parts = append(parts, r.Kind, r.Namespace, r.Name)
+func treeChain(d policy.Direction, kind treeKind, prefix string) string {
+	if kind == policyTree {
+		return hashed(tag(d)+"T", prefix)
 	}
-	return hashed(tag(d)+"G", parts...)
+	return hashed(tag(d)+"T", prefix, string(kind))
 }
+
+// groupChain is the chain of the pods that a list of policies isolates in a direction, whose names are given.
+func groupChain(d policy.Direction, names []string) string { return hashed(tag(d)+"G", names...) }
+
+// listChain is the chain of a list of policies whose rules are asked in their order.
+func listChain(d policy.Direction, names []string) string { return hashed(tag(d)+"R", names...) }
+
+// auditChain is the chain of audited policies.
+func auditChain(d policy.Direction, names []string) string { return hashed(tag(d)+"A", names...) }
 
 func tag(d policy.Direction) string {
 	if d == policy.Egress {
@@ -60,15 +71,36 @@ func hashed(tag string, parts ...string) string {
 	return Prefix + tag + "-" + strings.ToLower(base32.StdEncoding.EncodeToString(h.Sum(nil)[:10]))
 }
 
-// maxComment is how long a comment may be: the kernel takes 255 (XT_MAX_COMMENT_LEN, less the final zero).
-const maxComment = 250
+// maxComment is how long the name of a rule in a comment may be: the kernel takes 255 (XT_MAX_COMMENT_LEN, less the final zero), of which
+// up to 12 say more about it.
+const maxComment = 240
+
+// maxRuleName is how much of a rule's own name a comment shows, all that the API admits.
+const maxRuleName = 100
 
 // ruleComment names the API rule that a rule comes from. A namespace has up to 63 characters and a name up to 253: a longer
-// text loses its middle, and keeps the start of the name and the rule.
-func ruleComment(ref policy.Ref, d policy.Direction, index int) string {
-	name, rule := ref.String(), fmt.Sprintf(" %s[%d]", d, index)
-	if over := len(name) + len(rule) - maxComment; over > 0 {
-		name = name[:len(name)-over-2] + ".."
+// text loses its middle, and keeps the start of the object's name, and the rule.
+func ruleComment(ref policy.Ref, d policy.Direction, r policy.Rule) string {
+	object, rule := ref.String(), " "+d.String()
+	if r.Index >= 0 {
+		rule += fmt.Sprintf("[%d]", r.Index)
 	}
-	return name + rule
+	if r.Name != "" {
+		name := plain(r.Name)
+		rule += " " + name[:min(len(name), maxRuleName)]
+	}
+	if over := len(object) + len(rule) - maxComment; over > 0 {
+		object = object[:len(object)-over-2] + ".."
+	}
+	return object + rule
+}
+
+// plain is text that needs no quoting in a rule: a rule's name may be any text of up to 100 characters.
+func plain(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' || strings.ContainsRune("\"'\\`$", r) {
+			return '_'
+		}
+		return r
+	}, text)
 }

@@ -14,6 +14,10 @@ type Options struct {
 	Table string
 	// SelfMatch is set where xt_bpf is there, to let a pod reach itself through its Service.
 	SelfMatch bool
+	// NFLogGroup is the NFLOG group that samples of denied packets go to, 0 for none.
+	NFLogGroup uint16
+	// LogDenied logs every denial, not only those of rules that ask for it.
+	LogDenied bool
 }
 
 // The first rule of a hook: its cost does not grow with anything.
@@ -55,10 +59,10 @@ var selfMatch = map[Family]string{
 // A direction returns, it never accepts: a packet that a group's rules admit goes on behind the jump that led it there, to the
 // other direction, and then to whatever other programs have in the same base chain.
 func Render(n policy.Node, o Options) Ruleset {
-	r := Ruleset{Tables: map[Family]Table{}, Sets: map[string]Set{}}
+	r := Ruleset{Tables: map[Family]Table{}, Sets: map[string]Set{}, Points: map[string]Point{}}
 	for _, f := range o.Families {
-		t := &renderer{node: &n, family: f, chains: map[string][]Rule{}, sets: r.Sets}
-		t.render(o.SelfMatch)
+		t := &renderer{Options: o, node: &n, family: f, chains: map[string][]Rule{}, sets: r.Sets, points: r.Points}
+		t.render()
 		r.Tables[f] = Table{Name: o.Table, Jumps: wantedJumps(), Chains: t.chains}
 	}
 	return r
@@ -74,36 +78,33 @@ func wantedJumps() map[string][]int {
 
 // renderer makes one family's table, and the sets that its rules name.
 type renderer struct {
+	Options
 	node   *policy.Node
 	family Family
 	chains map[string][]Rule
-	sets   map[string]Set // shared by the families
+	sets   map[string]Set   // shared by the families
+	points map[string]Point // likewise
 }
 
-func (t *renderer) render(self bool) {
-	policed := map[policy.Direction]bool{}
+func (t *renderer) render() {
+	roots := map[policy.Direction]string{}
 	for _, d := range policy.Directions {
-		leaves := t.groups(d)
-		addTree(t.chains, d, leaves)
-		policed[d] = len(leaves) > 0
+		w := &walk{renderer: t, direction: d}
+		if root := w.render(); root != "" {
+			roots[d] = root
+		}
 	}
 	for _, h := range hooks {
-		t.chains[h.chain] = t.hookRules(h.directions, policed)
-	}
-	if policed[policy.Egress] || policed[policy.Ingress] {
-		if self {
-			t.chains[denyChain] = append(t.chains[denyChain], Rule(fmt.Sprintf("-m bpf --bytecode %q -j RETURN", selfMatch[t.family])))
-		}
-		t.chains[denyChain] = append(t.chains[denyChain], "-j DROP")
+		t.chains[h.chain] = t.hookRules(h.directions, roots)
 	}
 }
 
 // hookRules are empty where nothing is policed: such a node pays for one jump.
-func (t *renderer) hookRules(directions []policy.Direction, policed map[policy.Direction]bool) []Rule {
+func (t *renderer) hookRules(directions []policy.Direction, roots map[policy.Direction]string) []Rule {
 	var jumps []Rule
 	for _, d := range directions {
-		if policed[d] {
-			jumps = append(jumps, Rule("-j "+rootChain(d)))
+		if root, ok := roots[d]; ok {
+			jumps = append(jumps, Rule("-j "+root))
 		}
 	}
 	if len(jumps) == 0 {
@@ -118,58 +119,14 @@ func (t *renderer) hookRules(directions []policy.Direction, policed map[policy.D
 	return append(rules, jumps...)
 }
 
-// groups adds the chain of every group of a direction, and returns the addresses that lead to them.
-func (t *renderer) groups(d policy.Direction) []leaf {
-	var leaves []leaf
-	for i := range t.node.Endpoints {
-		e := &t.node.Endpoints[i]
-		if len(e.IsolatedBy[d]) == 0 {
-			continue
-		}
-		var chain string
-		for _, a := range e.Addrs {
-			if FamilyOf(a) != t.family {
-				continue
-			}
-			if chain == "" {
-				chain = t.group(d, e.IsolatedBy[d])
-			}
-			leaves = append(leaves, leaf{a, chain})
-		}
-	}
-	return leaves
-}
-
-// group adds the chain of the pods that the policies isolate in a direction, unless it is there already. The rules stand in it
-// rather than in a chain per policy, because only the group's own chain can return to the hook without accepting.
-func (t *renderer) group(d policy.Direction, policies []int) string {
-	refs := make([]policy.Ref, len(policies))
-	for i, p := range policies {
-		refs[i] = t.node.Policies[p].Ref
-	}
-	chain := groupChain(d, refs)
-	if _, ok := t.chains[chain]; ok {
-		return chain
-	}
-	var rules []Rule
-	for _, i := range policies {
-		p := &t.node.Policies[i]
-		for _, r := range p.Rules[d] {
-			rules = append(rules, t.ruleTexts(p.Ref, d, r)...)
-		}
-	}
-	t.chains[chain] = append(rules, Rule("-g "+denyChain))
-	return chain
-}
-
-// ruleTexts are the rules whose union admits what r admits.
-func (t *renderer) ruleTexts(ref policy.Ref, d policy.Direction, r policy.Rule) []Rule {
-	comment := ruleComment(ref, d, r.Index)
+// ruleTexts are the rules that together match what r matches, with what is to happen then.
+func (t *renderer) ruleTexts(ref policy.Ref, d policy.Direction, r policy.Rule, target string) []Rule {
+	comment := ruleComment(ref, d, r)
 	var rules []Rule
 	for _, peer := range t.peerMatches(d, r.Peer) {
 		for _, ports := range t.portMatches(r.Ports) {
 			both := match{addr: peer.addr, port: ports.port, set: joinNonEmpty(peer.set, ports.set)}
-			rules = append(rules, both.text(comment, "-j RETURN"))
+			rules = append(rules, both.text(comment, target))
 		}
 	}
 	return rules

@@ -52,6 +52,8 @@ func (f Family) String() string {
 type Ruleset struct {
 	Tables map[Family]Table
 	Sets   map[string]Set // by name
+	// Points are where packets are counted and logged, by ID. They say what rules mean; the rules themselves are in Tables.
+	Points map[string]Point
 }
 
 // Table is our part of one family's table.

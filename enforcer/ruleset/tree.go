@@ -8,19 +8,13 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
-const (
-	// fanOut is how many rules a packet meets at most in one node of the tree.
-	fanOut = 16
-	// maxDepth bounds the tree's height, and so the chains that a packet has entered when a group decides: nf_tables refuses
-	// more than 16 nested jumps and gotos (NFT_JUMP_STACK_SIZE). 16^3 pods fit; where addresses are so uneven
-	// that a third level does not suffice, its nodes are longer than fanOut.
-	maxDepth = 3
-)
+// fanOut is how many rules a packet meets at most in one node of a tree that is not too high.
+const fanOut = 16
 
-// leaf sends the packets of one address to the chain of its group.
+// leaf sends the packets of one address to a chain.
 type leaf struct {
 	addr  netip.Addr
-	group string
+	chain string
 }
 
 // subtree is the part of the leaves that lies in one prefix, the longest that holds them all.
@@ -29,34 +23,41 @@ type subtree struct {
 	leaves []leaf
 }
 
-// addTree adds the prefix tree over the leaves to chains: from the root chain of the direction to the groups, by
-// goto, so that a group's RETURN, and an address that has no leaf, continue behind the jump to the root.
-func addTree(chains map[string][]Rule, d policy.Direction, leaves []leaf) {
+// addTree adds the prefix tree over the leaves: from its root to the leaves' chains, by goto. A packet whose address has no leaf goes on at otherwise, or
+// is allowed if that is empty.
+func (w *walk) addTree(kind treeKind, leaves []leaf, otherwise string) {
 	if len(leaves) == 0 {
 		return
 	}
 	slices.SortFunc(leaves, func(a, b leaf) int { return a.addr.Compare(b.addr) })
-	addNode(chains, d, rootChain(d), leaves, 1)
+	w.addNode(kind, rootChain(w.direction, kind), leaves, otherwise, 1)
 }
 
-func addNode(chains map[string][]Rule, d policy.Direction, chain string, leaves []leaf, depth int) {
+func (w *walk) addNode(kind treeKind, chain string, leaves []leaf, otherwise string, depth int) {
 	width := fanOut
-	if depth == maxDepth {
+	if depth == kind.depth() {
 		width = len(leaves)
 	}
 	side := "-d "
-	if d == policy.Egress {
+	if w.direction == policy.Egress {
 		side = "-s "
 	}
+	var rules []Rule
 	for _, t := range split(leaves, width) {
-		target := t.leaves[0].group
+		target := t.leaves[0].chain
 		if len(t.leaves) > 1 {
-			target = treeChain(d, t.prefix.String())
-			addNode(chains, d, target, t.leaves, depth+1)
+			target = treeChain(w.direction, kind, t.prefix.String())
+			w.addNode(kind, target, t.leaves, otherwise, depth+1)
 		}
-		chains[chain] = append(chains[chain], Rule(side+t.prefix.String()+" -g "+target))
+		rules = append(rules, Rule(side+t.prefix.String()+" -g "+target))
 	}
+	if otherwise != "" {
+		rules = append(rules, Rule("-g "+otherwise))
+	}
+	w.chains[chain] = rules
 }
+
+func (w *walk) inFamily(a netip.Addr) bool { return FamilyOf(a) == w.family }
 
 // split cuts sorted leaves into at most width subtrees of disjoint prefixes, as even as prefixes allow: the fullest is
 // halved until there are enough, or until every one holds a single address.

@@ -48,18 +48,23 @@ func TestTreeLeadsEveryAddressToItsGroupAndNoOther(t *testing.T) {
 						leaves = append(leaves, leaf{a, group[a]})
 					}
 				}
-				chains := map[string][]Rule{}
-				addTree(chains, policy.Egress, leaves)
-				for a, want := range group {
-					got, depth := walk(t, chains, a)
-					if got != want || depth > maxDepth {
-						t.Errorf("%s leads to %q over %d chains, want %q over at most %d", a, got, depth, want, maxDepth)
+				for _, tree := range []treeKind{adminTree, policyTree, baseTree} {
+					chains := tree.of(policy.Egress, leaves, "RF-OTHERWISE")
+					for a, want := range group {
+						got, depth := follow(t, chains, tree, a)
+						if got != want || depth > tree.depth() {
+							t.Errorf("%q: %s leads to %q over %d chains, want %q over at most %d", tree, a, got, depth, want, tree.depth())
+						}
 					}
-				}
-				for i := range n {
-					stranger := at(i).Next()
-					if got, _ := walk(t, chains, stranger); got != group[stranger] {
-						t.Errorf("%s leads to %q, want %q", stranger, got, group[stranger])
+					for i := range n {
+						stranger := at(i).Next()
+						want, known := group[stranger]
+						if !known {
+							want = "RF-OTHERWISE"
+						}
+						if got, _ := follow(t, chains, tree, stranger); got != want {
+							t.Errorf("%q: %s leads to %q, want %q", tree, stranger, got, want)
+						}
 					}
 				}
 			})
@@ -73,8 +78,7 @@ func TestTreeIsShallowAndNarrowForANodeFullOfPods(t *testing.T) {
 		for i := range n {
 			leaves = append(leaves, leaf{addresses["in a row"](i), "group"})
 		}
-		chains := map[string][]Rule{}
-		addTree(chains, policy.Ingress, leaves)
+		chains := policyTree.of(policy.Ingress, leaves, "")
 		for c, rules := range chains {
 			if len(rules) > fanOut {
 				t.Errorf("%d pods: %s has %d rules, want at most %d", n, c, len(rules), fanOut)
@@ -86,19 +90,30 @@ func TestTreeIsShallowAndNarrowForANodeFullOfPods(t *testing.T) {
 	}
 }
 
-// walk follows the tree by its text and returns the group that it ends in, "" if none, and how many chains it passed.
-func walk(t *testing.T, chains map[string][]Rule, a netip.Addr) (string, int) {
+// of is the tree's chains over the leaves.
+func (k treeKind) of(d policy.Direction, leaves []leaf, otherwise string) map[string][]Rule {
+	w := &walk{renderer: &renderer{chains: map[string][]Rule{}}, direction: d}
+	w.addTree(k, leaves, otherwise)
+	return w.chains
+}
+
+// follow follows the tree by its text and returns the chain that it ends in, "" if none, and how many chains it passed.
+func follow(t *testing.T, chains map[string][]Rule, k treeKind, a netip.Addr) (string, int) {
 	t.Helper()
-	chain := rootChain(policy.Egress)
+	chain := rootChain(policy.Egress, k)
 	for depth := 1; ; depth++ {
 		next := ""
 		for _, r := range chains[chain] {
 			f := strings.Fields(string(r))
-			if len(f) != 4 || f[0] != "-s" || f[2] != "-g" {
+			switch {
+			case len(f) == 2 && f[0] == "-g":
+				next = f[1]
+			case len(f) != 4 || f[0] != "-s" || f[2] != "-g":
 				t.Fatalf("%s has the rule %q, want -s PREFIX -g CHAIN", chain, r)
-			}
-			if netip.MustParsePrefix(f[1]).Contains(a) {
+			case netip.MustParsePrefix(f[1]).Contains(a):
 				next = f[3]
+			}
+			if next != "" {
 				break
 			}
 		}

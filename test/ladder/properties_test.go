@@ -219,9 +219,10 @@ var somePod = []netip.Addr{netip.MustParseAddr("10.244.0.1"), netip.MustParseAdd
 func groupNames(refs ...policy.Ref) []string {
 	n := policy.Node{Endpoints: []policy.Endpoint{{Namespace: "x", Name: "y", Addrs: somePod}}}
 	for i, r := range refs {
-		n.Policies = append(n.Policies, policy.Policy{Ref: r})
+		n.Policies = append(n.Policies, policy.Policy{Ref: r, Stage: policy.NetworkPolicies})
 		for _, d := range policy.Directions {
-			n.Endpoints[0].IsolatedBy[d] = append(n.Endpoints[0].IsolatedBy[d], i)
+			by := &n.Endpoints[0].Applies[d][policy.NetworkPolicies]
+			*by = append(*by, i)
 		}
 	}
 	var names []string
@@ -245,12 +246,15 @@ func TestSetsOfDifferentSelectorsAreDifferent(t *testing.T) {
 		contents := map[string]map[policy.SetID]bool{}
 		for id := range n.Sets {
 			only := policy.Node{
-				Endpoints: []policy.Endpoint{{Addrs: somePod, IsolatedBy: [2][]int{{0}, nil}}},
-				Policies:  []policy.Policy{{Rules: [2][]policy.Rule{{{Peer: policy.Peer{Kind: policy.InSet, Set: id}, Ports: policy.Ports{Kind: policy.AnyPort}}}, nil}}},
-				Sets:      n.Sets,
+				Endpoints: []policy.Endpoint{{Addrs: somePod}},
+				Policies: []policy.Policy{{Stage: policy.NetworkPolicies, Rules: [2][]policy.Rule{{{
+					Action: policy.Accept, Peer: policy.Peer{Kind: policy.InSet, Set: id}, Ports: policy.Ports{Kind: policy.AnyPort},
+				}}, nil}}},
+				Sets: n.Sets,
 			}
+			only.Endpoints[0].Applies[policy.Ingress][policy.NetworkPolicies] = []int{0}
 			if n.Sets[id].Kind != policy.Addresses {
-				only.Policies[0].Rules[0][0] = policy.Rule{Peer: policy.Peer{Kind: policy.AnyPeer},
+				only.Policies[0].Rules[0][0] = policy.Rule{Action: policy.Accept, Peer: policy.Peer{Kind: policy.AnyPeer},
 					Ports: policy.Ports{Kind: policy.InPorts, Set: id, Protocol: policy.TCP}}
 			}
 			for name := range ruleset.Render(only, Options).Sets {

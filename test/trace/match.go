@@ -22,7 +22,7 @@ var protocolNumbers = map[string]int{"icmp": icmp, "tcp": tcp, "udp": udp, "ipv6
 func hasPorts(protocol int) bool { return protocol == tcp || protocol == udp || protocol == sctp }
 
 func knownModule(name string) error {
-	if !slices.Contains([]string{"tcp", "udp", "sctp", "multiport", "set", "bpf", "comment", "conntrack", "icmp6"}, name) {
+	if !slices.Contains([]string{"tcp", "udp", "sctp", "multiport", "set", "bpf", "comment", "conntrack", "icmp6", "limit"}, name) {
 		return fmt.Errorf("module %s is not known", name)
 	}
 	return nil
@@ -94,6 +94,8 @@ func (r *ruleReader) moduleOption(option, argument string) (match, error) {
 			return nil, fmt.Errorf("comment has %d characters, 255 are allowed", len(argument))
 		}
 		return nil, nil
+	case "limit --limit", "limit --limit-burst":
+		return nil, nil // one packet at a time is never too many
 	case "conntrack --ctstate":
 		return inState(argument)
 	case "icmp6 --icmpv6-type":

@@ -127,6 +127,10 @@ func (r *ruleReader) option() error {
 		m, err = destination(r.family, argument)
 	case "-p":
 		m, err = r.readProtocol(argument)
+	case "--nflog-prefix", "--nflog-group":
+		if r.rule.target != "NFLOG" || len(argument) > 63 {
+			err = errors.New("it wants the target NFLOG, and takes 63 characters")
+		}
 	default:
 		m, err = r.moduleOption(option, argument)
 	}

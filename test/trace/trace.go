@@ -99,7 +99,7 @@ func (k *Kernel) Walk(base string, p Packet) (Verdict, error) {
 			target = hit.target
 		}
 		switch target {
-		case "":
+		case "", "NFLOG":
 		case "ACCEPT":
 			v.Passed = true
 			return v, nil
@@ -143,37 +143,41 @@ func (k *Kernel) check() error {
 				}
 			}
 		}
+		below := map[string]int{}
 		for name := range chains {
-			if _, err := depth(chains, name, nil); err != nil {
+			d, err := depth(chains, name, nil, below)
+			if err != nil {
 				return fmt.Errorf("family %d: %w", f, err)
+			}
+			if d > maxDepth {
+				return fmt.Errorf("family %d: chains nest deeper than %d below %s", f, maxDepth, name)
 			}
 		}
 	}
 	return nil
 }
 
-var builtinTargets = []string{"", "ACCEPT", "DROP", "RETURN"}
+var builtinTargets = []string{"", "ACCEPT", "DROP", "NFLOG", "RETURN"}
 
-// depth is how many chains can be entered below a chain.
-func depth(chains map[string][]rule, name string, above []string) (int, error) {
+// depth is how many chains can be entered below a chain; below holds those that are known.
+func depth(chains map[string][]rule, name string, above []string, below map[string]int) (int, error) {
 	if slices.Contains(above, name) {
 		return 0, fmt.Errorf("chain %s leads back to itself", name)
 	}
-	if len(above) > maxDepth {
-		return 0, fmt.Errorf("chains nest deeper than %d: %v", maxDepth, above)
+	if d, ok := below[name]; ok {
+		return d, nil
 	}
 	deepest := 0
-	seen := map[string]bool{}
 	for _, r := range chains[name] {
-		if slices.Contains(builtinTargets, r.target) || seen[r.target] {
+		if slices.Contains(builtinTargets, r.target) {
 			continue
 		}
-		seen[r.target] = true
-		d, err := depth(chains, r.target, append(slices.Clone(above), name))
+		d, err := depth(chains, r.target, append(slices.Clone(above), name), below)
 		if err != nil {
 			return 0, err
 		}
 		deepest = max(deepest, d+1)
 	}
+	below[name] = deepest
 	return deepest, nil
 }

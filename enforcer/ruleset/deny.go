@@ -1,0 +1,98 @@
+package ruleset
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+)
+
+// Samples of what is denied, or would be, are so many at most: the kernel drops the others unseen. What is counted is everything.
+const (
+	sampleRate  = "10/sec"
+	sampleBurst = 20
+)
+
+// LogPrefix starts the NFLOG prefix of our samples; the ID of their [Point] follows.
+const LogPrefix = "RF:"
+
+// Point is a place in the rules where packets are denied, or would be, and that is counted or logged.
+type Point struct {
+	ID        string     // 16 characters, the hash in its chain's name
+	Ref       policy.Ref // the object; where several isolate together, their names with commas
+	Direction policy.Direction
+	Index     int  // of the rule in the object; -1 where no rule of it matched (default deny)
+	Audit     bool // nothing is denied, it only would be
+}
+
+// denial is the target of a rule that denies.
+func (w *walk) denial(ref policy.Ref, r policy.Rule) string {
+	if !w.logs(r.Log) {
+		return "-j DROP"
+	}
+	return "-g " + w.loggedDenial(Point{Ref: ref, Direction: w.direction, Index: r.Index}, nil)
+}
+
+// isolationDenial is the target of what no policy of a list accepts.
+func (w *walk) isolationDenial(policies []int) string {
+	var self []Rule
+	if w.isStageOfNetworkPolicies(policies) {
+		self = w.selfRules()
+	}
+	switch {
+	case w.logs(false):
+		return "-g " + w.loggedDenial(Point{Ref: w.together(policies), Direction: w.direction, Index: -1}, self)
+	case len(self) == 0:
+		return "-j DROP"
+	}
+	return "-g " + w.chain(denyChain, func() []Rule { return append(self, "-j DROP") })
+}
+
+func (w *walk) logs(asked bool) bool { return w.NFLogGroup != 0 && (asked || w.LogDenied) }
+
+// together names the objects of policies that isolate together as one.
+func (w *walk) together(policies []int) policy.Ref {
+	ref := w.node.Policies[policies[0]].Ref
+	for _, i := range policies[1:] {
+		ref.Name += "," + w.node.Policies[i].Ref.Name
+	}
+	return ref
+}
+
+// loggedDenial adds the chain that counts, samples and drops.
+func (w *walk) loggedDenial(p Point, before []Rule) string {
+	chain := w.point("L", &p)
+	return w.chain(chain, func() []Rule {
+		rules := append(slices.Clone(before), countRule("denied: ", p))
+		return append(append(rules, w.sampleRules(p)...), "-j DROP")
+	})
+}
+
+// note adds the chain that counts and samples what an audited object would deny, and lets it go on.
+func (w *walk) note(ref policy.Ref) string {
+	p := Point{Ref: ref, Direction: w.direction, Index: -1, Audit: true}
+	chain := w.point("W", &p)
+	return w.chain(chain, func() []Rule { return append([]Rule{countRule("would deny: ", p)}, w.sampleRules(p)...) })
+}
+
+// point registers p, gives it its ID, and returns its chain.
+func (w *walk) point(kind string, p *Point) string {
+	chain := hashed(tag(p.Direction)+kind, p.Ref.Kind, p.Ref.Namespace, p.Ref.Name, fmt.Sprint(p.Index))
+	p.ID = chain[strings.LastIndexByte(chain, '-')+1:]
+	w.points[p.ID] = *p
+	return chain
+}
+
+// countRule matches every packet and does nothing: its counter is what is read.
+func countRule(verb string, p Point) Rule {
+	return Rule(fmt.Sprintf("-m comment --comment %q", verb+ruleComment(p.Ref, p.Direction, policy.Rule{Index: p.Index})))
+}
+
+func (w *walk) sampleRules(p Point) []Rule {
+	if w.NFLogGroup == 0 {
+		return nil
+	}
+	return []Rule{Rule(fmt.Sprintf("-m limit --limit %s --limit-burst %d -j NFLOG --nflog-prefix %q --nflog-group %d",
+		sampleRate, sampleBurst, LogPrefix+p.ID, w.NFLogGroup))}
+}
