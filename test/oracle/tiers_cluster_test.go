@@ -21,7 +21,7 @@ import (
 // more without labels, and a DNS Service with its pod.
 func tieredCluster() Cluster {
 	c := standardCluster()
-	c.Namespaces = append(c.Namespaces, namespace("a2", "team=a"), namespace("e"), namespace("system"))
+	c.Namespaces = append(c.Namespaces, namespace("a2", "team=a", "env=test"), namespace("e"), namespace("system"))
 	ports(c.Pods[0], "http=TCP/80", "http=UDP/81")
 	c.Pods = append(c.Pods,
 		pod("a2/twin", "node2", []string{"10.1.0.7", "fd00:1::7"}),
@@ -29,8 +29,8 @@ func tieredCluster() Cluster {
 		ports(pod("system/dns", "node2", []string{"10.1.0.6", "fd00:1::6"}, "app=dns"), "query=UDP/5353", "query=TCP/5354"),
 	)
 	c.Nodes = []*corev1.Node{
-		node("node1", "zone=x", "192.168.0.1"),
-		node("node2", "zone=y", "192.168.0.2", "fd00:168::2", "198.51.100.2", "node2.example"),
+		node("node1", "zone=west", "192.168.0.1"),
+		node("node2", "zone=east", "192.168.0.2", "fd00:168::2", "198.51.100.2", "node2.example"),
 	}
 	c.DNSServices = []*corev1.Service{{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "system", Name: "dns"},

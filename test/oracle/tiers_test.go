@@ -20,7 +20,8 @@ np: {a/p: {podSelector: {matchLabels: {app: web}}, ingress: [{ports: [{port: 81}
 		}},
 		{name: "a pod isolated for egress only meets Baseline for ingress", objects: `
 baseline: {x: {priority: 1, ingress: [{action: Deny, from: [{namespaces: {}}]}], egress: [{action: Deny, to: [{namespaces: {}}]}]}}
-np: {a/p: {podSelector: {}, policyTypes: [Egress], egress: [{}]}}`, want: []string{"denied: client -> web TCP/80", "allowed: web -> outside TCP/80", "allowed: client -> outside TCP/80"}},
+np: {a/p: {podSelector: {}, policyTypes: [Egress], egress: [{}]}}`,
+			want: []string{"denied: client -> web TCP/80", "allowed: web -> outside TCP/80", "allowed: client -> outside TCP/80"}},
 		{name: "lower numbers come first", objects: `
 admin: {a: {priority: 2, ingress: [{action: Accept, from: [{namespaces: {}}]}]}, b: {priority: 1, ingress: [{action: Deny, from: [{namespaces: {}}]}]}}`,
 			want: []string{"denied: client -> web TCP/80"}},
@@ -66,13 +67,14 @@ np: {a/p: {podSelector: {matchLabels: {app: web}}, ingress: [{ports: [{port: 80}
 admin: {a: {priority: 1, ingress: [{action: Pass, from: [{namespaces: {matchLabels: {team: b}}}]}]}}
 iso:
   x: {tier: Admin, namespaceSelector: {matchLabels: {team: a}}, directions: [Ingress]}
-  y: {namespaceSelector: {}, directions: [Ingress], allow: {ingress: [{from: [{namespaces: {}}], protocols: [{tcp: {destinationPort: {number: 80}}}]}]}}`,
+  w: {namespaceSelector: {}, directions: [Ingress], allow: {ingress: [{from: [{namespaces: {}}], protocols: [{tcp: {destinationPort: {number: 80}}}]}]}}`,
 			want: []string{"allowed: client -> web TCP/80", "denied: client -> web TCP/81", "denied: bare -> web TCP/80"}},
 		{name: "Accept in Admin skips all else", objects: `
 admin: {a: {priority: 1, ingress: [{action: Accept, from: [{namespaces: {matchLabels: {team: b}}}]}]}}
 baseline: {a: {priority: 1, ingress: [{action: Deny, from: [{namespaces: {}}]}]}}
 np: {a/p: {podSelector: {}}}
-iso: {x: {tier: Admin, namespaceSelector: {}}, y: {namespaceSelector: {matchLabels: {team: a}}}}`, want: []string{"denied: client -> web TCP/80"}},
+iso: {x: {tier: Admin, namespaceSelector: {}, directions: [Ingress]}, w: {namespaceSelector: {}, directions: [Ingress]}}`,
+			want: []string{"allowed: client -> web TCP/80", "denied: bare -> web TCP/80"}},
 		{name: "Accept is for its own direction only", objects: `
 admin: {a: {priority: 1, egress: [{action: Accept, to: [{namespaces: {}}]}]}}
 np: {a/p: {podSelector: {}}}`, want: []string{"denied: client -> web TCP/80"}},
@@ -114,7 +116,7 @@ np: {a/p: {podSelector: {}, policyTypes: [Ingress, Egress]}}`, want: []string{"d
 		{name: "Admin isolation makes no exception, but a pod is of its own tenant", objects: `
 iso:
   x: {tier: Admin, namespaceSelector: {matchLabels: {team: a}}, allow: {sameTenant: false}}
-  y: {tier: Admin, namespaceSelector: {matchLabels: {team: b}}}`, want: []string{"denied: web -> web TCP/80", "allowed: client -> client TCP/80"}},
+  w: {tier: Admin, namespaceSelector: {matchLabels: {team: b}}}`, want: []string{"denied: web -> web TCP/80", "allowed: client -> client TCP/80"}},
 		{name: "Baseline isolation makes no exception", objects: `
 iso: {x: {namespaceSelector: {}, allow: {sameTenant: false}}}`, want: []string{"denied: web -> web TCP/80"}},
 	})
@@ -128,14 +130,15 @@ admin: {a: {priority: 1, ingress: [{action: Deny, from: [{namespaces: {}}]}], eg
 			"allowed: web -> host TCP/80", "allowed: web -> job TCP/80",
 		}},
 		{name: "nodes are all IP addresses in their status, in both directions", objects: `
-admin: {a: {priority: 1, ingress: [{action: Deny, from: [{nodes: {matchLabels: {zone: y}}}]}],
-  egress: [{action: Deny, to: [{nodes: {matchLabels: {zone: y}}}]}]}}`, want: []string{
+admin: {a: {priority: 1, ingress: [{action: Deny, from: [{nodes: {matchLabels: {zone: east}}}]}],
+  egress: [{action: Deny, to: [{nodes: {matchLabels: {zone: east}}}]}]}}`, want: []string{
 			"denied: node2 -> web TCP/80 from node2", "denied: node2 -> web TCP/80", "denied: public2 -> web TCP/80", "denied: node2v6 -> web6 TCP/80",
 			"allowed: node1 -> dns TCP/80 from node1", "denied: web -> node2 TCP/80", "denied: web6 -> node2v6 ICMPv6/128", "denied: web -> public2 TCP/80", "allowed: web -> node1 TCP/80",
 			"allowed: node2 -> dns TCP/80 from node2", "allowed: db -> web TCP/80",
 		}},
 		{name: "empty nodes are all nodes", objects: `
-admin: {a: {priority: 1, egress: [{action: Deny, to: [{nodes: {}}]}]}}`, want: []string{"denied: web -> node1 TCP/80", "denied: web -> node2 TCP/80", "allowed: web -> outside TCP/80"}},
+admin: {a: {priority: 1, egress: [{action: Deny, to: [{nodes: {}}]}]}}`,
+			want: []string{"denied: web -> node1 TCP/80", "denied: web -> node2 TCP/80", "allowed: web -> outside TCP/80"}},
 		{name: "networks hold whoever has the address, in both directions", objects: `
 admin: {a: {priority: 1, ingress: [{action: Deny, from: [{networks: [10.1.0.2/31, 203.0.113.0/24]}]}], egress: [{action: Deny, to: [{networks: ["fd00::/8"]}]}]}}`, want: []string{
 			"denied: client -> web TCP/80", "denied: outside -> web TCP/80", "allowed: bare -> web TCP/80", "denied: web6 -> client6 TCP/80",
@@ -145,7 +148,8 @@ admin: {a: {priority: 1, ingress: [{action: Deny, from: [{networks: [10.1.0.4/32
 			"denied: client -> web TCP/80", "denied: bare -> web TCP/80", "allowed: db -> web TCP/80",
 		}},
 		{name: "without protocols all are meant", objects: `
-admin: {a: {priority: 1, ingress: [{action: Deny, from: [{namespaces: {}}], protocols: []}]}}`, want: []string{"denied: client -> web ICMP/8", "denied: client -> web GRE", "denied: client -> web SCTP/1"}},
+admin: {a: {priority: 1, ingress: [{action: Deny, from: [{namespaces: {}}], protocols: []}]}}`,
+			want: []string{"denied: client -> web ICMP/8", "denied: client -> web GRE", "denied: client -> web SCTP/1"}},
 		{name: "protocols, numbers and ranges", objects: `
 admin: {a: {priority: 1, ingress: [{action: Deny, from: [{namespaces: {}}], protocols: [
   {tcp: {}}, {udp: {destinationPort: {number: 53}}}, {sctp: {destinationPort: {range: {start: 10, end: 12}}}}, {sctp: {destinationPort: {range: {start: 65535, end: 65535}}}}]}]}}`,
