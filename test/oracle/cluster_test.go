@@ -30,6 +30,16 @@ var places = map[string]string{
 	"node1":   "192.168.0.1",
 	"node2":   "192.168.0.2",
 	"outside": "203.0.113.9",
+	// Of the cluster of the tiers only:
+	"twin":    "10.1.0.7",
+	"twin6":   "fd00:1::7",
+	"alone":   "10.1.0.8",
+	"dns":     "10.1.0.6",
+	"dns6":    "fd00:1::6",
+	"cluster": "10.96.0.10",
+	"local":   "169.254.20.10",
+	"public2": "198.51.100.2",
+	"node2v6": "fd00:168::2",
 }
 
 func standardCluster() Cluster {

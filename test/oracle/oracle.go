@@ -1,15 +1,16 @@
-// Package oracle judges flows by the Kubernetes API texts alone.
+// Package oracle judges flows by the API texts alone.
 //
-// It answers one question, slowly and in plain sight: may this first packet of a connection pass, given
-// these pods, namespaces and policies? It is written from the doc comments of networking.k8s.io/v1 and
-// from the project's semantics table, to be compared with what the enforcer computes.
+// It answers two questions, slowly and in plain sight: may this first packet of a connection pass, given these pods, namespaces, nodes
+// and policies? And what would objects that are only audited have denied of it? It is written from the doc comments of
+// networking.k8s.io/v1, policy.networking.k8s.io/v1alpha2 and policy.ringfence.io/v1alpha1 and from the project's semantics table, to be
+// compared with what the enforcer computes.
 //
 // Invariants:
 //   - it shares no code with the enforcer, nor with apimachinery's selectors: two programs that agree
 //     because they call the same function prove nothing;
-//   - nothing is precomputed, cached or sorted: each question is answered by reading all objects again;
+//   - nothing is precomputed or kept: each question is answered by reading all objects again;
 //   - it takes objects as they are, also those that the API server would refuse. Such an object never
-//     opens traffic: each invalid part matches nothing.
+//     opens traffic: what is invalid matches nothing where it would allow, and everything where it would not.
 package oracle
 
 import (
@@ -18,13 +19,22 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
 )
 
 // Cluster is all that decides about a flow.
 type Cluster struct {
 	Pods       []*corev1.Pod
 	Namespaces []*corev1.Namespace
+	Nodes      []*corev1.Node
 	Policies   []*networkingv1.NetworkPolicy
+	// ClusterPolicies are ours and the SIG's. The SIG's are converted and keep their own APIVersion.
+	ClusterPolicies []*v1alpha1.ClusterNetworkPolicy
+	Isolations      []*v1alpha1.NamespaceIsolation
+	// DNSServices are the Services of the cluster's DNS, and DNSAddresses where nodes serve DNS themselves.
+	DNSServices  []*corev1.Service
+	DNSAddresses []netip.Addr
 }
 
 // Protocol is an IP protocol number.
@@ -97,88 +107,73 @@ func (c Cluster) Allowed(f Flow) (bool, string) {
 	if f.isNeighbourDiscovery() {
 		return true, "neighbour discovery is never dropped"
 	}
-	ok, sent := c.mayLeave(c.owner(f.Src), f)
-	if !ok {
-		return false, sent
+	sent := c.leaving(c.owner(f.Src), f)
+	if !sent.allowed {
+		return false, sent.reason
 	}
-	ok, received := c.mayEnter(c.owner(f.Dst), f)
-	if !ok {
-		return false, received
+	received := c.entering(c.owner(f.Dst), f)
+	if !received.allowed {
+		return false, received.reason
 	}
-	return true, sent + "; " + received
+	return true, sent.reason + "; " + received.reason
 }
 
 // AllowedAt reports whether one node must let the flow pass, and why. A node enforces the egress of the
 // source where that is one of its pods, and the ingress of the destination likewise.
 func (c Cluster) AllowedAt(node string, f Flow) (bool, string) {
+	v := c.at(node, f)
+	return v.allowed, v.reason
+}
+
+// verdict is what the policies of a cluster say of a flow, and what audited ones would have denied of it.
+type verdict struct {
+	allowed bool
+	reason  string
+	noted   []Denial
+}
+
+// at judges the ends of the flow that are pods of the node: egress first, and where it denies, ingress is not asked.
+func (c Cluster) at(node string, f Flow) verdict {
 	if f.FromNode == node && node != "" {
-		return true, "the node sends it itself"
+		return verdict{allowed: true, reason: "the node sends it itself"}
 	}
 	if f.isNeighbourDiscovery() {
-		return true, "neighbour discovery is never dropped"
+		return verdict{allowed: true, reason: "neighbour discovery is never dropped"}
 	}
 	src, dst := c.owner(f.Src), c.owner(f.Dst)
-	why := "neither end is a pod of this node"
+	v := verdict{allowed: true, reason: "neither end is a pod of this node"}
 	if src != nil && src.Spec.NodeName == node {
-		ok, reason := c.mayLeave(src, f)
-		if !ok {
-			return false, reason
+		v = c.leaving(src, f)
+		if !v.allowed {
+			return v
 		}
-		why = reason
 	}
 	if dst != nil && dst.Spec.NodeName == node {
-		ok, reason := c.mayEnter(dst, f)
-		if !ok {
-			return false, reason
-		}
-		why = reason
+		received := c.entering(dst, f)
+		received.noted = append(received.noted, v.noted...)
+		v = received
 	}
-	return true, why
+	return v
 }
 
-// mayLeave judges the egress of the pod that holds the source address.
-func (c Cluster) mayLeave(src *corev1.Pod, f Flow) (bool, string) {
+// leaving judges the egress of the pod that holds the source address.
+func (c Cluster) leaving(src *corev1.Pod, f Flow) verdict {
 	if src == nil {
-		return true, "the source is no pod"
+		return verdict{allowed: true, reason: "the source is no pod"}
 	}
-	return c.judge(src, egress, f.Dst, f)
+	return c.judge(end{pod: src, direction: egress, remote: f.Dst, flow: f})
 }
 
-// mayEnter judges the ingress of the pod that holds the destination address.
-func (c Cluster) mayEnter(dst *corev1.Pod, f Flow) (bool, string) {
+// entering judges the ingress of the pod that holds the destination address.
+func (c Cluster) entering(dst *corev1.Pod, f Flow) verdict {
 	if dst == nil {
-		return true, "the destination is no pod"
+		return verdict{allowed: true, reason: "the destination is no pod"}
 	}
 	// "OR if the traffic source is the pod's local node"
 	if f.FromNode != "" && f.FromNode == dst.Spec.NodeName {
-		return true, "the destination's own node sends it"
+		return verdict{allowed: true, reason: "the destination's own node sends it"}
 	}
-	return c.judge(dst, ingress, f.Src, f)
-}
-
-// judge asks all policies about one end of the flow. "Traffic is allowed to a pod if there are no
-// NetworkPolicies selecting the pod, OR ... if the traffic matches at least one ingress rule across all of
-// the NetworkPolicy objects whose podSelector matches the pod", and the same for egress.
-func (c Cluster) judge(pod *corev1.Pod, d direction, remote netip.Addr, f Flow) (bool, string) {
-	if f.Src == f.Dst {
-		return true, fmt.Sprintf("pod %s/%s reaches itself", pod.Namespace, pod.Name)
-	}
-	isolated := 0
-	for _, p := range c.Policies {
-		if !isolates(p, pod, d) {
-			continue
-		}
-		isolated++
-		for i, r := range rulesOf(p, d) {
-			if c.peersMatch(p.Namespace, r.peers, remote) && c.portsMatch(r.ports, f) {
-				return true, fmt.Sprintf("%s[%d] of policy %s/%s allows pod %s/%s", d, i, p.Namespace, p.Name, pod.Namespace, pod.Name)
-			}
-		}
-	}
-	if isolated == 0 {
-		return true, fmt.Sprintf("pod %s/%s is not isolated for %s", pod.Namespace, pod.Name, d)
-	}
-	return false, fmt.Sprintf("pod %s/%s is isolated for %s by %d policies and no rule of theirs matches", pod.Namespace, pod.Name, d, isolated)
+	return c.judge(end{pod: dst, direction: ingress, remote: f.Src, flow: f})
 }
 
 // isNeighbourDiscovery reports the five message types of RFC 4861, without which IPv6 has no link.
