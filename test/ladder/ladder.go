@@ -29,11 +29,17 @@ import (
 )
 
 // Options are those of a node that has everything.
-var Options = ruleset.Options{Families: ruleset.Families[:], Table: "security", SelfMatch: true}
+var Options = ruleset.Options{Families: ruleset.Families[:], Table: "security", SelfMatch: true, NFLogGroup: 4210}
 
 // Snapshot is the cluster as a node has seen it.
 func Snapshot(c oracle.Cluster, node string) compile.Snapshot {
-	s := compile.Snapshot{Node: node, Policies: slices.Clone(c.Policies)}
+	s := compile.Snapshot{
+		Node: node, Policies: slices.Clone(c.Policies), ClusterPolicies: slices.Clone(c.ClusterPolicies), Isolations: slices.Clone(c.Isolations),
+		DNS: compile.DNS{Services: slices.Clone(c.DNSServices), Addresses: slices.Clone(c.DNSAddresses)},
+	}
+	for _, n := range c.Nodes {
+		s.Nodes = append(s.Nodes, compile.NewNode(n))
+	}
 	for _, p := range c.Pods {
 		s.Pods = append(s.Pods, compile.NewPod(p))
 	}
@@ -78,11 +84,14 @@ type Opinion struct {
 	OracleReason, AllowsReason string
 	TraceHits                  []string
 	TraceError                 error
+	// What audited objects would have denied, as "Kind namespace/name direction", sorted.
+	OracleNotes, AllowsNotes, TraceNotes []string
 }
 
 // Agreed reports whether all judges say the same.
 func (o Opinion) Agreed() bool {
-	return o.TraceError == nil && o.Oracle == o.Allows && o.Allows == o.Trace
+	return o.TraceError == nil && o.Oracle == o.Allows && o.Allows == o.Trace &&
+		slices.Equal(o.OracleNotes, o.AllowsNotes) && slices.Equal(o.AllowsNotes, o.TraceNotes)
 }
 
 // String is the three opinions with their reasons, one below the other.
@@ -95,6 +104,9 @@ func (o Opinion) String() string {
 	}
 	s := fmt.Sprintf("%s, at node %s:\n  oracle %s  %s\n  Allows %s  %s\n  trace  %s  %s",
 		o.Flow, o.Node, say(o.Oracle), o.OracleReason, say(o.Allows), o.AllowsReason, say(o.Trace), strings.Join(o.TraceHits, "\n                  "))
+	if len(o.OracleNotes)+len(o.AllowsNotes)+len(o.TraceNotes) > 0 {
+		s += fmt.Sprintf("\n  would have been denied: oracle %q, Allows %q, trace %q", o.OracleNotes, o.AllowsNotes, o.TraceNotes)
+	}
 	if o.TraceError != nil {
 		s += "\n  trace failed: " + o.TraceError.Error()
 	}
@@ -108,7 +120,34 @@ func (j *Judges) Judge(f oracle.Flow) Opinion {
 	verdict := j.Compiled.Allows(PolicyFlow(f, j.Node.Name))
 	o.Allows, o.AllowsReason = verdict.Allowed, verdict.Reason
 	o.Trace, o.TraceHits, o.TraceError = j.trace(f)
+	for _, d := range j.Cluster.AuditedAt(j.Node.Name, f) {
+		o.OracleNotes = append(o.OracleNotes, note(policy.Ref{Kind: d.Kind, Namespace: d.Namespace, Name: d.Name}, d.Direction))
+	}
+	for _, d := range verdict.WouldDeny {
+		o.AllowsNotes = append(o.AllowsNotes, note(d.Ref, d.Direction.String()))
+	}
+	o.TraceNotes = j.notes(o.TraceHits)
+	for _, notes := range [][]string{o.OracleNotes, o.AllowsNotes, o.TraceNotes} {
+		slices.Sort(notes)
+	}
 	return o
+}
+
+func note(r policy.Ref, direction string) string { return r.String() + " " + direction }
+
+// notes are those of the counting rules that a packet has hit.
+func (j *Judges) notes(hits []string) []string {
+	var notes []string
+	for _, hit := range hits {
+		chain, rule, _ := strings.Cut(hit, " ")
+		for _, prefix := range []string{"RF-EW-", "RF-IW-"} {
+			if id, ok := strings.CutPrefix(chain, prefix); ok && strings.HasPrefix(rule, `-m comment --comment "would deny: `) {
+				p := j.Rendered.Points[id]
+				notes = append(notes, note(p.Ref, p.Direction.String()))
+			}
+		}
+	}
+	return notes
 }
 
 // trace walks the flow through the hook that it passes on this node. The node's own packets pass OUTPUT.

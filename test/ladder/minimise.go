@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/test/gen"
 	"github.com/ringfence-io/ringfence/test/oracle"
 )
@@ -32,26 +33,96 @@ func Minimise(c gen.Case, fails func(gen.Case) bool) gen.Case {
 // smallerCases are copies of the case, each with one thing less.
 func smallerCases(c gen.Case) []gen.Case {
 	var out []gen.Case
-	with := func(cluster oracle.Cluster) {
-		out = append(out, gen.Case{Nodes: c.Nodes, Others: c.Others, Cluster: cluster})
+	with := func(change func(*oracle.Cluster)) {
+		smaller := gen.Case{Nodes: c.Nodes, Others: c.Others, Cluster: c.Cluster}
+		change(&smaller.Cluster)
+		out = append(out, smaller)
 	}
-	for _, policies := range without(c.Cluster.Policies) {
-		with(oracle.Cluster{Pods: c.Cluster.Pods, Namespaces: c.Cluster.Namespaces, Policies: policies})
+	was := c.Cluster
+	for _, policies := range without(was.Policies) {
+		with(func(c *oracle.Cluster) { c.Policies = policies })
 	}
-	for _, pods := range without(c.Cluster.Pods) {
-		with(oracle.Cluster{Pods: pods, Namespaces: c.Cluster.Namespaces, Policies: c.Cluster.Policies})
+	for _, policies := range without(was.ClusterPolicies) {
+		with(func(c *oracle.Cluster) { c.ClusterPolicies = policies })
 	}
-	for i, p := range c.Cluster.Policies {
+	for _, isolations := range without(was.Isolations) {
+		with(func(c *oracle.Cluster) { c.Isolations = isolations })
+	}
+	for _, services := range without(was.DNSServices) {
+		with(func(c *oracle.Cluster) { c.DNSServices = services })
+	}
+	for _, pods := range without(was.Pods) {
+		with(func(c *oracle.Cluster) { c.Pods = pods })
+	}
+	for i, p := range was.Policies {
 		for _, spec := range smallerSpecs(p.Spec) {
 			q := p.DeepCopy()
 			q.Spec = spec
-			with(oracle.Cluster{Pods: c.Cluster.Pods, Namespaces: c.Cluster.Namespaces, Policies: replaced(c.Cluster.Policies, i, q)})
+			with(func(c *oracle.Cluster) { c.Policies = replaced(was.Policies, i, q) })
 		}
 	}
-	for i, p := range c.Cluster.Pods {
-		for _, q := range smallerPods(p) {
-			with(oracle.Cluster{Pods: replaced(c.Cluster.Pods, i, q), Namespaces: c.Cluster.Namespaces, Policies: c.Cluster.Policies})
+	for i, p := range was.ClusterPolicies {
+		for _, q := range smallerClusterPolicies(p) {
+			with(func(c *oracle.Cluster) { c.ClusterPolicies = replaced(was.ClusterPolicies, i, q) })
 		}
+	}
+	for i, n := range was.Isolations {
+		for _, q := range smallerIsolations(n) {
+			with(func(c *oracle.Cluster) { c.Isolations = replaced(was.Isolations, i, q) })
+		}
+	}
+	for i, p := range was.Pods {
+		for _, q := range smallerPods(p) {
+			with(func(c *oracle.Cluster) { c.Pods = replaced(was.Pods, i, q) })
+		}
+	}
+	return out
+}
+
+func smallerClusterPolicies(p *v1alpha1.ClusterNetworkPolicy) []*v1alpha1.ClusterNetworkPolicy {
+	var out []*v1alpha1.ClusterNetworkPolicy
+	add := func(change func(*v1alpha1.ClusterNetworkPolicySpec)) {
+		q := p.DeepCopy()
+		change(&q.Spec)
+		out = append(out, q)
+	}
+	for _, rules := range without(p.Spec.Ingress) {
+		add(func(s *v1alpha1.ClusterNetworkPolicySpec) { s.Ingress = rules })
+	}
+	for _, rules := range without(p.Spec.Egress) {
+		add(func(s *v1alpha1.ClusterNetworkPolicySpec) { s.Egress = rules })
+	}
+	for i, r := range p.Spec.Ingress {
+		for _, peers := range without(r.From) {
+			add(func(s *v1alpha1.ClusterNetworkPolicySpec) { s.Ingress[i].From = peers })
+		}
+		for _, protocols := range without(r.Protocols) {
+			add(func(s *v1alpha1.ClusterNetworkPolicySpec) { s.Ingress[i].Protocols = protocols })
+		}
+	}
+	for i, r := range p.Spec.Egress {
+		for _, peers := range without(r.To) {
+			add(func(s *v1alpha1.ClusterNetworkPolicySpec) { s.Egress[i].To = peers })
+		}
+		for _, protocols := range without(r.Protocols) {
+			add(func(s *v1alpha1.ClusterNetworkPolicySpec) { s.Egress[i].Protocols = protocols })
+		}
+	}
+	return out
+}
+
+func smallerIsolations(n *v1alpha1.NamespaceIsolation) []*v1alpha1.NamespaceIsolation {
+	var out []*v1alpha1.NamespaceIsolation
+	add := func(change func(*v1alpha1.NamespaceIsolationSpec)) {
+		q := n.DeepCopy()
+		change(&q.Spec)
+		out = append(out, q)
+	}
+	for _, rules := range without(n.Spec.Allow.Ingress) {
+		add(func(s *v1alpha1.NamespaceIsolationSpec) { s.Allow.Ingress = rules })
+	}
+	for _, rules := range without(n.Spec.Allow.Egress) {
+		add(func(s *v1alpha1.NamespaceIsolationSpec) { s.Allow.Egress = rules })
 	}
 	return out
 }
@@ -161,7 +232,7 @@ func Describe(c oracle.Cluster) string {
 		b.Write(text)
 	}
 	for _, n := range c.Namespaces {
-		write("Namespace", map[string]any{"name": n.Name, "labels": n.Labels})
+		write("Namespace", map[string]any{"name": n.Name, "labels": n.Labels, "annotations": n.Annotations})
 	}
 	for _, p := range c.Pods {
 		write("Pod", map[string]any{
@@ -170,8 +241,20 @@ func Describe(c oracle.Cluster) string {
 			"podIPs": p.Status.PodIPs, "containers": p.Spec.Containers, "initContainers": p.Spec.InitContainers,
 		})
 	}
+	for _, n := range c.Nodes {
+		write("Node", map[string]any{"name": n.Name, "labels": n.Labels, "addresses": n.Status.Addresses})
+	}
 	for _, p := range c.Policies {
-		write("NetworkPolicy", map[string]any{"name": p.Namespace + "/" + p.Name, "spec": p.Spec})
+		write("NetworkPolicy", map[string]any{"name": p.Namespace + "/" + p.Name, "annotations": p.Annotations, "spec": p.Spec})
+	}
+	for _, p := range c.ClusterPolicies {
+		write("ClusterNetworkPolicy", map[string]any{"name": p.Name, "apiVersion": p.APIVersion, "created": p.CreationTimestamp.Unix(), "spec": p.Spec})
+	}
+	for _, n := range c.Isolations {
+		write("NamespaceIsolation", map[string]any{"name": n.Name, "spec": n.Spec})
+	}
+	for _, s := range c.DNSServices {
+		write("Service", map[string]any{"name": s.Namespace + "/" + s.Name, "spec": s.Spec})
 	}
 	return b.String()
 }
