@@ -63,6 +63,72 @@ func everyDirection(s policy.Stage, p int) (applies [2][len(policy.Stages)][]int
 	return applies
 }
 
+// tiered is a node of many pods in which every stage has policies, enforced and audited ones: the longest ways that a packet may take. The rules
+// are those of everyKind, with every action.
+func tiered(t *testing.T) policy.Node {
+	t.Helper()
+	node := everyKind(t)
+	rules := node.Policies[0].Rules[policy.Ingress]
+	node.Policies, node.Endpoints = nil, nil
+	add := func(kind string, s policy.Stage, audit bool) int {
+		p := policy.Policy{Ref: policy.Ref{Kind: kind, Name: s.String()}, Stage: s, Audit: audit}
+		if audit {
+			p.Ref.Name += ", audited"
+		}
+		for i, r := range rules {
+			r.Name = `a name with "quotes", a \ and a '`
+			if !s.Isolates() {
+				r.Action, r.Log = []policy.Action{policy.Accept, policy.Deny, policy.Pass}[i%3], i%2 == 0
+			}
+			for d := range p.Rules {
+				p.Rules[d] = append(p.Rules[d], r)
+			}
+		}
+		node.Policies = append(node.Policies, p)
+		return len(node.Policies) - 1
+	}
+	var enforced, audited [len(policy.Stages)]int
+	for _, s := range policy.Stages {
+		enforced[s], audited[s] = add("Enforced", s, false), add("Audited", s, true)
+	}
+	for i := range 600 {
+		e := policy.Endpoint{Namespace: "team-a", Name: string(rune('A' + i)), Addrs: []netip.Addr{
+			netip.AddrFrom4([4]byte{10, byte(i * 7), byte(i >> 4), byte(i * 13)}), netip.AddrFrom16([16]byte{0: 0xfd, 3: byte(i * 7), 14: byte(i >> 8), 15: byte(i)}),
+		}}
+		for d := range e.Applies {
+			for _, s := range policy.Stages {
+				switch {
+				case i>>s%2 == 1 && i < 300: // every combination of stages
+				case !s.Isolates():
+					e.Applies[d][s] = []int{enforced[s], audited[s]}
+				case s == policy.NetworkPolicies || i%5 == 0:
+					e.Applies[d][s] = []int{audited[s]}
+				default:
+					e.Applies[d][s] = []int{enforced[s]}
+				}
+			}
+		}
+		node.Endpoints = append(node.Endpoints, e)
+	}
+	return node
+}
+
+// The kernel takes the longest ways, and what it holds reads back as what was rendered, with and without all denials logged.
+func TestEveryStageReadsBackWithoutADifference(t *testing.T) {
+	node := tiered(t)
+	onEach(t, func(t *testing.T, d subject) {
+		c := d.Capabilities()
+		for _, log := range []bool{false, true} {
+			options := ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, NFLogGroup: 4210, LogDenied: log}
+			want := ruleset.Render(node, options)
+			mustApply(t, d, ruleset.Diff(want, mustObserve(t, d)))
+			if p := ruleset.Diff(want, mustObserve(t, d)); !p.Empty() {
+				t.Errorf("a difference is left: %+v", p)
+			}
+		}
+	})
+}
+
 // What Render wants, Apply writes and Observe reads: then there is no difference left, and after a change of the node only the
 // change is.
 func TestWhatIsRenderedReadsBackWithoutADifference(t *testing.T) {
