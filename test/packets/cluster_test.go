@@ -25,7 +25,10 @@ import (
 type cluster struct {
 	namespaces []*corev1.Namespace
 	pods       []*corev1.Pod
+	nodes      []*corev1.Node
 	policies   []*networkingv1.NetworkPolicy
+	wide       wide
+	dns        compile.DNS
 
 	family ruleset.Family              // that is tested
 	addr   func(pod string) netip.Addr // where the network has the pod
@@ -45,6 +48,7 @@ func standardCluster(f ruleset.Family, addr func(pod string) netip.Addr) *cluste
 	c := &cluster{family: f, addr: addr, namespaces: []*corev1.Namespace{
 		namespace("red", "team=red"), namespace("blue", "team=blue", "env=prod"), namespace("plain"),
 	}}
+	c.nodes = []*corev1.Node{clusterNode("n1", addr("n1"), "zone=a"), clusterNode("n2", addr("n2"), "zone=b")}
 	web := c.add(pod("red/web", "n1", "app=web", "tier="))
 	ports(&web.Spec.Containers, "http=TCP/80", "dual=TCP/81")
 	ports(&web.Spec.Containers, "dual=UDP/82")
@@ -66,7 +70,10 @@ var standardPods = map[string][]string{"n1": {"web", "db", "client"}, "n2": {"fa
 
 // snapshot is the cluster as a node's enforcer sees it.
 func (c *cluster) snapshot(node string) compile.Snapshot {
-	s := compile.Snapshot{Node: node, Policies: c.policies}
+	s := compile.Snapshot{Node: node, Policies: c.policies, ClusterPolicies: c.wide.policies, Isolations: c.wide.isolations, DNS: c.dns}
+	for _, n := range c.nodes {
+		s.Nodes = append(s.Nodes, compile.NewNode(n))
+	}
 	for _, p := range c.pods {
 		s.Pods = append(s.Pods, compile.NewPod(p))
 	}
@@ -96,6 +103,15 @@ func namespace(name string, labels ...string) *corev1.Namespace {
 	m := labelMap(labels)
 	m[corev1.LabelMetadataName] = name
 	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: m}}
+}
+
+// clusterNode is a node with an address and its twin.
+func clusterNode(name string, a netip.Addr, labels ...string) *corev1.Node {
+	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labelMap(labels)}}
+	for _, address := range []string{a.String(), topology.Twin(a).String(), name} {
+		n.Status.Addresses = append(n.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: address})
+	}
+	return n
 }
 
 // pod is a running pod without addresses.

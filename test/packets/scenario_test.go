@@ -14,6 +14,7 @@ type scenario struct {
 	name     string
 	given    func(*cluster) // changes to the standard cluster
 	policies string
+	wide     string   // cluster-wide objects, as readWide takes them
 	want     []string // lines
 	// problems are the beginnings of what the compiler must report, none by default.
 	problems []string
@@ -28,6 +29,7 @@ type step struct {
 	what     string
 	given    func(*cluster)
 	policies string // instead of those before, if not empty
+	wide     string // likewise
 	want     []string
 }
 
@@ -37,7 +39,7 @@ func TestPackets(t *testing.T) {
 	needRoot(t)
 	scenarios := slices.Concat(
 		isolationScenarios, hostScenarios, peerScenarios(), portScenarios(), namedPortScenarios,
-		blockScenarios, serviceScenarios, lifecycleScenarios, invalidScenarios, largeScenarios)
+		blockScenarios, serviceScenarios, tierScenarios, namespaceIsolationScenarios, auditScenarios, lifecycleScenarios, invalidScenarios, largeScenarios)
 	seen := map[string]bool{}
 	for _, s := range scenarios {
 		if seen[s.name] {
@@ -63,6 +65,7 @@ func (s scenario) run(t *testing.T, w *world) {
 		s.given(c)
 	}
 	c.policies = append(c.policies, policies(t, s.policies, w.family)...)
+	c.wide = readWide(t, s.wide, w.family)
 	s.checkProblems(t, w.apply(t, c))
 	if s.before != nil {
 		s.before(t, w)
@@ -75,6 +78,9 @@ func (s scenario) run(t *testing.T, w *world) {
 		}
 		if st.policies != "" {
 			c.policies = policies(t, st.policies, w.family)
+		}
+		if st.wide != "" {
+			c.wide = readWide(t, st.wide, w.family)
 		}
 		w.apply(t, c)
 		w.check(t, st.want)
