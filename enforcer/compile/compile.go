@@ -2,7 +2,6 @@ package compile
 
 import (
 	"cmp"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -53,107 +52,6 @@ func Compile(s Snapshot) (policy.Node, []Problem) {
 		}
 	}
 	return node, problems
-}
-
-// parseAll understands the snapshot's policies, in the order in which they are asked.
-func (c *cluster) parseAll(s Snapshot) (parsed []*parsedPolicy, problems []Problem) {
-	for _, np := range s.Policies {
-		mode := ""
-		if ns := c.namespaces[np.Namespace]; ns != nil {
-			mode = ns.Mode
-		}
-		parsed = append(parsed, parse(np, mode))
-	}
-	for _, cnp := range s.ClusterPolicies {
-		parsed = append(parsed, parseCluster(cnp))
-	}
-	for _, p := range parsed {
-		problems = append(problems, p.problems...)
-	}
-	for _, ni := range s.Isolations {
-		p := parseIsolation(ni, s.DNS)
-		problems = append(problems, p.problems...)
-		parsed = append(parsed, c.tenantsOf(p)...)
-	}
-	slices.SortFunc(parsed, (*parsedPolicy).compare)
-	return parsed, problems
-}
-
-// tenantsOf are an isolation's policies, one for each tenant with pods on the node.
-func (c *cluster) tenantsOf(p *parsedIsolation) []*parsedPolicy {
-	var policies []*parsedPolicy
-	seen := map[string]bool{}
-	for _, pod := range c.local {
-		ns := c.namespaces[pod.Namespace]
-		if ns == nil || !p.namespaces.Matches(ns.Labels) {
-			continue
-		}
-		if tenant := p.policyFor(ns); !seen[tenant.part] {
-			seen[tenant.part] = true
-			policies = append(policies, tenant)
-		}
-	}
-	return policies
-}
-
-// compare orders policies as they are asked. Where they add up, the order is only for the eye.
-func (p *parsedPolicy) compare(q *parsedPolicy) int {
-	return cmp.Or(
-		cmp.Compare(p.stage, q.stage), cmp.Compare(p.priority, q.priority), cmp.Compare(p.created, q.created),
-		cmp.Compare(p.ref.Namespace, q.ref.Namespace), cmp.Compare(p.ref.Name, q.ref.Name), cmp.Compare(p.ref.Kind, q.ref.Kind),
-		cmp.Compare(p.part, q.part))
-}
-
-// subject is which of the parsed policies apply to a local pod, by direction and stage.
-type subject [2][len(policy.Stages)][]int
-
-func (s *subject) add(i int, p *parsedPolicy) {
-	for _, d := range policy.Directions {
-		if p.applies[d] {
-			s[d][p.stage] = append(s[d][p.stage], i)
-		}
-	}
-}
-
-// settle leaves audited policies away where enforced ones isolate the pod already, and marks those that are left as used.
-func (s *subject) settle(parsed []*parsedPolicy, used []bool) {
-	enforced := func(i int) bool { return !parsed[i].audit }
-	for d := range s {
-		for stage, policies := range s[d] {
-			if policy.Stage(stage).Isolates() && slices.ContainsFunc(policies, enforced) {
-				policies = slices.DeleteFunc(policies, func(i int) bool { return parsed[i].audit })
-				s[d][stage] = policies
-			}
-			for _, i := range policies {
-				used[i] = true
-			}
-		}
-	}
-}
-
-// ties are the policies that share a tier, a priority and a pod with another one: which is asked first is decided by less than an
-// administrator may think.
-func ties(parsed []*parsedPolicy, subjects []subject) []Problem {
-	var problems []Problem
-	seen := map[[2]int]bool{}
-	for i := range subjects {
-		for _, byStage := range subjects[i] {
-			for _, stage := range []policy.Stage{policy.AdminRules, policy.BaselineRules} {
-				for k := 1; k < len(byStage[stage]); k++ {
-					pair := [2]int{byStage[stage][k-1], byStage[stage][k]}
-					first, second := parsed[pair[0]], parsed[pair[1]]
-					if first.priority != second.priority || seen[pair] {
-						continue
-					}
-					seen[pair] = true
-					problems = append(problems, Problem{second.ref, "spec.priority", fmt.Sprintf(
-						"%s has the same tier and priority, and both select a pod: %s is asked first, as it is older, or by its name; give them different priorities",
-						first.ref, first.ref.Name)})
-				}
-			}
-		}
-	}
-	return problems
 }
 
 // cluster indexes the pods that policy can see: those that run, off the host network, with an address of their own.
