@@ -12,8 +12,8 @@ import (
 // API server knows of it: bounds and operators, so that a selector that no one could understand is refused.
 //
 // The API server limits what the rules of a schema may cost in the worst case, and a policy has room for thousands of selectors. A
-// rule that reads each character is therefore affordable for matchLabels only; in matchExpressions patterns, which cost nothing but
-// cannot say what to write instead, do the same.
+// rule that reads each character is therefore affordable for matchLabels only. In matchExpressions patterns do the same, which count
+// for nothing there but cannot say what to write instead.
 //
 // +structType=atomic
 // +kubebuilder:object:generate=false
@@ -35,13 +35,14 @@ type LabelSelector struct {
 // LabelValue is the value of a label. It is the same type as string, so that selectors of either kind convert freely.
 //
 // +kubebuilder:validation:MaxLength=63
-// +kubebuilder:validation:XValidation:rule="self.matches('^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$')",message="write the value of a label, such as web or v1.2: letters, digits, and between them - _ . too"
+// +kubebuilder:validation:XValidation:rule=`self.matches(r'^([^\W_]([-.\w]*[^\W_])?)?$')`,message="write the value of a label, such as web or v1.2: letters, digits, and between them - _ . too"
 type LabelValue = string
 
 // LabelSelectorRequirement is a condition on one label.
 //
 // +kubebuilder:validation:XValidation:rule="!(self.operator in ['In', 'NotIn']) || has(self.values) && size(self.values) > 0",message="In and NotIn need values"
 // +kubebuilder:validation:XValidation:rule="!(self.operator in ['Exists', 'DoesNotExist']) || !has(self.values) || size(self.values) == 0",message="Exists and DoesNotExist take no values",fieldPath=".values"
+// +kubebuilder:validation:XValidation:rule="self.key.indexOf('/') <= 253",message="write at most 253 characters in front of the / of a key",fieldPath=".key"
 type LabelSelectorRequirement struct {
 	// key is the label's key, such as app or example.com/app.
 	//
