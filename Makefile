@@ -1,6 +1,6 @@
 # Ringfence: what there is to build, run and check. `make help` lists it.
 #
-# Targets either check the tree or write to it, never both; those that write are fmt, golden and tidy. Programs that are built
+# Targets either check the tree or write to it, never both; those that write are fmt, generate, golden and tidy. Programs that are built
 # from other projects' modules live in a cache (XDG_CACHE_HOME, else ~/.cache), so that `make clean` does not cost minutes.
 
 .DEFAULT_GOAL := help
@@ -21,7 +21,7 @@ packages  = $(eval packages := $(shell go list -f '{{if or .TestGoFiles .XTestGo
 PACKETS   = $(filter $(module)/enforcer/dataplane $(module)/lab/host $(module)/lab/probe $(module)/lab/topology $(module)/test/packets%,$(packages))
 LADDER    = $(filter $(module)/test/ladder%,$(packages))
 BENCH     = $(filter $(module)/test/bench%,$(packages))
-UNIT      = $(filter-out $(PACKETS) $(LADDER) $(BENCH) $(module)/lab% $(module)/test/controllers% $(module)/test/e2e%,$(packages))
+UNIT      = $(filter-out $(PACKETS) $(LADDER) $(BENCH) $(module)/lab% $(module)/test/controllers% $(module)/test/crds% $(module)/test/e2e%,$(packages))
 E2E       = $(filter-out $(PACKETS) $(LADDER) $(BENCH) $(UNIT),$(packages))
 
 GOTEST = go run ./hack/gotest
@@ -53,7 +53,7 @@ test-ladder: ## API texts = Node.Allows = traced ruleset = real packets, on rand
 	@$(GOTEST) -count=1 -p 1 -timeout 30m $(LADDER)
 
 .PHONY: test-e2e
-test-e2e: ## against a real API server: controllers, the lab and what happens in it
+test-e2e: ## against a real API server: CRDs, controllers, the lab and what happens in it
 	@$(ASSETS); $(GOTEST) -count=1 -p 1 -timeout 40m $(E2E)
 
 .PHONY: race
@@ -69,7 +69,7 @@ vet: ## go vet, and that every package and test builds
 	@go vet ./...
 
 .PHONY: verify
-verify: ## go.mod is tidy, manifests render, documents name what exists
+verify: ## go.mod is tidy, generated files are up to date, manifests render, documents name what exists
 	@hack/verify.sh
 
 .PHONY: fuzz
@@ -115,13 +115,18 @@ clean: ## remove what was built here; the cache stays
 fmt: ## format the code
 	@lint=$$(hack/tools/build.sh); "$$lint" fmt
 
+.PHONY: generate
+generate: ## write deep copies and CRDs anew, from the types in api
+	@hack/generate/generate.sh
+
 .PHONY: golden
 golden: ## write the golden files of tests anew, from what the code does now
 	@go test $$(git grep -l 'flag.Bool("update"' -- '*_test.go' | xargs -n 1 dirname | sort -u | sed 's,^,./,') -update
 
 .PHONY: tidy
-tidy: ## tidy go.mod
+tidy: ## tidy go.mod, and that of the generator
 	@go mod tidy
+	@go -C hack/generate mod tidy
 
 .PHONY: help
 help: ## this list

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# verify.sh: checks what no compiler looks at: that go.mod is tidy, that the manifests render, that links between documents lead
-# somewhere, and that the tests that documents name exist.
+# verify.sh: checks what no compiler looks at: that go.mod is tidy, that what is generated is up to date, that the manifests render,
+# that links between documents lead somewhere, and that the tests that documents name exist.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -10,7 +10,15 @@ say() {
   failed=1
 }
 
-go mod tidy -diff >/dev/null || say "go.mod is not tidy: run 'make tidy'"
+for module in . hack/generate; do
+  go -C "$module" mod tidy -diff >/dev/null || say "the go.mod of $module is not tidy: run 'make tidy'"
+done
+
+generated=$(mktemp -d)
+trap 'rm -rf "$generated"' EXIT
+hack/generate/generate.sh "$generated" || say "nothing can be generated from api"
+diff -rq config/crd/bases "$generated/config/crd/bases" >&2 || say "the CRDs are out of date: run 'make generate'"
+diff -q api/v1alpha1/zz_generated.deepcopy.go "$generated/api/v1alpha1" >&2 || say "the deep copies are out of date: run 'make generate'"
 
 eval "$(hack/kube/build.sh kube 2>/dev/null)"
 kubectl=$KUBEBUILDER_ASSETS/kubectl
@@ -24,7 +32,7 @@ renders() {
     grep -q "^kind: $kind\$" <<<"$rendered" || say "$dir has no $kind"
   done
 }
-renders config/default Namespace ServiceAccount ClusterRole ClusterRoleBinding DaemonSet
+renders config/default CustomResourceDefinition Namespace ServiceAccount ClusterRole ClusterRoleBinding DaemonSet
 renders config/samples Namespace Pod NetworkPolicy
 
 # Links of the form [text](path), seen from the file that has them.

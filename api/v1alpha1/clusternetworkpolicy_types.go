@@ -19,8 +19,12 @@ type ClusterNetworkPolicy struct {
 	metav1.TypeMeta `json:",inline"`
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty"`
+	// spec is what the policy demands.
+	//
 	// +required
 	Spec ClusterNetworkPolicySpec `json:"spec"`
+	// status is what has become of it.
+	//
 	// +optional
 	Status ClusterNetworkPolicyStatus `json:"status,omitempty"`
 }
@@ -37,23 +41,26 @@ type ClusterNetworkPolicyList struct {
 // ClusterNetworkPolicySpec is what a ClusterNetworkPolicy demands.
 type ClusterNetworkPolicySpec struct {
 	// mode says whether the rules are enforced, or only shown: with Audit no verdict changes, and what the policy's Deny rules would
-	// have denied is counted and sampled into the log of each node's enforcer.
+	// have denied is counted and sampled into the log of each node's enforcer. The rules behind it are asked as if it were not there.
 	//
 	// +optional
 	// +kubebuilder:default=Enforce
 	Mode Mode `json:"mode,omitempty"`
 
 	// tier is where the rules stand. For each pod and direction the tiers are asked in the order Admin, NetworkPolicy, Baseline. Admin
-	// rules come before all NetworkPolicies, which cannot change what they decide; Baseline rules decide about what no NetworkPolicy
-	// has decided.
+	// rules come before all NetworkPolicies, which cannot change what they decide; Baseline rules are asked where no NetworkPolicy
+	// isolates the pod in that direction. What no tier decides is allowed. A connection between two pods needs the consent of both:
+	// the egress of its source, then the ingress of its destination.
 	//
 	// +required
 	Tier Tier `json:"tier"`
 
-	// priority orders the policies of a tier: lower numbers come first. Policies of equal priority are asked in the order of their
-	// creation, then of their names.
+	// priority orders the policies of a tier, from 0 to 1000: lower numbers come first. Policies of equal priority are asked in the
+	// order of their creation, then of their names.
 	//
 	// +required
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1000
 	Priority int32 `json:"priority"`
 
 	// subject selects the pods that the rules are for. Pods on the host network are never among them.
@@ -62,15 +69,19 @@ type ClusterNetworkPolicySpec struct {
 	Subject Subject `json:"subject"`
 
 	// ingress are the rules for connections to the subject, in the order in which they are asked: the first that matches decides. A
-	// policy without ingress rules does not affect ingress.
+	// policy without ingress rules does not affect ingress. At most 25.
 	//
 	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=25
 	Ingress []IngressRule `json:"ingress,omitempty"`
 
 	// egress are the rules for connections from the subject, in the order in which they are asked: the first that matches decides. A
-	// policy without egress rules does not affect egress.
+	// policy without egress rules does not affect egress. At most 25.
 	//
 	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=25
 	Egress []EgressRule `json:"egress,omitempty"`
 }
 
@@ -101,6 +112,8 @@ const (
 )
 
 // Subject selects pods. Exactly one field is set.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.namespaces) != has(self.pods)",message="write exactly one of namespaces, pods"
 type Subject struct {
 	// namespaces selects all pods of the namespaces that match; empty selects every namespace.
 	//
@@ -125,12 +138,16 @@ type NamespacedPod struct {
 }
 
 // IngressRule decides about connections to the subject.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.log) || !self.log || self.action == 'Deny'",message="log needs action Deny",fieldPath=".log"
 type IngressRule struct {
-	// name is for people: it stands in logs and messages.
+	// name is for people: it stands in logs and messages. At most 100 characters.
 	//
 	// +optional
+	// +kubebuilder:validation:MaxLength=100
 	Name string `json:"name,omitempty"`
-	// action is what happens to a connection that comes from one of from and goes to one of protocols.
+	// action is what happens to a connection that comes from one of from and goes to one of protocols. Accept allows it to come in,
+	// and nothing else is asked about that. Deny drops it. Pass leaves the tier: the rest of it is not asked, and the next decides.
 	//
 	// +required
 	Action Action `json:"action"`
@@ -138,23 +155,34 @@ type IngressRule struct {
 	//
 	// +optional
 	Log bool `json:"log,omitempty"`
-	// from are the sources that the rule is for.
+	// from are the sources that the rule is for, at most 25.
 	//
 	// +required
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=25
+	// +kubebuilder:validation:XValidation:rule="size(self) > 0",message="write at least one peer; namespaces: {} is every pod"
 	From []Peer `json:"from"`
-	// protocols are the protocols and ports that the rule is for; without them it is for all, ICMP included.
+	// protocols are the protocols and ports that the rule is for, at most 25; without them it is for all, ICMP included.
 	//
 	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=25
+	// +kubebuilder:validation:XValidation:rule="size(self) > 0",message="write at least one protocol, or leave protocols out to mean all"
 	Protocols []Protocol `json:"protocols,omitempty"`
 }
 
 // EgressRule decides about connections from the subject.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.log) || !self.log || self.action == 'Deny'",message="log needs action Deny",fieldPath=".log"
+// +kubebuilder:validation:XValidation:rule="!has(self.protocols) || !self.protocols.exists(p, has(p.destinationNamedPort)) || !self.to.exists(p, has(p.networks) || has(p.nodes))",message="destinationNamedPort does not go with networks or nodes, whose ports have no names: write tcp, udp or sctp with a number, or a rule of its own",fieldPath=".protocols"
 type EgressRule struct {
-	// name is for people: it stands in logs and messages.
+	// name is for people: it stands in logs and messages. At most 100 characters.
 	//
 	// +optional
+	// +kubebuilder:validation:MaxLength=100
 	Name string `json:"name,omitempty"`
-	// action is what happens to a connection that goes to one of to and to one of protocols.
+	// action is what happens to a connection that goes to one of to and to one of protocols. Accept allows it to go out, and nothing
+	// else is asked about that. Deny drops it. Pass leaves the tier: the rest of it is not asked, and the next decides.
 	//
 	// +required
 	Action Action `json:"action"`
@@ -162,17 +190,26 @@ type EgressRule struct {
 	//
 	// +optional
 	Log bool `json:"log,omitempty"`
-	// to are the destinations that the rule is for. Service addresses are seen as the pods behind them.
+	// to are the destinations that the rule is for, at most 25. Service addresses are seen as the pods behind them.
 	//
 	// +required
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=25
+	// +kubebuilder:validation:XValidation:rule="size(self) > 0",message="write at least one peer; namespaces: {} is every pod"
 	To []Peer `json:"to"`
-	// protocols are the protocols and ports that the rule is for; without them it is for all, ICMP included.
+	// protocols are the protocols and ports that the rule is for, at most 25; without them it is for all, ICMP included.
 	//
 	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=25
+	// +kubebuilder:validation:XValidation:rule="size(self) > 0",message="write at least one protocol, or leave protocols out to mean all"
 	Protocols []Protocol `json:"protocols,omitempty"`
 }
 
 // Peer selects remote ends of connections. Exactly one field is set.
+//
+// +kubebuilder:validation:XValidation:rule="[has(self.namespaces), has(self.pods), has(self.nodes), has(self.networks), has(self.domainNames)].exists_one(x, x)",message="write exactly one of namespaces, pods, nodes, networks"
+// +kubebuilder:validation:XValidation:rule="!has(self.domainNames)",message="domainNames is not enforced: write networks",fieldPath=".domainNames"
 type Peer struct {
 	// namespaces selects all pods of the namespaces that match; empty selects every namespace. Pods on the host network are not
 	// among them.
@@ -188,55 +225,72 @@ type Peer struct {
 	//
 	// +optional
 	Nodes *LabelSelector `json:"nodes,omitempty"`
-	// networks are IP blocks, as in 10.0.0.0/8 or fd00::/8. Pods whose addresses lie in them are meant too.
+	// networks are IP blocks, as in 10.0.0.0/8 or fd00::/8, at most 25. Pods whose addresses lie in them are meant too.
 	//
 	// +optional
 	// +listType=set
+	// +kubebuilder:validation:MaxItems=25
+	// +kubebuilder:validation:XValidation:rule="size(self) > 0",message="write at least one CIDR such as 10.0.0.0/8 or fd00::/8"
 	Networks []CIDR `json:"networks,omitempty"`
 	// domainNames are not enforced: the field is here so that a policy of the SIG's experimental channel that has it is refused
 	// with a reason.
 	//
 	// +optional
-	// +listType=set
+	// +listType=atomic
 	DomainNames []string `json:"domainNames,omitempty"`
 }
 
-// CIDR is an IP block, as in 10.0.0.0/8 or fd00::/8.
+// CIDR is an IP block, as in 10.0.0.0/8 or fd00::/8. Bits behind the prefix are tolerated, and mean nothing.
+//
+// +kubebuilder:validation:MaxLength=43
+// +kubebuilder:validation:XValidation:rule="isCIDR(self)",message="write a CIDR such as 10.0.0.0/8 or fd00::/8"
 type CIDR string
 
 // Protocol selects protocols and ports. Exactly one field is set.
+//
+// +kubebuilder:validation:XValidation:rule="[has(self.tcp), has(self.udp), has(self.sctp), has(self.destinationNamedPort)].exists_one(x, x)",message="write exactly one of tcp, udp, sctp, destinationNamedPort"
 type Protocol struct {
-	// tcp matches TCP, at one or more destination ports.
+	// tcp matches TCP to a port, or to a range of ports.
 	//
 	// +optional
 	TCP *PortMatch `json:"tcp,omitempty"`
-	// udp matches UDP, at one or more destination ports.
+	// udp matches UDP to a port, or to a range of ports.
 	//
 	// +optional
 	UDP *PortMatch `json:"udp,omitempty"`
-	// sctp matches SCTP, at one or more destination ports.
+	// sctp matches SCTP to a port, or to a range of ports.
 	//
 	// +optional
 	SCTP *PortMatch `json:"sctp,omitempty"`
-	// destinationNamedPort matches the container ports of this name, of any protocol, on the destination pod.
+	// destinationNamedPort matches the container ports of this name, of any protocol, on the destination pod. A pod that has no port
+	// of that name is not matched.
 	//
 	// +optional
+	// +kubebuilder:validation:MaxLength=15
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]+(-[a-z0-9]+)*$') && self.matches('[a-z]')",message="write the name of a container port, such as http: at most 15 of a-z, 0-9 and single hyphens inside, at least one letter"
 	DestinationNamedPort string `json:"destinationNamedPort,omitempty"`
 }
 
-// PortMatch is what must match of a protocol.
+// PortMatch is what must match of a protocol. A PortMatch without fields is every port; admission refuses it, because it is also
+// what remains of a misspelt field.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.destinationPort)",message="write destinationPort; every port is range: {start: 1, end: 65535}"
 type PortMatch struct {
-	// destinationPort is a port or a range of ports.
+	// destinationPort is a port or a range of ports at the destination.
 	//
 	// +optional
 	DestinationPort *Port `json:"destinationPort,omitempty"`
 }
 
 // Port is a port or a range of ports. Exactly one field is set.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.number) != has(self.range)",message="write exactly one of number, range"
 type Port struct {
 	// number is one port, 1 to 65535.
 	//
 	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
 	Number int32 `json:"number,omitempty"`
 	// range is a range of ports, both ends included.
 	//
@@ -245,14 +299,20 @@ type Port struct {
 }
 
 // PortRange is a range of ports, both ends included.
+//
+// +kubebuilder:validation:XValidation:rule="self.start < self.end",message="start must be less than end; one port is number"
 type PortRange struct {
 	// start is the first port, 1 to 65535.
 	//
 	// +required
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
 	Start int32 `json:"start"`
 	// end is the last port, greater than start, up to 65535.
 	//
 	// +required
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
 	End int32 `json:"end"`
 }
 

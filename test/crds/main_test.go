@@ -1,0 +1,82 @@
+// Package crds holds the tests of our schemas against a real API server: what it refuses, with which words, and what it makes of
+// what it accepts.
+package crds
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/yaml"
+
+	"github.com/ringfence-io/ringfence/lab/apiserver"
+)
+
+// bases is where the generated manifests are.
+const bases = "../../config/crd/bases"
+
+var (
+	// config and server reach the API server of this test run; our CRDs are installed in it.
+	config *rest.Config
+	server client.Client
+)
+
+func TestMain(m *testing.M) {
+	status, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		status = 1
+	}
+	os.Exit(status)
+}
+
+func run(m *testing.M) (int, error) {
+	assets, err := apiserver.Assets()
+	if err != nil {
+		return 1, err
+	}
+	env := &envtest.Environment{BinaryAssetsDirectory: assets}
+	if config, err = env.Start(); err != nil {
+		return 1, fmt.Errorf("starting the API server of %s: %w", assets, err)
+	}
+	defer env.Stop()
+	if _, err := envtest.InstallCRDs(config, envtest.CRDInstallOptions{Paths: []string{bases}, ErrorIfPathMissing: true}); err != nil {
+		return 1, fmt.Errorf("installing our CRDs: %w", err)
+	}
+	scheme := runtime.NewScheme()
+	if err := apiextensionsv1.AddToScheme(scheme); err != nil {
+		return 1, err
+	}
+	if server, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
+		return 1, fmt.Errorf("making a client: %w", err)
+	}
+	return m.Run(), nil
+}
+
+// readCRDs reads the manifests of a directory.
+func readCRDs(t *testing.T, dir string) []*apiextensionsv1.CustomResourceDefinition {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "policy.*.yaml"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%s has no manifests (%v)", dir, err)
+	}
+	var out []*apiextensionsv1.CustomResourceDefinition
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		crd := new(apiextensionsv1.CustomResourceDefinition)
+		if err := yaml.UnmarshalStrict(text, crd); err != nil {
+			t.Fatalf("reading %s: %v", file, err)
+		}
+		out = append(out, crd)
+	}
+	return out
+}
