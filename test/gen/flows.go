@@ -20,13 +20,13 @@ var outsiders = []netip.Addr{
 // popularPorts are portNumbers, with those in front more often.
 var popularPorts = append(portNumbers, 80, 80, 80, 53, 53, 1)
 
-// addresses are those of the pods, of the nodes and of others.
+// addresses are those of the pods, of the nodes, of others and of DNS.
 func (c Case) addresses() []netip.Addr {
 	out := c.podAddresses()
 	for _, n := range c.Nodes {
 		out = append(out, n.Addrs...)
 	}
-	return append(out, c.Others...)
+	return slices.Concat(out, c.Others, c.dnsAddresses())
 }
 
 func (c Case) podAddresses() []netip.Addr {
@@ -50,24 +50,35 @@ func addressesOf(p *corev1.Pod) []netip.Addr {
 // edges are the first and last addresses of all blocks and exceptions, and their neighbours outside.
 func (c Case) edges() []netip.Addr {
 	var out []netip.Addr
-	add := func(text string) {
-		p, err := netip.ParsePrefix(text)
-		if err != nil {
-			return
-		}
-		first, last := p.Masked().Addr(), lastOf(p)
-		for _, a := range []netip.Addr{first, last, first.Prev(), last.Next()} {
-			if a.IsValid() && !a.IsUnspecified() && !a.IsMulticast() {
-				out = append(out, a)
+	for _, peer := range c.peers() {
+		if peer.IPBlock != nil {
+			out = append(out, edgesOf(peer.IPBlock.CIDR)...)
+			for _, x := range peer.IPBlock.Except {
+				out = append(out, edgesOf(x)...)
 			}
 		}
 	}
-	for _, peer := range c.peers() {
-		if peer.IPBlock != nil {
-			add(peer.IPBlock.CIDR)
-			for _, x := range peer.IPBlock.Except {
-				add(x)
+	for _, r := range c.tierRules() {
+		for _, peer := range r.peers {
+			for _, cidr := range peer.Networks {
+				out = append(out, edgesOf(string(cidr))...)
 			}
+		}
+	}
+	return out
+}
+
+// edgesOf are those of one block, or none if it is none.
+func edgesOf(cidr string) []netip.Addr {
+	p, err := netip.ParsePrefix(cidr)
+	if err != nil {
+		return nil
+	}
+	var out []netip.Addr
+	first, last := p.Masked().Addr(), lastOf(p)
+	for _, a := range []netip.Addr{first, last, first.Prev(), last.Next()} {
+		if a.IsValid() && !a.IsUnspecified() && !a.IsMulticast() {
+			out = append(out, a)
 		}
 	}
 	return out
@@ -98,13 +109,17 @@ func lastOf(p netip.Prefix) netip.Addr {
 }
 
 // Flows draws n flows that are likely to meet the cluster's policies: half of them aim at a rule, the others go between pods, block
-// edges, nodes and outsiders, on ports that containers and policies name, and on their neighbours.
+// edges, nodes and outsiders, on ports that containers and policies name, and on their neighbours. Where there are tiers, half of all aim at these,
+// and a quarter at a NetworkPolicy.
 func Flows(s *Source, c Case, n int) []oracle.Flow {
-	d := flowDrawer{s, c, c.podAddresses(), c.edges(), c.addresses()}
+	d := flowDrawer{s, c, c.podAddresses(), c.edges(), c.addresses(), c.tierRules()}
 	var out []oracle.Flow
 	for range n {
 		f := d.anyFlow()
-		if s.oneIn(2) {
+		switch {
+		case d.hasTiers() && s.oneIn(2):
+			d.aimAtTiers(&f)
+		case s.oneIn(2):
 			d.aim(&f)
 		}
 		for _, node := range c.Nodes {
@@ -124,6 +139,7 @@ type flowDrawer struct {
 	*Source
 	c                Case
 	pods, edges, all []netip.Addr
+	rules            []tierRule
 }
 
 func (d flowDrawer) anyFlow() oracle.Flow {

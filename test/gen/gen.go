@@ -2,7 +2,8 @@
 //
 // What it draws is small and dense on purpose: few labels, so that selectors collide; few addresses that lie next
 // to each other, so that blocks, exceptions and tree nodes have edges in between; few ports. Every feature of
-// networking.k8s.io/v1 turns up, with its edge values, and on demand objects that the API server would refuse.
+// networking.k8s.io/v1 turns up, with its edge values, and on demand those of cluster policies and isolations, and objects that
+// the API server would refuse.
 //
 // Invariants:
 //   - the same [Source] draws the same things: a case is named by its seed, or by the bytes of a fuzz target;
@@ -67,6 +68,9 @@ func pointer[T any](v T) *T { return &v }
 type Options struct {
 	// Invalid admits objects that the API server's validation refuses.
 	Invalid bool
+	// Tiers adds what stands in front of and behind NetworkPolicies: nodes as objects, DNS, cluster policies, isolations, and modes. A
+	// seed's pods, namespaces and policies are otherwise the same with it and without.
+	Tiers bool
 }
 
 // Node is a node of a case: its name and its own addresses.
@@ -88,11 +92,14 @@ func New(s *Source, o Options) Case {
 	c.Cluster.Namespaces = namespaces(s)
 	c.Cluster.Pods = pods(s, c)
 	c.Cluster.Policies = Policies(s, c, o)
+	if o.Tiers {
+		addTiers(s, &c, o)
+	}
 	return c
 }
 
-// Redraw gives the pods of a case that has real ones new namespaces, labels and ports, and the case new policies. Names, nodes and
-// addresses stay. A pod in twelve is over, as far as its status says.
+// Redraw gives the pods of a case that has real ones new namespaces, labels and ports, and the case new policies and new objects of the
+// tiers. Names, nodes and addresses stay. A pod in twelve is over, as far as its status says.
 func Redraw(s *Source, c Case, o Options) Case {
 	redrawn := Case{Nodes: c.Nodes, Others: c.Others}
 	redrawn.Cluster.Namespaces = namespaces(s)
@@ -108,6 +115,9 @@ func Redraw(s *Source, c Case, o Options) Case {
 		redrawn.Cluster.Pods = append(redrawn.Cluster.Pods, p)
 	}
 	redrawn.Cluster.Policies = Policies(s, redrawn, o)
+	if o.Tiers {
+		addTiers(s, &redrawn, o)
+	}
 	return redrawn
 }
 
