@@ -76,9 +76,9 @@ func (w *walk) note(ref policy.Ref) string {
 	return w.chain(chain, func() []Rule { return append([]Rule{countRule("would deny: ", p)}, w.sampleRules(p)...) })
 }
 
-// point registers p, gives it its ID, and returns its chain.
+// point registers p, gives it its ID, and returns its chain. The ID alone tells it from all others: samples carry nothing else.
 func (w *walk) point(kind string, p *Point) string {
-	chain := hashed(tag(p.Direction)+kind, p.Ref.Kind, p.Ref.Namespace, p.Ref.Name, fmt.Sprint(p.Index))
+	chain := hashed(tag(p.Direction)+kind, kind, p.Direction.String(), p.Ref.Kind, p.Ref.Namespace, p.Ref.Name, fmt.Sprint(p.Index))
 	p.ID = chain[strings.LastIndexByte(chain, '-')+1:]
 	w.points[p.ID] = *p
 	return chain

@@ -42,10 +42,10 @@ func seed(t testing.TB) uint64 {
 	return s
 }
 
-// newCase is the case of a seed with its flows. One in three has objects that the API server would refuse.
+// newCase is the case of a seed with its flows. One in three has objects that the API server would refuse, one in two tiers.
 func newCase(seed uint64, flows int) (gen.Case, []oracle.Flow) {
 	s := gen.Seed(seed)
-	c := gen.New(s, gen.Options{Invalid: seed%3 == 0})
+	c := gen.New(s, gen.Options{Invalid: seed%3 == 0, Tiers: seed%2 == 0})
 	return c, gen.Flows(s, c, flows)
 }
 
