@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -37,19 +38,27 @@ type Node struct {
 	// Resync is how often the kernel itself is compared with what it should hold, and so the longest that damage done by others
 	// lasts.
 	Resync time.Duration
+	// DNSServices are the Services under which the cluster's DNS may be found; most clusters have one of them.
+	DNSServices []types.NamespacedName
+	// DNSAddresses are those at which nodes answer DNS themselves.
+	DNSAddresses []netip.Addr
 
 	stores   *stores
+	watches  *watches
 	verified time.Time // of the last sync that looked at the kernel
 	synced   atomic.Bool
 	problems map[compile.Problem]bool // said already
 	unknown  bool                     // the cluster has no node of this name: said already
 }
 
-// SetupWithManager starts the watches and the one worker. The worker starts when every cache has synced: nothing is written to the
-// kernel from half a picture.
+// SetupWithManager starts the watches and the one worker. The worker starts when the manager's cache has synced, and syncs nothing before
+// the other watches have: nothing is written to the kernel from half a picture.
 func (n *Node) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 	var err error
 	if n.stores, err = newStores(ctx, m.GetCache()); err != nil {
+		return err
+	}
+	if n.watches, err = newWatches(m.GetConfig(), m.GetHTTPClient(), n.DNSServices); err != nil {
 		return err
 	}
 	c, err := controller.New("node", m, controller.Options{
@@ -65,6 +74,11 @@ func (n *Node) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 			return fmt.Errorf("setting up the node controller: %w", err)
 		}
 	}
+	if err := c.Watch(source.Func(func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+		return n.watches.start(ctx, func() { queue.Add(n.key()) })
+	})); err != nil {
+		return fmt.Errorf("setting up the node controller: %w", err)
+	}
 	return nil
 }
 
@@ -72,11 +86,7 @@ func (n *Node) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 func (n *Node) dirtyOn(informer toolscache.SharedIndexInformer) source.Source {
 	return source.Func(func(_ context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
 		dirty := func() { queue.Add(n.key()) }
-		_, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
-			AddFunc:    func(any) { dirty() },
-			UpdateFunc: func(before, after any) { dirtyIfChanged(before, after, dirty) },
-			DeleteFunc: func(any) { dirty() },
-		})
+		_, err := informer.AddEventHandler(dirtyOnEvents(dirty))
 		dirty() // a cluster without a single object is to be enforced too
 		return err
 	})
@@ -89,9 +99,14 @@ func (n *Node) key() reconcile.Request {
 // Reconcile syncs the kernel with the caches.
 func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
 	n.sayIfUnknown(ctx)
+	snapshot := n.stores.snapshot(n.Name)
+	snapshot.DNS.Addresses = n.DNSAddresses
+	if wait, err := n.watches.gather(ctx, &snapshot, n.synced.Load()); err != nil || wait > 0 {
+		return reconcile.Result{RequeueAfter: wait}, err
+	}
 	verify := time.Since(n.verified) >= n.Resync
 	start := time.Now()
-	report, err := n.Sync.Sync(ctx, n.stores.snapshot(n.Name), verify)
+	report, err := n.Sync.Sync(ctx, snapshot, verify)
 	observe(report, err, time.Since(start))
 	n.say(ctx, report)
 	if err != nil {
