@@ -194,7 +194,7 @@ var probed = []probe.Flow{
 
 // round enforces the policy set of a seed and sends packets.
 func (k *kernels) round(seed uint64) (probes, denied int, err error) {
-	c := gen.Redraw(gen.Seed(seed), k.c, gen.Options{Invalid: seed%5 == 0, Tiers: seed%2 == 0})
+	c := gen.Redraw(gen.Seed(seed), k.c, gen.Options{Invalid: seed%5 == 0, Tiers: seed%4 < 2})
 	if err := k.enforce(c); err != nil {
 		return 0, 0, err
 	}
