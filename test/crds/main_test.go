@@ -3,6 +3,7 @@
 package crds
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -45,7 +46,12 @@ func run(m *testing.M) (int, error) {
 	if config, err = env.Start(); err != nil {
 		return 1, fmt.Errorf("starting the API server of %s: %w", assets, err)
 	}
-	defer env.Stop()
+	status, err := runInstalled(m)
+	return status, errors.Join(err, env.Stop())
+}
+
+// runInstalled runs the tests with our CRDs in the server.
+func runInstalled(m *testing.M) (int, error) {
 	if _, err := envtest.InstallCRDs(config, envtest.CRDInstallOptions{Paths: []string{bases}, ErrorIfPathMissing: true}); err != nil {
 		return 1, fmt.Errorf("installing our CRDs: %w", err)
 	}
@@ -53,6 +59,7 @@ func run(m *testing.M) (int, error) {
 	if err := apiextensionsv1.AddToScheme(scheme); err != nil {
 		return 1, err
 	}
+	var err error
 	if server, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
 		return 1, fmt.Errorf("making a client: %w", err)
 	}
