@@ -5,12 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"os"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -32,6 +37,8 @@ type enforcerOptions struct {
 	resync     time.Duration
 	metrics    string
 	health     string
+	dns        []string
+	nodeDNS    []string
 }
 
 func newEnforcerCommand() *cobra.Command {
@@ -63,6 +70,11 @@ enforced stays in force; 'ringfence cleanup' removes it.`,
 	f.DurationVar(&o.resync, "resync-interval", 30*time.Second, "how often the kernel is compared with what it should hold, and repaired")
 	f.StringVar(&o.metrics, "metrics-bind-address", ":9441", "address of the Prometheus metrics; 0 for none")
 	f.StringVar(&o.health, "health-probe-bind-address", ":9440", "address of /healthz and /readyz; 0 for none")
+	f.StringSliceVar(&o.dns, "dns-service",
+		[]string{"kube-system/kube-dns", "kube-system/rke2-coredns-rke2-coredns", "openshift-dns/dns-default"},
+		"namespace/name of the cluster's DNS Service, which isolated namespaces may be allowed to ask; may be repeated, need not exist")
+	f.StringSliceVar(&o.nodeDNS, "node-local-dns", []string{"169.254.20.10"},
+		"address at which nodes answer DNS themselves, for the same; may be repeated, need not exist")
 	o.log.add(f)
 	return cmd
 }
@@ -75,7 +87,43 @@ func (o *enforcerOptions) validate() error {
 	if o.resync < time.Second {
 		errs = append(errs, fmt.Errorf("--resync-interval %s is too short: 1s or more", o.resync))
 	}
-	return errors.Join(errs...)
+	_, dnsErr := dnsServices(o.dns)
+	_, nodeErr := dnsAddresses(o.nodeDNS)
+	return errors.Join(append(errs, dnsErr, nodeErr)...)
+}
+
+// dnsServices are the Services that --dns-service names, each once.
+func dnsServices(texts []string) ([]types.NamespacedName, error) {
+	var names []types.NamespacedName
+	var errs []error
+	for _, text := range texts {
+		namespace, name, ok := strings.Cut(text, "/")
+		if !ok || len(validation.IsDNS1123Label(namespace)) > 0 || len(validation.IsDNS1035Label(name)) > 0 {
+			errs = append(errs, fmt.Errorf("--dns-service %q names no Service: give namespace/name, as in kube-system/kube-dns", text))
+			continue
+		}
+		if n := (types.NamespacedName{Namespace: namespace, Name: name}); !slices.Contains(names, n) {
+			names = append(names, n)
+		}
+	}
+	return names, errors.Join(errs...)
+}
+
+// dnsAddresses are the addresses that --node-local-dns gives, each once.
+func dnsAddresses(texts []string) ([]netip.Addr, error) {
+	var addrs []netip.Addr
+	var errs []error
+	for _, text := range texts {
+		a, err := netip.ParseAddr(text)
+		if err != nil || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() {
+			errs = append(errs, fmt.Errorf("--node-local-dns %q is no address of one host: give it as in 169.254.20.10 or fd00::10", text))
+			continue
+		}
+		if a = a.Unmap(); !slices.Contains(addrs, a) {
+			addrs = append(addrs, a)
+		}
+	}
+	return addrs, errors.Join(errs...)
 }
 
 // gcPercent is by how much the heap may grow between two collections. Most of it is the cache of the cluster's pods, which every node
@@ -94,6 +142,14 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 	if err != nil {
 		return err
 	}
+	dns, err := dnsServices(o.dns)
+	if err != nil {
+		return err
+	}
+	nodeDNS, err := dnsAddresses(o.nodeDNS)
+	if err != nil {
+		return err
+	}
 	manager, err := ctrl.NewManager(config, ctrl.Options{
 		Logger:                 logger,
 		Cache:                  controllers.CacheOptions(o.node),
@@ -104,7 +160,10 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 	if err != nil {
 		return fmt.Errorf("connecting to the cluster: %w", err)
 	}
-	node := &controllers.Node{Name: o.node, Resync: o.resync, Sync: enforcer.New(plane, renderOptions(plane.Capabilities()))}
+	node := &controllers.Node{
+		Name: o.node, Resync: o.resync, Sync: enforcer.New(plane, renderOptions(plane.Capabilities())),
+		DNSServices: dns, DNSAddresses: nodeDNS,
+	}
 	if err := node.SetupWithManager(ctx, manager); err != nil {
 		return err
 	}

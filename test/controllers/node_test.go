@@ -4,21 +4,25 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/controllers"
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
@@ -62,6 +66,10 @@ func TestAChangeThatPolicyLooksAtReachesTheNode(t *testing.T) {
 			func(s seen) bool { return s.namespaceLabel(c.namespace, "team") == "x" }},
 		{"a policy", func() { c.createPolicy("late") },
 			func(s seen) bool { return s.hasPolicy(c.namespace, "late") }},
+		{"the mode of a policy", func() { c.annotate(c.policy("late"), v1alpha1.ModeAnnotation, "Audit") },
+			func(s seen) bool { return s.policyMode(c.namespace, "late") == "Audit" }},
+		{"the mode of the namespace", func() { c.annotate(c.itself(), v1alpha1.ModeAnnotation, "Audit") },
+			func(s seen) bool { return s.namespaceMode(c.namespace) == "Audit" }},
 		{"the end of a pod's work", func() { c.setStatus(pod, corev1.PodSucceeded, "10.1.2.3", "fd00::3") },
 			func(s seen) bool { return s.pod(c.namespace, "web").Finished }},
 		{"the end of a pod", func() { c.delete(pod) },
@@ -158,6 +166,24 @@ func (s seen) namespaceLabel(name, key string) string {
 	return ""
 }
 
+func (s seen) namespaceMode(name string) string {
+	for _, n := range s.Namespaces {
+		if n.Name == name {
+			return n.Mode
+		}
+	}
+	return ""
+}
+
+func (s seen) policyMode(namespace, name string) string {
+	for _, p := range s.Policies {
+		if p.Namespace == namespace && p.Name == name {
+			return p.Annotations[v1alpha1.ModeAnnotation]
+		}
+	}
+	return ""
+}
+
 func (s seen) hasPolicy(namespace, name string) bool {
 	return slices.Contains(s.policies, namespace+"/"+name)
 }
@@ -198,6 +224,7 @@ type running struct {
 	t       *testing.T
 	node    *controllers.Node
 	manager ctrl.Manager
+	road    *road
 }
 
 func (n *running) run() {
@@ -238,16 +265,21 @@ type cluster struct {
 	t         *testing.T
 	client    client.Client
 	namespace string
+	road      *road // between the controllers and the API server
+	dns       []types.NamespacedName
+	log       logr.Logger
 }
 
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
-	c, err := client.New(restConfig, client.Options{})
+	unlimited := rest.CopyConfig(restConfig)
+	unlimited.QPS = -1
+	c, err := client.New(unlimited, client.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "test-"}}
-	cl := &cluster{t: t, client: c}
+	cl := &cluster{t: t, client: c, road: newRoad(), log: logr.Discard()}
 	cl.must(c.Create(t.Context(), ns))
 	cl.namespace = ns.Name
 	return cl
@@ -263,14 +295,18 @@ func (c *cluster) start(resync time.Duration) *running {
 func (c *cluster) prepare(resync time.Duration) *running {
 	c.t.Helper()
 	skip := true
-	m, err := ctrl.NewManager(restConfig, ctrl.Options{
-		Cache:      controllers.CacheOptions(node),
-		Metrics:    metricsserver.Options{BindAddress: "0"},
-		Controller: config.Controller{SkipNameValidation: &skip},
+	m, err := ctrl.NewManager(c.road.to(restConfig), ctrl.Options{
+		Logger:         c.log,
+		Cache:          controllers.CacheOptions(node),
+		MapperProvider: controllers.RESTMapper,
+		Metrics:        metricsserver.Options{BindAddress: "0"},
+		Controller:     config.Controller{SkipNameValidation: &skip},
 	})
 	c.must(err)
 	r := &recorder{}
-	n := &running{recorder: r, t: c.t, manager: m, node: &controllers.Node{Name: node, Sync: r, Resync: resync}}
+	n := &running{recorder: r, t: c.t, manager: m, road: c.road, node: &controllers.Node{
+		Name: node, Sync: r, Resync: resync, DNSServices: c.dns, DNSAddresses: []netip.Addr{netip.MustParseAddr("169.254.20.10")},
+	}}
 	c.must(n.node.SetupWithManager(c.t.Context(), m))
 	return n
 }
@@ -307,15 +343,24 @@ func (c *cluster) label(p *corev1.Pod, key, value string) {
 	c.patch(p, fmt.Sprintf(`{"metadata":{"labels":{%q:%q}}}`, key, value))
 }
 
-func (c *cluster) annotate(p *corev1.Pod, key, value string) {
+func (c *cluster) annotate(o client.Object, key, value string) {
 	c.t.Helper()
-	c.patch(p, fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, key, value))
+	c.patch(o, fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, key, value))
 }
 
 func (c *cluster) labelNamespace(key, value string) {
 	c.t.Helper()
-	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: c.namespace}}
-	c.patch(ns, fmt.Sprintf(`{"metadata":{"labels":{%q:%q}}}`, key, value))
+	c.patch(c.itself(), fmt.Sprintf(`{"metadata":{"labels":{%q:%q}}}`, key, value))
+}
+
+// itself is the cluster's namespace.
+func (c *cluster) itself() *corev1.Namespace {
+	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: c.namespace}}
+}
+
+// policy is a NetworkPolicy that there is.
+func (c *cluster) policy(name string) *networkingv1.NetworkPolicy {
+	return &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: name}}
 }
 
 func (c *cluster) patch(o client.Object, patch string) {
@@ -325,9 +370,7 @@ func (c *cluster) patch(o client.Object, patch string) {
 
 func (c *cluster) createPolicy(name string) {
 	c.t.Helper()
-	c.must(c.client.Create(c.t.Context(), &networkingv1.NetworkPolicy{
-		ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: name},
-	}))
+	c.must(c.client.Create(c.t.Context(), c.policy(name)))
 }
 
 func (c *cluster) delete(o client.Object) {
