@@ -14,6 +14,10 @@ type Options struct {
 	Table string
 	// SelfMatch is set where xt_bpf is there, to let a pod reach itself through its Service.
 	SelfMatch bool
+	// NFLogGroup is the group that samples of denied packets are sent to; 0 sends none.
+	NFLogGroup uint16
+	// LogDenied asks for samples of what every policy denies. Without it only what is in audit mode, or asks for it, is sampled.
+	LogDenied bool
 }
 
 // The first rule of a hook: its cost does not grow with anything.

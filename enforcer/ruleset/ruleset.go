@@ -52,6 +52,17 @@ func (f Family) String() string {
 type Ruleset struct {
 	Tables map[Family]Table
 	Sets   map[string]Set // by name
+	// Points are, by ID, those of the wanted rules. What is found in the kernel has none: they are neither compared nor printed.
+	Points map[string]Point
+}
+
+// Point is a place in the rules where packets are denied, or would be, and that is counted or logged.
+type Point struct {
+	ID        string
+	Ref       policy.Ref // the object
+	Direction policy.Direction
+	Index     int  // of the rule in the object; -1 where no rule of it matched (default deny)
+	Audit     bool // nothing is denied, it only would be
 }
 
 // Table is our part of one family's table.
