@@ -20,6 +20,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 // Syncer makes a kernel enforce a snapshot.
@@ -37,6 +38,8 @@ type Node struct {
 	// Resync is how often the kernel itself is compared with what it should hold, and so the longest that damage done by others
 	// lasts.
 	Resync time.Duration
+	// Points, if there is one, is told after each sync in which places of the rules packets are counted or logged.
+	Points func(map[string]ruleset.Point)
 
 	stores   *stores
 	verified time.Time // of the last sync that looked at the kernel
@@ -93,6 +96,9 @@ func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Re
 	start := time.Now()
 	report, err := n.Sync.Sync(ctx, n.stores.snapshot(n.Name), verify)
 	observe(report, err, time.Since(start))
+	if n.Points != nil {
+		n.Points(report.Points)
+	}
 	n.say(ctx, report)
 	if err != nil {
 		return reconcile.Result{}, err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -20,6 +21,7 @@ import (
 	"github.com/ringfence-io/ringfence/controllers"
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
+	"github.com/ringfence-io/ringfence/enforcer/denials"
 	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
@@ -32,6 +34,8 @@ type enforcerOptions struct {
 	resync     time.Duration
 	metrics    string
 	health     string
+	nflogGroup uint16
+	logDenied  bool
 }
 
 func newEnforcerCommand() *cobra.Command {
@@ -56,15 +60,25 @@ enforced stays in force; 'ringfence cleanup' removes it.`,
 			return o.run(ctrl.LoggerInto(cmd.Context(), logger), logger)
 		},
 	}
-	f := cmd.Flags()
+	cmd.Flags().AddFlagSet(o.flags())
+	return cmd
+}
+
+// flags are the command's, with their defaults.
+func (o *enforcerOptions) flags() *pflag.FlagSet {
+	f := pflag.NewFlagSet("enforcer", pflag.ContinueOnError)
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig file; without it KUBECONFIG, then the pod's service account")
 	f.StringVar(&o.node, "node-name", os.Getenv("NODE_NAME"), "this node's name in the cluster (default $NODE_NAME)")
 	f.StringVar(&o.backend, "iptables-backend", "auto", "legacy, nft, or auto: the one that the kubelet uses")
 	f.DurationVar(&o.resync, "resync-interval", 30*time.Second, "how often the kernel is compared with what it should hold, and repaired")
 	f.StringVar(&o.metrics, "metrics-bind-address", ":9441", "address of the Prometheus metrics; 0 for none")
 	f.StringVar(&o.health, "health-probe-bind-address", ":9440", "address of /healthz and /readyz; 0 for none")
+	f.Uint16Var(&o.nflogGroup, "nflog-group", ruleset.DefaultNFLogGroup,
+		"NFLOG group by which samples of denied packets are read, to be logged: no other program may read it; 0 logs none")
+	f.BoolVar(&o.logDenied, "log-denied", false,
+		"log samples of all packets that are denied, not only of those that a policy in audit mode would deny, or whose rule asks for it")
 	o.log.add(f)
-	return cmd
+	return f
 }
 
 func (o *enforcerOptions) validate() error {
@@ -74,6 +88,9 @@ func (o *enforcerOptions) validate() error {
 	}
 	if o.resync < time.Second {
 		errs = append(errs, fmt.Errorf("--resync-interval %s is too short: 1s or more", o.resync))
+	}
+	if o.logDenied && o.nflogGroup == 0 {
+		errs = append(errs, errors.New("--log-denied needs an NFLOG group: leave --nflog-group 0 out"))
 	}
 	return errors.Join(errs...)
 }
@@ -104,9 +121,17 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 	if err != nil {
 		return fmt.Errorf("connecting to the cluster: %w", err)
 	}
-	node := &controllers.Node{Name: o.node, Resync: o.resync, Sync: enforcer.New(plane, renderOptions(plane.Capabilities()))}
+	render := o.renderOptions(plane.Capabilities())
+	journal := &denials.Journal{
+		Source: plane, Log: logger.WithName("denials"), Group: render.NFLogGroup, Interval: o.resync,
+	}
+	node := &controllers.Node{Name: o.node, Resync: o.resync, Sync: enforcer.New(plane, render), Points: journal.SetPoints}
+	journal.Pods = node
 	if err := node.SetupWithManager(ctx, manager); err != nil {
 		return err
+	}
+	if err := manager.Add(journal); err != nil {
+		return fmt.Errorf("adding the log of denied packets: %w", err)
 	}
 	if err := errors.Join(
 		manager.AddHealthzCheck("ping", healthz.Ping),
@@ -136,9 +161,13 @@ func openDataplane(ctx context.Context, backend string, logger logr.Logger) (*da
 	return plane, nil
 }
 
-// renderOptions are what rules can say on a kernel.
-func renderOptions(c dataplane.Capabilities) ruleset.Options {
-	return ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch}
+// renderOptions are what rules can say on a kernel, and what the flags ask of them.
+func (o *enforcerOptions) renderOptions(c dataplane.Capabilities) ruleset.Options {
+	r := ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch}
+	if c.Log {
+		r.NFLogGroup, r.LogDenied = o.nflogGroup, o.logDenied
+	}
+	return r
 }
 
 // restConfig reads the kubeconfig of the flag, of KUBECONFIG, or the service account's.
