@@ -21,6 +21,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 // Syncer makes a kernel enforce a snapshot.
@@ -42,6 +43,8 @@ type Node struct {
 	DNSServices []types.NamespacedName
 	// DNSAddresses are those at which nodes answer DNS themselves.
 	DNSAddresses []netip.Addr
+	// Points, if there is one, is told after each sync in which places of the rules packets are counted or logged.
+	Points func(map[string]ruleset.Point)
 
 	stores   *stores
 	watches  *watches
@@ -108,6 +111,9 @@ func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Re
 	start := time.Now()
 	report, err := n.Sync.Sync(ctx, snapshot, verify)
 	observe(report, err, time.Since(start))
+	if n.Points != nil {
+		n.Points(report.Points)
+	}
 	n.say(ctx, report)
 	if err != nil {
 		return reconcile.Result{}, err

@@ -45,6 +45,8 @@ type Report struct {
 	// Problems are the parts of policies that could not be understood.
 	Problems []compile.Problem
 	Counts   Counts
+	// Points are the places in the wanted rules where packets are counted or logged, by ID.
+	Points map[string]ruleset.Point
 	// Applied is what was changed in the kernel, empty if nothing was.
 	Applied ruleset.Plan
 	// Repairs is what somebody else had changed in our part of the kernel since the last Sync: it has been undone.
@@ -62,7 +64,7 @@ type Counts struct {
 func (e *Enforcer) Sync(ctx context.Context, s compile.Snapshot, verify bool) (Report, error) {
 	node, problems := compile.Compile(s)
 	want := ruleset.Render(node, e.options)
-	report := Report{Problems: problems, Counts: count(want)}
+	report := Report{Problems: problems, Counts: count(want), Points: want.Points}
 	report.Counts.Policies, report.Counts.Endpoints = len(node.Policies), len(node.Endpoints)
 
 	have, unread := e.have(ctx, verify, &report)

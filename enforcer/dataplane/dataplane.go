@@ -3,6 +3,8 @@
 //	Observe  kernel       ──> Ruleset   iptables-save, and one dump of the ipsets
 //	Apply    Plan         ──> kernel    netlink for ipsets, one iptables-restore --noflush per family for chains
 //	Cleanup  kernel       ──> kernel    without anything of ours
+//	Counts   kernel       ──> totals    iptables-save -c: what the points of the rules have counted
+//	Denied   kernel       ──> Packets   NFLOG: samples of what they have denied, or would have
 //
 // Invariants:
 //   - only chains and sets whose name starts with ruleset.Prefix, and the rules of base chains that jump to them, are
@@ -80,6 +82,7 @@ type Dataplane struct {
 	log          logr.Logger
 	capabilities Capabilities
 	findings     []Finding
+	counter      Counter
 }
 
 // New chooses the back end and runs the preflight. It fails if a program is missing, or with a *PreflightError if nothing

@@ -25,6 +25,8 @@ type Fake struct {
 	capabilities Capabilities
 	tables       map[ruleset.Family]savedTable
 	sets         map[string]ruleset.Set
+	counter      Counter
+	readers      map[uint16]*logReader // by NFLOG group
 }
 
 // StepKind is a kind of step, in the words of ruleset.Plan.
@@ -57,7 +59,7 @@ func NewFake(c Capabilities) *Fake {
 	}
 	f := &Fake{capabilities: c, tables: map[ruleset.Family]savedTable{}, sets: map[string]ruleset.Set{}}
 	for _, family := range c.Families {
-		t := savedTable{chains: map[string][]ruleset.Rule{}}
+		t := savedTable{chains: map[string][]ruleset.Rule{}, packets: map[string]uint64{}}
 		for _, base := range hookChains {
 			t.declare(base)
 		}

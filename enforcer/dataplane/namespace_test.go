@@ -51,6 +51,8 @@ type subject interface {
 	Observe(context.Context) (ruleset.Ruleset, error)
 	Apply(context.Context, ruleset.Plan) error
 	Cleanup(context.Context) error
+	Denied(context.Context, uint16, func(Packet)) error
+	Counts(context.Context) (map[string]uint64, error)
 	Capabilities() Capabilities
 }
 

@@ -13,8 +13,9 @@ var hookChains = [...]string{"INPUT", "FORWARD", "OUTPUT"}
 
 // savedTable is one table as iptables-save prints it: each chain, in the printed order, and its rules without "-A CHAIN ".
 type savedTable struct {
-	order  []string
-	chains map[string][]ruleset.Rule
+	order   []string
+	chains  map[string][]ruleset.Rule
+	packets map[string]uint64 // in a Fake, what each chain's first rule has counted
 }
 
 // parseSave reads the output of iptables-save: several tables, or one.

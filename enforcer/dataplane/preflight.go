@@ -17,6 +17,8 @@ type Capabilities struct {
 	Table string
 	// SelfMatch is set if rules can compare a packet's source with its destination, in every one of Families.
 	SelfMatch bool
+	// Log is set if rules can sample packets into NFLOG, in every one of Families.
+	Log bool
 }
 
 // Severity says how much depends on what is missing.
@@ -53,7 +55,8 @@ func (f Finding) String() string {
 type probes interface {
 	// setType asks for a type of ipset.
 	setType(ruleset.SetType, ruleset.Family) error
-	// rules has the kernel take a chain of ours with these rules, and removes it again. Rules may name probeSet(family).
+	// rules has the kernel take a chain of ours with these rules, and removes it again. Rules may name probeSet(family). One without a
+	// target returns.
 	rules(ctx context.Context, f ruleset.Family, table string, rules ...string) error
 	// sysctl reads a setting under net; an error says that the kernel has none of that name.
 	sysctl(name string) (string, error)
@@ -67,7 +70,7 @@ func probeSet(f ruleset.Family) string { return fmt.Sprintf("%sPREFLIGHT-%d", ru
 // need is something that every rule set needs of a family, or gains by.
 type need struct {
 	name string
-	rule func(ruleset.Family) string // a match of it
+	rule func(ruleset.Family) string // a match of it, or a target
 	// optional needs cost something, but not the family.
 	optional     bool
 	cost, remedy string
@@ -84,7 +87,17 @@ func modules(names string) string {
 	return "load or build the kernel module " + names + ", and install iptables with its extensions"
 }
 
-// needs lists the matches that rules are made of.
+// The needs of which Capabilities speak.
+const (
+	needSelfMatch = "xt_bpf"
+	needLimit     = "xt_limit"
+	needNFLOG     = "xt_NFLOG"
+)
+
+// unlogged is what it costs if packets cannot be sampled.
+const unlogged = "no denied packet is logged, and what audit mode would deny is at most counted"
+
+// needs lists what rules are made of.
 var needs = []need{
 	{
 		name: "xt_set", rule: func(f ruleset.Family) string { return "-m set --match-set " + probeSet(f) + " src" },
@@ -99,9 +112,15 @@ var needs = []need{
 		name: "xt_conntrack", rule: fixed("-m conntrack --ctstate RELATED,ESTABLISHED"),
 		cost: "replies cannot be told from new connections", remedy: modules("xt_conntrack (with nf_conntrack)"),
 	}, {
-		name: "xt_bpf", rule: fixed(selfProbe), optional: true,
+		name: needSelfMatch, rule: fixed(selfProbe), optional: true,
 		cost:   "a pod that is isolated cannot reach itself through its own Service",
 		remedy: modules("xt_bpf"),
+	}, {
+		name: needLimit, rule: fixed("-m limit --limit 10/sec --limit-burst 20"), optional: true,
+		cost: unlogged, remedy: modules("xt_limit"),
+	}, {
+		name: needNFLOG, rule: fixed(fmt.Sprintf("-j NFLOG --nflog-prefix %q --nflog-group %d", ruleset.LogPrefix, ruleset.DefaultNFLogGroup)),
+		optional: true, cost: unlogged, remedy: modules("xt_NFLOG (with nfnetlink_log)"),
 	},
 }
 
@@ -118,18 +137,18 @@ var setTypes = []struct {
 // preflight looks at everything that enforcement needs. What is missing takes a family out of the capabilities, or a
 // feature; it never stops the looking, so that one start tells all there is to mend.
 func preflight(ctx context.Context, p probes, table string) (Capabilities, []Finding) {
-	s := &survey{probes: p, lacking: map[ruleset.Family][]string{}}
+	s := &survey{probes: p, lacking: map[ruleset.Family][]string{}, without: map[ruleset.Family][]string{}}
 	s.sets()
 	chosen := s.chooseTable(ctx, table)
 	s.matches(ctx, chosen)
-	c := Capabilities{Table: chosen, SelfMatch: true}
+	c := Capabilities{Table: chosen}
 	for _, f := range ruleset.Families {
 		if len(s.lacking[f]) == 0 {
 			c.Families = append(c.Families, f)
-			c.SelfMatch = c.SelfMatch && !slices.Contains(s.without, f)
 		}
 	}
-	c.SelfMatch = c.SelfMatch && len(c.Families) > 0
+	c.SelfMatch = s.allHave(c.Families, needSelfMatch)
+	c.Log = s.allHave(c.Families, needLimit) && s.allHave(c.Families, needNFLOG)
 	s.families(c)
 	s.sysctls()
 	return c, s.findings
@@ -140,7 +159,13 @@ type survey struct {
 	probes   probes
 	findings []Finding
 	lacking  map[ruleset.Family][]string // what is missing that the family cannot be enforced without
-	without  []ruleset.Family            // those without xt_bpf
+	without  map[ruleset.Family][]string // the optional needs that are missing
+}
+
+// allHave reports whether all of the families have what is optional, and there is one.
+func (s *survey) allHave(families []ruleset.Family, name string) bool {
+	lacks := func(f ruleset.Family) bool { return slices.Contains(s.without[f], name) }
+	return len(families) > 0 && !slices.ContainsFunc(families, lacks)
 }
 
 // require reports something without which a family cannot be enforced.
@@ -252,7 +277,7 @@ func (s *survey) matches(ctx context.Context, table string) {
 		for i, n := range needs {
 			errs[i][f] = s.probes.rules(ctx, f, table, n.rule(f))
 			if errs[i][f] != nil && n.optional {
-				s.without = append(s.without, f)
+				s.without[f] = append(s.without[f], n.name)
 			}
 		}
 	}

@@ -53,7 +53,10 @@ func (k *kernelProbes) rules(ctx context.Context, f ruleset.Family, table string
 	var input strings.Builder
 	fmt.Fprintf(&input, "*%s\n:%s - [0:0]\n", table, probeChain)
 	for _, r := range rules {
-		fmt.Fprintf(&input, "-A %s %s -j RETURN\n", probeChain, r)
+		if !strings.Contains(r, "-j ") {
+			r += " -j RETURN"
+		}
+		fmt.Fprintf(&input, "-A %s %s\n", probeChain, r)
 	}
 	input.WriteString("COMMIT\n")
 	if err := k.tools.restore(ctx, f, input.String()); err != nil {

@@ -22,7 +22,7 @@ var verdicts = []string{"ACCEPT", "DROP", "RETURN", "REJECT", "LOG", "NFLOG", "M
 
 // restored is the table after iptables-restore --noflush has read input: all of it, or an error and the table as it was.
 func (t savedTable) restored(name, input string, hasSet func(string) error) (savedTable, error) {
-	next := savedTable{order: slices.Clone(t.order), chains: map[string][]ruleset.Rule{}}
+	next := savedTable{order: slices.Clone(t.order), chains: map[string][]ruleset.Rule{}, packets: maps.Clone(t.packets)}
 	for chain, rules := range t.chains {
 		next.chains[chain] = slices.Clone(rules)
 	}
@@ -79,6 +79,7 @@ func (t *savedTable) take(line string, hasSet func(string) error) error {
 		return t.remove(chain, ruleset.Rule(text))
 	case "-F":
 		t.chains[chain] = nil
+		delete(t.packets, chain)
 		return nil
 	case "-X":
 		return t.removeChain(chain)
@@ -92,6 +93,7 @@ func (t *savedTable) declare(chain string) {
 		t.order = append(t.order, chain)
 	}
 	t.chains[chain] = nil
+	delete(t.packets, chain)
 }
 
 func (t *savedTable) insert(chain string, at int, r ruleset.Rule, hasSet func(string) error) error {
@@ -107,6 +109,9 @@ func (t *savedTable) insert(chain string, at int, r ruleset.Rule, hasSet func(st
 	if c := valueOf(r, "--comment"); len(c) > maxComment {
 		return fmt.Errorf("a comment of %d bytes would be cut to %d", len(c), maxComment)
 	}
+	if at == 0 {
+		delete(t.packets, chain)
+	}
 	t.chains[chain] = slices.Insert(t.chains[chain], at, r)
 	return nil
 }
@@ -116,6 +121,9 @@ func (t *savedTable) remove(chain string, r ruleset.Rule) error {
 	i := slices.IndexFunc(t.chains[chain], same)
 	if i < 0 {
 		return fmt.Errorf("the chain %s has no such rule", chain)
+	}
+	if i == 0 {
+		delete(t.packets, chain)
 	}
 	t.chains[chain] = slices.Delete(t.chains[chain], i, i+1)
 	return nil
@@ -133,6 +141,7 @@ func (t *savedTable) removeChain(chain string) error {
 		}
 	}
 	delete(t.chains, chain)
+	delete(t.packets, chain)
 	t.order = slices.DeleteFunc(t.order, func(c string) bool { return c == chain })
 	return nil
 }

@@ -62,6 +62,15 @@ func (t *tools) save(ctx context.Context, f ruleset.Family, table string) ([]byt
 	return t.family[f].save.run(ctx, "", args...)
 }
 
+// saveCounters is save with the counters in front of each rule.
+func (t *tools) saveCounters(ctx context.Context, f ruleset.Family, table string) ([]byte, error) {
+	args := []string{"-c"}
+	if table != "" {
+		args = append(args, "-t", table)
+	}
+	return t.family[f].save.run(ctx, "", args...)
+}
+
 // restore hands input to iptables-restore, which takes all of it or nothing. Chains that the input does not name stay as
 // they are, and so do other programs' rules and counters.
 func (t *tools) restore(ctx context.Context, f ruleset.Family, input string) error {

@@ -2,7 +2,6 @@ package ruleset
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
@@ -13,9 +12,6 @@ const (
 	sampleRate  = "10/sec"
 	sampleBurst = 20
 )
-
-// LogPrefix starts the NFLOG prefix of our samples; the ID of their [Point] follows.
-const LogPrefix = "RF:"
 
 // Point is a place in the rules where packets are denied, or would be, and that is counted or logged.
 type Point struct {
@@ -31,22 +27,22 @@ func (w *walk) denial(ref policy.Ref, r policy.Rule) string {
 	if !w.logs(r.Log) {
 		return "-j DROP"
 	}
-	return "-g " + w.loggedDenial(Point{Ref: ref, Direction: w.direction, Index: r.Index}, nil)
+	return "-g " + w.loggedDenial(Point{Ref: ref, Direction: w.direction, Index: r.Index})
 }
 
-// isolationDenial is the target of what no policy of a list accepts.
-func (w *walk) isolationDenial(policies []int) string {
+// isolationDenial are the rules for what no policy of a list accepts.
+func (w *walk) isolationDenial(policies []int) []Rule {
 	var self []Rule
 	if w.isStageOfNetworkPolicies(policies) {
 		self = w.selfRules()
 	}
 	switch {
 	case w.logs(false):
-		return "-g " + w.loggedDenial(Point{Ref: w.together(policies), Direction: w.direction, Index: -1}, self)
+		return append(self, Rule("-g "+w.loggedDenial(Point{Ref: w.together(policies), Direction: w.direction, Index: -1})))
 	case len(self) == 0:
-		return "-j DROP"
+		return []Rule{"-j DROP"}
 	}
-	return "-g " + w.chain(denyChain, func() []Rule { return append(self, "-j DROP") })
+	return []Rule{Rule("-g " + w.chain(denyChain, func() []Rule { return append(self, "-j DROP") }))}
 }
 
 func (w *walk) logs(asked bool) bool { return w.NFLogGroup != 0 && (asked || w.LogDenied) }
@@ -61,18 +57,17 @@ func (w *walk) together(policies []int) policy.Ref {
 }
 
 // loggedDenial adds the chain that counts, samples and drops.
-func (w *walk) loggedDenial(p Point, before []Rule) string {
-	chain := w.point("L", &p)
+func (w *walk) loggedDenial(p Point) string {
+	chain := w.point(deniedTag, &p)
 	return w.chain(chain, func() []Rule {
-		rules := append(slices.Clone(before), countRule("denied: ", p))
-		return append(append(rules, w.sampleRules(p)...), "-j DROP")
+		return append(append([]Rule{countRule("denied: ", p)}, w.sampleRules(p)...), "-j DROP")
 	})
 }
 
 // note adds the chain that counts and samples what an audited object would deny, and lets it go on.
 func (w *walk) note(ref policy.Ref) string {
 	p := Point{Ref: ref, Direction: w.direction, Index: -1, Audit: true}
-	chain := w.point("W", &p)
+	chain := w.point(wouldDenyTag, &p)
 	return w.chain(chain, func() []Rule { return append([]Rule{countRule("would deny: ", p)}, w.sampleRules(p)...) })
 }
 

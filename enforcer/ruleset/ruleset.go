@@ -52,7 +52,7 @@ func (f Family) String() string {
 type Ruleset struct {
 	Tables map[Family]Table
 	Sets   map[string]Set // by name
-	// Points are where packets are counted and logged, by ID. They say what rules mean; the rules themselves are in Tables.
+	// Points are, by ID, those of the wanted rules. What is found in the kernel has none: they are neither compared nor printed.
 	Points map[string]Point
 }
 

@@ -224,8 +224,7 @@ func (w *walk) isolation(policies []int, next string) string {
 		names = append(names, next)
 	}
 	return w.chain(groupChain(w.direction, names), func() []Rule {
-		rules := w.accepting(policies, accept)
-		return append(rules, Rule(w.isolationDenial(policies)))
+		return append(w.accepting(policies, accept), w.isolationDenial(policies)...)
 	})
 }
 

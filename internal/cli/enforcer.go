@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/rest"
@@ -25,6 +26,7 @@ import (
 	"github.com/ringfence-io/ringfence/controllers"
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
+	"github.com/ringfence-io/ringfence/enforcer/denials"
 	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
@@ -39,6 +41,8 @@ type enforcerOptions struct {
 	health     string
 	dns        []string
 	nodeDNS    []string
+	nflogGroup uint16
+	logDenied  bool
 }
 
 func newEnforcerCommand() *cobra.Command {
@@ -63,7 +67,13 @@ enforced stays in force; 'ringfence cleanup' removes it.`,
 			return o.run(ctrl.LoggerInto(cmd.Context(), logger), logger)
 		},
 	}
-	f := cmd.Flags()
+	cmd.Flags().AddFlagSet(o.flags())
+	return cmd
+}
+
+// flags are the command's, with their defaults.
+func (o *enforcerOptions) flags() *pflag.FlagSet {
+	f := pflag.NewFlagSet("enforcer", pflag.ContinueOnError)
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig file; without it KUBECONFIG, then the pod's service account")
 	f.StringVar(&o.node, "node-name", os.Getenv("NODE_NAME"), "this node's name in the cluster (default $NODE_NAME)")
 	f.StringVar(&o.backend, "iptables-backend", "auto", "legacy, nft, or auto: the one that the kubelet uses")
@@ -75,8 +85,12 @@ enforced stays in force; 'ringfence cleanup' removes it.`,
 		"namespace/name of the cluster's DNS Service, which isolated namespaces may be allowed to ask; may be repeated, need not exist")
 	f.StringSliceVar(&o.nodeDNS, "node-local-dns", []string{"169.254.20.10"},
 		"address at which nodes answer DNS themselves, for the same; may be repeated, need not exist")
+	f.Uint16Var(&o.nflogGroup, "nflog-group", ruleset.DefaultNFLogGroup,
+		"NFLOG group by which samples of denied packets are read, to be logged: no other program may read it; 0 logs none")
+	f.BoolVar(&o.logDenied, "log-denied", false,
+		"log samples of all packets that are denied, not only of those that a policy in audit mode would deny, or whose rule asks for it")
 	o.log.add(f)
-	return cmd
+	return f
 }
 
 func (o *enforcerOptions) validate() error {
@@ -89,6 +103,9 @@ func (o *enforcerOptions) validate() error {
 	}
 	_, dnsErr := dnsServices(o.dns)
 	_, nodeErr := dnsAddresses(o.nodeDNS)
+	if o.logDenied && o.nflogGroup == 0 {
+		errs = append(errs, errors.New("--log-denied needs an NFLOG group: leave --nflog-group 0 out"))
+	}
 	return errors.Join(append(errs, dnsErr, nodeErr)...)
 }
 
@@ -160,12 +177,20 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 	if err != nil {
 		return fmt.Errorf("connecting to the cluster: %w", err)
 	}
+	render := o.renderOptions(plane.Capabilities())
+	journal := &denials.Journal{
+		Source: plane, Log: logger.WithName("denials"), Group: render.NFLogGroup, Interval: o.resync,
+	}
 	node := &controllers.Node{
-		Name: o.node, Resync: o.resync, Sync: enforcer.New(plane, renderOptions(plane.Capabilities())),
+		Name: o.node, Resync: o.resync, Sync: enforcer.New(plane, render), Points: journal.SetPoints,
 		DNSServices: dns, DNSAddresses: nodeDNS,
 	}
+	journal.Pods = node
 	if err := node.SetupWithManager(ctx, manager); err != nil {
 		return err
+	}
+	if err := manager.Add(journal); err != nil {
+		return fmt.Errorf("adding the log of denied packets: %w", err)
 	}
 	if err := errors.Join(
 		manager.AddHealthzCheck("ping", healthz.Ping),
@@ -195,9 +220,13 @@ func openDataplane(ctx context.Context, backend string, logger logr.Logger) (*da
 	return plane, nil
 }
 
-// renderOptions are what rules can say on a kernel.
-func renderOptions(c dataplane.Capabilities) ruleset.Options {
-	return ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch}
+// renderOptions are what rules can say on a kernel, and what the flags ask of them.
+func (o *enforcerOptions) renderOptions(c dataplane.Capabilities) ruleset.Options {
+	r := ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch}
+	if c.Log {
+		r.NFLogGroup, r.LogDenied = o.nflogGroup, o.logDenied
+	}
+	return r
 }
 
 // restConfig reads the kubeconfig of the flag, of KUBECONFIG, or the service account's.

@@ -1,0 +1,160 @@
+package dataplane
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/go-logr/logr"
+
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+)
+
+// Count is what one point of the rules has counted in one family since its chain was written.
+type Count struct {
+	// Point is what the chain's name says. The name of the object, and of its rule, are in the comment alone.
+	Point   ruleset.Point
+	Comment string
+	Packets uint64
+}
+
+// Counts are the packets that each point of the rules has counted, of both families, by the point's ID: as long as a point is there, its
+// count never falls, although the kernel's counters restart when a chain is rewritten. With an error the counts of what could
+// not be read are those of the last reading.
+func (d *Dataplane) Counts(ctx context.Context) (map[string]uint64, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var errs []error
+	for _, f := range d.capabilities.Families {
+		out, err := d.tools.saveCounters(ctx, f, d.capabilities.Table)
+		if err != nil {
+			errs = append(errs, familyError(f, "reading the counters", err))
+			continue
+		}
+		counts, err := parseCounts(out)
+		if err != nil {
+			errs = append(errs, familyError(f, "reading the counters", err))
+			continue
+		}
+		d.counter.Add(f, packetsByID(counts))
+	}
+	return d.counter.Totals(), errors.Join(errs...)
+}
+
+func packetsByID(counts []Count) map[string]uint64 {
+	packets := map[string]uint64{}
+	for _, c := range counts {
+		packets[c.Point.ID] += c.Packets
+	}
+	return packets
+}
+
+// Counted is what every point of this node's rules has counted, whatever back end and table they stand in, one entry per family; enforced
+// says whether there are any rules of ours. Nothing is written, and no Dataplane is needed.
+func Counted(ctx context.Context, log logr.Logger) (counts []Count, enforced bool, err error) {
+	var errs []error
+	for _, backend := range []string{NFT, Legacy} {
+		if backend == Legacy && !legacyInUse() {
+			continue // to ask would bring the tables into being
+		}
+		t, err := findTools(backend, Options{Log: log})
+		if errors.Is(err, errNoProgram) && backend == NFT {
+			continue
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("reading the %s back end: %w", backend, err))
+			continue
+		}
+		for _, f := range ruleset.Families {
+			out, err := t.saveCounters(ctx, f, "")
+			if noKernelSupport(err) {
+				continue
+			}
+			if err != nil {
+				errs = append(errs, familyError(f, "reading the counters of the "+backend+" back end", err))
+				continue
+			}
+			found, err := parseCounts(out)
+			errs = append(errs, familyError(f, "reading the counters of the "+backend+" back end", err))
+			counts = append(counts, found...)
+			enforced = enforced || bytes.Contains(out, []byte("\n:"+ruleset.Prefix))
+		}
+	}
+	return counts, enforced, errors.Join(errs...)
+}
+
+// parseCounts takes the counts of points from what iptables-save -c prints: the counter of the first rule of each chain that is a point's.
+func parseCounts(out []byte) ([]Count, error) {
+	var counts []Count
+	last, n := "", 0
+	for raw := range bytes.Lines(out) {
+		n++
+		line := strings.TrimSpace(string(raw))
+		if err := foreignTable(line); err != nil {
+			return nil, err
+		}
+		if !strings.HasPrefix(line, "[") {
+			continue
+		}
+		chain, rule, ok := appended(line)
+		if !ok {
+			return nil, fmt.Errorf("reading iptables-save: line %d is no rule: %s", n, line)
+		}
+		first := chain != last // a chain's rules stand together
+		last = chain
+		point, isPoint := ruleset.PointOfChain(chain)
+		if !first || !isPoint {
+			continue
+		}
+		packets, _, _ := strings.Cut(line[1:], ":")
+		count, err := strconv.ParseUint(packets, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("reading iptables-save: line %d has no counters: %s", n, line)
+		}
+		counts = append(counts, Count{Point: point, Comment: valueOf(rule, "--comment"), Packets: count})
+	}
+	return counts, nil
+}
+
+// Counter makes totals that never fall of the kernel's counters, which restart with every chain that is rewritten. The zero Counter is ready.
+type Counter struct {
+	families map[ruleset.Family]map[string]counted
+}
+
+// counted is one counter of the kernel's.
+type counted struct {
+	last  uint64 // reading
+	total uint64
+}
+
+// Add takes the next reading of a family's counters, by ID. A value below the one before is that of a counter that has restarted meanwhile. An
+// ID that the reading lacks is gone, and forgotten.
+func (c *Counter) Add(f ruleset.Family, reading map[string]uint64) {
+	next := make(map[string]counted, len(reading))
+	for id, value := range reading {
+		before := c.families[f][id]
+		grown := value - before.last
+		if value < before.last {
+			grown = value
+		}
+		next[id] = counted{last: value, total: before.total + grown}
+	}
+	if c.families == nil {
+		c.families = map[ruleset.Family]map[string]counted{}
+	}
+	c.families[f] = next
+}
+
+// Totals are what was counted by each ID of the last readings, of all families.
+func (c *Counter) Totals() map[string]uint64 {
+	totals := map[string]uint64{}
+	for _, counters := range c.families {
+		for id, n := range counters {
+			totals[id] += n.total
+		}
+	}
+	return totals
+}

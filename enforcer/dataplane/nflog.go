@@ -1,0 +1,168 @@
+package dataplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/florianl/go-nflog/v2"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+)
+
+const (
+	// copyRange is how much of a packet is copied: the headers.
+	copyRange = 128
+	// logBuffer is what the kernel keeps for us while we are busy: some thousands of packets.
+	logBuffer = 1 << 20
+	// The kernel hands packets over when it has logBatch of them, or after logDelay. One by one, each would fill a page of logBuffer.
+	logBatch = 32
+	logDelay = 10 // hundredths of a second
+)
+
+// LogGroupError says that another program reads the NFLOG group that ours is to read: the kernel gives a group to one only.
+type LogGroupError struct {
+	Group uint16
+	Owner string // the netlink port of the other program's socket, in most cases its process ID
+	Err   error
+}
+
+func (e *LogGroupError) Error() string {
+	return fmt.Sprintf("NFLOG group %d belongs to another program (process or netlink port %s): "+
+		"choose another group with --nflog-group, or 0 to log no packets: %v", e.Group, e.Owner, e.Err)
+}
+
+func (e *LogGroupError) Unwrap() error { return e.Err }
+
+// Denied reads the packets of both families that rules of ours sample into an NFLOG group, in the network namespace of the calling
+// thread, and gives them to handle, one after the other, from another goroutine. It returns nil when ctx has ended, and an error when the group
+// cannot be read, or no longer: a *LogGroupError if it is another program's. Once it has returned, handle is not called again.
+// Packets that other programs send to the group are passed over.
+func (d *Dataplane) Denied(ctx context.Context, group uint16, handle func(Packet)) error {
+	links, err := netlink.NewHandle(unix.NETLINK_ROUTE) // which stays in this namespace, whatever thread uses it
+	if err != nil {
+		return fmt.Errorf("reading NFLOG group %d: opening netlink: %w", group, err)
+	}
+	defer links.Close()
+	conn, err := nflog.Open(&nflog.Config{
+		Group: group, Copymode: nflog.CopyPacket, Bufsize: copyRange, Flags: nflog.FlagSeq, QThresh: logBatch, Timeout: logDelay,
+	})
+	if err != nil {
+		return fmt.Errorf("reading NFLOG group %d: opening netlink: %w", group, err)
+	}
+	r := &logReader{handle: handle, links: links, broken: make(chan error, 1)}
+	defer r.stop()
+	session, cancel := context.WithCancel(ctx)
+	defer func() {
+		cancel() // first: Close waits for it
+		if err := conn.Close(); err != nil {
+			d.log.V(1).Info("Closing the NFLOG socket failed", "group", group, "error", err.Error())
+		}
+	}()
+	if err := conn.Con.SetReadBuffer(logBuffer); err != nil {
+		return fmt.Errorf("reading NFLOG group %d: making room for packets: %w", group, err)
+	}
+	if err := conn.RegisterWithErrorFunc(session, r.take, r.failed); err != nil {
+		if owner, ok := groupOwner(group); ok {
+			return &LogGroupError{Group: group, Owner: owner, Err: err}
+		}
+		return fmt.Errorf("reading NFLOG group %d (the kernel module nfnetlink_log has to be there): %w", group, err)
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-r.broken:
+		return fmt.Errorf("reading NFLOG group %d: %w", group, err)
+	}
+}
+
+// groupOwner is the netlink port of the socket that a group of this thread's network namespace belongs to.
+func groupOwner(group uint16) (string, bool) {
+	text, err := os.ReadFile("/proc/thread-self/net/netfilter/nfnetlink_log")
+	if err != nil {
+		return "", false
+	}
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == fmt.Sprint(group) {
+			return f[1], true
+		}
+	}
+	return "", false
+}
+
+// logReader takes packets from one NFLOG socket.
+type logReader struct {
+	handle func(Packet)
+	links  *netlink.Handle
+	broken chan error
+
+	mu      sync.Mutex // held while a packet is handled
+	stopped bool
+	next    uint32 // the sequence number of the next packet, if none is lost
+	lost    uint64 // since the last packet that was handled
+}
+
+// stop returns when no packet is being handled, and none will be.
+func (r *logReader) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stopped = true
+}
+
+// take handles one message of the kernel's. It returns 0 for the reading to go on.
+func (r *logReader) take(a nflog.Attribute) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stopped {
+		return 1
+	}
+	if a.Seq != nil {
+		r.lost += uint64(*a.Seq - r.next) // which wraps around as the kernel's does
+		r.next = *a.Seq + 1
+	}
+	if a.Prefix == nil {
+		return 0
+	}
+	id, ours := strings.CutPrefix(*a.Prefix, ruleset.LogPrefix)
+	if !ours {
+		return 0
+	}
+	p := Packet{ID: id, At: time.Now(), Lost: r.lost, In: r.link(a.InDev), Out: r.link(a.OutDev)}
+	r.lost = 0
+	if a.Timestamp != nil {
+		p.At = *a.Timestamp
+	}
+	if a.Payload != nil {
+		p.parse(*a.Payload)
+	}
+	r.handle(p)
+	return 0
+}
+
+// failed judges an error of the socket. It returns 0 for the reading to go on: when we were too slow, and packets were lost, which
+// shows in the sequence numbers; and at the end of the context, which the library looks at itself.
+func (r *logReader) failed(err error) int {
+	if errors.Is(err, unix.ENOBUFS) || errors.Is(err, os.ErrDeadlineExceeded) {
+		return 0
+	}
+	r.broken <- err
+	return 1
+}
+
+// link is an interface's name, or its number if it is gone.
+func (r *logReader) link(index *uint32) string {
+	if index == nil {
+		return ""
+	}
+	l, err := r.links.LinkByIndex(int(*index))
+	if err != nil {
+		return fmt.Sprintf("if%d", *index)
+	}
+	return l.Attrs().Name
+}

@@ -1,0 +1,164 @@
+// Package denials says which packets this node has denied, or would have.
+//
+//	kernel ── samples ──> a log line for each
+//	kernel ── counts ──> a log line for each audited object, as often as it grows
+//
+// It reports, and decides nothing: enforcement goes on as if it were not there, whatever fails here. The samples are few by the rules that
+// make them, and what is lost of them is counted; the counts are of all packets.
+package denials
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+
+	"github.com/ringfence-io/ringfence/enforcer/dataplane"
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+)
+
+// Source is the kernel.
+type Source interface {
+	// Denied gives handle the packets that are sampled, until ctx ends or something fails.
+	Denied(ctx context.Context, group uint16, handle func(dataplane.Packet)) error
+	// Counts are the packets that each point has counted, by its ID.
+	Counts(ctx context.Context) (map[string]uint64, error)
+}
+
+var (
+	_ Source = (*dataplane.Dataplane)(nil)
+	_ Source = (*dataplane.Fake)(nil)
+)
+
+// Pods know whose an address is.
+type Pods interface {
+	// PodsAt are the pods that hold the addresses, as "namespace/name", empty for an address that no pod holds.
+	PodsAt(addrs ...netip.Addr) []string
+}
+
+// Journal writes what is denied into a log. Start runs it, and SetPoints tells it meanwhile what the rules are.
+type Journal struct {
+	Source Source
+	Pods   Pods
+	Log    logr.Logger
+	// Group is the NFLOG group to read; 0 reads none.
+	Group uint16
+	// Interval is how often counts are read.
+	Interval time.Duration
+
+	mu      sync.Mutex // guards the points
+	points  map[string]ruleset.Point
+	retired map[string]ruleset.Point // those before: their last packets may be on the way still
+
+	names  names
+	counts counts
+}
+
+// SetPoints says which points the rules have from now on. It may be called at any time.
+func (j *Journal) SetPoints(points map[string]ruleset.Point) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if !maps.Equal(points, j.points) {
+		j.points, j.retired = points, j.points
+	}
+}
+
+func (j *Journal) point(id string) (ruleset.Point, bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	p, ok := j.points[id]
+	if !ok {
+		p, ok = j.retired[id]
+	}
+	return p, ok
+}
+
+// Start runs until ctx ends. It never fails: what cannot be read is said, and tried again.
+func (j *Journal) Start(ctx context.Context) error {
+	var running sync.WaitGroup
+	if j.Group != 0 {
+		running.Go(func() { j.read(ctx) })
+	}
+	running.Go(func() { j.count(ctx) })
+	running.Wait()
+	return nil
+}
+
+// The pauses before a group is opened again. A reading that has lasted long starts over with the shortest.
+const (
+	shortestPause = time.Second
+	longestPause  = time.Minute
+)
+
+// read writes a line for each sampled packet.
+func (j *Journal) read(ctx context.Context) {
+	pause, said := shortestPause, ""
+	for {
+		begun := time.Now()
+		err := j.Source.Denied(ctx, j.Group, j.line)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			err = errors.New("the reading ended")
+		}
+		if time.Since(begun) > longestPause {
+			pause, said = shortestPause, ""
+		}
+		if err.Error() != said { // and not again with each attempt
+			j.Log.Error(err, "denied packets are not logged for now, it will be tried again; enforcement goes on", "nflogGroup", j.Group)
+			said = err.Error()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, longestPause)
+	}
+}
+
+// line writes the line of one packet.
+func (j *Journal) line(p dataplane.Packet) {
+	lost.Add(float64(p.Lost))
+	point, known := j.point(p.ID)
+	pods := j.names.of(j.Pods, time.Now(), p.Src, p.Dst)
+	msg, fields := describe(p, point, known, pods[0], pods[1])
+	j.Log.Info(msg, fields...)
+	lines.Inc()
+}
+
+// names remembers for a moment whose an address is: to find out is a walk over all pods, and many packets have the same ends.
+type names struct {
+	since time.Time
+	pods  map[netip.Addr]string
+}
+
+// nameLife is how long a name is remembered.
+const nameLife = time.Second
+
+func (n *names) of(pods Pods, now time.Time, addrs ...netip.Addr) []string {
+	if n.pods == nil || now.Sub(n.since) > nameLife {
+		n.since, n.pods = now, map[netip.Addr]string{}
+	}
+	var asked []netip.Addr
+	for _, a := range addrs {
+		if _, ok := n.pods[a]; !ok && a.IsValid() {
+			asked = append(asked, a)
+		}
+	}
+	if len(asked) > 0 {
+		for i, name := range pods.PodsAt(asked...) {
+			n.pods[asked[i]] = name
+		}
+	}
+	found := make([]string, len(addrs))
+	for i, a := range addrs {
+		found[i] = n.pods[a]
+	}
+	return found
+}

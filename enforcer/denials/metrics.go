@@ -1,0 +1,19 @@
+package denials
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+)
+
+var (
+	lines = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "ringfence_denied_log_lines_total",
+		Help: "Log lines about packets that were denied, or would have been.",
+	})
+	lost = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "ringfence_denied_log_lost_total",
+		Help: "Sampled packets that are in no log line, because they came faster than they could be read.",
+	})
+)
+
+func init() { metrics.Registry.MustRegister(lines, lost) }

@@ -1,0 +1,157 @@
+package cli
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/go-logr/logr"
+	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
+
+	"github.com/ringfence-io/ringfence/enforcer/dataplane"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+)
+
+func newAuditCommand() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "audit",
+		Short: "Say what policies in audit mode would deny on this node, and what logged rules have denied",
+		Long: `Say how many packets the policies in audit mode would have denied on this node, and how many
+the rules that are logged have denied: since the enforcer wrote the rule, which is when the
+policy came to this node.
+
+It reads the node's netfilter alone, as root in the node's network namespace; neither the API
+server nor the enforcer need be there. What a policy denies that is neither in audit mode nor
+logged is not counted.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !slices.Contains(auditOutputs, output) {
+				return fmt.Errorf("--output %q is not known: %s", output, strings.Join(auditOutputs, ", "))
+			}
+			counts, enforced, err := dataplane.Counted(cmd.Context(), logr.Discard())
+			if err != nil {
+				err = fmt.Errorf("reading the counters: %w", err)
+			}
+			if err != nil && len(counts) == 0 {
+				return err
+			}
+			return errors.Join(printAudit(cmd.OutOrStdout(), auditRows(counts), enforced, output), err)
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "text", strings.Join(auditOutputs, ", "))
+	return cmd
+}
+
+var auditOutputs = []string{"text", "json", "yaml"}
+
+// auditRow is what one place in the rules has counted, in both families.
+type auditRow struct {
+	ID        string `json:"id"`
+	Object    string `json:"object"` // "Kind namespace/name"
+	Direction string `json:"direction"`
+	Rule      *int   `json:"rule,omitempty"` // of the object; none where no rule of it matched
+	Audit     bool   `json:"audit"`          // the packets were not denied, they only would have been
+	Packets   uint64 `json:"packets"`
+}
+
+// auditRows adds up the families, and sorts: most packets first.
+func auditRows(counts []dataplane.Count) []auditRow {
+	type place struct {
+		id        string
+		direction policy.Direction
+		audit     bool
+	}
+	byPlace := map[place]auditRow{}
+	for _, c := range counts {
+		at := place{c.Point.ID, c.Point.Direction, c.Point.Audit}
+		row, ok := byPlace[at]
+		if !ok {
+			row = auditRow{ID: c.Point.ID, Direction: c.Point.Direction.String(), Audit: c.Point.Audit}
+			row.Object, row.Rule = parseAuditComment(c.Comment)
+		}
+		row.Packets += c.Packets
+		byPlace[at] = row
+	}
+	rows := []auditRow{} // "[]" in JSON, not "null"
+	for _, row := range byPlace {
+		rows = append(rows, row)
+	}
+	slices.SortFunc(rows, func(a, b auditRow) int {
+		return cmp.Or(cmp.Compare(b.Packets, a.Packets), cmp.Compare(a.Object, b.Object), cmp.Compare(a.Direction, b.Direction),
+			cmp.Compare(a.ID, b.ID))
+	})
+	return rows
+}
+
+// auditComment is what a counting rule says: "would deny: NetworkPolicy team-a/web ingress", "denied: ClusterNetworkPolicy wall egress[2]".
+// The name may have lost its middle.
+var auditComment = regexp.MustCompile(`^(?:would deny|denied): (.+) (?:ingress|egress)(?:\[(\d+)\])?$`)
+
+// parseAuditComment is the object that a comment names, and the rule of it, if it names one. A comment that says something else stands for itself.
+func parseAuditComment(comment string) (object string, rule *int) {
+	m := auditComment.FindStringSubmatch(comment)
+	if m == nil {
+		return cmp.Or(comment, "unknown"), nil
+	}
+	if n, err := strconv.Atoi(m[2]); err == nil {
+		rule = &n
+	}
+	return m[1], rule
+}
+
+func printAudit(w io.Writer, rows []auditRow, enforced bool, output string) error {
+	switch output {
+	case "json":
+		encoder := json.NewEncoder(w)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(rows)
+	case "yaml":
+		text, err := yaml.Marshal(rows)
+		if err != nil {
+			return fmt.Errorf("writing the counts: %w", err)
+		}
+		_, err = w.Write(text)
+		return err
+	}
+	if len(rows) > 0 {
+		if err := printAuditTable(w, rows); err != nil {
+			return err
+		}
+	}
+	var err error
+	switch {
+	case !enforced:
+		_, err = fmt.Fprintln(w, "There are no rules of ours on this node: no enforcer has run here, or they were removed.")
+	case len(rows) == 0:
+		_, err = fmt.Fprintln(w, "Nothing is in audit mode on this node, and nothing that is denied is logged: there are no counts.")
+	case !slices.ContainsFunc(rows, func(r auditRow) bool { return r.Audit }):
+		_, err = fmt.Fprintln(w, "\nNothing is in audit mode on this node.")
+	}
+	return err
+}
+
+// printAuditTable prints the rows, in packets.
+func printAuditTable(w io.Writer, rows []auditRow) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "OBJECT\tDIRECTION\tWOULD DENY\tDENIED")
+	for _, r := range rows {
+		direction, wouldDeny, denied := r.Direction, "-", strconv.FormatUint(r.Packets, 10)
+		if r.Rule != nil {
+			direction += fmt.Sprintf("[%d]", *r.Rule)
+		}
+		if r.Audit {
+			wouldDeny, denied = denied, wouldDeny
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", r.Object, direction, wouldDeny, denied)
+	}
+	return t.Flush()
+}
