@@ -15,15 +15,22 @@ import (
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/lab/host"
 )
 
-// TestMain says what a run without root leaves out, and refuses such a run in CI.
+// hostPrefix begins the names of the namespaces that have one.
+const hostPrefix = "rf-nflog"
+
+// TestMain says what a run without root leaves out, and refuses such a run in CI. As root it first removes what a killed run has left.
 func TestMain(m *testing.M) {
 	if os.Geteuid() != 0 {
 		fmt.Fprintln(os.Stderr, "NOT ROOT: every test on a real kernel is left out. Run the tests of enforcer/dataplane as root.")
 		if os.Getenv("CI") == "true" {
 			os.Exit(1)
 		}
+	} else if _, err := host.Sweep(hostPrefix); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 	os.Exit(m.Run())
 }

@@ -37,7 +37,7 @@ var ends = map[ruleset.Family][2]netip.Addr{
 func newRouted(t *testing.T) routed {
 	t.Helper()
 	enterNamespace(t) // for what it demands; the test's thread goes on to the node's
-	prefix := host.RunPrefix("rf-nflog")
+	prefix := host.RunPrefix(hostPrefix)
 	newHost := func(name string) *host.Host {
 		h, err := host.New(prefix + name)
 		if err != nil {
