@@ -171,7 +171,7 @@ func (r *parsedRule) addTarget(p corev1.ServicePort) {
 	switch {
 	case target.Type == intstr.String && target.StrVal != "":
 		if protocol, ok := protocolOf(p.Protocol); ok {
-			r.named = append(r.named, portName{protocol, target.StrVal})
+			r.addNamed(portName{protocol, target.StrVal})
 		}
 	case target.Type == intstr.Int && target.IntVal != 0:
 		r.addPort(p.Protocol, target.IntVal)

@@ -264,7 +264,7 @@ func (p *parsedPolicy) parsePort(r *parsedRule, field string, port *networkingv1
 	case port.Port.Type == intstr.String && port.Port.StrVal == "":
 		p.problem(field+".port", "the name is empty: the port matches nothing; write a name or a number")
 	case port.Port.Type == intstr.String:
-		r.named = append(r.named, portName{protocol, port.Port.StrVal})
+		r.addNamed(portName{protocol, port.Port.StrVal})
 	case port.Port.Type != intstr.Int:
 		p.problem(field+".port", "it is neither a number nor a name: the port matches nothing")
 	default:
@@ -277,6 +277,12 @@ func (p *parsedPolicy) parsePort(r *parsedRule, field string, port *networkingv1
 			return
 		}
 		r.ranges = append(r.ranges, policy.PortRange{Protocol: protocol, First: uint16(first), Last: uint16(last)})
+	}
+}
+
+func (r *parsedRule) addNamed(n portName) {
+	if !slices.Contains(r.named, n) {
+		r.named = append(r.named, n)
 	}
 }
 

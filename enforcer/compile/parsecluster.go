@@ -201,7 +201,7 @@ func (r *parsedRule) addProtocol(p *v1alpha1.Protocol) error {
 	}
 	if p.DestinationNamedPort != "" {
 		fields++
-		r.named = append(r.named, portName{name: p.DestinationNamedPort})
+		r.addNamed(portName{name: p.DestinationNamedPort})
 	}
 	if fields != 1 {
 		return fmt.Errorf("the protocol has %d of the fields tcp, udp, sctp and destinationNamedPort where it must have one", fields)

@@ -73,11 +73,16 @@ func TestLongSelectorsHaveOneName(t *testing.T) {
 }
 
 func shuffled(c oracle.Cluster, random *rand.Rand) oracle.Cluster {
-	c.Pods, c.Namespaces, c.Policies = slices.Clone(c.Pods), slices.Clone(c.Namespaces), slices.Clone(c.Policies)
-	random.Shuffle(len(c.Pods), func(i, j int) { c.Pods[i], c.Pods[j] = c.Pods[j], c.Pods[i] })
-	random.Shuffle(len(c.Namespaces), func(i, j int) { c.Namespaces[i], c.Namespaces[j] = c.Namespaces[j], c.Namespaces[i] })
-	random.Shuffle(len(c.Policies), func(i, j int) { c.Policies[i], c.Policies[j] = c.Policies[j], c.Policies[i] })
+	c.Pods, c.Namespaces, c.Nodes = shuffle(c.Pods, random), shuffle(c.Namespaces, random), shuffle(c.Nodes, random)
+	c.Policies, c.ClusterPolicies = shuffle(c.Policies, random), shuffle(c.ClusterPolicies, random)
+	c.Isolations, c.DNSServices = shuffle(c.Isolations, random), shuffle(c.DNSServices, random)
 	return c
+}
+
+func shuffle[T any](list []T, random *rand.Rand) []T {
+	list = slices.Clone(list)
+	random.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	return list
 }
 
 // TestAddingARuleClosesNothing: what was allowed stays allowed when a policy that isolates in a direction gets one more rule

@@ -15,6 +15,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
@@ -28,6 +29,18 @@ var changes = map[string]func(*gen.Source, gen.Case) oracle.Cluster{
 	"nothing": func(_ *gen.Source, c gen.Case) oracle.Cluster { return c.Cluster },
 	"all policies go": func(_ *gen.Source, c gen.Case) oracle.Cluster {
 		c.Cluster.Policies = nil
+		return c.Cluster
+	},
+	"all cluster policies and isolations go": func(_ *gen.Source, c gen.Case) oracle.Cluster {
+		c.Cluster.ClusterPolicies, c.Cluster.Isolations = nil, nil
+		return c.Cluster
+	},
+	"cluster policies are edited": func(s *gen.Source, c gen.Case) oracle.Cluster {
+		c.Cluster.ClusterPolicies = gen.ClusterPolicies(s, c, gen.Options{Invalid: true, Tiers: true})
+		return c.Cluster
+	},
+	"isolations are edited": func(s *gen.Source, c gen.Case) oracle.Cluster {
+		c.Cluster.Isolations = gen.Isolations(s, c, gen.Options{Tiers: true})
 		return c.Cluster
 	},
 	"a policy goes": func(_ *gen.Source, c gen.Case) oracle.Cluster {
@@ -82,7 +95,7 @@ func changedPod(c oracle.Cluster, change func(*corev1.Pod)) oracle.Cluster {
 func TestOutcomeDependsOnThePresentOnly(t *testing.T) {
 	forEachCase(t, 10, func(seed uint64) error {
 		s := gen.Seed(seed)
-		c := gen.New(s, gen.Options{})
+		c := gen.New(s, gen.Options{Tiers: seed%2 == 0})
 		names := slices.Sorted(maps.Keys(changes))
 		states := map[string]oracle.Cluster{"empty": {}}
 		for _, name := range names {
@@ -168,15 +181,15 @@ func TestOrderOfEventsDoesNotMatter(t *testing.T) {
 					events[random.IntN(i+1)](cache) // an event may come again
 				}
 				if random.IntN(3) == 0 {
-					if err := syncTo(e, kernel, cache.cluster(), false); err != nil {
+					if err := syncTo(e, kernel, cache.cluster(to.Cluster.DNSAddresses), false); err != nil {
 						return fmt.Errorf("round %d, after %d events: %w", round, i+1, err)
 					}
 				}
 			}
-			if err := syncTo(e, kernel, cache.cluster(), true); err != nil {
+			if err := syncTo(e, kernel, cache.cluster(to.Cluster.DNSAddresses), true); err != nil {
 				return fmt.Errorf("round %d: %w", round, err)
 			}
-			if diff := cmp.Diff(Rendered(to.Cluster, "node1").String(), Rendered(cache.cluster(), "node1").String()); diff != "" {
+			if diff := cmp.Diff(Rendered(to.Cluster, "node1").String(), Rendered(cache.cluster(to.Cluster.DNSAddresses), "node1").String()); diff != "" {
 				return fmt.Errorf("round %d (-want +got):\n%s", round, diff)
 			}
 		}
@@ -184,64 +197,65 @@ func TestOrderOfEventsDoesNotMatter(t *testing.T) {
 	})
 }
 
-// cache holds the newest version of each object, as an informer's does.
-type cache struct {
-	pods       map[string]*corev1.Pod
-	namespaces map[string]*corev1.Namespace
-	policies   map[string]*networkingv1.NetworkPolicy
-}
+// cache holds the newest version of each object, as informers do: by kind, namespace and name.
+type cache map[string]metav1.Object
 
-func newCache(c oracle.Cluster) *cache {
-	k := &cache{map[string]*corev1.Pod{}, map[string]*corev1.Namespace{}, map[string]*networkingv1.NetworkPolicy{}}
-	for _, p := range c.Pods {
-		k.pods[key(p)] = p
-	}
-	for _, n := range c.Namespaces {
-		k.namespaces[key(n)] = n
-	}
-	for _, p := range c.Policies {
-		k.policies[key(p)] = p
-	}
+func newCache(c oracle.Cluster) cache {
+	k := cache{}
+	addTo(k, c.Pods)
+	addTo(k, c.Namespaces)
+	addTo(k, c.Nodes)
+	addTo(k, c.Policies)
+	addTo(k, c.ClusterPolicies)
+	addTo(k, c.Isolations)
+	addTo(k, c.DNSServices)
 	return k
 }
 
-func key(o metav1.Object) string { return o.GetNamespace() + "/" + o.GetName() }
+func addTo[T metav1.Object](k cache, objects []T) {
+	for _, o := range objects {
+		k[keyOf(o)] = o
+	}
+}
 
-func (k *cache) cluster() oracle.Cluster {
+func keyOf(o metav1.Object) string {
+	kind := fmt.Sprintf("%T", o)
+	if p, ok := o.(*v1alpha1.ClusterNetworkPolicy); ok {
+		kind = p.APIVersion // ours and the SIG's may have one name
+	}
+	return kind + " " + o.GetNamespace() + "/" + o.GetName()
+}
+
+func objectsOf[T metav1.Object](k cache) []T {
+	var objects []T
+	for _, o := range k {
+		if t, ok := o.(T); ok {
+			objects = append(objects, t)
+		}
+	}
+	return objects
+}
+
+// cluster is what the cache holds, in no order. The addresses of DNS are the node's own configuration.
+func (k cache) cluster(dns []netip.Addr) oracle.Cluster {
 	return oracle.Cluster{
-		Pods:       slices.Collect(maps.Values(k.pods)),
-		Namespaces: slices.Collect(maps.Values(k.namespaces)),
-		Policies:   slices.Collect(maps.Values(k.policies)),
+		Pods: objectsOf[*corev1.Pod](k), Namespaces: objectsOf[*corev1.Namespace](k), Nodes: objectsOf[*corev1.Node](k),
+		Policies: objectsOf[*networkingv1.NetworkPolicy](k), ClusterPolicies: objectsOf[*v1alpha1.ClusterNetworkPolicy](k),
+		Isolations: objectsOf[*v1alpha1.NamespaceIsolation](k), DNSServices: objectsOf[*corev1.Service](k), DNSAddresses: dns,
 	}
 }
 
 // eventsBetween are the additions, updates and deletions that make to out of from.
-func eventsBetween(from, to oracle.Cluster) []func(*cache) {
-	var events []func(*cache)
+func eventsBetween(from, to oracle.Cluster) []func(cache) {
+	var events []func(cache)
 	old, next := newCache(from), newCache(to)
-	for name := range old.pods {
-		if next.pods[name] == nil {
-			events = append(events, func(k *cache) { delete(k.pods, name) })
+	for key := range old {
+		if next[key] == nil {
+			events = append(events, func(k cache) { delete(k, key) })
 		}
 	}
-	for name, p := range next.pods {
-		events = append(events, func(k *cache) { k.pods[name] = p })
-	}
-	for name := range old.namespaces {
-		if next.namespaces[name] == nil {
-			events = append(events, func(k *cache) { delete(k.namespaces, name) })
-		}
-	}
-	for name, n := range next.namespaces {
-		events = append(events, func(k *cache) { k.namespaces[name] = n })
-	}
-	for name := range old.policies {
-		if next.policies[name] == nil {
-			events = append(events, func(k *cache) { delete(k.policies, name) })
-		}
-	}
-	for name, p := range next.policies {
-		events = append(events, func(k *cache) { k.policies[name] = p })
+	for key, o := range next {
+		events = append(events, func(k cache) { k[key] = o })
 	}
 	return events
 }
@@ -268,12 +282,13 @@ func TestAddressOfACompletedPod(t *testing.T) {
 				{PodSelector: &metav1.LabelSelector{MatchLabels: friend}}}}},
 		},
 	}
-	done := func(k *cache) { k.pods["shop/old"] = at("old", 100, corev1.PodSucceeded, friend) }
-	gone := func(k *cache) { delete(k.pods, "shop/old") }
-	stranger := func(k *cache) {
-		k.pods["shop/new"] = at("new", 200, corev1.PodRunning, map[string]string{"app": "stranger"})
+	old := at("old", 100, corev1.PodRunning, friend)
+	done := func(k cache) { addTo(k, []*corev1.Pod{at("old", 100, corev1.PodSucceeded, friend)}) }
+	gone := func(k cache) { delete(k, keyOf(old)) }
+	stranger := func(k cache) {
+		addTo(k, []*corev1.Pod{at("new", 200, corev1.PodRunning, map[string]string{"app": "stranger"})})
 	}
-	for name, events := range map[string][]func(*cache){
+	for name, events := range map[string][]func(cache){
 		"completed, then another":          {done, stranger},
 		"another, then completed":          {stranger, done},
 		"completed, gone, another":         {done, gone, stranger},
@@ -283,10 +298,10 @@ func TestAddressOfACompletedPod(t *testing.T) {
 		"another, completed, another late": {stranger, done, stranger},
 	} {
 		t.Run(name, func(t *testing.T) {
-			k := newCache(oracle.Cluster{Pods: []*corev1.Pod{server, at("old", 100, corev1.PodRunning, friend)}, Policies: []*networkingv1.NetworkPolicy{onlyFriends}})
+			k := newCache(oracle.Cluster{Pods: []*corev1.Pod{server, old}, Policies: []*networkingv1.NetworkPolicy{onlyFriends}})
 			kernel := dataplane.NewFake(dataplane.Capabilities{})
 			e := enforcer.New(kernel, Options)
-			if err := syncTo(e, kernel, k.cluster(), false); err != nil {
+			if err := syncTo(e, kernel, k.cluster(nil), false); err != nil {
 				t.Fatal(err)
 			}
 			if !passes(t, kernel, address, "10.244.0.5") {
@@ -294,7 +309,7 @@ func TestAddressOfACompletedPod(t *testing.T) {
 			}
 			for i, event := range events {
 				event(k)
-				if err := syncTo(e, kernel, k.cluster(), false); err != nil {
+				if err := syncTo(e, kernel, k.cluster(nil), false); err != nil {
 					t.Fatal(err)
 				}
 				if passes(t, kernel, address, "10.244.0.5") {
