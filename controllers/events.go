@@ -29,10 +29,7 @@ func sameForPolicy(before, after any) bool {
 			return slices.Equal(a.namespace.Labels, b.namespace.Labels) && a.namespace.Mode == b.namespace.Mode
 		})
 	case *networkingv1.NetworkPolicy:
-		return same(after, b, func(a, b *networkingv1.NetworkPolicy) bool {
-			return sameVersioned(a, b) && equality.Semantic.DeepEqual(a.Spec, b.Spec) &&
-				a.Annotations[v1alpha1.ModeAnnotation] == b.Annotations[v1alpha1.ModeAnnotation]
-		})
+		return same(after, b, samePolicy)
 	case *v1alpha1.ClusterNetworkPolicy:
 		return same(after, b, func(a, b *v1alpha1.ClusterNetworkPolicy) bool {
 			return sameVersioned(a, b) && equality.Semantic.DeepEqual(a.Spec, b.Spec)
@@ -59,6 +56,11 @@ func sameForPolicy(before, after any) bool {
 func same[T any](after any, before T, equal func(after, before T) bool) bool {
 	a, ok := after.(T)
 	return ok && equal(a, before)
+}
+
+func samePolicy(a, b *networkingv1.NetworkPolicy) bool {
+	return sameVersioned(a, b) && equality.Semantic.DeepEqual(a.Spec, b.Spec) &&
+		a.Annotations[v1alpha1.ModeAnnotation] == b.Annotations[v1alpha1.ModeAnnotation]
 }
 
 // sameVersioned compares what the order of policies, and the report about them, depends on.
