@@ -32,8 +32,8 @@ func CacheOptions(node string) cache.Options {
 	}}
 }
 
-// RESTMapper knows the kinds that the enforcer reads through the manager's cache. The default one asks the API server for them, and an enforcer that starts while
-// the server is away would end instead of waiting.
+// RESTMapper knows the kinds that the enforcer reads through the manager's cache. The default one asks the API server for them, and an
+// enforcer that starts while the server is away would end instead of waiting.
 func RESTMapper(*rest.Config, *http.Client) (meta.RESTMapper, error) {
 	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{corev1.SchemeGroupVersion, networkingv1.SchemeGroupVersion})
 	mapper.Add(corev1.SchemeGroupVersion.WithKind("Pod"), meta.RESTScopeNamespace)

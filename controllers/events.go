@@ -23,35 +23,44 @@ func dirtyIfChanged(before, after any, dirty func()) {
 func sameForPolicy(before, after any) bool {
 	switch b := before.(type) {
 	case *podEntry:
-		a, ok := after.(*podEntry)
-		return ok && samePod(a.pod, b.pod)
+		return same(after, b, func(a, b *podEntry) bool { return samePod(a.pod, b.pod) })
 	case *namespaceEntry:
-		a, ok := after.(*namespaceEntry)
-		return ok && slices.Equal(a.namespace.Labels, b.namespace.Labels) && a.namespace.Mode == b.namespace.Mode
+		return same(after, b, func(a, b *namespaceEntry) bool {
+			return slices.Equal(a.namespace.Labels, b.namespace.Labels) && a.namespace.Mode == b.namespace.Mode
+		})
 	case *networkingv1.NetworkPolicy:
-		a, ok := after.(*networkingv1.NetworkPolicy)
-		return ok && equality.Semantic.DeepEqual(a.Spec, b.Spec) && sameVersioned(a, b) &&
-			a.Annotations[v1alpha1.ModeAnnotation] == b.Annotations[v1alpha1.ModeAnnotation]
+		return same(after, b, samePolicy)
 	case *v1alpha1.ClusterNetworkPolicy:
-		a, ok := after.(*v1alpha1.ClusterNetworkPolicy)
-		return ok && equality.Semantic.DeepEqual(a.Spec, b.Spec) && sameVersioned(a, b)
+		return same(after, b, func(a, b *v1alpha1.ClusterNetworkPolicy) bool {
+			return sameVersioned(a, b) && equality.Semantic.DeepEqual(a.Spec, b.Spec)
+		})
 	case *v1alpha1.NamespaceIsolation:
-		a, ok := after.(*v1alpha1.NamespaceIsolation)
-		return ok && equality.Semantic.DeepEqual(a.Spec, b.Spec) && sameVersioned(a, b)
+		return same(after, b, func(a, b *v1alpha1.NamespaceIsolation) bool {
+			return sameVersioned(a, b) && equality.Semantic.DeepEqual(a.Spec, b.Spec)
+		})
 	case *corev1.Service:
-		a, ok := after.(*corev1.Service)
-		return ok && equality.Semantic.DeepEqual(a.Spec, b.Spec) && a.UID == b.UID
-	case *nodeEntry:
-		a, ok := after.(*nodeEntry)
-		return ok && a.UID == b.UID && slices.Equal(a.node.Labels, b.node.Labels) && slices.Equal(a.node.Addrs, b.node.Addrs)
-	case *crdEntry:
-		a, ok := after.(*crdEntry)
-		return ok && a.established == b.established && slices.Equal(a.served, b.served)
+		return same(after, b, func(a, b *corev1.Service) bool { return a.UID == b.UID && equality.Semantic.DeepEqual(a.Spec, b.Spec) })
 	case *corev1.Node:
-		a, ok := after.(*corev1.Node)
-		return ok && a.UID == b.UID
+		return same(after, b, func(a, b *corev1.Node) bool { return a.UID == b.UID })
+	case *nodeEntry:
+		return same(after, b, func(a, b *nodeEntry) bool {
+			return a.UID == b.UID && slices.Equal(a.node.Labels, b.node.Labels) && slices.Equal(a.node.Addrs, b.node.Addrs)
+		})
+	case *crdEntry:
+		return same(after, b, func(a, b *crdEntry) bool { return a.established == b.established && slices.Equal(a.served, b.served) })
 	}
 	return false
+}
+
+// same compares after with before, if it is one of those.
+func same[T any](after any, before T, equal func(after, before T) bool) bool {
+	a, ok := after.(T)
+	return ok && equal(a, before)
+}
+
+func samePolicy(a, b *networkingv1.NetworkPolicy) bool {
+	return sameVersioned(a, b) && equality.Semantic.DeepEqual(a.Spec, b.Spec) &&
+		a.Annotations[v1alpha1.ModeAnnotation] == b.Annotations[v1alpha1.ModeAnnotation]
 }
 
 // sameVersioned compares what the order of policies, and the report about them, depends on.

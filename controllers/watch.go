@@ -62,7 +62,7 @@ type watcher struct {
 func newWatcher(config *rest.Config, client *http.Client, targets []target) (*watcher, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		corev1.AddToScheme, apiextensionsv1.AddToScheme, v1alpha1.AddToScheme, signetv1alpha2.AddToScheme,
+		corev1.AddToScheme, apiextensionsv1.AddToScheme, v1alpha1.AddToScheme, signetv1alpha2.Install,
 	} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("making the API's kinds known: %w", err)

@@ -2,6 +2,7 @@
 package controllers
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -12,8 +13,12 @@ import (
 	"github.com/ringfence-io/ringfence/lab/apiserver"
 )
 
-// restConfig reaches the API server of this test run.
-var restConfig *rest.Config
+var (
+	// restConfig reaches the API server of this test run, with every right.
+	restConfig *rest.Config
+	// enforcerConfig reaches it with the rights of config/rbac.
+	enforcerConfig *rest.Config
+)
 
 func TestMain(m *testing.M) {
 	status, err := run(m)
@@ -33,6 +38,11 @@ func run(m *testing.M) (int, error) {
 	if restConfig, err = env.Start(); err != nil {
 		return 1, fmt.Errorf("starting the API server of %s: %w", assets, err)
 	}
+	user, err := env.AddUser(envtest.User{Name: enforcerUser}, nil)
+	if err != nil {
+		return 1, errors.Join(fmt.Errorf("adding a user: %w", err), env.Stop())
+	}
+	enforcerConfig = user.Config()
 	status := m.Run()
 	return status, env.Stop()
 }

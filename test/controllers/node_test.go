@@ -265,7 +265,8 @@ type cluster struct {
 	t         *testing.T
 	client    client.Client
 	namespace string
-	road      *road // between the controllers and the API server
+	config    *rest.Config // the controllers'
+	road      *road        // between them and the API server
 	dns       []types.NamespacedName
 	log       logr.Logger
 }
@@ -279,7 +280,7 @@ func newCluster(t *testing.T) *cluster {
 		t.Fatal(err)
 	}
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "test-"}}
-	cl := &cluster{t: t, client: c, road: newRoad(), log: logr.Discard()}
+	cl := &cluster{t: t, client: c, config: restConfig, road: newRoad(), log: logr.Discard()}
 	cl.must(c.Create(t.Context(), ns))
 	cl.namespace = ns.Name
 	return cl
@@ -295,7 +296,7 @@ func (c *cluster) start(resync time.Duration) *running {
 func (c *cluster) prepare(resync time.Duration) *running {
 	c.t.Helper()
 	skip := true
-	m, err := ctrl.NewManager(c.road.to(restConfig), ctrl.Options{
+	m, err := ctrl.NewManager(c.road.to(c.config), ctrl.Options{
 		Logger:         c.log,
 		Cache:          controllers.CacheOptions(node),
 		MapperProvider: controllers.RESTMapper,

@@ -1,0 +1,53 @@
+package controllers
+
+import (
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/yaml"
+)
+
+const enforcerUser = "enforcer"
+
+// The manifest's rights are enough for each watch, CustomResourceDefinitions and Services by name included.
+func TestTheRightsOfTheEnforcerAreEnough(t *testing.T) {
+	c := newCluster(t)
+	c.config = enforcerConfig
+	text, err := os.ReadFile("../../config/rbac/role.yaml")
+	c.must(err)
+	role := &rbacv1.ClusterRole{}
+	c.must(yaml.UnmarshalStrict(text, role))
+	for _, rule := range role.Rules {
+		if diff := cmp.Diff([]string{"get", "list", "watch"}, rule.Verbs); diff != "" {
+			t.Errorf("verbs for %v (-want +got):\n%s", rule.Resources, diff)
+		}
+	}
+	binding := &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: role.Name},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: enforcerUser}},
+	}
+	c.must(c.client.Create(t.Context(), role))
+	c.must(c.client.Create(t.Context(), binding))
+
+	c.dns = []types.NamespacedName{{Namespace: c.namespace, Name: "kube-dns"}}
+	c.createService("kube-dns")
+	c.createNode("node-x", "10.9.0.1")
+	var want []string
+	for _, k := range kindsWithNodes {
+		c.install(k)
+		c.create(k, "one", k.nodes)
+		want = append(want, k.apiVersion+" one")
+	}
+	slices.Sort(want)
+	n := c.start(time.Hour)
+	n.untilNow("everything", func(s seen) bool {
+		return cmp.Equal(s.objects(), want) && len(s.Nodes) == 1 && len(s.DNS.Services) == 1
+	})
+}
