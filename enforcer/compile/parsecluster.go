@@ -101,7 +101,7 @@ var actions = map[v1alpha1.Action]policy.Action{
 func (p *parsedPolicy) parseActionRule(d policy.Direction, r parsedRule, action v1alpha1.Action, peersField string,
 	peers []v1alpha1.Peer, protocols []v1alpha1.Protocol) {
 	path := fmt.Sprintf("spec.%s[%d]", d, r.index)
-	known := true
+	var known bool
 	if r.action, known = actions[action]; !known {
 		p.problem(path+".action", "%q is not known: the rule denies everything; write Accept, Deny or Pass", action)
 	}

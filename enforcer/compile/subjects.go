@@ -100,8 +100,8 @@ func ties(parsed []*parsedPolicy, subjects []subject) []Problem {
 					}
 					seen[pair] = true
 					problems = append(problems, Problem{second.ref, "spec.priority", fmt.Sprintf(
-						"%s has the same tier and priority, and both select a pod: %s is asked first, as it is older, or by its name; give them different priorities",
-						first.ref, first.ref.Name)})
+						"%s has the same tier and priority, and both select a pod: it is asked first, as it is older, or by its name; "+
+							"give them different priorities", first.ref)})
 				}
 			}
 		}

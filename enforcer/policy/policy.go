@@ -1,7 +1,7 @@
 // Package policy states what one node must enforce, as plain data, and what that data means.
 //
-// A [Node] lists the local pods that some policy applies to, the policies, and the pod sets that the policies' rules refer to. [Node.Allows] is the reference semantics: whatever is
-// rendered from a Node must give every packet the verdict that Allows gives it.
+// A [Node] lists the local pods that some policy applies to, the policies, and the pod sets that the policies' rules refer to.
+// [Node.Allows] is the reference semantics: whatever is rendered from a Node must give every packet the verdict that Allows gives it.
 //
 // Invariants, kept by whoever builds a Node and relied on by whoever reads it:
 //   - an address belongs to at most one endpoint and, in a set, to the pods that hold it now;

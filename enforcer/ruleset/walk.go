@@ -36,8 +36,9 @@ const (
 )
 
 // depth bounds the height of a tree, and so the chains that a packet has entered: nf_tables refuses more than 16 nested jumps and
-// gotos, counted from the base chain (NFT_JUMP_STACK_SIZE). The longest way is two to the root of the admin tree, two more in it, a list of rules, three in the policy tree,
-// Admin isolation, audited NetworkPolicies, Baseline rules, two in the base tree, isolation, a denial that is logged: 15.
+// gotos, counted from the base chain (NFT_JUMP_STACK_SIZE). The longest way is two to the root of the admin tree, two more in it, a list
+// of rules, three in the policy tree, Admin isolation, audited NetworkPolicies, Baseline rules, two in the base tree, isolation, a
+// denial that is logged: 15.
 // A node of a tree that may not be higher is longer than fanOut.
 func (k treeKind) depth() int {
 	if k == baseTree {

@@ -179,7 +179,8 @@ func (d tierDrawer) destinationPort() *v1alpha1.Port {
 	if d.wrong() {
 		return pick(d.Source, []*v1alpha1.Port{
 			{}, {Number: -1}, {Number: 65536}, {Number: 65536 + 80}, {Number: 80, Range: &v1alpha1.PortRange{Start: 80, End: 81}},
-			{Range: &v1alpha1.PortRange{Start: 0, End: 80}}, {Range: &v1alpha1.PortRange{Start: 80, End: 79}}, {Range: &v1alpha1.PortRange{Start: 80, End: 65536}},
+			{Range: &v1alpha1.PortRange{Start: 0, End: 80}}, {Range: &v1alpha1.PortRange{Start: 80, End: 79}},
+			{Range: &v1alpha1.PortRange{Start: 80, End: 65536}},
 			{Range: &v1alpha1.PortRange{}}, {Range: &v1alpha1.PortRange{Start: 80, End: 80}},
 		})
 	}
