@@ -34,6 +34,9 @@ renders() {
 }
 renders config/default CustomResourceDefinition Namespace ServiceAccount ClusterRole ClusterRoleBinding DaemonSet
 renders config/samples Namespace Pod NetworkPolicy
+if grep -qE '^kind: (ClusterNetworkPolicy|NamespaceIsolation)$' <<<"$("$kubectl" kustomize config/samples)"; then
+  say "config/samples has policies for all of a cluster: whoever applies it wants no more than the sample application"
+fi
 
 # Links of the form [text](path), seen from the file that has them.
 while IFS=: read -r file link; do

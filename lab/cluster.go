@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"strings"
+	"time"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -15,9 +17,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/restmapper"
 	sigsyaml "sigs.k8s.io/yaml"
 
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/config"
 	"github.com/ringfence-io/ringfence/lab/apiserver"
 )
@@ -33,9 +37,12 @@ func (l *Lab) enforcerUser() apiserver.User {
 	}
 }
 
-// prepareCluster writes the objects that are there before any pod: the nodes, and the enforcer's rights. These are the
-// very ones that a cluster is given, so that a right that is missing shows here.
+// prepareCluster writes the objects that are there before any pod: our kinds, the nodes, and the enforcer's rights. These are
+// the very ones that a cluster is given, so that a right that is missing shows here.
 func (l *Lab) prepareCluster(ctx context.Context) error {
+	if err := l.installKinds(ctx); err != nil {
+		return err
+	}
 	for _, n := range l.Nodes {
 		if err := n.register(ctx); err != nil {
 			return err
@@ -60,8 +67,44 @@ func (l *Lab) prepareCluster(ctx context.Context) error {
 	return nil
 }
 
+// installKinds installs our CustomResourceDefinitions, and returns when the API server serves what they define.
+func (l *Lab) installKinds(ctx context.Context) error {
+	if err := l.ApplyDir(ctx, config.CRDs, "crd/bases"); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, kindsPatience, fmt.Errorf("waited %s for our kinds", kindsPatience))
+	defer cancel()
+	return Poll(ctx, func(context.Context) error {
+		served, err := l.Client.Discovery().ServerResourcesForGroupVersion(v1alpha1.GroupVersion.String())
+		if err != nil {
+			return fmt.Errorf("asking for our kinds: %w", err)
+		}
+		for _, kind := range []string{"ClusterNetworkPolicy", "NamespaceIsolation"} {
+			if !slices.ContainsFunc(served.APIResources, func(r metav1.APIResource) bool { return r.Kind == kind }) {
+				return fmt.Errorf("the API server does not serve %s yet", kind)
+			}
+		}
+		return nil
+	})
+}
+
+// kindsPatience is for an API server that has just started, and reads new kinds in its own time.
+const kindsPatience = time.Minute
+
 // Apply writes the objects of a YAML stream, of any kind that the API server knows, in their order.
 func (l *Lab) Apply(ctx context.Context, stream []byte) error {
+	return l.each(stream, func(mapper meta.RESTMapper, object *unstructured.Unstructured) error {
+		client, err := l.clientOf(mapper, object)
+		if err != nil {
+			return err
+		}
+		_, err = client.Apply(ctx, object.GetName(), object, metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
+		return err
+	})
+}
+
+// each does something with the objects of a YAML stream, in their order.
+func (l *Lab) each(stream []byte, do func(meta.RESTMapper, *unstructured.Unstructured) error) error {
 	groups, err := restmapper.GetAPIGroupResources(l.Client.Discovery())
 	if err != nil {
 		return fmt.Errorf("asking for the kinds of objects: %w", err)
@@ -80,29 +123,71 @@ func (l *Lab) Apply(ctx context.Context, stream []byte) error {
 		if len(object.Object) == 0 {
 			continue
 		}
-		if err := l.apply(ctx, mapper, &object); err != nil {
-			return fmt.Errorf("applying %s %s/%s: %w", object.GetKind(), object.GetNamespace(), object.GetName(), err)
+		if err := do(mapper, &object); err != nil {
+			return fmt.Errorf("writing %s %s/%s: %w", object.GetKind(), object.GetNamespace(), object.GetName(), err)
 		}
 	}
 }
 
-func (l *Lab) apply(ctx context.Context, mapper meta.RESTMapper, object *unstructured.Unstructured) error {
+// clientOf is the client of an object's kind, in its namespace.
+func (l *Lab) clientOf(mapper meta.RESTMapper, object *unstructured.Unstructured) (dynamic.ResourceInterface, error) {
 	gvk := object.GroupVersionKind()
 	mapping, err := mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	client := l.dynamic.Resource(mapping.Resource).Namespace(object.GetNamespace())
-	_, err = client.Apply(ctx, object.GetName(), object, metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
-	return err
+	return l.dynamic.Resource(mapping.Resource).Namespace(object.GetNamespace()), nil
+}
+
+// Delete deletes the objects of a YAML stream. What is not there is as it should be.
+func (l *Lab) Delete(ctx context.Context, stream []byte) error {
+	return l.each(stream, func(mapper meta.RESTMapper, object *unstructured.Unstructured) error {
+		client, err := l.clientOf(mapper, object)
+		if err != nil {
+			return err
+		}
+		err = client.Delete(ctx, object.GetName(), metav1.DeleteOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return err
+	})
 }
 
 // ApplyDir applies all manifests of a directory, those with namespaces first. A kustomization is not followed.
 func (l *Lab) ApplyDir(ctx context.Context, files fs.FS, dir string) error {
+	manifests, err := readDir(files, dir)
+	if err != nil {
+		return err
+	}
+	for _, text := range manifests {
+		if err := l.Apply(ctx, text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// DeleteDir deletes what ApplyDir has applied, the last first.
+func (l *Lab) DeleteDir(ctx context.Context, files fs.FS, dir string) error {
+	manifests, err := readDir(files, dir)
+	if err != nil {
+		return err
+	}
+	for _, text := range slices.Backward(manifests) {
+		if err := l.Delete(ctx, text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readDir reads the manifests of a directory, those with namespaces first.
+func readDir(files fs.FS, dir string) ([][]byte, error) {
 	var namespaces, rest [][]byte
 	entries, err := fs.ReadDir(files, dir)
 	if err != nil {
-		return fmt.Errorf("reading manifests: %w", err)
+		return nil, fmt.Errorf("reading manifests: %w", err)
 	}
 	for _, entry := range entries {
 		if entry.Name() == "kustomization.yaml" || !strings.HasSuffix(entry.Name(), ".yaml") {
@@ -110,7 +195,7 @@ func (l *Lab) ApplyDir(ctx context.Context, files fs.FS, dir string) error {
 		}
 		text, err := fs.ReadFile(files, dir+"/"+entry.Name())
 		if err != nil {
-			return fmt.Errorf("reading manifests: %w", err)
+			return nil, fmt.Errorf("reading manifests: %w", err)
 		}
 		if bytes.Contains(text, []byte("\nkind: Namespace\n")) {
 			namespaces = append(namespaces, text)
@@ -118,12 +203,7 @@ func (l *Lab) ApplyDir(ctx context.Context, files fs.FS, dir string) error {
 			rest = append(rest, text)
 		}
 	}
-	for _, text := range append(namespaces, rest...) {
-		if err := l.Apply(ctx, text); err != nil {
-			return err
-		}
-	}
-	return nil
+	return append(namespaces, rest...), nil
 }
 
 // DeleteNamespace deletes a namespace with all that is in it and waits until it is gone.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -16,7 +15,6 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/probe"
-	"github.com/ringfence-io/ringfence/test/oracle"
 )
 
 // pollInterval is how often Poll looks.
@@ -185,31 +183,4 @@ func (l *Lab) Probe(from, to *Pod, protocol policy.Protocol, port uint16, patien
 		}
 	}
 	return results
-}
-
-// Cluster is what the API server holds now, for the judge of flows that reads the API texts.
-func (l *Lab) Cluster(ctx context.Context) (oracle.Cluster, error) {
-	var c oracle.Cluster
-	pods, err := l.Client.CoreV1().Pods("").List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return c, fmt.Errorf("listing pods: %w", err)
-	}
-	namespaces, err := l.Client.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return c, fmt.Errorf("listing namespaces: %w", err)
-	}
-	policies, err := l.Client.NetworkingV1().NetworkPolicies("").List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return c, fmt.Errorf("listing policies: %w", err)
-	}
-	c.Pods, c.Namespaces, c.Policies = pointers(pods.Items), pointers(namespaces.Items), pointers(policies.Items)
-	return c, nil
-}
-
-func pointers[T corev1.Pod | corev1.Namespace | networkingv1.NetworkPolicy](items []T) []*T {
-	out := make([]*T, len(items))
-	for i := range items {
-		out[i] = &items[i]
-	}
-	return out
 }

@@ -43,9 +43,12 @@ func newLabRunCommand() *cobra.Command {
 		Use:     "run",
 		Aliases: []string{"up"},
 		Short:   "Start a lab with a sample application, and show who reaches whom before and after policy",
-		Long: `Start a lab with the sample application, show who reaches whom, apply the sample policies,
-show it again, and say of each connection whether it is what the API texts demand. Then the
-lab stays up until Ctrl-C, with a KUBECONFIG and commands to try.`,
+		Long: `Start a lab with the sample application, show who reaches whom, apply the sample policies and
+show it again. Then the same as a cluster's administrator: tenants isolated, first in Audit and
+then in Enforce, and denials in tiers Admin and Baseline. It says of each connection whether it
+is what the API texts demand.
+
+Then the lab stays up until Ctrl-C, with a KUBECONFIG and commands to try.`,
 		Example: `  ringfence lab run
   ringfence lab run --nodes 3 --cni ptp --backend nft
   ringfence lab run --once -o json`,
@@ -62,7 +65,7 @@ lab stays up until Ctrl-C, with a KUBECONFIG and commands to try.`,
 	flags.StringVar(&f.cni, "cni", string(cni.Bridge), "CNI plugin that connects pods: bridge or ptp")
 	flags.StringVar(&f.options.Lab.Backend, "backend", "auto", "iptables back end of the enforcers: legacy, nft or auto")
 	flags.BoolVar(&f.options.Lab.NoEnforcer, "no-enforcer", false, "run no enforcer: what policies do without one, which is nothing")
-	flags.BoolVar(&f.options.Once, "once", false, "end after the second matrix, with an error if a connection is not as demanded")
+	flags.BoolVar(&f.options.Once, "once", false, "end after the last matrix, with an error if a connection is not as demanded")
 	flags.BoolVar(&f.options.Lab.KeepDir, "keep", false, "keep the directory with the logs")
 	flags.StringVarP(&f.output, "output", "o", "text", "text or json; progress goes to standard error")
 	flags.DurationVar(&f.options.Timeout, "timeout", time.Minute, "how long to wait for pods, and for policies to take effect")
@@ -137,6 +140,9 @@ func judge(cmd *cobra.Command, answers []scene.Answer, quiet bool) error {
 		if !quiet {
 			fmt.Fprintf(cmd.OutOrStdout(), "%-3s  %s (%s) -> %s (%s) %s/%d: %s\n     the API demands %s: %s\n", words[a.Connects],
 				a.From, a.Src, a.To, a.Dst, a.Protocol, a.Port, a.Outcome, words[a.Demanded], a.Because)
+			for _, what := range a.Audited {
+				fmt.Fprintf(cmd.OutOrStdout(), "     would be denied, were it not for Audit: %s\n", what)
+			}
 		}
 	}
 	if wrong > 0 {

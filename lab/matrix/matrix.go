@@ -184,6 +184,17 @@ func (m *Matrix) Differences() int {
 	return n
 }
 
+// Connecting counts the attempts that passed.
+func (m *Matrix) Connecting() int {
+	n := 0
+	for _, a := range m.Attempts {
+		if a.Got {
+			n++
+		}
+	}
+	return n
+}
+
 // explained is how many differences Explain tells in full.
 const explained = 12
 

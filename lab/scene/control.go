@@ -38,6 +38,8 @@ type Answer struct {
 	Outcome  string     `json:"outcome"`
 	Demanded bool       `json:"demanded"`
 	Because  string     `json:"because"`
+	// Audited is what objects in audit mode would have denied of it, as "Kind namespace/name direction".
+	Audited []string `json:"audited,omitempty"`
 }
 
 func socket(name string) string { return filepath.Join(Dir(name), "control.sock") }
@@ -137,7 +139,11 @@ func (s *scene) answer(ctx context.Context, from, to string) ([]Answer, error) {
 			continue
 		}
 		a := Answer{From: source.name, To: target.name, Src: src, Dst: dst, Protocol: protocol.String(), Port: port}
-		a.Demanded, a.Because = cluster.Allowed(oracle.Flow{Src: src, Dst: dst, Protocol: oracle.Protocol(protocol), DstPort: port})
+		flow := oracle.Flow{Src: src, Dst: dst, Protocol: oracle.Protocol(protocol), DstPort: port}
+		a.Demanded, a.Because = cluster.Allowed(flow)
+		for _, n := range s.lab.Nodes {
+			a.Audited = append(a.Audited, notes(s.lab, cluster, flow)[n.Name]...)
+		}
 		result := probe.Dial(source.host, probe.Flow{Protocol: protocol, Src: src, Dst: dst, Port: port},
 			probe.Patience{Timeout: time.Second, Retry: 300 * time.Millisecond})
 		a.Connects, a.Outcome = result.Outcome == probe.Reached, result.String()

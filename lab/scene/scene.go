@@ -1,5 +1,6 @@
-// Package scene shows the enforcer at work: it starts a lab with the sample application, finds out who reaches whom, applies
-// the sample policies, finds out again, and says of each connection whether it is what the API texts demand.
+// Package scene shows the enforcer at work: it starts a lab with the sample application, and finds out who reaches whom: before any
+// policy, with the sample policies of namespaces, and with what a cluster's administrator can do. It says of each connection
+// whether it is what the API texts demand.
 //
 // Results go to one writer and progress to another, so that the results can be piped. While a scene stays up, [Ask] tries
 // connections in it from another process.
@@ -15,7 +16,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ringfence-io/ringfence/config"
 	"github.com/ringfence-io/ringfence/lab"
 	"github.com/ringfence-io/ringfence/lab/matrix"
 )
@@ -29,7 +29,7 @@ type Options struct {
 	Name string
 	// Lab is the cluster to start. Its Dir, Progress and Report are the scene's to set.
 	Lab lab.Options
-	// Once ends the scene after the second matrix.
+	// Once ends the scene after the last act.
 	Once bool
 	// Program is how to call ringfence, for the commands that are suggested.
 	Program string
@@ -45,15 +45,12 @@ type Options struct {
 
 // Result is what was found, as JSON shows it.
 type Result struct {
-	Nodes   int            `json:"nodes"`
-	CNI     string         `json:"cni"`
-	Backend string         `json:"backend"`
-	Before  *matrix.Matrix `json:"before"`
-	After   *matrix.Matrix `json:"after"`
-	// Policies were applied between the two, as namespace/name.
-	Policies    []string `json:"policies"`
-	Differences int      `json:"differences"`
-	Seconds     float64  `json:"seconds"`
+	Nodes       int     `json:"nodes"`
+	CNI         string  `json:"cni"`
+	Backend     string  `json:"backend"`
+	Steps       []*Step `json:"steps"`
+	Differences int     `json:"differences"`
+	Seconds     float64 `json:"seconds"`
 
 	explanation error // of the differences
 }
@@ -65,7 +62,7 @@ type scene struct {
 	began time.Time
 }
 
-// Play shows the scene. With Once it returns after the second matrix, and a difference is an error; else when ctx ends.
+// Play shows the scene. With Once it returns after the last act, and a difference is an error; else when ctx ends.
 // Whatever happens, it leaves nothing behind.
 func Play(ctx context.Context, opts Options) (err error) {
 	s := &scene{opts: opts, began: time.Now()}
@@ -97,79 +94,87 @@ func Play(ctx context.Context, opts Options) (err error) {
 	return s.stay(ctx, result)
 }
 
-// play runs up to the second matrix.
+// play shows all acts.
 func (s *scene) play(ctx context.Context) (*Result, error) {
 	o := s.opts.Lab.Defaults()
 	r := &Result{Nodes: o.Nodes, CNI: string(o.CNI), Backend: o.Backend}
 	if err := s.wait(ctx, "enforcers", s.lab.WaitEnforcers); err != nil {
 		return nil, errors.Join(err, s.logs())
 	}
-	s.progress("starting the sample application")
-	if err := s.lab.ApplyDir(ctx, config.Samples, "samples/application"); err != nil {
-		return nil, err
+	for _, a := range acts {
+		s.progress(a.doing)
+		if err := a.do(s, ctx); err != nil {
+			return nil, err
+		}
+		step, err := s.look(ctx, a, r)
+		if err != nil {
+			return nil, err
+		}
+		r.Steps = append(r.Steps, step)
+		r.Differences += step.Matrix.Differences()
+		s.section(step)
 	}
-	var err error
-	if r.Before, err = s.look(ctx, r); err != nil {
-		return nil, err
-	}
-	s.section("Who reaches whom, before any policy", r.Before)
-
-	s.progress("applying the sample policies")
-	if err := s.lab.ApplyDir(ctx, config.Samples, "samples/policies"); err != nil {
-		return nil, err
-	}
-	if r.Policies, err = s.policies(ctx); err != nil {
-		return nil, err
-	}
-	if r.After, err = s.look(ctx, r); err != nil {
-		return nil, err
-	}
-	s.section(fmt.Sprintf("Who reaches whom, after the %d policies of config/samples", len(r.Policies)), r.After)
-	r.Differences = r.Before.Differences() + r.After.Differences()
 	r.Seconds = time.Since(s.began).Round(10 * time.Millisecond).Seconds()
 	return r, s.finish(r)
 }
 
 // look lays the matrix out and measures until it is as demanded. What is still otherwise when time is up is no error, but
 // explained in the result.
-func (s *scene) look(ctx context.Context, r *Result) (*matrix.Matrix, error) {
-	var m *matrix.Matrix
+func (s *scene) look(ctx context.Context, a act, r *Result) (*Step, error) {
+	step := &Step{Name: a.name, Title: a.title}
+	var notes map[string]map[string]bool
 	err := s.wait(ctx, "pods", func(ctx context.Context) error {
 		if _, err := s.lab.WaitReady(ctx); err != nil {
 			return err
 		}
-		var err error
-		m, err = matrix.Of(ctx, s.lab, Pods...)
-		return err
+		cluster, err := s.lab.Cluster(ctx)
+		if err != nil {
+			return err
+		}
+		step.Objects = objects(cluster)
+		if step.Matrix, err = matrix.Of(ctx, s.lab, Pods...); err != nil {
+			return err
+		}
+		notes = demandedNotes(s.lab, cluster, step.Matrix)
+		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.progress(fmt.Sprintf("trying %d connections", len(m.Attempts)))
-	measure := m.Settle
-	if s.opts.Lab.NoEnforcer { // nothing to wait for
-		measure = m.Measure
+	if len(notes) > 0 && !s.opts.Lab.NoEnforcer {
+		// Nothing else would tell that a policy that changes no verdict has arrived.
+		err := s.wait(ctx, "the rules that count", func(ctx context.Context) error { return s.waitForCounting(ctx, notes) })
+		if err != nil {
+			return nil, errors.Join(err, s.logs())
+		}
 	}
-	err = s.wait(ctx, "the policies' effect", measure)
-	if ctx.Err() != nil {
+	if err := s.measure(ctx, step.Matrix, r); err != nil {
 		return nil, err
+	}
+	if len(notes) > 0 && !s.opts.Lab.NoEnforcer {
+		if step.WouldDeny, err = s.counted(ctx, notes); err != nil {
+			r.Differences++
+			r.explanation = errors.Join(r.explanation, err)
+		}
+	}
+	return step, nil
+}
+
+// measure tries all connections of a matrix.
+func (s *scene) measure(ctx context.Context, m *matrix.Matrix, r *Result) error {
+	s.progress(fmt.Sprintf("trying %d connections", len(m.Attempts)))
+	try := m.Settle
+	if s.opts.Lab.NoEnforcer { // nothing to wait for
+		try = m.Measure
+	}
+	err := s.wait(ctx, "the policies' effect", try)
+	if ctx.Err() != nil {
+		return err
 	}
 	if m.Differences() > 0 {
 		r.explanation = errors.Join(r.explanation, err, m.Explain(), s.logs())
 	}
-	return m, nil
-}
-
-func (s *scene) policies(ctx context.Context) ([]string, error) {
-	cluster, err := s.lab.Cluster(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, p := range cluster.Policies {
-		names = append(names, p.Namespace+"/"+p.Name)
-	}
-	return names, nil
+	return nil
 }
 
 // wait bounds a wait and says what for.
@@ -204,20 +209,23 @@ func (s *scene) finish(r *Result) error {
 		}
 		return nil
 	}
-	fmt.Fprintf(s.opts.Out, "\n%s\n\nbefore: %s\nafter:  %s\n", r.After.Legend(s.opts.Style),
-		r.Before.Summary(s.opts.Style), r.After.Summary(s.opts.Style))
+	fmt.Fprintf(s.opts.Out, "\n%s\n\n", r.Steps[0].Matrix.Legend(s.opts.Style))
+	for _, step := range r.Steps {
+		fmt.Fprintf(s.opts.Out, "%-8s %3d connect, %s\n", step.Name+":", step.Matrix.Connecting(), step.Matrix.Summary(s.opts.Style))
+	}
 	return nil
 }
 
-// section writes a matrix as text.
-func (s *scene) section(title string, m *matrix.Matrix) {
+// section writes what was found in an act as text.
+func (s *scene) section(step *Step) {
 	if s.opts.JSON {
 		return
 	}
-	fmt.Fprintf(s.opts.Out, "\n%s\n\n", title)
-	if err := m.Write(s.opts.Out, s.opts.Style); err != nil {
+	fmt.Fprintf(s.opts.Out, "\n%s\n\n", step.Title)
+	if err := step.Matrix.Write(s.opts.Out, s.opts.Style); err != nil {
 		s.progress(err.Error())
 	}
+	s.writeCounted(step.WouldDeny)
 }
 
 // progress says what is being done, with the time since the start.

@@ -23,11 +23,15 @@ func (s *scene) suggest(r *Result) {
 	}
 	node := s.lab.Nodes[0]
 	commands := []struct{ what, command string }{
-		{"the policies and the pods", "kubectl get networkpolicies,pods -A -o wide"},
+		{"the policies and the pods", "kubectl get ringfence,networkpolicies,pods -A -o wide"},
 		{"what node " + node.Name + " enforces", fmt.Sprintf("ip netns exec %s %s -t security", node.Host.Name(), save)},
 		{"try a connection", program + " outsider/visitor shop/backend:http"},
 		{"open the backend to it", "kubectl -n shop apply -f - <<'END'\n" + openBackend + "END"},
 		{"and close it again", "kubectl -n shop delete networkpolicy visitor"},
+		{"isolate tenants before all NetworkPolicies, in Audit", "kubectl apply -f - <<'END'\n" + isolateTenants + "END"},
+		{"what that would deny: try a connection, then", fmt.Sprintf("ip netns exec %s %s audit", node.Host.Name(), s.opts.Program)},
+		{"have it denied, and free again", "kubectl patch nsiso tenants --type merge -p '{\"spec\":{\"mode\":\"Enforce\"}}'\n  kubectl delete nsiso tenants"},
+		{"tear down the wall around the database", "kubectl delete rfcnp database-wall"},
 		{"what the enforcer does meanwhile", "tail -f " + filepath.Join(s.lab.Dir, node.Name+"-enforcer.log")},
 	}
 	fmt.Fprintf(w, "\nThe lab stays up until Ctrl-C. In another shell, as root:\n\n  export KUBECONFIG=%s\n", s.lab.Kubeconfig)
@@ -52,4 +56,11 @@ spec:
   ingress:
   - from:
     - namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: outsider}}
+`
+
+// isolateTenants denies what passes between tenants, were it not for its mode.
+const isolateTenants = `apiVersion: policy.ringfence.io/v1alpha1
+kind: NamespaceIsolation
+metadata: {name: tenants}
+spec: {mode: Audit, tier: Admin, tenantLabel: tenant, namespaceSelector: {}}
 `
