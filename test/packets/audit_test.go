@@ -313,4 +313,3 @@ func (a *audit) counted(t *testing.T, c *cluster) map[string]int {
 	}
 	return all
 }
-
