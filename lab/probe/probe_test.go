@@ -203,6 +203,11 @@ func TestWatch(t *testing.T) {
 	if holes == 0 || outages == 0 {
 		t.Errorf("saw %d probes through the hole and %d lost in the outage, want some of both", holes, outages)
 	}
+	r, err := probe.Once(flows, 2000, 2*time.Second)
+	must(t, err)
+	if r.Probes != len(flows) || r.Answered+r.Silent != len(flows) {
+		t.Errorf("%d flows probed once: %s", len(flows), r)
+	}
 }
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }

@@ -25,9 +25,9 @@ const firstRawPort = 16384
 
 func init() { rawPorts.Store(rand.Uint32()) }
 
-func nextRawPort() uint16 {
-	return firstRawPort + uint16(rawPorts.Add(1)%(1<<16-firstRawPort))
-}
+func nextRawPort() uint16 { return rawPort(rawPorts.Add(1)) }
+
+func rawPort(count uint32) uint16 { return firstRawPort + uint16(count%(1<<16-firstRawPort)) }
 
 // dialRaw sends an SCTP INIT or an ICMP echo request and waits for its answer.
 func dialRaw(ctx context.Context, h *host.Host, f Flow) (string, error) {

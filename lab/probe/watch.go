@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
@@ -75,6 +76,7 @@ const stamp = "15:04:05.000000"
 // One goroutine sends, and one per socket receives. The mutex guards what they share.
 type Watcher struct {
 	flows   []Watched
+	first   uint32 // of the source ports
 	sockets map[socketKey]*net.IPConn
 	stop    chan struct{}
 	sending sync.WaitGroup
@@ -106,9 +108,24 @@ type sent struct {
 }
 
 // Watch starts to send rate probes per second, the flows taking turns, until [Watcher.Stop].
-func Watch(flows []Watched, rate int) (*Watcher, error) {
+func Watch(flows []Watched, rate int) (*Watcher, error) { return watch(flows, rate, math.MaxInt) }
+
+// Once sends one packet of each flow, in their order, at a rate of so many per second. It waits until every allowed one is answered or
+// grace is over.
+func Once(flows []Watched, rate int, grace time.Duration) (Report, error) {
+	w, err := watch(flows, rate, len(flows))
+	if err != nil {
+		return Report{}, err
+	}
+	w.sending.Wait()
+	return w.Stop(grace)
+}
+
+// watch sends so many probes at most.
+func watch(flows []Watched, rate, limit int) (*Watcher, error) {
 	w := &Watcher{
 		flows:   flows,
+		first:   rawPorts.Load(),
 		sockets: map[socketKey]*net.IPConn{},
 		stop:    make(chan struct{}),
 		pending: map[probeKey]sent{},
@@ -121,7 +138,7 @@ func Watch(flows []Watched, rate int) (*Watcher, error) {
 	for k, c := range w.sockets {
 		w.reading.Go(func() { w.receive(k, c) })
 	}
-	w.sending.Go(func() { w.send(rate) })
+	w.sending.Go(func() { w.send(rate, limit) })
 	return w, nil
 }
 
@@ -181,24 +198,25 @@ func (w *Watcher) close() error {
 }
 
 // send keeps to the rate on average: after a moment without a processor it catches up.
-func (w *Watcher) send(rate int) {
-	start := time.Now()
+func (w *Watcher) send(rate, limit int) {
+	start, n := time.Now(), 0
+	defer func() {
+		w.mu.Lock()
+		w.report.Probes, w.report.Elapsed = n, time.Since(start)
+		w.mu.Unlock()
+		// The next watcher goes on from here: what one has opened, nodes take for established for a while.
+		rawPorts.Add(uint32(n/len(w.flows)) + 1)
+	}()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	ports := make([]uint16, len(w.flows))
-	for n := 0; ; {
+	for n < limit {
 		select {
 		case <-w.stop:
-			w.mu.Lock()
-			w.report.Probes, w.report.Elapsed = n, time.Since(start)
-			w.mu.Unlock()
 			return
 		case <-tick.C:
 		}
-		for due := int(time.Since(start).Seconds() * float64(rate)); n < due; n++ {
-			i := n % len(w.flows)
-			ports[i]++
-			w.sendOne(i, firstRawPort+ports[i]%(1<<16-firstRawPort))
+		for due := min(limit, int(time.Since(start).Seconds()*float64(rate))); n < due; n++ {
+			w.sendOne(n%len(w.flows), rawPort(w.first+uint32(n/len(w.flows))+1))
 		}
 	}
 }

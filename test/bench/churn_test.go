@@ -68,8 +68,10 @@ type churned struct {
 	host           *host.Host
 	enforcer       *enforcer.Enforcer
 	snapshot       compile.Snapshot
-	took, inKernel sample // ms, of the syncs that a pod came with
-	messages, runs int    // likewise, of the last of them
+	first          enforcer.Report // of the sync that found nothing
+	took, inKernel sample          // ms, of the syncs with a change
+	messages, runs int             // likewise, of the last of them
+	restored       int             // bytes of input for the iptables of IPv4, likewise
 
 	spent time.Duration // in the kernel, in this sync
 }
@@ -97,11 +99,12 @@ func newChurned(b *testing.B, backend string, s compile.Snapshot) *churned {
 // Apply writes the kernel.
 func (n *churned) Apply(ctx context.Context, p ruleset.Plan) error {
 	start := time.Now()
-	defer func() { n.spent = time.Since(start) }()
+	defer func() { n.spent += time.Since(start) }()
 	return n.Dataplane.Apply(ctx, p)
 }
 
 func (n *churned) sync(ctx context.Context, s compile.Snapshot) (r enforcer.Report, err error) {
+	n.spent = 0
 	err = n.host.Do(func() error {
 		r, err = n.enforcer.Sync(ctx, s, false)
 		return err
@@ -112,6 +115,11 @@ func (n *churned) sync(ctx context.Context, s compile.Snapshot) (r enforcer.Repo
 func (n *churned) comeAndGo(ctx context.Context, p *compile.Pod) error {
 	with := n.snapshot
 	with.Pods = append([]*compile.Pod{p}, n.snapshot.Pods...)
+	return n.changeAndBack(ctx, with)
+}
+
+// changeAndBack syncs a changed cluster, whose time counts, and then the one before again.
+func (n *churned) changeAndBack(ctx context.Context, with compile.Snapshot) error {
 	start := time.Now()
 	r, err := n.sync(ctx, with)
 	if err != nil {
@@ -120,6 +128,7 @@ func (n *churned) comeAndGo(ctx context.Context, p *compile.Pod) error {
 	n.took = append(n.took, milliseconds(time.Since(start)))
 	n.inKernel = append(n.inKernel, milliseconds(n.spent))
 	n.messages, n.runs = operations(r.Applied)
+	n.restored = len(r.Applied.Restore[ruleset.IPv4])
 	_, err = n.sync(ctx, n.snapshot)
 	return err
 }
