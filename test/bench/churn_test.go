@@ -91,7 +91,7 @@ func newChurned(b *testing.B, backend string, s compile.Snapshot) *churned {
 	}))
 	c := n.Capabilities()
 	n.enforcer = enforcer.New(n, ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch})
-	_, err = n.sync(b.Context(), s)
+	n.first, err = n.sync(b.Context(), s)
 	must(b, err)
 	return n
 }

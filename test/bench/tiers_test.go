@@ -238,7 +238,7 @@ func BenchmarkTierConnection(b *testing.B) {
 	variants := append([]variant{{name: "without"}}, tierVariants()...)
 	header := []string{"back end/node", "the packet without"}
 	for _, v := range variants[1:] {
-		header = append(header, fmt.Sprintf("%s (%d rules asked)", v.name, asked(v.snapshot)))
+		header = append(header, fmt.Sprintf("%s (%d rules)", v.name, asked(v.snapshot)))
 	}
 	t := tableOf(fmt.Sprintf("Added to the first packet of a connection by %d isolated namespaces and %d ClusterNetworkPolicies, in ns: median (quartiles)",
 		wideNamespaces, widePolicies), header...)
@@ -258,7 +258,8 @@ func BenchmarkTierConnection(b *testing.B) {
 	}
 }
 
-// asked is how many rules of policies the measured connection is compared with: all that are for the client's egress and for the server's ingress.
+// asked is how many rules of ClusterNetworkPolicies the measured connection is compared with: all that are for the client's egress and for the
+// server's ingress.
 func asked(s compile.Snapshot) int {
 	node, _ := compile.Compile(s)
 	count := 0

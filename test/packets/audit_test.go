@@ -30,10 +30,12 @@ const (
 var (
 	auditedWide = map[string]string{
 		"cnp admin": `{tier: Admin, priority: 1, subject: {namespaces: {matchLabels: {team: red}}}, ingress: [
-  {action: Accept, from: [{pods: {podSelector: {matchLabels: {app: client}}}}], protocols: [{tcp: {destinationPort: {number: 80}}}, {destinationNamedPort: dual}]},
+  {action: Accept, from: [{pods: {podSelector: {matchLabels: {app: client}}}}],
+   protocols: [{tcp: {destinationPort: {number: 80}}}, {destinationNamedPort: dual}]},
   {action: Pass, from: [{networks: [10.0.2.0/24]}]},
   {action: Deny, from: [{namespaces: {matchLabels: {team: blue}}}, {networks: [10.0.0.0/16]}]}],
-  egress: [{action: Deny, to: [{nodes: {matchLabels: {zone: b}}}, {namespaces: {matchLabels: {team: blue}}}], protocols: [{udp: {}}, {tcp: {destinationPort: {range: {start: 81, end: 82}}}}]}]}`,
+  egress: [{action: Deny, to: [{nodes: {matchLabels: {zone: b}}}, {namespaces: {matchLabels: {team: blue}}}],
+    protocols: [{udp: {}}, {tcp: {destinationPort: {range: {start: 81, end: 82}}}}]}]}`,
 		"cnp second": `{tier: Admin, priority: 2, subject: {namespaces: {}}, ingress: [{action: Deny, from: [{namespaces: {}}], protocols: [{sctp: {}}]}]}`,
 		"cnp base": `{tier: Baseline, priority: 1, subject: {namespaces: {}},
   ingress: [{action: Accept, from: [{namespaces: {matchLabels: {team: red}}}]}, {action: Deny, from: [{namespaces: {}}, {networks: [10.9.0.0/16]}]}]}`,
@@ -43,7 +45,8 @@ var (
 	}
 	auditedPolicies = map[string]string{
 		"red/own": `{podSelector: {matchExpressions: [{key: app, operator: In, values: [web, far]}]}, policyTypes: [Ingress, Egress],
-  ingress: [{from: [{podSelector: {}}], ports: [{port: 80}, {port: 81, protocol: UDP}]}], egress: [{to: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.0.2.0/24]}}]}]}`,
+  ingress: [{from: [{podSelector: {}}], ports: [{port: 80}, {port: 81, protocol: UDP}]}],
+  egress: [{to: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.0.2.0/24]}}]}]}`,
 		"blue/namespaces": `{podSelector: {matchLabels: {app: client}}, policyTypes: [Ingress, Egress], egress: [{to: [{podSelector: {}}]}]}`,
 	}
 )
