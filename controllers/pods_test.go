@@ -62,7 +62,7 @@ func TestThePointsOfEachSyncAreTold(t *testing.T) {
 	first, second := map[string]ruleset.Point{"a": {ID: "a"}}, map[string]ruleset.Point{"b": {ID: "b"}}
 	var told []map[string]ruleset.Point
 	n := &Node{
-		Name: "n", Resync: time.Hour, stores: storesOf(t), Sync: &syncs{{Points: first}, {Points: second}},
+		Name: "n", Resync: time.Hour, stores: storesOf(t), watches: &watches{}, Sync: &syncs{{Points: first}, {Points: second}},
 		Points: func(p map[string]ruleset.Point) { told = append(told, p) },
 	}
 	for range 2 {

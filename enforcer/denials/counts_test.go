@@ -3,6 +3,7 @@ package denials
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,14 +58,14 @@ var noneIsNil = cmp.Transformer("", func(all []growth) map[int]growth {
 // blind is a kernel whose counters cannot be read while it has an error.
 type blind struct {
 	*dataplane.Fake
-	err   error
-	reads int
+	err   atomic.Pointer[error]
+	reads atomic.Int64
 }
 
 func (b *blind) Counts(ctx context.Context) (map[string]uint64, error) {
-	b.reads++
-	if b.err != nil {
-		return nil, b.err
+	b.reads.Add(1)
+	if err := b.err.Load(); err != nil {
+		return nil, *err
 	}
 	return b.Fake.Counts(ctx)
 }
@@ -98,17 +99,18 @@ func TestWhatGrowsIsSaidAtEachResync(t *testing.T) {
 		hit(2)
 		after("it grows", `"msg":"audit","policy":"NetworkPolicy team-a/web","direction":"ingress","count":2,"since":"2000-01-01T00:00:00Z","total":1002}`)
 		after("it stands")
-		kernel.err = errors.New("locked")
+		locked := errors.New("locked")
+		kernel.err.Store(&locked)
 		hit(1)
 		after("it cannot be read", `"msg":"what audited policies would deny could not be counted, it will be tried again; enforcement goes on",`+
 			`"error":"locked"}`)
-		kernel.err = nil
+		kernel.err.Store(nil)
 		after("what was missed is said later",
 			`"msg":"audit","policy":"NetworkPolicy team-a/web","direction":"ingress","count":1,"since":"2000-01-01T00:01:00Z","total":1003}`)
 		j.SetPoints(nil)
-		before := kernel.reads
+		before := kernel.reads.Load()
 		after("nothing is audited")
-		if kernel.reads != before {
+		if kernel.reads.Load() != before {
 			t.Error("the kernel was read for nothing")
 		}
 	})
