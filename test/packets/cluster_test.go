@@ -48,7 +48,6 @@ func standardCluster(f ruleset.Family, addr func(pod string) netip.Addr) *cluste
 	c := &cluster{family: f, addr: addr, namespaces: []*corev1.Namespace{
 		namespace("red", "team=red"), namespace("blue", "team=blue", "env=prod"), namespace("plain"),
 	}}
-	c.nodes = []*corev1.Node{clusterNode("n1", addr("n1"), "zone=a"), clusterNode("n2", addr("n2"), "zone=b")}
 	web := c.add(pod("red/web", "n1", "app=web", "tier="))
 	ports(&web.Spec.Containers, "http=TCP/80", "dual=TCP/81")
 	ports(&web.Spec.Containers, "dual=UDP/82")

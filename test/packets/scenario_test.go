@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 )
 
 // scenario is one behaviour.
@@ -107,5 +108,7 @@ func (s scenario) checkProblems(t *testing.T, got []string) {
 
 // cluster is the standard cluster with the addresses of this world.
 func (w *world) cluster() *cluster {
-	return standardCluster(w.family, func(pod string) netip.Addr { return w.places[pod].addr })
+	c := standardCluster(w.family, func(pod string) netip.Addr { return w.places[pod].addr })
+	c.nodes = []*corev1.Node{clusterNode("n1", w.places["n1"].addr, "zone=a"), clusterNode("n2", w.places["n2"].addr, "zone=b")}
+	return c
 }
