@@ -58,21 +58,22 @@ func (w *walk) together(policies []int) policy.Ref {
 
 // loggedDenial adds the chain that counts, samples and drops.
 func (w *walk) loggedDenial(p Point) string {
-	chain := w.point(deniedTag, &p)
+	chain := w.point(&p)
 	return w.chain(chain, func() []Rule {
-		return append(append([]Rule{countRule("denied: ", p)}, w.sampleRules(p)...), "-j DROP")
+		return append(append([]Rule{countRule(p)}, w.sampleRules(p)...), "-j DROP")
 	})
 }
 
 // note adds the chain that counts and samples what an audited object would deny, and lets it go on.
 func (w *walk) note(ref policy.Ref) string {
 	p := Point{Ref: ref, Direction: w.direction, Index: -1, Audit: true}
-	chain := w.point(wouldDenyTag, &p)
-	return w.chain(chain, func() []Rule { return append([]Rule{countRule("would deny: ", p)}, w.sampleRules(p)...) })
+	chain := w.point(&p)
+	return w.chain(chain, func() []Rule { return append([]Rule{countRule(p)}, w.sampleRules(p)...) })
 }
 
 // point registers p, gives it its ID, and returns its chain. The ID alone tells it from all others: samples carry nothing else.
-func (w *walk) point(kind string, p *Point) string {
+func (w *walk) point(p *Point) string {
+	kind := pointTags[p.Audit]
 	chain := hashed(tag(p.Direction)+kind, kind, p.Direction.String(), p.Ref.Kind, p.Ref.Namespace, p.Ref.Name, fmt.Sprint(p.Index))
 	p.ID = chain[strings.LastIndexByte(chain, '-')+1:]
 	w.points[p.ID] = *p
@@ -80,8 +81,8 @@ func (w *walk) point(kind string, p *Point) string {
 }
 
 // countRule matches every packet and does nothing: its counter is what is read.
-func countRule(verb string, p Point) Rule {
-	return Rule(fmt.Sprintf("-m comment --comment %q", verb+ruleComment(p.Ref, p.Direction, policy.Rule{Index: p.Index})))
+func countRule(p Point) Rule {
+	return Rule(fmt.Sprintf("-m comment --comment %q", pointVerbs[p.Audit]+ruleComment(p.Ref, p.Direction, policy.Rule{Index: p.Index})))
 }
 
 func (w *walk) sampleRules(p Point) []Rule {

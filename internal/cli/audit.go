@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 func newAuditCommand() *cobra.Command {
@@ -76,7 +76,7 @@ func auditRows(counts []dataplane.Count) []auditRow {
 		row, ok := byPlace[at]
 		if !ok {
 			row = auditRow{ID: c.Point.ID, Direction: c.Point.Direction.String(), Audit: c.Point.Audit}
-			row.Object, row.Rule = parseAuditComment(c.Comment)
+			row.Object, row.Rule = ruleset.ObjectOfComment(c.Comment)
 		}
 		row.Packets += c.Packets
 		byPlace[at] = row
@@ -90,22 +90,6 @@ func auditRows(counts []dataplane.Count) []auditRow {
 			cmp.Compare(a.ID, b.ID))
 	})
 	return rows
-}
-
-// auditComment is what a counting rule says: "would deny: NetworkPolicy team-a/web ingress", "denied: ClusterNetworkPolicy wall egress[2]".
-// The name may have lost its middle.
-var auditComment = regexp.MustCompile(`^(?:would deny|denied): (.+) (?:ingress|egress)(?:\[(\d+)\])?$`)
-
-// parseAuditComment is the object that a comment names, and the rule of it, if it names one. A comment that says something else stands for itself.
-func parseAuditComment(comment string) (object string, rule *int) {
-	m := auditComment.FindStringSubmatch(comment)
-	if m == nil {
-		return cmp.Or(comment, "unknown"), nil
-	}
-	if n, err := strconv.Atoi(m[2]); err == nil {
-		rule = &n
-	}
-	return m[1], rule
 }
 
 func printAudit(w io.Writer, rows []auditRow, enforced bool, output string) error {

@@ -93,26 +93,6 @@ There are no rules of ours on this node: no enforcer has run here, or they were 
 	}
 }
 
-func TestAuditComments(t *testing.T) {
-	two := 2
-	for comment, want := range map[string]struct {
-		object string
-		rule   *int
-	}{
-		"would deny: NetworkPolicy team-a/web ingress":         {"NetworkPolicy team-a/web", nil},
-		"denied: ClusterNetworkPolicy wall egress[2]":          {"ClusterNetworkPolicy wall", &two},
-		"denied: NetworkPolicy team-a/a-very-lon.. ingress[2]": {"NetworkPolicy team-a/a-very-lon..", &two},
-		"would deny: NetworkPolicy team-a/egress ingress":      {"NetworkPolicy team-a/egress", nil},
-		"somebody else's words":                                {"somebody else's words", nil},
-		"":                                                     {"unknown", nil},
-	} {
-		object, rule := parseAuditComment(comment)
-		if object != want.object || !cmp.Equal(rule, want.rule) {
-			t.Errorf("%q: %q, %v", comment, object, rule)
-		}
-	}
-}
-
 func TestEnforcerFlags(t *testing.T) {
 	capable := dataplane.Capabilities{Families: ruleset.Families[:], Table: "security", SelfMatch: true, Log: true}
 	incapable := capable
