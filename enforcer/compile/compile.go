@@ -54,7 +54,10 @@ func Compile(s Snapshot) (policy.Node, []Problem) {
 	return node, problems
 }
 
-// cluster indexes the pods that policy can see: those that run, off the host network, with an address of their own.
+// isVisible reports whether policy can see the pod: it runs, off the host network, with an address of its own.
+func (p *Pod) isVisible() bool { return !p.HostNetwork && !p.Finished && len(p.Addrs) > 0 }
+
+// cluster indexes the pods that policy can see.
 type cluster struct {
 	local       []*Pod            // on the node, sorted by namespace and name
 	byNamespace map[string][]*Pod // all
@@ -72,7 +75,7 @@ func newCluster(s Snapshot) *cluster {
 	var contested bool
 	visible := make([]*Pod, 0, len(s.Pods))
 	for _, p := range s.Pods {
-		if p.HostNetwork || p.Finished || len(p.Addrs) == 0 {
+		if !p.isVisible() {
 			continue
 		}
 		visible = append(visible, p)

@@ -9,7 +9,7 @@ import (
 func Holder(pods []*Pod, a netip.Addr) *Pod {
 	var holder *Pod
 	for _, p := range pods {
-		if p.HostNetwork || p.Finished || !slices.Contains(p.Addrs, a) {
+		if !p.isVisible() || !slices.Contains(p.Addrs, a) {
 			continue
 		}
 		if holder == nil || p.outranks(holder) {

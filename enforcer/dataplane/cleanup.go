@@ -44,20 +44,26 @@ type place struct{ backend, table string }
 
 // cleanupTables removes our chains and jumps from everywhere but the one place that is to be kept.
 func cleanupTables(ctx context.Context, log logr.Logger, keep place) error {
+	return eachBackend(log, "cleaning up", func(t *tools, f ruleset.Family) error { return t.cleanup(ctx, f, keep) })
+}
+
+// eachBackend visits both families of each back end in which something of ours can be. The errors say what is being done to it.
+func eachBackend(log logr.Logger, doing string, visit func(*tools, ruleset.Family) error) error {
 	var errs []error
 	for _, backend := range []string{NFT, Legacy} {
+		if backend == Legacy && !legacyInUse() {
+			continue // nothing of ours can be there, and to ask would bring the tables into being
+		}
 		t, err := findTools(backend, Options{Log: log})
 		switch {
-		case backend == Legacy && !legacyInUse():
-			// Nothing of ours can be there, whether the programs are installed or not.
 		case errors.Is(err, errNoProgram) && backend == NFT:
 			// Without the program there is no knowing; where it never was, nothing of ours is.
-			log.Info("Left the nft back end out of the cleanup: its programs are not installed")
+			log.Info("Left the nft back end out: its programs are not installed", "doing", doing)
 		case err != nil:
-			errs = append(errs, fmt.Errorf("cleaning up the %s back end: %w", backend, err))
+			errs = append(errs, fmt.Errorf("%s the %s back end: %w", doing, backend, err))
 		default:
 			for _, f := range ruleset.Families {
-				errs = append(errs, familyError(f, "cleaning up the "+backend+" back end", t.cleanup(ctx, f, keep)))
+				errs = append(errs, familyError(f, doing+" the "+backend+" back end", visit(t, f)))
 			}
 		}
 	}

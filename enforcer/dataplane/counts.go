@@ -55,35 +55,20 @@ func packetsByID(counts []Count) map[string]uint64 {
 // Counted is what every point of this node's rules has counted, whatever back end and table they stand in, one entry per family; enforced
 // says whether there are any rules of ours. Nothing is written, and no Dataplane is needed.
 func Counted(ctx context.Context, log logr.Logger) (counts []Count, enforced bool, err error) {
-	var errs []error
-	for _, backend := range []string{NFT, Legacy} {
-		if backend == Legacy && !legacyInUse() {
-			continue // to ask would bring the tables into being
-		}
-		t, err := findTools(backend, Options{Log: log})
-		if errors.Is(err, errNoProgram) && backend == NFT {
-			continue
+	err = eachBackend(log, "reading the counters of", func(t *tools, f ruleset.Family) error {
+		out, err := t.saveCounters(ctx, f, "")
+		if noKernelSupport(err) {
+			return nil
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("reading the %s back end: %w", backend, err))
-			continue
+			return err
 		}
-		for _, f := range ruleset.Families {
-			out, err := t.saveCounters(ctx, f, "")
-			if noKernelSupport(err) {
-				continue
-			}
-			if err != nil {
-				errs = append(errs, familyError(f, "reading the counters of the "+backend+" back end", err))
-				continue
-			}
-			found, err := parseCounts(out)
-			errs = append(errs, familyError(f, "reading the counters of the "+backend+" back end", err))
-			counts = append(counts, found...)
-			enforced = enforced || bytes.Contains(out, []byte("\n:"+ruleset.Prefix))
-		}
-	}
-	return counts, enforced, errors.Join(errs...)
+		found, err := parseCounts(out)
+		counts = append(counts, found...)
+		enforced = enforced || bytes.Contains(out, []byte("\n:"+ruleset.Prefix))
+		return err
+	})
+	return counts, enforced, err
 }
 
 // parseCounts takes the counts of points from what iptables-save -c prints: the counter of the first rule of each chain that is a point's.

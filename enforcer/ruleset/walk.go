@@ -291,7 +291,6 @@ func (w *walk) names(policies []int) []string {
 // chain adds a chain, unless it is there already, and returns its name.
 func (w *walk) chain(name string, rules func() []Rule) string {
 	if _, ok := w.chains[name]; !ok {
-		w.chains[name] = nil // so that the chain is there while its rules are made
 		w.chains[name] = rules()
 	}
 	return name
