@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -36,6 +37,16 @@ type watches struct {
 	said  string    // what the log says is waited for
 	alone bool      // the log says that nodes are missing from what is enforced
 }
+
+// Where the cluster's DNS is looked for, unless flags say otherwise. config/rbac gives the right to read just these Services.
+var (
+	DefaultDNSServices = []types.NamespacedName{
+		{Namespace: "kube-system", Name: "kube-dns"},
+		{Namespace: "kube-system", Name: "rke2-coredns-rke2-coredns"},
+		{Namespace: "openshift-dns", Name: "dns-default"},
+	}
+	DefaultDNSAddresses = []netip.Addr{netip.MustParseAddr("169.254.20.10")}
+)
 
 // definition is a CRD, whether it is there or not, and the kind that it defines.
 type definition struct {

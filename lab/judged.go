@@ -4,27 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/controllers"
 	"github.com/ringfence-io/ringfence/test/oracle"
-)
-
-// Where enforcers look for the cluster's DNS, unless their flags say otherwise.
-var (
-	dnsServices = []struct{ namespace, name string }{
-		{"kube-system", "kube-dns"}, {"kube-system", "rke2-coredns-rke2-coredns"}, {"openshift-dns", "dns-default"},
-	}
-	dnsAddresses = []netip.Addr{netip.MustParseAddr("169.254.20.10")}
 )
 
 // Cluster is what the API server holds now, for the judge of flows that reads the API texts.
 func (l *Lab) Cluster(ctx context.Context) (oracle.Cluster, error) {
-	c := oracle.Cluster{DNSAddresses: dnsAddresses}
+	c := oracle.Cluster{DNSAddresses: controllers.DefaultDNSAddresses}
 	core, all := l.Client.CoreV1(), metav1.ListOptions{}
 	pods, podsErr := core.Pods("").List(ctx, all)
 	namespaces, namespacesErr := core.Namespaces().List(ctx, all)
@@ -34,8 +26,8 @@ func (l *Lab) Cluster(ctx context.Context) (oracle.Cluster, error) {
 		return c, fmt.Errorf("reading the cluster: %w", err)
 	}
 	c.Pods, c.Namespaces, c.Nodes, c.Policies = pointers(pods.Items), pointers(namespaces.Items), pointers(nodes.Items), pointers(policies.Items)
-	for _, name := range dnsServices {
-		service, err := core.Services(name.namespace).Get(ctx, name.name, metav1.GetOptions{})
+	for _, name := range controllers.DefaultDNSServices {
+		service, err := core.Services(name.Namespace).Get(ctx, name.Name, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			continue
 		}

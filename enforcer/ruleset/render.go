@@ -61,7 +61,7 @@ var selfMatch = map[Family]string{
 func Render(n policy.Node, o Options) Ruleset {
 	r := Ruleset{Tables: map[Family]Table{}, Sets: map[string]Set{}, Points: map[string]Point{}}
 	for _, f := range o.Families {
-		t := &renderer{Options: o, node: &n, family: f, chains: map[string][]Rule{}, sets: r.Sets, points: r.Points}
+		t := &renderer{Options: o, node: &n, family: f, chains: map[string][]Rule{}, sets: r.Sets, points: r.Points, names: map[policy.SetID]string{}}
 		t.render()
 		r.Tables[f] = Table{Name: o.Table, Jumps: wantedJumps(), Chains: t.chains}
 	}
@@ -82,8 +82,9 @@ type renderer struct {
 	node   *policy.Node
 	family Family
 	chains map[string][]Rule
-	sets   map[string]Set   // shared by the families
-	points map[string]Point // likewise
+	sets   map[string]Set          // shared by the families
+	points map[string]Point        // likewise
+	names  map[policy.SetID]string // of the sets that were added: many rules may name one
 }
 
 func (t *renderer) render() {
@@ -134,15 +135,15 @@ func (t *renderer) ruleTexts(ref policy.Ref, d policy.Direction, r policy.Rule, 
 
 // podSet adds this family's part of a set of the node, and returns its name.
 func (t *renderer) podSet(id policy.SetID) string {
+	if name, ok := t.names[id]; ok {
+		return name
+	}
 	set := t.node.Sets[id]
 	s := Set{Type: HashIP, Family: t.family}
 	if set.Kind == policy.AddressPorts {
 		s.Type = HashIPPort
 	}
 	s.Name = setName(s.Type, t.family, string(id))
-	if _, ok := t.sets[s.Name]; ok {
-		return s.Name
-	}
 	own := 0 // members of this family
 	for _, m := range set.Members {
 		if FamilyOf(m.Addr) == t.family {
@@ -155,7 +156,7 @@ func (t *renderer) podSet(id policy.SetID) string {
 			s.Entries = append(s.Entries, Entry{Prefix: netip.PrefixFrom(m.Addr, m.Addr.BitLen()), Protocol: m.Protocol, Port: m.Port})
 		}
 	}
-	t.sets[s.Name] = s
+	t.sets[s.Name], t.names[id] = s, s.Name
 	return s.Name
 }
 

@@ -80,10 +80,9 @@ func (o *enforcerOptions) flags() *pflag.FlagSet {
 	f.DurationVar(&o.resync, "resync-interval", 30*time.Second, "how often the kernel is compared with what it should hold, and repaired")
 	f.StringVar(&o.metrics, "metrics-bind-address", ":9441", "address of the Prometheus metrics; 0 for none")
 	f.StringVar(&o.health, "health-probe-bind-address", ":9440", "address of /healthz and /readyz; 0 for none")
-	f.StringSliceVar(&o.dns, "dns-service",
-		[]string{"kube-system/kube-dns", "kube-system/rke2-coredns-rke2-coredns", "openshift-dns/dns-default"},
+	f.StringSliceVar(&o.dns, "dns-service", texts(controllers.DefaultDNSServices),
 		"namespace/name of the cluster's DNS Service, which isolated namespaces may be allowed to ask; may be repeated, need not exist")
-	f.StringSliceVar(&o.nodeDNS, "node-local-dns", []string{"169.254.20.10"},
+	f.StringSliceVar(&o.nodeDNS, "node-local-dns", texts(controllers.DefaultDNSAddresses),
 		"address at which nodes answer DNS themselves, for the same; may be repeated, need not exist")
 	f.Uint16Var(&o.nflogGroup, "nflog-group", ruleset.DefaultNFLogGroup,
 		"NFLOG group by which samples of denied packets are read, to be logged: no other program may read it; 0 logs none")
@@ -107,6 +106,14 @@ func (o *enforcerOptions) validate() error {
 		errs = append(errs, errors.New("--log-denied needs an NFLOG group: leave --nflog-group 0 out"))
 	}
 	return errors.Join(append(errs, dnsErr, nodeErr)...)
+}
+
+func texts[T fmt.Stringer](values []T) []string {
+	out := make([]string, len(values))
+	for i, v := range values {
+		out[i] = v.String()
+	}
+	return out
 }
 
 // dnsServices are the Services that --dns-service names, each once.
