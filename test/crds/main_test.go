@@ -3,7 +3,6 @@
 package crds
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,7 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/yaml"
 
-	"github.com/ringfence-io/ringfence/lab/apiserver"
+	"github.com/ringfence-io/ringfence/test/apiserver"
 )
 
 // bases is where the generated manifests are.
@@ -28,42 +27,23 @@ var (
 	server client.Client
 )
 
-func TestMain(m *testing.M) {
-	status, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		status = 1
-	}
-	os.Exit(status)
-}
+func TestMain(m *testing.M) { apiserver.Main(m, prepare) }
 
-func run(m *testing.M) (int, error) {
-	assets, err := apiserver.Assets()
-	if err != nil {
-		return 1, err
-	}
-	env := &envtest.Environment{BinaryAssetsDirectory: assets}
-	if config, err = env.Start(); err != nil {
-		return 1, fmt.Errorf("starting the API server of %s: %w", assets, err)
-	}
-	status, err := runInstalled(m)
-	return status, errors.Join(err, env.Stop())
-}
-
-// runInstalled runs the tests with our CRDs in the server.
-func runInstalled(m *testing.M) (int, error) {
+// prepare puts our CRDs into the server, and makes a client.
+func prepare(env *envtest.Environment) error {
+	config = env.Config
 	if _, err := envtest.InstallCRDs(config, envtest.CRDInstallOptions{Paths: []string{bases}, ErrorIfPathMissing: true}); err != nil {
-		return 1, fmt.Errorf("installing our CRDs: %w", err)
+		return fmt.Errorf("installing our CRDs: %w", err)
 	}
 	scheme := runtime.NewScheme()
 	if err := apiextensionsv1.AddToScheme(scheme); err != nil {
-		return 1, err
+		return err
 	}
 	var err error
 	if server, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
-		return 1, fmt.Errorf("making a client: %w", err)
+		return fmt.Errorf("making a client: %w", err)
 	}
-	return m.Run(), nil
+	return nil
 }
 
 // readCRDs reads the manifests of a directory.

@@ -1,0 +1,40 @@
+// Package apiserver runs the tests of a package with a real API server, which all of them share.
+package apiserver
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	"github.com/ringfence-io/ringfence/lab/apiserver"
+)
+
+// Main is a TestMain: it starts the server, prepares what the tests need of it, and runs them. Environment.Config reaches the server, with
+// every right.
+func Main(m *testing.M, prepare func(*envtest.Environment) error) {
+	status, err := run(m, prepare)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		status = 1
+	}
+	os.Exit(status)
+}
+
+func run(m *testing.M, prepare func(*envtest.Environment) error) (int, error) {
+	assets, err := apiserver.Assets()
+	if err != nil {
+		return 1, err
+	}
+	env := &envtest.Environment{BinaryAssetsDirectory: assets}
+	if _, err = env.Start(); err != nil {
+		return 1, fmt.Errorf("starting the API server of %s: %w", assets, err)
+	}
+	if err := prepare(env); err != nil {
+		return 1, errors.Join(err, env.Stop())
+	}
+	status := m.Run()
+	return status, env.Stop()
+}
