@@ -14,6 +14,12 @@ import (
 // +kubebuilder:printcolumn:name="Tier",type=string,JSONPath=`.spec.tier`
 // +kubebuilder:printcolumn:name="Priority",type=integer,JSONPath=`.spec.priority`
 // +kubebuilder:printcolumn:name="Mode",type=string,JSONPath=`.spec.mode`
+// +kubebuilder:printcolumn:name="Programmed",type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
+// +kubebuilder:printcolumn:name="Nodes",type=integer,JSONPath=`.status.nodes.desired`
+// +kubebuilder:printcolumn:name="Ready",type=integer,JSONPath=`.status.nodes.programmed`
+// +kubebuilder:printcolumn:name="Pods",type=integer,JSONPath=`.status.pods`,priority=1
+// +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`,priority=1
+// +kubebuilder:printcolumn:name="Why",type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].message`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type ClusterNetworkPolicy struct {
 	metav1.TypeMeta `json:",inline"`
@@ -26,7 +32,7 @@ type ClusterNetworkPolicy struct {
 	// status is what has become of it.
 	//
 	// +optional
-	Status ClusterNetworkPolicyStatus `json:"status,omitempty"`
+	Status EnforcementStatus `json:"status,omitempty"`
 }
 
 // ClusterNetworkPolicyList is a list of ClusterNetworkPolicies.
@@ -314,14 +320,4 @@ type PortRange struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	End int32 `json:"end"`
-}
-
-// ClusterNetworkPolicyStatus is what has become of a policy.
-type ClusterNetworkPolicyStatus struct {
-	// conditions say whether the policy is understood, and enforced.
-	//
-	// +optional
-	// +listType=map
-	// +listMapKey=type
-	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }

@@ -2,6 +2,8 @@
 //
 //   - [ClusterNetworkPolicy] sets rules in front of and behind the NetworkPolicies of namespaces.
 //   - [NamespaceIsolation] isolates whole namespaces, or tenants that consist of several.
+//   - [PolicyEnforcement] says of a NetworkPolicy whether it is enforced; the two above say it in their status.
+//   - [NodeEnforcement] says what one node enforces.
 //
 // What the API server can refuse, the schemas refuse; what it lets through and is not understood never opens traffic, and is
 // reported.
@@ -24,6 +26,8 @@ func AddToScheme(s *runtime.Scheme) error {
 	s.AddKnownTypes(GroupVersion,
 		&ClusterNetworkPolicy{}, &ClusterNetworkPolicyList{},
 		&NamespaceIsolation{}, &NamespaceIsolationList{},
+		&PolicyEnforcement{}, &PolicyEnforcementList{},
+		&NodeEnforcement{}, &NodeEnforcementList{},
 	)
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil

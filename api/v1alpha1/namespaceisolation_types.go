@@ -14,6 +14,12 @@ import (
 // +kubebuilder:printcolumn:name="Tier",type=string,JSONPath=`.spec.tier`
 // +kubebuilder:printcolumn:name="Mode",type=string,JSONPath=`.spec.mode`
 // +kubebuilder:printcolumn:name="Tenant label",type=string,JSONPath=`.spec.tenantLabel`
+// +kubebuilder:printcolumn:name="Programmed",type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
+// +kubebuilder:printcolumn:name="Nodes",type=integer,JSONPath=`.status.nodes.desired`
+// +kubebuilder:printcolumn:name="Ready",type=integer,JSONPath=`.status.nodes.programmed`
+// +kubebuilder:printcolumn:name="Pods",type=integer,JSONPath=`.status.pods`,priority=1
+// +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`,priority=1
+// +kubebuilder:printcolumn:name="Why",type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].message`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type NamespaceIsolation struct {
 	metav1.TypeMeta `json:",inline"`
@@ -26,7 +32,7 @@ type NamespaceIsolation struct {
 	// status is what has become of it.
 	//
 	// +optional
-	Status NamespaceIsolationStatus `json:"status,omitempty"`
+	Status EnforcementStatus `json:"status,omitempty"`
 }
 
 // NamespaceIsolationList is a list of NamespaceIsolations.
@@ -163,14 +169,4 @@ type IsolationEgress struct {
 	// +kubebuilder:validation:MaxItems=25
 	// +kubebuilder:validation:XValidation:rule="size(self) > 0",message="write at least one protocol, or leave protocols out to mean all"
 	Protocols []Protocol `json:"protocols,omitempty"`
-}
-
-// NamespaceIsolationStatus is what has become of an isolation.
-type NamespaceIsolationStatus struct {
-	// conditions say whether the isolation is understood, and enforced.
-	//
-	// +optional
-	// +listType=map
-	// +listMapKey=type
-	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }

@@ -1,0 +1,74 @@
+package v1alpha1
+
+// The types of the conditions on ClusterNetworkPolicy, NamespaceIsolation and PolicyEnforcement. Both are good when True, and both
+// carry in observedGeneration the generation of the policy that they speak of: a condition of an older generation says nothing of the
+// present one.
+const (
+	// AcceptedCondition says whether the policy is understood in full. If it is False, the message names each field that is not, and what
+	// is enforced instead, which never opens traffic. If it is True, the reason may still point to something that its author may not have
+	// meant.
+	AcceptedCondition = "Accepted"
+	// ProgrammedCondition says whether the policy is in the kernel of every node that runs a pod which it selects. True is a promise: a packet
+	// that is sent after it is decided by this generation of the policy on all of these nodes.
+	ProgrammedCondition = "Programmed"
+)
+
+// Reasons of [AcceptedCondition], the most serious first: a policy to which several apply has the first for its reason, and all of them in
+// its message.
+const (
+	// NotUnderstoodReason goes with False: a field cannot be understood, and what it belongs to fails closed.
+	NotUnderstoodReason = "NotUnderstood"
+	// ConflictingReason goes with True: another ClusterNetworkPolicy has the same tier and priority, and selects some of the same pods. Which
+	// is asked first is decided by their age, then their names.
+	ConflictingReason = "Conflicting"
+	// NeverMatchesReason goes with True: a rule can match no packet, because of what stands in it or before it.
+	NeverMatchesReason = "NeverMatches"
+	// UnknownPortReason goes with True: no pod that a rule is about has a port of the name that it gives.
+	UnknownPortReason = "UnknownPort"
+	// SelectsNothingReason goes with True: no pod that runs is selected. This is what a policy is like that waits for its pods.
+	SelectsNothingReason = "SelectsNothing"
+	// AcceptedReason goes with True: there is nothing to say.
+	AcceptedReason = "Accepted"
+)
+
+// Reasons of [ProgrammedCondition].
+const (
+	// ProgrammedReason goes with True: every node that runs a selected pod enforces this generation.
+	ProgrammedReason = "Programmed"
+	// NoPodsReason goes with True: no node runs a selected pod, so that there is nothing to enforce.
+	NoPodsReason = "NoPods"
+	// PendingReason goes with False: some nodes have not reported this generation yet; nothing is known to be wrong with them.
+	PendingReason = "Pending"
+	// NodesFailingReason goes with False: some nodes tried, and their kernel refused. The message names them.
+	NodesFailingReason = "NodesFailing"
+	// NodesUnknownReason goes with False: some nodes have no enforcer, or one that has not been heard of for too long. The message names them.
+	NodesUnknownReason = "NodesUnknown"
+)
+
+// EnforcingCondition is the one condition of a NodeEnforcement: whether the node's last sync brought its kernel to what the API says.
+const EnforcingCondition = "Enforcing"
+
+// Reasons of [EnforcingCondition].
+const (
+	// EnforcingReason goes with True.
+	EnforcingReason = "Enforcing"
+	// RefusedReason goes with False: the kernel, or a program that writes to it, refused a step. What was enforced before stays.
+	RefusedReason = "Refused"
+	// UnreadableReason goes with False: what the kernel holds cannot be read, so that nobody knows whether anything is enforced.
+	UnreadableReason = "Unreadable"
+)
+
+// NodeStanding says how a node stands to a policy that it should enforce.
+//
+// +kubebuilder:validation:Enum=Failing;Unknown;Pending
+type NodeStanding string
+
+// The ways for a node not to have a policy programmed, the worst first.
+const (
+	// NodeFailing is a node whose kernel refuses the policy, or what stands in its way.
+	NodeFailing NodeStanding = "Failing"
+	// NodeUnknown is a node that has no enforcer, or one that has not been heard of for too long.
+	NodeUnknown NodeStanding = "Unknown"
+	// NodePending is a node whose next report is waited for.
+	NodePending NodeStanding = "Pending"
+)

@@ -1,0 +1,252 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Bounds of what a NodeEnforcement lists, so that its size does not depend on the number of policies.
+const (
+	MaxFailingPolicies = 10
+	MaxFindings        = 20
+	MaxPodDigests      = 1024
+)
+
+// NodeEnforcement says what one node enforces. The node's enforcer writes the object of the node's name, and no other; the Node owns it.
+// It is written when something that concerns the node has changed, and as a sign of life now and then.
+//
+// It has no status subresource: one apply makes or changes all of it.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:scope=Cluster,shortName=nodeenf,categories=ringfence
+// +kubebuilder:printcolumn:name="Enforcing",type=string,JSONPath=`.status.conditions[?(@.type=="Enforcing")].status`
+// +kubebuilder:printcolumn:name="Backend",type=string,JSONPath=`.status.backend`
+// +kubebuilder:printcolumn:name="Policies",type=integer,JSONPath=`.status.applied.counts.policies`
+// +kubebuilder:printcolumn:name="Pods",type=integer,JSONPath=`.status.applied.counts.pods`
+// +kubebuilder:printcolumn:name="Failing",type=integer,JSONPath=`.status.failing`
+// +kubebuilder:printcolumn:name="Heard",type=date,JSONPath=`.status.heartbeatTime`
+// +kubebuilder:printcolumn:name="Version",type=string,JSONPath=`.status.version`,priority=1
+// +kubebuilder:printcolumn:name="Why",type=string,JSONPath=`.status.conditions[?(@.type=="Enforcing")].message`,priority=1
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type NodeEnforcement struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+	// status is what the node enforces.
+	//
+	// +optional
+	Status NodeEnforcementStatus `json:"status,omitempty"`
+}
+
+// NodeEnforcementList is a list of NodeEnforcements.
+//
+// +kubebuilder:object:root=true
+type NodeEnforcementList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []NodeEnforcement `json:"items"`
+}
+
+// NodeEnforcementStatus is what a node enforces, and how that is going.
+type NodeEnforcementStatus struct {
+	// conditions hold Enforcing: whether the last sync brought the kernel to what the API says.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// heartbeatTime is when the enforcer wrote this, by the node's clock. Who judges it by another clock looks at whether it changes, not at
+	// what it is.
+	//
+	// +optional
+	HeartbeatTime metav1.MicroTime `json:"heartbeatTime,omitempty"`
+	// heartbeatSeconds is after how long the enforcer writes again even if nothing has changed. One that is silent for three times as long is
+	// not heard of any more.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	HeartbeatSeconds int32 `json:"heartbeatSeconds,omitempty"`
+	// version is the enforcer's.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=128
+	Version string `json:"version,omitempty"`
+	// backend is that of iptables: legacy or nft.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=32
+	Backend string `json:"backend,omitempty"`
+	// iptablesVersion is that of the iptables programs.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=128
+	IPTablesVersion string `json:"iptablesVersion,omitempty"`
+	// table is the iptables table that holds the chains: security, or mangle where the kernel has no other.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=32
+	Table string `json:"table,omitempty"`
+	// families are those that policy is enforced in: IPv4, IPv6.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=2
+	Families []Family `json:"families,omitempty"`
+	// applied is what the kernel holds since the last sync that succeeded. It stays as it is when a later one fails.
+	//
+	// +optional
+	Applied *Applied `json:"applied,omitempty"`
+	// failing is how many policies that concern this node are not enforced here as they are now.
+	//
+	// +optional
+	Failing int32 `json:"failing"`
+	// failingPolicies are some of these, at most ten.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=10
+	FailingPolicies []FailingPolicy `json:"failingPolicies,omitempty"`
+	// findings are what the enforcer found missing on the node when it started, at most 20, and what that costs.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=20
+	Findings []Finding `json:"findings,omitempty"`
+	// repairs are changes that others have made to our chains, jumps and sets, and that were undone, since the enforcer started.
+	//
+	// +optional
+	Repairs Repairs `json:"repairs,omitempty"`
+}
+
+// Family is an IP family.
+//
+// +kubebuilder:validation:Enum=IPv4;IPv6
+type Family string
+
+// The families.
+const (
+	IPv4 Family = "IPv4"
+	IPv6 Family = "IPv6"
+)
+
+// Applied is what a kernel holds.
+type Applied struct {
+	// time is when the sync ended that brought it there, by the node's clock.
+	//
+	// +optional
+	Time metav1.MicroTime `json:"time,omitempty"`
+	// resourceVersions are, by resource.group, how far the enforcer had seen the changes of each kind of policy when that sync began: all
+	// changes up to these are in the kernel, as far as they concern the node. A kind that the API does not have is not among them.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxProperties=8
+	ResourceVersions map[string]string `json:"resourceVersions,omitempty"`
+	// podDigests are the digests of the pods that policies are enforced on here, 8 bytes each, sorted, at most 1,024 of them. A pod's digest
+	// changes with everything by which policies select, and with its addresses.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=10924
+	PodDigests []byte `json:"podDigests,omitempty"`
+	// counts are sizes of what the kernel holds.
+	//
+	// +optional
+	Counts Counts `json:"counts,omitempty"`
+}
+
+// Counts are sizes of what a kernel holds.
+type Counts struct {
+	// policies is how many policies concern the node.
+	//
+	// +optional
+	Policies int32 `json:"policies"`
+	// pods is how many pods of the node at least one of them selects.
+	//
+	// +optional
+	Pods int32 `json:"pods"`
+	// chains, of both families.
+	//
+	// +optional
+	Chains int32 `json:"chains"`
+	// rules in these chains.
+	//
+	// +optional
+	Rules int32 `json:"rules"`
+	// sets, of both families.
+	//
+	// +optional
+	Sets int32 `json:"sets"`
+	// entries in these sets.
+	//
+	// +optional
+	Entries int32 `json:"entries"`
+}
+
+// FailingPolicy is a policy that a node does not enforce as it is now.
+type FailingPolicy struct {
+	// kind of the policy; the SIG's is ClusterNetworkPolicy.policy.networking.k8s.io.
+	//
+	// +required
+	Kind string `json:"kind"`
+	// namespace of a NetworkPolicy.
+	//
+	// +optional
+	Namespace string `json:"namespace,omitempty"`
+	// name of the policy.
+	//
+	// +required
+	Name string `json:"name"`
+	// generation that is not enforced.
+	//
+	// +optional
+	Generation int64 `json:"generation,omitempty"`
+	// message says what the kernel refused.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=512
+	Message string `json:"message,omitempty"`
+}
+
+// Finding is something that a node lacks.
+type Finding struct {
+	// name of the kernel feature, program or setting.
+	//
+	// +required
+	// +kubebuilder:validation:MaxLength=128
+	Name string `json:"name"`
+	// severity is what it means: degraded or fatal.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=32
+	Severity string `json:"severity,omitempty"`
+	// detail is what was found.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=512
+	Detail string `json:"detail,omitempty"`
+	// cost is what does not work without it.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=512
+	Cost string `json:"cost,omitempty"`
+	// remedy is how to mend it.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=512
+	Remedy string `json:"remedy,omitempty"`
+}
+
+// Repairs are changes by others that were undone.
+type Repairs struct {
+	// count is how many syncs found something to repair.
+	//
+	// +optional
+	Count int64 `json:"count"`
+	// lastTime is when the last of them was, by the node's clock.
+	//
+	// +optional
+	LastTime *metav1.Time `json:"lastTime,omitempty"`
+	// last is what was repaired then.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=512
+	Last string `json:"last,omitempty"`
+}
