@@ -18,6 +18,9 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 )
 
+// networkPolicies is the resource that the manager's cache watches, as reports name it.
+var networkPolicies = schema.GroupResource{Group: networkingv1.GroupName, Resource: "networkpolicies"}
+
 // CacheOptions are what the manager's cache keeps on a node: of pods and namespaces only what policy needs, of policies their spec, and of
 // nodes the node's own. What comes and goes is in watches.
 func CacheOptions(node string) cache.Options {

@@ -32,6 +32,19 @@ var (
 		Name: "ringfence_policy_problems",
 		Help: "Parts of policies that cannot be enforced as written; the log names each.",
 	})
+	changeSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "ringfence_change_to_enforcement_seconds",
+		Help:    "Time from the moment at which the first change that a sync takes in reached this node, to its enforcement.",
+		Buckets: prometheus.ExponentialBuckets(0.001, 2, 16),
+	})
+	reportWrites = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "ringfence_report_writes_total",
+		Help: "Writes of this node's NodeEnforcement.",
+	})
+	reportErrors = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "ringfence_report_errors_total",
+		Help: "Writes of this node's NodeEnforcement that failed and were tried again.",
+	})
 	enforced = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "ringfence_enforced",
 		Help: "What this node enforces now, by kind: policies, endpoints, chains, rules, sets and set entries.",
@@ -39,7 +52,7 @@ var (
 )
 
 func init() {
-	metrics.Registry.MustRegister(syncSeconds, syncErrors, lastSync, repairs, problemsNow, enforced)
+	metrics.Registry.MustRegister(syncSeconds, syncErrors, lastSync, repairs, problemsNow, enforced, changeSeconds, reportWrites, reportErrors)
 	for what := range planSize(ruleset.Plan{}) {
 		repairs.WithLabelValues(what) // a counter that starts at 0 can be alerted on
 	}

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
@@ -43,12 +44,15 @@ type Node struct {
 	DNSServices []types.NamespacedName
 	// DNSAddresses are those at which nodes answer DNS themselves.
 	DNSAddresses []netip.Addr
+	// Reporter, if there is one, is told what came of each sync.
+	Reporter *Reporter
 	// Points, if there is one, is told after each sync in which places of the rules packets are counted or logged.
 	Points func(map[string]ruleset.Point)
 
 	stores   *stores
 	watches  *watches
 	verified time.Time // of the last sync that looked at the kernel
+	changed  atomic.Pointer[time.Time] // when the first event came that no sync has taken in; nil if there is none
 	synced   atomic.Bool
 	problems map[compile.Problem]bool // said already
 	unknown  bool                     // the cluster has no node of this name: said already
@@ -78,7 +82,7 @@ func (n *Node) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 		}
 	}
 	if err := c.Watch(source.Func(func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
-		return n.watches.start(ctx, func() { queue.Add(n.key()) })
+		return n.watches.start(ctx, func() { n.dirty(queue) })
 	})); err != nil {
 		return fmt.Errorf("setting up the node controller: %w", err)
 	}
@@ -88,11 +92,34 @@ func (n *Node) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 // dirtyOn marks the node dirty on every event of an informer.
 func (n *Node) dirtyOn(informer toolscache.SharedIndexInformer) source.Source {
 	return source.Func(func(_ context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
-		dirty := func() { queue.Add(n.key()) }
+		dirty := func() { n.dirty(queue) }
 		_, err := informer.AddEventHandler(dirtyOnEvents(dirty))
 		dirty() // a cluster without a single object is to be enforced too
 		return err
 	})
+}
+
+// dirty asks for a sync, and remembers since when.
+func (n *Node) dirty(queue workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+	now := time.Now()
+	n.changed.CompareAndSwap(nil, &now)
+	queue.Add(n.key())
+}
+
+// resourceVersions are how far the caches have seen each kind of policy that there is.
+func (n *Node) resourceVersions() map[string]string {
+	versions := n.watches.resourceVersions()
+	versions[networkPolicies.String()] = n.stores.policies.GetStore().LastStoreSyncResourceVersion()
+	return versions
+}
+
+// owner is the UID of the Node object, empty while there is none.
+func (n *Node) owner() types.UID {
+	node, ok, _ := n.stores.nodes.GetStore().GetByKey(n.Name)
+	if !ok {
+		return ""
+	}
+	return node.(metav1.Object).GetUID()
 }
 
 func (n *Node) key() reconcile.Request {
@@ -102,21 +129,31 @@ func (n *Node) key() reconcile.Request {
 // Reconcile syncs the kernel with the caches.
 func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
 	n.sayIfUnknown(ctx)
+	changed := n.changed.Swap(nil)
+	versions := n.resourceVersions() // before the snapshot, which may hold more
 	snapshot := n.stores.snapshot(n.Name)
 	snapshot.DNS.Addresses = n.DNSAddresses
 	if wait, err := n.watches.gather(ctx, &snapshot, n.synced.Load()); err != nil || wait > 0 {
+		n.changed.CompareAndSwap(nil, changed)
 		return reconcile.Result{RequeueAfter: wait}, err
 	}
 	verify := time.Since(n.verified) >= n.Resync
 	start := time.Now()
 	report, err := n.Sync.Sync(ctx, snapshot, verify)
 	observe(report, err, time.Since(start))
+	if n.Reporter != nil {
+		n.Reporter.Note(Synced{Report: report, ResourceVersions: versions, Err: err, At: time.Now()})
+	}
 	if n.Points != nil {
 		n.Points(report.Points)
 	}
 	n.say(ctx, report)
 	if err != nil {
+		n.changed.CompareAndSwap(nil, changed) // it still waits
 		return reconcile.Result{}, err
+	}
+	if changed != nil {
+		changeSeconds.Observe(time.Since(*changed).Seconds())
 	}
 	if verify {
 		n.verified = start

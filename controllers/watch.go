@@ -43,6 +43,10 @@ func (t target) String() string {
 	return t.kind.Kind + " " + t.only.String()
 }
 
+func (t target) groupResource() schema.GroupResource {
+	return schema.GroupResource{Group: t.kind.Group, Resource: t.resource}
+}
+
 // watch is an informer that comes and goes. The manager's cache cannot hold these: it keeps one informer, with one selector, for a kind,
 // and its start waits, for good, for one that was removed before it had synced.
 type watch struct {

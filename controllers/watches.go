@@ -200,6 +200,17 @@ func (w *watches) gather(ctx context.Context, s *compile.Snapshot, enforcing boo
 	return 0, nil
 }
 
+// resourceVersions are how far the caches have seen the kinds of policies that a snapshot taken now has objects of.
+func (w *watches) resourceVersions() map[string]string {
+	versions := map[string]string{}
+	for _, d := range w.definitions {
+		if d.watch != nil && d.watch.synced() {
+			versions[d.objects.groupResource().String()] = d.watch.informer.GetStore().LastStoreSyncResourceVersion()
+		}
+	}
+	return versions
+}
+
 // missing are the watches that have not synced, but for nodes.
 func (w *watches) missing() []string {
 	all := slices.Clone(w.services)

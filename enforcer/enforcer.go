@@ -15,6 +15,7 @@ import (
 	"fmt"
 
 	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
@@ -45,6 +46,10 @@ type Report struct {
 	// Problems are the parts of policies that could not be understood.
 	Problems []compile.Problem
 	Counts   Counts
+	// Concerns are the policies and pods that this node enforces something for: of the snapshot, whether the kernel took it or not.
+	Concerns policy.Concerns
+	// Unread is set if the kernel could not be read back, so that nobody knows what it holds.
+	Unread bool
 	// Points are the places in the wanted rules where packets are counted or logged, by ID.
 	Points map[string]ruleset.Point
 	// Applied is what was changed in the kernel, empty if nothing was.
@@ -64,12 +69,12 @@ type Counts struct {
 func (e *Enforcer) Sync(ctx context.Context, s compile.Snapshot, verify bool) (Report, error) {
 	node, problems := compile.Compile(s)
 	want := ruleset.Render(node, e.options)
-	report := Report{Problems: problems, Counts: count(want), Points: want.Points}
+	report := Report{Problems: problems, Counts: count(want), Concerns: node.Concerns, Points: want.Points}
 	report.Counts.Policies, report.Counts.Endpoints = len(node.Policies), len(node.Endpoints)
 
 	have, unread := e.have(ctx, verify, &report)
 	if unread != nil {
-		e.known = nil
+		e.known, report.Unread = nil, true
 		want = only(want, have)
 	}
 	report.Applied = ruleset.Diff(want, have)

@@ -22,6 +22,10 @@ type EnforcementStatus struct {
 	//
 	// +optional
 	ObservedSince string `json:"observedSince,omitempty"`
+	// mode is the one that the policy is in: Enforce, or Audit, which is programmed like any other and denies nothing.
+	//
+	// +optional
+	Mode Mode `json:"mode,omitempty"`
 	// pods is how many running pods the policy selects.
 	//
 	// +optional
@@ -86,6 +90,7 @@ type NodeTrouble struct {
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Namespaced,shortName=polenf,categories=ringfence
+// +kubebuilder:printcolumn:name="Mode",type=string,JSONPath=`.status.mode`
 // +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
 // +kubebuilder:printcolumn:name="Programmed",type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
 // +kubebuilder:printcolumn:name="Pods",type=integer,JSONPath=`.status.pods`

@@ -19,10 +19,13 @@ func Compile(s Snapshot) (policy.Node, []Problem) {
 	parsed, problems := c.parseAll(s)
 	subjects := make([]subject, len(c.local))
 	used := make([]bool, len(parsed))
+	concerned := newConcerns(c)
 	for i, p := range parsed {
 		for _, pod := range c.selectLocal(p.subject) {
 			subjects[pod].add(i, p)
+			concerned.add(p, c.local[pod])
 		}
+		concerned.addLosers(p)
 	}
 	for i := range subjects {
 		subjects[i].settle(parsed, used)
@@ -30,7 +33,7 @@ func Compile(s Snapshot) (policy.Node, []Problem) {
 	problems = append(problems, ties(parsed, subjects)...)
 	slices.SortStableFunc(problems, func(a, b Problem) int { return a.Ref.Compare(b.Ref) })
 
-	node := policy.Node{Sets: map[policy.SetID]policy.Set{}}
+	node := policy.Node{Sets: map[policy.SetID]policy.Set{}, Concerns: concerned.sorted()}
 	index := make([]int, len(parsed)) // in the node's policies
 	for i, p := range parsed {
 		if used[i] {
@@ -63,6 +66,7 @@ type cluster struct {
 	byNamespace map[string][]*Pod // all
 	namespaces  map[string]*Namespace
 	nodes       []*Node
+	losers      []*Pod          // on the node, without an address that no other pod holds
 	members     []policy.Member // room to collect those of one set in
 }
 
@@ -91,9 +95,14 @@ func newCluster(s Snapshot) *cluster {
 	}
 	for _, p := range visible {
 		if contested {
-			if p = p.owning(owners); len(p.Addrs) == 0 {
+			held := p.owning(owners)
+			if len(held.Addrs) == 0 {
+				if p.Node == s.Node {
+					c.losers = append(c.losers, p)
+				}
 				continue
 			}
+			p = held
 		}
 		c.byNamespace[p.Namespace] = append(c.byNamespace[p.Namespace], p)
 		if p.Node == s.Node {
@@ -123,6 +132,7 @@ func (p *Pod) owning(owners map[netip.Addr]*Pod) *Pod {
 	}
 	q := *p
 	q.Addrs = slices.DeleteFunc(slices.Clone(p.Addrs), lost)
+	q.reported = p
 	return &q
 }
 

@@ -25,7 +25,9 @@ type parsedIsolation struct {
 // parseIsolation understands what it can of a NamespaceIsolation. What it cannot understand is a problem and allows nothing.
 func parseIsolation(ni *v1alpha1.NamespaceIsolation, dns DNS) *parsedIsolation {
 	p := &parsedIsolation{
-		parsedPolicy: parsedPolicy{ref: policy.Ref{Kind: "NamespaceIsolation", Name: ni.Name}, stage: policy.BaselineIsolation},
+		parsedPolicy: parsedPolicy{
+			ref: policy.Ref{Kind: "NamespaceIsolation", Name: ni.Name}, version: versionOf(ni), stage: policy.BaselineIsolation,
+		},
 		tenantLabel:  ni.Spec.TenantLabel,
 		sameTenant:   orTrue(ni.Spec.Allow.SameTenant),
 	}

@@ -9,6 +9,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	netutils "k8s.io/utils/net"
 
@@ -29,6 +30,7 @@ func (p Problem) String() string { return fmt.Sprintf("%s: %s: %s", p.Ref, p.Fie
 // parsedPolicy is a policy with its selectors, blocks and ports understood.
 type parsedPolicy struct {
 	ref      policy.Ref
+	version  version
 	part     string // what tells apart the policies that one object becomes
 	stage    policy.Stage
 	priority int32 // of a ClusterNetworkPolicy
@@ -39,6 +41,14 @@ type parsedPolicy struct {
 	rules    [2][]parsedRule // of the directions that the policy has rules for
 	problems []Problem
 }
+
+// version tells one state of an object from its others.
+type version struct {
+	uid        types.UID
+	generation int64
+}
+
+func versionOf(o metav1.Object) version { return version{o.GetUID(), o.GetGeneration()} }
 
 // parsedRule is one rule: its remote ends are the union of anyPeer, selectors, nodes and blocks, its ports the union of anyPort,
 // ranges and named. A list that the API leaves empty is "any"; a list whose elements were all refused is nothing.
@@ -73,8 +83,9 @@ type portName struct {
 // namespace, which its own comes before.
 func parse(np *networkingv1.NetworkPolicy, mode string) *parsedPolicy {
 	p := &parsedPolicy{
-		ref:   policy.Ref{Kind: "NetworkPolicy", Namespace: np.Namespace, Name: np.Name},
-		stage: policy.NetworkPolicies,
+		ref:     policy.Ref{Kind: "NetworkPolicy", Namespace: np.Namespace, Name: np.Name},
+		version: versionOf(np),
+		stage:   policy.NetworkPolicies,
 	}
 	at := fmt.Sprintf("metadata.annotations[%s] of the namespace", v1alpha1.ModeAnnotation)
 	if own, ok := np.Annotations[v1alpha1.ModeAnnotation]; ok {

@@ -16,6 +16,7 @@ import (
 func parseCluster(cnp *v1alpha1.ClusterNetworkPolicy) *parsedPolicy {
 	p := &parsedPolicy{
 		ref:      policy.Ref{Kind: clusterKind(cnp.APIVersion), Name: cnp.Name},
+		version:  versionOf(cnp),
 		priority: cnp.Spec.Priority,
 		created:  cnp.CreationTimestamp.Unix(),
 		stage:    policy.AdminRules,

@@ -53,6 +53,8 @@ type Pod struct {
 	Finished bool
 	// Terminating is set for a pod with a deletion timestamp: it is enforced until it is gone.
 	Terminating bool
+
+	reported *Pod // as the API has it, of a copy without the addresses that another pod holds
 }
 
 // NamedPort is a container port that a policy can refer to by name.

@@ -36,7 +36,7 @@ func (c *cluster) parseAll(s Snapshot) (parsed []*parsedPolicy, problems []Probl
 func (c *cluster) tenantsOf(p *parsedIsolation) []*parsedPolicy {
 	var policies []*parsedPolicy
 	seen := map[string]bool{}
-	for _, pod := range c.local {
+	for _, pod := range slices.Concat(c.local, c.losers) {
 		ns := c.namespaces[pod.Namespace]
 		if ns == nil || !p.namespaces.Matches(ns.Labels) {
 			continue

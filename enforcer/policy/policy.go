@@ -75,6 +75,25 @@ type Node struct {
 	Policies []Policy
 	// Sets are the pod sets that the policies' rules name.
 	Sets map[SetID]Set
+	// Concerns says of what the rest is made. It is for reports: nothing is enforced by it.
+	Concerns Concerns
+}
+
+// Concerns are the policies and pods that a node enforces something for, or would but for others.
+type Concerns struct {
+	// Objects are the API objects that select a local pod, sorted by Ref; those too that change nothing, as an audited object beside an
+	// enforced one.
+	Objects []Object
+	// Pods are the digests of the local pods that they select, ascending; those too whose addresses other pods hold.
+	Pods []uint64
+}
+
+// Object is one version of an API object.
+type Object struct {
+	Ref        Ref
+	UID        string
+	Generation int64
+	Audit      bool // a NetworkPolicy's mode is in its annotations, which have no generation
 }
 
 // Stage is a place in the order in which policies are asked about a direction of an endpoint. The tiers of the API are Admin, NetworkPolicy and

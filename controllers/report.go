@@ -1,0 +1,170 @@
+package controllers
+
+import (
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/enforcer"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+)
+
+// Synced is what came of one sync, with what it was made from.
+type Synced struct {
+	Report enforcer.Report
+	// ResourceVersions are, by resource.group, how far the caches had seen each kind of policy before the snapshot was taken.
+	ResourceVersions map[string]string
+	Err              error
+	At               time.Time
+}
+
+// account is what a node says of itself, sync after sync. It does no I/O, and reads no clock.
+type account struct {
+	status  v1alpha1.NodeEnforcementStatus
+	applied map[policy.Object]bool // what the last sync that succeeded has put in force
+	failing []policy.Object
+}
+
+// newAccount starts from what does not change as long as the enforcer runs.
+func newAccount(facts v1alpha1.NodeEnforcementStatus) *account {
+	facts.Findings = facts.Findings[:min(len(facts.Findings), v1alpha1.MaxFindings)]
+	return &account{status: facts}
+}
+
+// note takes in a sync, and reports whether anything that concerns the node has changed: that is worth a write. How far the caches have
+// come, and how many addresses the sets hold, changes with every pod and policy of the cluster, and is written with the rest.
+func (a *account) note(s Synced) (changed bool) {
+	before := a.concern()
+	a.noteRepairs(s)
+	if s.Err != nil {
+		a.refused(s)
+	} else {
+		a.succeeded(s)
+	}
+	return before != a.concern()
+}
+
+func (a *account) noteRepairs(s Synced) {
+	if s.Report.Repairs.Empty() {
+		return
+	}
+	at := metav1.NewTime(s.At)
+	var parts []string
+	for what, n := range planSize(s.Report.Repairs) {
+		if n > 0 {
+			parts = append(parts, fmt.Sprintf("%s: %d", what, n))
+		}
+	}
+	slices.Sort(parts)
+	a.status.Repairs = v1alpha1.Repairs{
+		Count: a.status.Repairs.Count + 1, LastTime: &at, Last: "others had changed " + strings.Join(parts, ", "),
+	}
+}
+
+func (a *account) succeeded(s Synced) {
+	a.applied = make(map[policy.Object]bool, len(s.Report.Concerns.Objects))
+	for _, o := range s.Report.Concerns.Objects {
+		a.applied[o] = true
+	}
+	a.failing = nil
+	a.status.Failing, a.status.FailingPolicies = 0, nil
+	c := s.Report.Counts
+	pods := s.Report.Concerns.Pods
+	a.status.Applied = &v1alpha1.Applied{
+		Time:             metav1.NewMicroTime(s.At),
+		ResourceVersions: maps.Clone(s.ResourceVersions),
+		PodDigests:       packDigests(pods[:min(len(pods), v1alpha1.MaxPodDigests)]),
+		Counts: v1alpha1.Counts{
+			Policies: int32(len(a.applied)), Pods: int32(len(pods)),
+			Chains: int32(c.Chains), Rules: int32(c.Rules), Sets: int32(c.Sets), Entries: int32(c.Entries),
+		},
+	}
+	a.condition(metav1.ConditionTrue, v1alpha1.EnforcingReason, "the kernel holds what the API says", s.At)
+}
+
+// refused keeps what was applied, and names the policies that are not in force as they are now: what the kernel refuses may be one
+// policy's, and holds up the others that changed with it.
+func (a *account) refused(s Synced) {
+	a.failing = a.failing[:0]
+	for _, o := range s.Report.Concerns.Objects {
+		if !a.applied[o] || s.Report.Unread {
+			a.failing = append(a.failing, o)
+		}
+	}
+	message := shortened(s.Err.Error(), maxMessage)
+	a.status.Failing = int32(len(a.failing))
+	a.status.FailingPolicies = nil
+	for _, o := range a.failing[:min(len(a.failing), v1alpha1.MaxFailingPolicies)] {
+		a.status.FailingPolicies = append(a.status.FailingPolicies, v1alpha1.FailingPolicy{
+			Kind: o.Ref.Kind, Namespace: o.Ref.Namespace, Name: o.Ref.Name, Generation: o.Generation, Message: message,
+		})
+	}
+	reason := v1alpha1.RefusedReason
+	if s.Report.Unread {
+		reason = v1alpha1.UnreadableReason
+	}
+	a.condition(metav1.ConditionFalse, reason, message, s.At)
+}
+
+func (a *account) condition(status metav1.ConditionStatus, reason, message string, at time.Time) {
+	since := metav1.NewTime(at)
+	if len(a.status.Conditions) > 0 && a.status.Conditions[0].Status == status {
+		since = a.status.Conditions[0].LastTransitionTime
+	}
+	a.status.Conditions = []metav1.Condition{{
+		Type: v1alpha1.EnforcingCondition, Status: status, Reason: reason, Message: message, LastTransitionTime: since,
+	}}
+}
+
+// concern is the part of the account whose change is worth a write, as text that can be compared.
+func (a *account) concern() string {
+	var b strings.Builder
+	for _, o := range slices.SortedFunc(maps.Keys(a.applied), compareObjects) {
+		fmt.Fprintln(&b, o.UID, o.Generation, o.Audit)
+	}
+	if a.status.Applied != nil {
+		b.Write(a.status.Applied.PodDigests)
+	}
+	fmt.Fprintln(&b, a.failing, a.status.Repairs.Count)
+	for _, c := range a.status.Conditions {
+		fmt.Fprintln(&b, c.Status, c.Reason, c.Message)
+	}
+	return b.String()
+}
+
+func compareObjects(a, b policy.Object) int { return a.Ref.Compare(b.Ref) }
+
+// packDigests writes digests one after the other, 8 bytes each.
+func packDigests(digests []uint64) []byte {
+	var out []byte
+	for _, d := range digests {
+		out = binary.BigEndian.AppendUint64(out, d)
+	}
+	return out
+}
+
+// unpackDigests reads what packDigests wrote. A remainder is left away.
+func unpackDigests(packed []byte) map[uint64]bool {
+	out := make(map[uint64]bool, len(packed)/8)
+	for ; len(packed) >= 8; packed = packed[8:] {
+		out[binary.BigEndian.Uint64(packed)] = true
+	}
+	return out
+}
+
+// maxMessage is the longest message of a node or of a failing policy, in bytes: what the schema allows.
+const maxMessage = 512
+
+// shortened is text of at most limit bytes, cut at a character.
+func shortened(text string, limit int) string {
+	if len(text) <= limit {
+		return text
+	}
+	return strings.ToValidUTF8(text[:limit-3], "") + "..."
+}

@@ -1,0 +1,175 @@
+package controllers
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
+)
+
+// When reports are written. A change is written after a short while in which others may join it, and changes that go on come in one
+// write a second. All delays are spread, so that a policy for all nodes does not make all of them write at the same moment.
+const (
+	reportDelay   = 100 * time.Millisecond
+	reportSpacing = time.Second
+	reportTimeout = 15 * time.Second
+	maxReportWait = 30 * time.Second // between attempts that fail
+
+	// DefaultHeartbeat is how often a node writes even if nothing has changed.
+	DefaultHeartbeat = time.Minute
+	// reportManager owns the fields of the NodeEnforcement, for server-side apply.
+	reportManager = "ringfence-enforcer"
+)
+
+// ReportWriter writes a node's account to the API.
+type ReportWriter interface {
+	WriteReport(ctx context.Context, report *v1alpha1.NodeEnforcement) error
+}
+
+// Reporter writes what one node enforces into its NodeEnforcement: soon after something that concerns the node has changed, and now and
+// then as a sign of life. A write that fails is tried again, with what is the case by then; enforcement never waits for it.
+//
+// Note may be called from one goroutine while Start runs in another.
+type Reporter struct {
+	Node   string
+	Writer ReportWriter
+	// Heartbeat is the longest time between two writes.
+	Heartbeat time.Duration
+	// Owner is the Node object's UID, empty while it is not known: there is nothing to own the report then, and none is written.
+	Owner func() types.UID
+
+	mu      sync.Mutex
+	account *account
+	synced  bool // there is something to say
+	changed chan struct{}
+}
+
+var _ manager.LeaderElectionRunnable = (*Reporter)(nil)
+
+// NewReporter makes a Reporter whose reports start from facts: what does not change while the enforcer runs.
+func NewReporter(node string, w ReportWriter, heartbeat time.Duration, facts v1alpha1.NodeEnforcementStatus) *Reporter {
+	facts.HeartbeatSeconds = int32(heartbeat.Seconds())
+	return &Reporter{Node: node, Writer: w, Heartbeat: heartbeat, account: newAccount(facts), changed: make(chan struct{}, 1)}
+}
+
+// NeedLeaderElection is false: each node speaks for itself.
+func (r *Reporter) NeedLeaderElection() bool { return false }
+
+// Note takes in what came of a sync.
+func (r *Reporter) Note(s Synced) {
+	r.mu.Lock()
+	changed := r.account.note(s) || !r.synced
+	r.synced = true
+	r.mu.Unlock()
+	if changed {
+		select {
+		case r.changed <- struct{}{}:
+		default: // one is on its way already, and will write this too
+		}
+	}
+}
+
+// Start writes until ctx ends.
+func (r *Reporter) Start(ctx context.Context) error {
+	var last time.Time // of the last attempt to write
+	retry := time.Duration(0)
+	silent := false
+	due := time.NewTimer(spread(r.Heartbeat))
+	defer due.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.changed:
+			if retry == 0 { // else the attempt that is due says it
+				due.Reset(max(spread(reportDelay), time.Until(last.Add(spread(reportSpacing)))))
+			}
+			continue
+		case <-due.C:
+		}
+		last = time.Now()
+		err := r.write(ctx)
+		if err == nil {
+			retry, silent = 0, false
+			due.Reset(spread(r.Heartbeat))
+			continue
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		reportErrors.Inc()
+		if !silent {
+			log.FromContext(ctx).Info("what this node enforces cannot be reported: it is enforced all the same, and tried again", "error", err.Error())
+			silent = true
+		}
+		retry = min(max(2*retry, time.Second), maxReportWait)
+		due.Reset(spread(retry))
+	}
+}
+
+// write writes the account as it is now.
+func (r *Reporter) write(ctx context.Context) error {
+	r.mu.Lock()
+	status, synced := r.account.status.DeepCopy(), r.synced
+	r.mu.Unlock()
+	if !synced {
+		return nil
+	}
+	owner := r.Owner()
+	if owner == "" {
+		return fmt.Errorf("writing NodeEnforcement %s: the API has no Node of this name", r.Node)
+	}
+	status.HeartbeatTime = metav1.NowMicro()
+	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
+	defer cancel()
+	err := r.Writer.WriteReport(ctx, &v1alpha1.NodeEnforcement{
+		TypeMeta: ourType("NodeEnforcement"),
+		ObjectMeta: metav1.ObjectMeta{
+			Name:            r.Node,
+			OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: r.Node, UID: owner}},
+		},
+		Status: *status,
+	})
+	if err == nil {
+		reportWrites.Inc()
+	}
+	return err
+}
+
+// spread is d, or up to half as much more.
+func spread(d time.Duration) time.Duration { return d + rand.N(d/2+1) }
+
+// reportClient writes reports by server-side apply.
+type reportClient struct{ rest.Interface }
+
+var _ ReportWriter = reportClient{}
+
+// WriteReport asks for no more than the metadata in return: a node need not be told what it has just said.
+func (c reportClient) WriteReport(ctx context.Context, report *v1alpha1.NodeEnforcement) error {
+	body, err := json.Marshal(report)
+	if err != nil {
+		return fmt.Errorf("writing NodeEnforcement %s: %w", report.Name, err)
+	}
+	err = c.Patch(types.ApplyYAMLPatchType).Resource("nodeenforcements").Name(report.Name).
+		Param("fieldManager", reportManager).Param("force", "true").
+		SetHeader("Accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1, application/json").
+		Body(body).Do(ctx).Error()
+	if apierrors.IsNotFound(err) {
+		return fmt.Errorf("writing NodeEnforcement %s: %w: apply the CustomResourceDefinitions of this release", report.Name, err)
+	}
+	if err != nil {
+		return fmt.Errorf("writing NodeEnforcement %s: %w", report.Name, err)
+	}
+	return nil
+}
