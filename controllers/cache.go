@@ -2,7 +2,6 @@ package controllers
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 
 	corev1 "k8s.io/api/core/v1"
@@ -51,30 +50,15 @@ type stores struct {
 	pods, namespaces, policies, nodes toolscache.SharedIndexInformer
 }
 
-// newStores asks the cache for the informers. Their contents are entries rather than API objects, so they are read
-// here and nowhere else.
+// newStores asks the cache for the informers.
 func newStores(ctx context.Context, c cache.Cache) (*stores, error) {
 	var s stores
-	for _, want := range []struct {
-		object client.Object
-		to     *toolscache.SharedIndexInformer
-	}{
+	return &s, informers(ctx, c, []wanted{
 		{&corev1.Pod{}, &s.pods},
 		{&corev1.Namespace{}, &s.namespaces},
 		{&networkingv1.NetworkPolicy{}, &s.policies},
 		{&corev1.Node{}, &s.nodes},
-	} {
-		informer, err := c.GetInformer(ctx, want.object, cache.BlockUntilSynced(false))
-		if err != nil {
-			return nil, fmt.Errorf("watching %T: %w", want.object, err)
-		}
-		shared, ok := informer.(toolscache.SharedIndexInformer)
-		if !ok {
-			return nil, fmt.Errorf("watching %T: the cache gave a %T, which has no store to read", want.object, informer)
-		}
-		*want.to = shared
-	}
-	return &s, nil
+	})
 }
 
 func (s *stores) all() []toolscache.SharedIndexInformer {

@@ -1,9 +1,13 @@
 package controllers
 
 import (
+	"cmp"
+	"time"
+
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	signetv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
@@ -172,4 +176,68 @@ func versioned(o metav1.Object) metav1.ObjectMeta {
 	meta := identity(o)
 	meta.Generation, meta.CreationTimestamp = o.GetGeneration(), o.GetCreationTimestamp()
 	return meta
+}
+
+// reportEntry stands in the controller's cache for a NodeEnforcement.
+type reportEntry struct {
+	metav1.ObjectMeta
+	heartbeat time.Time // by the node's clock
+	interval  time.Duration
+	families  []v1alpha1.Family
+	message   string // what is wrong; empty while the node enforces what the API says
+	unread    bool   // what the node's kernel holds is not known
+	versions  map[string]string
+	digests   []uint64 // ascending
+}
+
+func reportToEntry(obj any) (any, error) {
+	r, ok := obj.(*v1alpha1.NodeEnforcement)
+	if !ok {
+		return obj, nil
+	}
+	e := &reportEntry{
+		ObjectMeta: identity(r), heartbeat: r.Status.HeartbeatTime.Time,
+		interval: time.Duration(r.Status.HeartbeatSeconds) * time.Second, families: r.Status.Families,
+	}
+	if c := meta.FindStatusCondition(r.Status.Conditions, v1alpha1.EnforcingCondition); c != nil && c.Status != metav1.ConditionTrue {
+		e.message, e.unread = cmp.Or(c.Message, c.Reason), c.Reason == v1alpha1.UnreadableReason
+	}
+	if a := r.Status.Applied; a != nil {
+		e.versions, e.digests = a.ResourceVersions, unpackDigests(a.PodDigests)
+	}
+	return e, nil
+}
+
+// oursWithStatus and sigsWithStatus are the transforms of policies where their status is written: they keep what stands there.
+func oursWithStatus(obj any) (any, error) {
+	switch o := obj.(type) {
+	case *v1alpha1.ClusterNetworkPolicy:
+		return &v1alpha1.ClusterNetworkPolicy{
+			TypeMeta: ourType("ClusterNetworkPolicy"), ObjectMeta: versioned(o), Spec: o.Spec, Status: o.Status}, nil
+	case *v1alpha1.NamespaceIsolation:
+		return &v1alpha1.NamespaceIsolation{
+			TypeMeta: ourType("NamespaceIsolation"), ObjectMeta: versioned(o), Spec: o.Spec, Status: o.Status}, nil
+	}
+	return obj, nil
+}
+
+func sigsWithStatus(obj any) (any, error) {
+	p, ok := obj.(*signetv1alpha2.ClusterNetworkPolicy)
+	if !ok {
+		return obj, nil
+	}
+	ours := fromSIG(p)
+	ours.Status.Conditions = p.Status.Conditions
+	return ours, nil
+}
+
+// stripEnforcement leaves of a PolicyEnforcement its status, and whose it is.
+func stripEnforcement(obj any) (any, error) {
+	p, ok := obj.(*v1alpha1.PolicyEnforcement)
+	if !ok {
+		return obj, nil
+	}
+	stripped := &v1alpha1.PolicyEnforcement{ObjectMeta: identity(p), Status: p.Status}
+	stripped.OwnerReferences = p.OwnerReferences
+	return stripped, nil
 }

@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -45,6 +46,19 @@ var (
 		Name: "ringfence_report_errors_total",
 		Help: "Writes of this node's NodeEnforcement that failed and were tried again.",
 	})
+	statusWrites = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "ringfence_status_writes_total",
+		Help: "Writes of policies' statuses, by the resource of the policy.",
+	}, []string{"resource"})
+	statusErrors = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "ringfence_status_errors_total",
+		Help: "Writes of policies' statuses that failed and were tried again.",
+	})
+	programmingSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "ringfence_policy_programming_seconds",
+		Help:    "Time from the moment at which the controller first sees a version of a policy, to its being programmed on every desired node.",
+		Buckets: prometheus.ExponentialBuckets(0.01, 2, 16),
+	})
 	enforced = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "ringfence_enforced",
 		Help: "What this node enforces now, by kind: policies, endpoints, chains, rules, sets and set entries.",
@@ -52,7 +66,8 @@ var (
 )
 
 func init() {
-	metrics.Registry.MustRegister(syncSeconds, syncErrors, lastSync, repairs, problemsNow, enforced, changeSeconds, reportWrites, reportErrors)
+	metrics.Registry.MustRegister(syncSeconds, syncErrors, lastSync, repairs, problemsNow, enforced, changeSeconds, reportWrites, reportErrors,
+		statusWrites, statusErrors, programmingSeconds)
 	for what := range planSize(ruleset.Plan{}) {
 		repairs.WithLabelValues(what) // a counter that starts at 0 can be alerted on
 	}
@@ -89,4 +104,32 @@ func planSize(p ruleset.Plan) map[string]int {
 		}
 	}
 	return size
+}
+
+// standings counts policies and nodes when the controller's metrics are read.
+type standings struct{ policies *Policies }
+
+var _ prometheus.Collector = standings{}
+
+var (
+	policiesNow = prometheus.NewDesc("ringfence_policies",
+		"Policies by resource, and by whether every desired node has them programmed.", []string{"resource", "programmed"}, nil)
+	nodesNow = prometheus.NewDesc("ringfence_nodes",
+		"Nodes by what is known of them: enforcing, failing, or unknown because their enforcer has not been heard of.", []string{"standing"}, nil)
+)
+
+// Describe names the metrics.
+func (standings) Describe(to chan<- *prometheus.Desc) {
+	to <- policiesNow
+	to <- nodesNow
+}
+
+// Collect counts.
+func (s standings) Collect(to chan<- prometheus.Metric) {
+	for at, n := range s.policies.index.count() {
+		to <- prometheus.MustNewConstMetric(policiesNow, prometheus.GaugeValue, float64(n), at.resource, strconv.FormatBool(at.programmed))
+	}
+	for standing, n := range s.policies.view.count(time.Now()) {
+		to <- prometheus.MustNewConstMetric(nodesNow, prometheus.GaugeValue, float64(n), standing)
+	}
 }

@@ -51,7 +51,7 @@ type Node struct {
 
 	stores   *stores
 	watches  *watches
-	verified time.Time // of the last sync that looked at the kernel
+	verified time.Time                 // of the last sync that looked at the kernel
 	changed  atomic.Pointer[time.Time] // when the first event came that no sync has taken in; nil if there is none
 	synced   atomic.Bool
 	problems map[compile.Problem]bool // said already
@@ -82,7 +82,9 @@ func (n *Node) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 		}
 	}
 	if err := c.Watch(source.Func(func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
-		return n.watches.start(ctx, func() { n.dirty(queue) })
+		return n.watches.start(func(t target) (*watch, error) {
+			return n.watches.watcher.start(ctx, t, func() { n.dirty(queue) })
+		})
 	})); err != nil {
 		return fmt.Errorf("setting up the node controller: %w", err)
 	}

@@ -149,12 +149,13 @@ func packDigests(digests []uint64) []byte {
 	return out
 }
 
-// unpackDigests reads what packDigests wrote. A remainder is left away.
-func unpackDigests(packed []byte) map[uint64]bool {
-	out := make(map[uint64]bool, len(packed)/8)
+// unpackDigests reads what packDigests wrote, ascending. A remainder is left away.
+func unpackDigests(packed []byte) []uint64 {
+	out := make([]uint64, 0, len(packed)/8)
 	for ; len(packed) >= 8; packed = packed[8:] {
-		out[binary.BigEndian.Uint64(packed)] = true
+		out = append(out, binary.BigEndian.Uint64(packed))
 	}
+	slices.Sort(out)
 	return out
 }
 

@@ -91,6 +91,30 @@ func newWatcher(config *rest.Config, client *http.Client, targets []target) (*wa
 // start watches t until ctx ends or the watch is stopped. It calls dirty when the watch has synced, and on every later event that policy
 // looks at.
 func (w *watcher) start(ctx context.Context, t target, dirty func()) (*watch, error) {
+	var informer toolscache.SharedIndexInformer
+	changed := func() {
+		if informer.HasSynced() { // before, one event for all of them follows
+			dirty()
+		}
+	}
+	var err error
+	informer, err = w.informer(t)
+	if err != nil {
+		return nil, err
+	}
+	return w.run(ctx, t, informer, dirtyOnEvents(changed), dirty)
+}
+
+// follow watches t likewise, and tells handler of every event.
+func (w *watcher) follow(ctx context.Context, t target, handler toolscache.ResourceEventHandler, synced func()) (*watch, error) {
+	informer, err := w.informer(t)
+	if err != nil {
+		return nil, err
+	}
+	return w.run(ctx, t, informer, handler, synced)
+}
+
+func (w *watcher) informer(t target) (toolscache.SharedIndexInformer, error) {
 	only := fields.Everything()
 	if t.only.Name != "" {
 		only = fields.OneTermEqualSelector("metadata.name", t.only.Name)
@@ -104,12 +128,13 @@ func (w *watcher) start(ctx context.Context, t target, dirty func()) (*watch, er
 	if err := informer.SetWatchErrorHandlerWithContext(sayWatchError); err != nil {
 		return nil, fmt.Errorf("watching %s: %w", t, err)
 	}
-	changed := func() {
-		if informer.HasSynced() { // before, one event for all of them follows below
-			dirty()
-		}
-	}
-	if _, err := informer.AddEventHandler(dirtyOnEvents(changed)); err != nil {
+	return informer, nil
+}
+
+// run starts an informer, and calls synced when it has synced.
+func (w *watcher) run(ctx context.Context, t target, informer toolscache.SharedIndexInformer, handler toolscache.ResourceEventHandler,
+	synced func()) (*watch, error) {
+	if _, err := informer.AddEventHandler(handler); err != nil {
 		return nil, fmt.Errorf("watching %s: %w", t, err)
 	}
 	ctx, stop := context.WithCancel(ctx)
@@ -117,7 +142,7 @@ func (w *watcher) start(ctx context.Context, t target, dirty func()) (*watch, er
 	go func() {
 		select {
 		case <-informer.HasSyncedChecker().Done():
-			dirty() // also if there is not a single object
+			synced() // also if there is not a single object
 		case <-ctx.Done():
 		}
 	}()

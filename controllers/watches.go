@@ -114,10 +114,10 @@ func newWatches(config *rest.Config, client *http.Client, dns []types.Namespaced
 	return w, err
 }
 
-// start begins to watch CRDs and Services. All watches end with ctx.
-func (w *watches) start(ctx context.Context, dirty func()) error {
+// start begins to watch CRDs and Services, and whatever follows from them, by begin.
+func (w *watches) start(begin func(target) (*watch, error)) error {
 	w.since = time.Now()
-	w.begin = func(t target) (*watch, error) { return w.watcher.start(ctx, t, dirty) }
+	w.begin = begin
 	for _, t := range w.dns {
 		service, err := w.begin(t)
 		if err != nil {

@@ -1,0 +1,245 @@
+package controllers
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/enforcer/compile"
+)
+
+// What the controller knows of a policy and of the nodes becomes the policy's status here, by values alone.
+
+// policyCase is what is known of one policy at one moment.
+type policyCase struct {
+	resource   string // resource.group of its kind
+	generation int64
+	mode       v1alpha1.Mode
+	// since is the resource version at which this generation was first seen. Empty: it was programmed before anybody here looked, so that
+	// every report is recent enough.
+	since   string
+	remarks []compile.Remark
+	// nodes are those that run a selected pod, by name.
+	nodes map[string]*nodeCase
+}
+
+// nodeCase is a node that runs pods which a policy selects.
+type nodeCase struct {
+	pods   []uint64        // digests of these
+	family v1alpha1.Family // one that the pods have addresses of and the node does not enforce; empty if there is none
+	report *reportEntry    // nil if the node has never reported
+	heard  bool            // the report is recent
+}
+
+// judge says what is to be said of a policy. The previous conditions give the times of the transitions.
+func judge(c policyCase, previous []metav1.Condition) v1alpha1.EnforcementStatus {
+	status := v1alpha1.EnforcementStatus{
+		Conditions:         slices.Clone(previous),
+		ObservedGeneration: c.generation,
+		ObservedSince:      c.since,
+		Mode:               c.mode,
+	}
+	var troubles []v1alpha1.NodeTrouble
+	for name, n := range c.nodes {
+		status.Pods += int32(len(n.pods))
+		status.Nodes.Desired++
+		standing, message := n.standing(c)
+		switch standing {
+		case "":
+			status.Nodes.Programmed++
+			continue
+		case v1alpha1.NodeFailing:
+			status.Nodes.Failed++
+		case v1alpha1.NodeUnknown:
+			status.Nodes.Unknown++
+		}
+		troubles = append(troubles, v1alpha1.NodeTrouble{Name: name, Standing: standing, Message: shortened(message, maxMessage)})
+	}
+	slices.SortFunc(troubles, func(a, b v1alpha1.NodeTrouble) int {
+		return cmp.Or(cmp.Compare(rank(a.Standing), rank(b.Standing)), cmp.Compare(a.Name, b.Name))
+	})
+	status.Nodes.NotProgrammed = troubles[:min(len(troubles), maxNamedNodes)]
+	for _, condition := range []metav1.Condition{accepted(c), programmed(c, &status)} {
+		condition.ObservedGeneration = c.generation
+		meta.SetStatusCondition(&status.Conditions, condition)
+	}
+	return status
+}
+
+// maxNamedNodes is how many nodes a status names.
+const maxNamedNodes = 10
+
+func rank(s v1alpha1.NodeStanding) int {
+	return slices.Index([]v1alpha1.NodeStanding{v1alpha1.NodeFailing, v1alpha1.NodeUnknown, v1alpha1.NodePending}, s)
+}
+
+// standing is empty if the node enforces the policy as it is now, on all of its pods.
+func (n *nodeCase) standing(c policyCase) (v1alpha1.NodeStanding, string) {
+	switch {
+	case n.report == nil:
+		return v1alpha1.NodeUnknown, "no enforcer has reported from this node: see that a pod of the DaemonSet runs there"
+	case !n.heard:
+		return v1alpha1.NodeUnknown, "its enforcer has not been heard of for too long: see what its pod says; what it enforced is still in force"
+	case n.report.unread:
+		return v1alpha1.NodeFailing, n.report.message
+	case n.family != "":
+		return v1alpha1.NodeFailing, fmt.Sprintf("it does not enforce %s, and selected pods have such addresses: see the findings in its NodeEnforcement", n.family)
+	case n.report.reached(c.resource, c.since) && n.report.covers(n.pods):
+		return "", ""
+	case n.report.message != "":
+		return v1alpha1.NodeFailing, n.report.message
+	case len(n.report.digests) >= v1alpha1.MaxPodDigests:
+		return v1alpha1.NodeFailing, fmt.Sprintf("it has more than %d pods, of which it can report no more", v1alpha1.MaxPodDigests)
+	}
+	return v1alpha1.NodePending, "its next report is waited for"
+}
+
+// reached reports whether the node has enforced all changes of a kind of policy up to a resource version.
+func (e *reportEntry) reached(resource, since string) bool {
+	if since == "" {
+		return true
+	}
+	return reached(e.versions[resource], since)
+}
+
+// reached reports whether a resource version is at or behind another one of the same resource.
+func reached(version, since string) bool {
+	order, err := resourceversion.CompareResourceVersion(version, since)
+	return err == nil && order >= 0
+}
+
+// covers reports whether the node enforces policy on all of these pods, as they are now.
+func (e *reportEntry) covers(pods []uint64) bool {
+	for _, digest := range pods {
+		if _, ok := slices.BinarySearch(e.digests, digest); !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// accepted says how the policy was understood.
+func accepted(c policyCase) metav1.Condition {
+	condition := metav1.Condition{
+		Type: v1alpha1.AcceptedCondition, Status: metav1.ConditionTrue,
+		Reason: v1alpha1.AcceptedReason, Message: "the policy is understood in full",
+	}
+	if len(c.remarks) == 0 {
+		return condition
+	}
+	condition.Reason = c.remarks[0].Reason
+	if condition.Reason == v1alpha1.NotUnderstoodReason {
+		condition.Status = metav1.ConditionFalse
+	}
+	const limit = 10
+	var lines []string
+	for _, r := range c.remarks[:min(len(c.remarks), limit)] {
+		line := r.Detail
+		if r.Field != "" {
+			line = r.Field + ": " + line
+		}
+		lines = append(lines, shortened(line, 2*maxMessage))
+	}
+	if more := len(c.remarks) - limit; more > 0 {
+		lines = append(lines, fmt.Sprintf("and %d more", more))
+	}
+	condition.Message = strings.Join(lines, "; ")
+	return condition
+}
+
+// programmed says whether the nodes enforce the policy.
+func programmed(c policyCase, s *v1alpha1.EnforcementStatus) metav1.Condition {
+	condition := metav1.Condition{Type: v1alpha1.ProgrammedCondition, Status: metav1.ConditionTrue}
+	switch {
+	case s.Nodes.Desired == 0:
+		condition.Reason = v1alpha1.NoPodsReason
+		condition.Message = "no running pod is selected: there is nothing to enforce yet"
+		return condition
+	case s.Nodes.Programmed == s.Nodes.Desired:
+		condition.Reason = v1alpha1.ProgrammedReason
+		condition.Message = fmt.Sprintf("enforced on %s, on %s", counted(s.Pods, "pod"), counted(s.Nodes.Desired, "node"))
+		if c.mode == v1alpha1.Audit {
+			condition.Message = fmt.Sprintf("audited on %s, on %s: nothing is denied by it", counted(s.Pods, "pod"), counted(s.Nodes.Desired, "node"))
+		}
+		return condition
+	}
+	condition.Status = metav1.ConditionFalse
+	condition.Reason = map[v1alpha1.NodeStanding]string{
+		v1alpha1.NodeFailing: v1alpha1.NodesFailingReason,
+		v1alpha1.NodeUnknown: v1alpha1.NodesUnknownReason,
+		v1alpha1.NodePending: v1alpha1.PendingReason,
+	}[s.Nodes.NotProgrammed[0].Standing]
+	missing := s.Nodes.Desired - s.Nodes.Programmed
+	var names []string
+	for _, t := range s.Nodes.NotProgrammed {
+		names = append(names, t.Name)
+	}
+	if more := int(missing) - len(names); more > 0 {
+		names = append(names, fmt.Sprintf("%d more", more))
+	}
+	condition.Message = fmt.Sprintf("%d of %s not enforce generation %d: %s", missing, doing(s.Nodes.Desired), c.generation, strings.Join(names, ", "))
+	if first := s.Nodes.NotProgrammed[0]; first.Standing != v1alpha1.NodePending {
+		condition.Message += fmt.Sprintf("; %s: %s", first.Name, first.Message)
+	}
+	return condition
+}
+
+func counted(n int32, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+func doing(nodes int32) string {
+	if nodes == 1 {
+		return "1 node does"
+	}
+	return fmt.Sprintf("%d nodes do", nodes)
+}
+
+// sameStatus compares what two statuses say. Since when a generation is known may differ between two controllers, and is no news.
+func sameStatus(a, b *v1alpha1.EnforcementStatus) bool {
+	return a.ObservedGeneration == b.ObservedGeneration && a.Mode == b.Mode && a.Pods == b.Pods &&
+		sameProgress(a, b) && sameConditions(a.Conditions, b.Conditions)
+}
+
+func sameProgress(a, b *v1alpha1.EnforcementStatus) bool {
+	return a.Nodes.Desired == b.Nodes.Desired && a.Nodes.Programmed == b.Nodes.Programmed && a.Nodes.Failed == b.Nodes.Failed &&
+		a.Nodes.Unknown == b.Nodes.Unknown && slices.Equal(a.Nodes.NotProgrammed, b.Nodes.NotProgrammed)
+}
+
+// sameConditions compares our conditions, whatever others the object has.
+func sameConditions(a, b []metav1.Condition) bool {
+	for _, kind := range []string{v1alpha1.AcceptedCondition, v1alpha1.ProgrammedCondition} {
+		x, y := meta.FindStatusCondition(a, kind), meta.FindStatusCondition(b, kind)
+		if x == nil || y == nil || x.Status != y.Status || x.Reason != y.Reason || x.Message != y.Message || x.ObservedGeneration != y.ObservedGeneration {
+			return x == nil && y == nil
+		}
+	}
+	return true
+}
+
+// slipped reports whether a version that was programmed everywhere merely waits for a report again.
+func slipped(before, now *v1alpha1.EnforcementStatus) bool {
+	x, y := meta.FindStatusCondition(before.Conditions, v1alpha1.ProgrammedCondition), meta.FindStatusCondition(now.Conditions, v1alpha1.ProgrammedCondition)
+	return x != nil && x.Status == metav1.ConditionTrue && x.ObservedGeneration == y.ObservedGeneration && before.Mode == now.Mode &&
+		y.Reason == v1alpha1.PendingReason
+}
+
+// sameVerdict reports whether nothing that a person waits for differs: neither what the conditions say, nor of which generation.
+func sameVerdict(a, b *v1alpha1.EnforcementStatus) bool {
+	for _, kind := range []string{v1alpha1.AcceptedCondition, v1alpha1.ProgrammedCondition} {
+		x, y := meta.FindStatusCondition(a.Conditions, kind), meta.FindStatusCondition(b.Conditions, kind)
+		if x == nil || y == nil || x.Status != y.Status || x.Reason != y.Reason || x.ObservedGeneration != y.ObservedGeneration {
+			return false
+		}
+	}
+	return a.Mode == b.Mode
+}

@@ -1,0 +1,478 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/enforcer/compile"
+)
+
+// Policies says of every policy of the cluster whether it is understood, and whether the nodes enforce it: in the status of those that have
+// one, in a PolicyEnforcement for a NetworkPolicy, and in Events. It writes nothing else, and no enforcer asks it for anything.
+//
+// A key is one policy. What may change a policy's status marks its key: the policy itself, a pod that it selects, the pod's namespace, a
+// node that runs such a pod, and what that node reports. The status is then made anew from what the caches hold, by [judge], and written
+// if it says anything else than before.
+type Policies struct {
+	// Spacing is the shortest time between two writes to one policy that differ in counts only; 1 s if it is 0.
+	Spacing time.Duration
+
+	view     *view
+	writer   *statusWriter
+	recorder events.EventRecorder
+	index    *index
+	queue    policyQueue
+
+	kinds   sync.Mutex // guards watches
+	watches *watches
+}
+
+// policyKey names a policy by its resource, as in "networkpolicies.networking.k8s.io". The zero key is the task to look which kinds of policies
+// the API has.
+type policyKey struct{ resource, namespace, name string }
+
+// String is what the log calls the key.
+func (k policyKey) String() string {
+	if k.namespace == "" {
+		return k.resource + " " + k.name
+	}
+	return k.resource + " " + k.namespace + "/" + k.name
+}
+
+type policyQueue = workqueue.TypedRateLimitingInterface[policyKey]
+
+const (
+	// policyWorkers is how many policies are looked at beside each other: each waits for its writes.
+	policyWorkers = 8
+	// reportPause is how long a report waits for others before the policies that it is about are looked at.
+	reportPause = 50 * time.Millisecond
+	// behind is how long a worker waits for the handlers to have seen what the caches have.
+	behind = 10 * time.Millisecond
+	// podGrace is how long a policy that is programmed may wait for the report of a node where a pod has just come, before it is called
+	// Pending: else each pod that starts would turn its policies' conditions there and back.
+	podGrace = time.Second
+	// listenEvery is how often it is looked which nodes have fallen silent.
+	listenEvery = time.Second
+	// sigPolicies is the resource whose status has conditions and nothing else.
+	sigPolicies = "clusternetworkpolicies.policy.networking.k8s.io"
+)
+
+// SetupWithManager starts the watches and the workers.
+func (r *Policies) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
+	var err error
+	if r.view, err = newView(ctx, m.GetCache()); err != nil {
+		return err
+	}
+	if r.watches, err = newWatches(m.GetConfig(), m.GetHTTPClient(), nil); err != nil {
+		return err
+	}
+	for _, d := range r.watches.definitions {
+		d.objects.transform = oursWithStatus
+		if d.objects.kind.Group != v1alpha1.GroupVersion.Group {
+			d.objects.transform = sigsWithStatus
+		}
+	}
+	r.index = newIndex()
+	r.writer = &statusWriter{clients: r.watches.watcher.clients}
+	r.recorder = m.GetEventRecorder("ringfence-controller")
+	c, err := controller.NewTyped("policies", m, controller.TypedOptions[policyKey]{
+		Reconciler: r, MaxConcurrentReconciles: policyWorkers, CacheSyncTimeout: math.MaxInt64,
+	})
+	if err != nil {
+		return fmt.Errorf("setting up the policy controller: %w", err)
+	}
+	if err := c.Watch(source.TypedFunc[policyKey](r.watch)); err != nil {
+		return fmt.Errorf("setting up the policy controller: %w", err)
+	}
+	if err := metrics.Registry.Register(standings{r}); err != nil {
+		return fmt.Errorf("setting up the policy controller: %w", err)
+	}
+	return nil
+}
+
+// watch adds the handlers that mark keys, and starts what the manager's cache does not hold.
+func (r *Policies) watch(ctx context.Context, queue policyQueue) error {
+	r.queue = queue
+	for _, w := range []struct {
+		informer toolscache.SharedIndexInformer
+		handler  toolscache.ResourceEventHandler
+	}{
+		{r.view.policies, onChange(r.policyChanged(networkPolicies.String()))},
+		{r.view.enforcements, onChange(r.enforcementChanged)},
+		{r.view.namespaces, onChange(r.namespaceChanged)},
+		{r.view.pods, onChange(r.podChanged)},
+		{r.view.nodes, onChange(r.nodeChanged)},
+		{r.view.reports, onChange(r.reportChanged)},
+	} {
+		if _, err := w.informer.AddEventHandler(w.handler); err != nil {
+			return fmt.Errorf("watching: %w", err)
+		}
+	}
+	go r.listen(ctx)
+	look := func() { r.queue.Add(policyKey{}) }
+	r.kinds.Lock()
+	defer r.kinds.Unlock()
+	return r.watches.start(func(t target) (*watch, error) {
+		if t.only.Name != "" { // a CustomResourceDefinition
+			return r.watches.watcher.start(ctx, t, look)
+		}
+		return r.watches.watcher.follow(ctx, t, onChange(r.policyChanged(t.groupResource().String())), look)
+	})
+}
+
+// listen marks the policies of nodes that fall silent.
+func (r *Policies) listen(ctx context.Context) {
+	tick := time.NewTicker(listenEvery)
+	defer tick.Stop()
+	since := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			for _, node := range r.view.hearing.lost(since, now) {
+				r.mark(0, false, r.index.on(node)...)
+			}
+			since = now
+		}
+	}
+}
+
+// Reconcile brings one policy's status to what the caches say.
+func (r *Policies) Reconcile(ctx context.Context, key policyKey) (reconcile.Result, error) {
+	if key == (policyKey{}) {
+		return reconcile.Result{}, r.lookForKinds(ctx)
+	}
+	if key.namespace == "" && !r.kindsAreSynced() {
+		return reconcile.Result{RequeueAfter: reportPause}, nil // with half of the policies, what is said of conflicts would be wrong
+	}
+	o := r.object(key)
+	if o == nil {
+		return reconcile.Result{}, r.dropEnforcement(ctx, key)
+	}
+	if key.resource == networkPolicies.String() {
+		if stale := r.view.enforcement(key); stale != nil && ownerUID(stale, "NetworkPolicy") != string(o.GetUID()) {
+			// It speaks of a policy of this name that is gone. Its going marks the key.
+			return reconcile.Result{}, r.dropEnforcement(ctx, key)
+		}
+	}
+	now := time.Now()
+	p, ok := r.index.begin(key, o)
+	if !ok {
+		return reconcile.Result{RequeueAfter: behind}, nil
+	}
+	previous := r.previous(key, o, p)
+	if p.restore(previous) {
+		r.index.restored(key, p)
+	}
+	nodes, absent := r.view.nodesOf(p.understood, now)
+	if p.unreviewed {
+		p.remarks = p.understood.Review(r.reviewed(p.understood))
+	}
+	status := judge(policyCase{
+		resource: key.resource, generation: p.generation, mode: r.mode(o), since: p.since, remarks: p.remarks, nodes: nodes,
+	}, previous.Conditions)
+	r.index.end(key, p, nodes, absent, isTrue(status.Conditions, v1alpha1.ProgrammedCondition), now)
+	return r.write(ctx, key, o, p, previous, &status, now)
+}
+
+// write writes the status if it says anything new, and an Event if that is news to a person.
+func (r *Policies) write(ctx context.Context, key policyKey, o metav1.Object, p known, previous, status *v1alpha1.EnforcementStatus,
+	now time.Time) (reconcile.Result, error) {
+	if sameStatus(previous, status) || key.resource == sigPolicies && sameConditions(previous.Conditions, status.Conditions) {
+		return reconcile.Result{}, nil
+	}
+	if wait := p.writtenAt.Add(r.spacing()).Sub(now); wait > 0 && sameVerdict(previous, status) {
+		return reconcile.Result{RequeueAfter: wait}, nil
+	}
+	if wait := r.index.slip(key, slipped(previous, status), now); wait > 0 {
+		return reconcile.Result{RequeueAfter: wait}, nil
+	}
+	if key.resource == networkPolicies.String() && !p.made && r.view.enforcement(key) == nil {
+		if err := r.writer.makeEnforcement(ctx, key, o); err != nil {
+			return reconcile.Result{}, err
+		}
+		r.index.made(key)
+	}
+	version, err := r.writer.write(ctx, key, status)
+	if err != nil {
+		statusErrors.Inc()
+		return reconcile.Result{}, err
+	}
+	statusWrites.WithLabelValues(key.resource).Inc()
+	r.index.wrote(key, status, version, now)
+	r.tell(o, previous, status)
+	return reconcile.Result{}, nil
+}
+
+func (r *Policies) spacing() time.Duration {
+	if r.Spacing == 0 {
+		return time.Second
+	}
+	return r.Spacing
+}
+
+// lookForKinds starts and stops the watches of kinds of policies, as the API gets and loses them.
+func (r *Policies) lookForKinds(ctx context.Context) error {
+	r.kinds.Lock()
+	defer r.kinds.Unlock()
+	if err := r.watches.follow(ctx); err != nil {
+		return err
+	}
+	for _, d := range r.watches.definitions {
+		if d.watch == nil {
+			r.index.forgetKind(d.objects.groupResource().String())
+		}
+	}
+	return nil
+}
+
+// kindsAreSynced reports whether all policies of the kinds that the API has are in the caches.
+func (r *Policies) kindsAreSynced() bool {
+	r.kinds.Lock()
+	defer r.kinds.Unlock()
+	return len(r.watches.missing()) == 0
+}
+
+// store holds the policies of a resource; nil if the API has none.
+func (r *Policies) store(resource string) toolscache.Store {
+	if resource == networkPolicies.String() {
+		return r.view.policies.GetStore()
+	}
+	r.kinds.Lock()
+	defer r.kinds.Unlock()
+	for _, d := range r.watches.definitions {
+		if d.watch != nil && d.objects.groupResource().String() == resource {
+			return d.watch.informer.GetStore()
+		}
+	}
+	return nil
+}
+
+// object is the policy of a key as the caches have it, nil if it is gone.
+func (r *Policies) object(key policyKey) metav1.Object {
+	store := r.store(key.resource)
+	if store == nil {
+		return nil
+	}
+	o, ok, _ := store.GetByKey(toolscache.NewObjectName(key.namespace, key.name).String())
+	if !ok {
+		return nil
+	}
+	return o.(metav1.Object)
+}
+
+// previous is the status as it stands: what the caches have, or what was written since.
+func (r *Policies) previous(key policyKey, o metav1.Object, p known) *v1alpha1.EnforcementStatus {
+	cached, version := &v1alpha1.EnforcementStatus{}, ""
+	switch o := o.(type) {
+	case *v1alpha1.ClusterNetworkPolicy:
+		cached, version = &o.Status, o.ResourceVersion
+	case *v1alpha1.NamespaceIsolation:
+		cached, version = &o.Status, o.ResourceVersion
+	default:
+		if e := r.view.enforcement(key); e != nil {
+			cached, version = &e.Status, e.ResourceVersion
+		}
+	}
+	if p.written != nil && !reached(version, p.writtenVersion) {
+		return p.written
+	}
+	return cached
+}
+
+// mode is the one that the policy is in.
+func (r *Policies) mode(o metav1.Object) v1alpha1.Mode {
+	var mode v1alpha1.Mode
+	switch o := o.(type) {
+	case *v1alpha1.ClusterNetworkPolicy:
+		mode = o.Spec.Mode
+	case *v1alpha1.NamespaceIsolation:
+		mode = o.Spec.Mode
+	case *networkingv1.NetworkPolicy:
+		own, ok := o.Annotations[v1alpha1.ModeAnnotation]
+		if ns := r.view.namespace(o.Namespace); !ok && ns != nil {
+			own = ns.Mode
+		}
+		mode = v1alpha1.Mode(own)
+	}
+	if mode == v1alpha1.Audit {
+		return mode
+	}
+	return v1alpha1.Enforce // whatever is not known enforces
+}
+
+// reviewed is the cluster as a review of one policy sees it.
+func (r *Policies) reviewed(u *compile.Understood) compile.View {
+	v := compile.View{Namespaces: map[string]*compile.Namespace{}, Pods: r.view.podsIn}
+	for _, ns := range list(r.view.namespaces, func(e *namespaceEntry) *compile.Namespace { return e.namespace }) {
+		v.Namespaces[ns.Name] = ns
+	}
+	if _, one := u.Namespace(); !one {
+		v.ClusterPolicies = r.index.clusterPolicies()
+	}
+	return v
+}
+
+// dropEnforcement deletes the PolicyEnforcement of a NetworkPolicy that is gone. Garbage collection would do it too, in its own time, and until then
+// a new policy of the name would seem to be enforced.
+func (r *Policies) dropEnforcement(ctx context.Context, key policyKey) error {
+	if key.resource != networkPolicies.String() {
+		return nil
+	}
+	e := r.view.enforcement(key)
+	if e == nil {
+		return nil
+	}
+	return r.writer.deleteEnforcement(ctx, key, e.UID)
+}
+
+// mark has policies looked at after a pause, with a review of their text if what that is about has changed.
+func (r *Policies) mark(pause time.Duration, review bool, keys ...policyKey) {
+	for _, key := range keys {
+		r.index.mark(key, review)
+		if pause > 0 {
+			r.queue.AddAfter(key, pause)
+		} else {
+			r.queue.Add(key)
+		}
+	}
+}
+
+// onChange calls changed with what an object was and what it is; the zero value where it was not, or is not any more.
+func onChange[T any](changed func(before, after T)) toolscache.ResourceEventHandler {
+	var none T
+	return toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    func(o any) { changed(none, o.(T)) },
+		UpdateFunc: func(before, after any) { changed(before.(T), after.(T)) },
+		DeleteFunc: func(o any) {
+			if gone, ok := o.(toolscache.DeletedFinalStateUnknown); ok {
+				o = gone.Obj
+			}
+			if before, ok := o.(T); ok {
+				changed(before, none)
+			}
+		},
+	}
+}
+
+// policyChanged marks a policy, and those that it may conflict with.
+func (r *Policies) policyChanged(resource string) func(before, after metav1.Object) {
+	return func(before, after metav1.Object) {
+		o := after
+		if o == nil {
+			o = before
+		}
+		key := policyKey{resource, o.GetNamespace(), o.GetName()}
+		changed := true
+		if after == nil {
+			r.index.forget(key)
+		} else {
+			changed = r.index.see(key, after, time.Now())
+		}
+		r.mark(0, changed, key)
+		if _, cluster := o.(*v1alpha1.ClusterNetworkPolicy); cluster && changed {
+			r.mark(0, true, r.index.in("")...)
+		}
+	}
+}
+
+// enforcementChanged marks the NetworkPolicy: somebody may have deleted what is said of it, or written something else.
+func (r *Policies) enforcementChanged(before, after *v1alpha1.PolicyEnforcement) {
+	o := after
+	if o == nil {
+		o = before
+		r.index.unmade(policyKey{networkPolicies.String(), o.Namespace, o.Name})
+	}
+	r.mark(0, false, policyKey{networkPolicies.String(), o.Namespace, o.Name})
+}
+
+func (r *Policies) namespaceChanged(before, after *namespaceEntry) {
+	if before != nil && after != nil && sameForPolicy(before, after) {
+		return
+	}
+	e := after
+	if e == nil {
+		e = before
+	}
+	r.mark(0, true, r.index.in(e.Name)...)
+	r.mark(0, true, r.index.in("")...)
+}
+
+func (r *Policies) podChanged(before, after *podEntry) {
+	if before != nil && after != nil && sameForPolicy(before, after) {
+		return
+	}
+	var keys []policyKey
+	for _, e := range []*podEntry{before, after} {
+		if e == nil {
+			continue
+		}
+		for _, key := range r.index.selecting(e.pod, r.view.namespace(e.pod.Namespace)) {
+			if !slices.Contains(keys, key) {
+				keys = append(keys, key)
+			}
+		}
+	}
+	r.mark(0, true, keys...)
+}
+
+// nodeChanged marks what runs on a node that came or went.
+func (r *Policies) nodeChanged(before, after metav1.Object) {
+	if (before == nil) == (after == nil) {
+		return
+	}
+	o := after
+	if o == nil {
+		o = before
+	}
+	r.mark(0, false, r.index.on(o.GetName())...)
+}
+
+// reportChanged marks what a report is news for: every policy of the node if something has become worse, else those that wait for it.
+func (r *Policies) reportChanged(before, after *reportEntry) {
+	switch {
+	case after == nil:
+		r.view.hearing.forget(before.Name)
+		r.mark(0, false, r.index.on(before.Name)...)
+	case before == nil:
+		r.view.hearing.note(after, time.Now())
+		r.mark(reportPause, false, r.index.on(after.Name)...)
+	default:
+		again := !before.heartbeat.Equal(after.heartbeat) && r.view.hearing.note(after, time.Now())
+		if again || after.worseThan(before) {
+			r.mark(reportPause, false, r.index.on(after.Name)...)
+		} else {
+			r.mark(reportPause, false, r.index.waitingFor(after.Name)...)
+		}
+	}
+}
+
+// worseThan reports whether a policy that was programmed by the report before may not be by this one, or for another reason.
+func (e *reportEntry) worseThan(before *reportEntry) bool {
+	if e.message != before.message || e.unread != before.unread || !slices.Equal(e.families, before.families) || !e.covers(before.digests) {
+		return true
+	}
+	for resource, version := range before.versions {
+		if !e.reached(resource, version) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,147 @@
+package controllers
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	signetv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
+
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
+)
+
+// statusManager owns the fields that the controller writes, for server-side apply.
+const statusManager = "ringfence-controller"
+
+// statusWriter writes statuses by server-side apply: fields of others, as conditions of other types, stay.
+type statusWriter struct {
+	clients map[schema.GroupVersion]rest.Interface
+}
+
+// metadataOnly asks for no more than the metadata in return.
+const metadataOnly = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1, application/json"
+
+// statusTarget says where the status of a policy is written.
+func statusTarget(key policyKey) (version schema.GroupVersion, kind, resource string) {
+	switch key.resource {
+	case networkPolicies.String():
+		return v1alpha1.GroupVersion, "PolicyEnforcement", "policyenforcements"
+	case sigPolicies:
+		return schema.GroupVersion(signetv1alpha2.GroupVersion), "ClusterNetworkPolicy", "clusternetworkpolicies"
+	case "clusternetworkpolicies." + v1alpha1.GroupVersion.Group:
+		return v1alpha1.GroupVersion, "ClusterNetworkPolicy", "clusternetworkpolicies"
+	}
+	return v1alpha1.GroupVersion, "NamespaceIsolation", "namespaceisolations"
+}
+
+// write writes a policy's status, and returns the resource version that came of it. A policy that is gone needs none.
+func (w *statusWriter) write(ctx context.Context, key policyKey, status *v1alpha1.EnforcementStatus) (string, error) {
+	version, kind, resource := statusTarget(key)
+	written := *status
+	written.Conditions = slices.DeleteFunc(slices.Clone(status.Conditions), func(c metav1.Condition) bool {
+		return c.Type != v1alpha1.AcceptedCondition && c.Type != v1alpha1.ProgrammedCondition
+	})
+	var say any = written
+	if key.resource == sigPolicies {
+		say = map[string]any{"conditions": written.Conditions}
+	}
+	metadata := map[string]any{"name": key.name}
+	if key.namespace != "" {
+		metadata["namespace"] = key.namespace
+	}
+	body, err := json.Marshal(map[string]any{"apiVersion": version.String(), "kind": kind, "metadata": metadata, "status": say})
+	if err != nil {
+		return "", fmt.Errorf("writing the status of %s: %w", key, err)
+	}
+	answer, err := w.clients[version].Patch(types.ApplyYAMLPatchType).NamespaceIfScoped(key.namespace, key.namespace != "").
+		Resource(resource).Name(key.name).SubResource("status").
+		Param("fieldManager", statusManager).Param("force", "true").SetHeader("Accept", metadataOnly).
+		Body(body).Do(ctx).Raw()
+	if apierrors.IsNotFound(err) && kind != "PolicyEnforcement" {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("writing the status of %s: %w", key, err)
+	}
+	var partial metav1.PartialObjectMetadata
+	if err := json.Unmarshal(answer, &partial); err != nil {
+		return "", fmt.Errorf("writing the status of %s: reading the answer: %w", key, err)
+	}
+	return partial.ResourceVersion, nil
+}
+
+// makeEnforcement makes a NetworkPolicy's PolicyEnforcement, which goes with it.
+func (w *statusWriter) makeEnforcement(ctx context.Context, key policyKey, np metav1.Object) error {
+	e := &v1alpha1.PolicyEnforcement{
+		TypeMeta: ourType("PolicyEnforcement"),
+		ObjectMeta: metav1.ObjectMeta{Namespace: key.namespace, Name: key.name, OwnerReferences: []metav1.OwnerReference{{
+			APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "NetworkPolicy", Name: key.name, UID: np.GetUID(),
+		}}},
+	}
+	err := w.clients[v1alpha1.GroupVersion].Post().Namespace(key.namespace).Resource("policyenforcements").Body(e).Do(ctx).Error()
+	if err != nil {
+		return fmt.Errorf("making the PolicyEnforcement of %s: %w", key, err)
+	}
+	return nil
+}
+
+// deleteEnforcement deletes the PolicyEnforcement of this UID. That it is gone already is as it should be.
+func (w *statusWriter) deleteEnforcement(ctx context.Context, key policyKey, uid types.UID) error {
+	err := w.clients[v1alpha1.GroupVersion].Delete().Namespace(key.namespace).Resource("policyenforcements").Name(key.name).
+		Body(&metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}}).Do(ctx).Error()
+	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+		return fmt.Errorf("deleting the PolicyEnforcement of %s: %w", key, err)
+	}
+	return nil
+}
+
+// tell makes an Event of what is news to a person: that a policy is in force, or is not, or is not understood. Its reason is the condition's.
+func (r *Policies) tell(o metav1.Object, previous, status *v1alpha1.EnforcementStatus) {
+	for _, kind := range []string{v1alpha1.AcceptedCondition, v1alpha1.ProgrammedCondition} {
+		before, now := meta.FindStatusCondition(previous.Conditions, kind), meta.FindStatusCondition(status.Conditions, kind)
+		if before != nil && before.Status == now.Status && before.Reason == now.Reason {
+			continue
+		}
+		level := ""
+		switch now.Reason {
+		case v1alpha1.ProgrammedReason:
+			level = corev1.EventTypeNormal
+		case v1alpha1.NotUnderstoodReason, v1alpha1.ConflictingReason, v1alpha1.NodesFailingReason, v1alpha1.NodesUnknownReason:
+			level = corev1.EventTypeWarning
+		}
+		if level != "" {
+			r.recorder.Eventf(referenceTo(o), nil, level, now.Reason, "Enforce", "%s", shortened(now.Message, maxNote))
+		}
+	}
+}
+
+// maxNote is the longest note of an Event, in bytes.
+const maxNote = 1024
+
+// referenceTo names a policy for an Event.
+func referenceTo(o metav1.Object) *corev1.ObjectReference {
+	ref := &corev1.ObjectReference{
+		APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "NetworkPolicy",
+		Namespace: o.GetNamespace(), Name: o.GetName(), UID: o.GetUID(), ResourceVersion: o.GetResourceVersion(),
+	}
+	switch o := o.(type) {
+	case *v1alpha1.ClusterNetworkPolicy:
+		ref.APIVersion, ref.Kind = o.APIVersion, o.Kind
+	case *v1alpha1.NamespaceIsolation:
+		ref.APIVersion, ref.Kind = o.APIVersion, o.Kind
+	}
+	return ref
+}
+
+func isTrue(conditions []metav1.Condition, kind string) bool {
+	return meta.IsStatusConditionTrue(conditions, kind)
+}

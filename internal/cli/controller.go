@@ -1,0 +1,94 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/go-logr/logr"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/ringfence-io/ringfence/controllers"
+)
+
+// controllerOptions are the flags of 'ringfence controller'.
+type controllerOptions struct {
+	log             logFlags
+	kubeconfig      string
+	elect           bool
+	electNamespace  string
+	metrics, health string
+}
+
+func newControllerCommand() *cobra.Command {
+	var o controllerOptions
+	cmd := &cobra.Command{
+		Use:   "controller",
+		Short: "Say of every policy whether it is enforced, and where",
+		Long: `Say of every policy whether it is understood, and whether the nodes enforce it: in the
+conditions of ClusterNetworkPolicies and NamespaceIsolations, in a PolicyEnforcement for each
+NetworkPolicy, and in Events.
+
+It needs no rights on nodes, and enforcement never depends on it: while none runs, statuses
+stay as they are. With --leader-elect any number may run, and one of them writes.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			logger, err := o.log.logger()
+			if err != nil {
+				return err
+			}
+			return o.run(ctrl.LoggerInto(cmd.Context(), logger), logger)
+		},
+	}
+	cmd.Flags().AddFlagSet(o.flags())
+	return cmd
+}
+
+func (o *controllerOptions) flags() *pflag.FlagSet {
+	f := pflag.NewFlagSet("controller", pflag.ContinueOnError)
+	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig file; without it KUBECONFIG, then the pod's service account")
+	f.BoolVar(&o.elect, "leader-elect", false, "write only while this is the one that holds the Lease ringfence-controller")
+	f.StringVar(&o.electNamespace, "leader-elect-namespace", "", "namespace of the Lease; without it the pod's own")
+	f.StringVar(&o.metrics, "metrics-bind-address", ":9442", "address of the Prometheus metrics; 0 for none")
+	f.StringVar(&o.health, "health-probe-bind-address", ":9443", "address of /healthz and /readyz; 0 for none")
+	o.log.add(f)
+	return f
+}
+
+func (o *controllerOptions) run(ctx context.Context, logger logr.Logger) error {
+	config, err := restConfig(o.kubeconfig)
+	if err != nil {
+		return err
+	}
+	manager, err := ctrl.NewManager(config, ctrl.Options{
+		Logger:                        logger,
+		Cache:                         controllers.ControllerCacheOptions(),
+		Scheme:                        controllers.Scheme(),
+		MapperProvider:                controllers.ControllerRESTMapper,
+		Metrics:                       metricsserver.Options{BindAddress: o.metrics},
+		HealthProbeBindAddress:        o.health,
+		LeaderElection:                o.elect,
+		LeaderElectionID:              "ringfence-controller",
+		LeaderElectionNamespace:       o.electNamespace,
+		LeaderElectionReleaseOnCancel: true,
+	})
+	if err != nil {
+		return fmt.Errorf("connecting to the cluster: %w", err)
+	}
+	if err := (&controllers.Policies{}).SetupWithManager(ctx, manager); err != nil {
+		return err
+	}
+	for _, add := range []func(string, healthz.Checker) error{manager.AddHealthzCheck, manager.AddReadyzCheck} {
+		if err := add("ping", healthz.Ping); err != nil {
+			return fmt.Errorf("adding health checks: %w", err)
+		}
+	}
+	logger.Info("saying what is enforced", "version", thisBuild().Version)
+	if err := manager.Start(ctx); err != nil {
+		return fmt.Errorf("running: %w", err)
+	}
+	return nil
+}
