@@ -131,7 +131,7 @@ func (c *cluster) selectLocal(s podSelector) []int {
 	var selected []int
 	if s.namespaces != nil {
 		for i, p := range c.local {
-			if ns := c.namespaces[p.Namespace]; ns != nil && s.namespaces.Matches(ns.Labels) && s.pods.Matches(p.Labels) {
+			if s.selects(p, c.namespaces[p.Namespace]) {
 				selected = append(selected, i)
 			}
 		}

@@ -1,0 +1,88 @@
+package compile
+
+import (
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+)
+
+// Object is one policy of the API: exactly one field is set.
+type Object struct {
+	NetworkPolicy        *networkingv1.NetworkPolicy
+	ClusterNetworkPolicy *v1alpha1.ClusterNetworkPolicy // ours, or the SIG's converted, which keeps its APIVersion
+	NamespaceIsolation   *v1alpha1.NamespaceIsolation
+}
+
+// Understood is a policy whose text was read once, for who asks about one policy at a time. [Compile] reads it the same way. It is never
+// written to after [Understand] has made it.
+type Understood struct {
+	policy *parsedPolicy // of an isolation, with every pod of its namespaces for a subject, and without DNS
+	fields *fields
+	idle   [2]bool // by direction: it has rules, and the policy does not isolate in it
+	// asksNamespace is set for a NetworkPolicy that does not say its mode itself.
+	asksNamespace bool
+}
+
+// fields are the paths of what a kind of policy says.
+type fields struct {
+	subject string
+	rules   string // what stands before the direction
+	port    string // a named port in a rule, with a verb for the index
+	types   string // what names the directions
+}
+
+var (
+	networkPolicyFields = fields{"spec.podSelector", "spec.", "ports[%d].port", "policyTypes"}
+	clusterPolicyFields = fields{"spec.subject", "spec.", "protocols[%d].destinationNamedPort", ""}
+	isolationFields     = fields{"spec.namespaceSelector", "spec.allow.", "protocols[%d].destinationNamedPort", "directions"}
+)
+
+// Understand reads a policy. It cannot fail: what is not understood is named by [Understood.Review].
+func Understand(o Object) *Understood {
+	switch {
+	case o.NetworkPolicy != nil:
+		np := o.NetworkPolicy
+		_, own := np.Annotations[v1alpha1.ModeAnnotation]
+		u := &Understood{policy: parse(np, ""), fields: &networkPolicyFields, asksNamespace: !own}
+		u.setIdle(len(np.Spec.Ingress), len(np.Spec.Egress))
+		return u
+	case o.ClusterNetworkPolicy != nil:
+		return &Understood{policy: parseCluster(o.ClusterNetworkPolicy), fields: &clusterPolicyFields}
+	default:
+		ni := o.NamespaceIsolation
+		p := parseIsolation(ni, DNS{})
+		p.subject = podSelector{namespaces: p.namespaces, pods: labels.Everything()}
+		u := &Understood{policy: &p.parsedPolicy, fields: &isolationFields}
+		u.setIdle(len(ni.Spec.Allow.Ingress), len(ni.Spec.Allow.Egress))
+		return u
+	}
+}
+
+func (u *Understood) setIdle(ingress, egress int) {
+	u.idle[policy.Ingress] = ingress > 0 && !u.policy.applies[policy.Ingress]
+	u.idle[policy.Egress] = egress > 0 && !u.policy.applies[policy.Egress]
+}
+
+// Ref names the policy.
+func (u *Understood) Ref() policy.Ref { return u.policy.ref }
+
+// Selects reports whether the policy is about a pod: policy can see the pod, and the policy selects it. A ClusterNetworkPolicy without rules selects
+// pods too. ns is the pod's namespace, nil if it is not known: then only a NetworkPolicy can select the pod.
+func (u *Understood) Selects(p *Pod, ns *Namespace) bool {
+	return p.isVisible() && u.policy.subject.selects(p, ns)
+}
+
+// Namespace is the only one that the policy can select in; ok is false if it can select in several.
+func (u *Understood) Namespace() (name string, ok bool) {
+	return u.policy.subject.namespace, u.policy.subject.namespaces == nil
+}
+
+// selects does not ask whether policy can see the pod.
+func (s podSelector) selects(p *Pod, ns *Namespace) bool {
+	if s.namespaces == nil {
+		return p.Namespace == s.namespace && s.pods.Matches(p.Labels)
+	}
+	return ns != nil && s.namespaces.Matches(ns.Labels) && s.pods.Matches(p.Labels)
+}
