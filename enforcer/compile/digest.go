@@ -51,7 +51,7 @@ func (p *Pod) Digest(ns *Namespace) uint64 {
 // encoding is bytes that no two lists of values share.
 type encoding []byte
 
-func (e *encoding) number(n int) { *e = binary.AppendUvarint(*e, uint64(n)) } //nolint:gosec // counts and ports, never negative
+func (e *encoding) number(n int) { *e = binary.AppendUvarint(*e, uint64(n)) }
 
 func (e *encoding) text(s string) {
 	e.number(len(s))
