@@ -118,7 +118,10 @@ func (r *review) selectsNothing() {
 	if unsatisfiableSubject(r.policy.subject) != "" {
 		return
 	}
-	var somewhere, onHost bool
+	var somewhere, onHost, anyLabels bool
+	for _, s := range r.policy.subject.parts() {
+		anyLabels = anyLabels || !s.Empty()
+	}
 	r.eachNamespace(r.policy.subject, func(string, *Namespace) bool {
 		somewhere = true
 		return false
@@ -127,16 +130,21 @@ func (r *review) selectsNothing() {
 		onHost = p.HostNetwork && !p.Finished
 		return !onHost
 	})
-	why := "no pod that runs matches"
+	what := "pod that runs"
 	switch {
 	case onHost:
-		why = "the pods that match are on the host network, where no policy holds"
+		r.remark(v1alpha1.SelectsNothingReason, r.fields.subject, "the pods that match are on the host network, where no policy holds: nothing is enforced")
+		return
 	case !somewhere:
-		why = "no namespace matches"
+		what = "namespace"
 	case r.policy.subject.namespaces == nil:
-		why = "no pod that runs in the namespace matches"
+		what = "pod that runs in the namespace"
 	}
-	r.remark(v1alpha1.SelectsNothingReason, r.fields.subject, "%s: nothing is enforced until another does; if one should, compare its labels with these", why)
+	hint := ""
+	if anyLabels {
+		hint = "; if there should be one, compare its labels"
+	}
+	r.remark(v1alpha1.SelectsNothingReason, r.fields.subject, "no %s matches: nothing is enforced until one does%s", what, hint)
 }
 
 // namedRivals is how many conflicting policies are named; the others are counted.

@@ -108,4 +108,6 @@ func negation(r labels.Requirement) (labels.Requirement, bool) {
 }
 
 // within reports whether every address of inner is one of outer.
-func within(inner, outer netip.Prefix) bool { return outer.Bits() <= inner.Bits() && outer.Overlaps(inner) }
+func within(inner, outer netip.Prefix) bool {
+	return outer.Bits() <= inner.Bits() && outer.Overlaps(inner)
+}

@@ -58,7 +58,9 @@ func (p *parsedPolicy) compare(q *parsedPolicy) int {
 }
 
 // isRanked reports whether the policy's place among those of its stage depends on its priority.
-func (p *parsedPolicy) isRanked() bool { return p.stage == policy.AdminRules || p.stage == policy.BaselineRules }
+func (p *parsedPolicy) isRanked() bool {
+	return p.stage == policy.AdminRules || p.stage == policy.BaselineRules
+}
 
 // isTiedWith reports whether less than the priority decides which of two policies is asked first, in a direction of a pod that both select.
 func (p *parsedPolicy) isTiedWith(q *parsedPolicy) bool {

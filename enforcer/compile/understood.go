@@ -36,7 +36,9 @@ type fields struct {
 }
 
 // rule is the path of a direction's rule.
-func (f *fields) rule(d policy.Direction, index int) string { return fmt.Sprintf("%s%s[%d]", f.rules, d, index) }
+func (f *fields) rule(d policy.Direction, index int) string {
+	return fmt.Sprintf("%s%s[%d]", f.rules, d, index)
+}
 
 // peers is what a rule calls its peers.
 func (f *fields) peers(d policy.Direction) string {
