@@ -26,7 +26,8 @@ func (u *Understood) read(ingress, egress int) {
 			}
 		} else if written > 0 {
 			name := [...]string{policy.Ingress: "Ingress", policy.Egress: "Egress"}[d]
-			u.never(u.fields.rules+d.String(), "%s is not among %s: these rules are never asked, and the policy leaves %s as it is; add it there, or remove the rules",
+			u.never(u.fields.rules+d.String(),
+				"%s is not among %s: these rules are never asked, and the policy leaves %s as it is; add it there, or remove the rules",
 				name, u.fields.types, d)
 		}
 	}

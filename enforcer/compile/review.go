@@ -34,8 +34,7 @@ var severity = []string{
 
 // Review returns remarks, the most serious first, then by field. None: there is nothing to say.
 func (u *Understood) Review(v View) []Remark {
-	r := &review{Understood: u, view: v, namespaces: slices.Sorted(maps.Keys(v.Namespaces))}
-	r.remarks = slices.Clone(u.remarks)
+	r := &review{Understood: u, view: v, remarks: slices.Clone(u.remarks)}
 	r.namespaceMode()
 	r.eachPod(u.policy.subject, func(p *Pod) bool {
 		r.selected = append(r.selected, p)
@@ -63,7 +62,7 @@ func (u *Understood) Review(v View) []Remark {
 type review struct {
 	*Understood
 	view       View
-	namespaces []string // all, sorted
+	namespaces []string // of sorted
 	selected   []*Pod   // visible
 	remarks    []Remark
 }
@@ -95,11 +94,19 @@ func (r *review) eachNamespace(s podSelector, visit func(name string, ns *Namesp
 		visit(s.namespace, r.view.Namespaces[s.namespace])
 		return
 	}
-	for _, name := range r.namespaces {
+	for _, name := range r.sorted() {
 		if ns := r.view.Namespaces[name]; s.namespaces.Matches(ns.Labels) && !visit(name, ns) {
 			return
 		}
 	}
+}
+
+// sorted is all namespaces by name. Most policies select in one, and need no list.
+func (r *review) sorted() []string {
+	if r.namespaces == nil {
+		r.namespaces = slices.Sorted(maps.Keys(r.view.Namespaces))
+	}
+	return r.namespaces
 }
 
 // namespaceMode says what cannot be understood of the mode that a NetworkPolicy has from its namespace.
@@ -249,7 +256,7 @@ func (r *review) eachDestination(d policy.Direction, rule *parsedRule, visit fun
 	if !more || !rule.anyPeer && len(rule.blocks) == 0 {
 		return
 	}
-	for _, name := range r.namespaces {
+	for _, name := range r.sorted() {
 		for _, p := range r.view.Pods(name) {
 			if p.isVisible() && (rule.anyPeer || slices.ContainsFunc(p.Addrs, rule.inBlocks)) && !visit(p) {
 				return
