@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/enforcer/ruleset"
@@ -44,11 +45,14 @@ type Node struct {
 	DNSServices []types.NamespacedName
 	// DNSAddresses are those at which nodes answer DNS themselves.
 	DNSAddresses []netip.Addr
-	// Reporter, if there is one, is told what came of each sync.
-	Reporter *Reporter
+	// Facts, if they are given, begin the node's reports: what does not change while the enforcer runs. Without them none are written.
+	Facts *v1alpha1.NodeEnforcementStatus
+	// Heartbeat is the longest time between two reports.
+	Heartbeat time.Duration
 	// Points, if there is one, is told after each sync in which places of the rules packets are counted or logged.
 	Points func(map[string]ruleset.Point)
 
+	reporter *Reporter
 	stores   *stores
 	watches  *watches
 	verified time.Time                 // of the last sync that looked at the kernel
@@ -67,6 +71,12 @@ func (n *Node) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 	}
 	if n.watches, err = newWatches(m.GetConfig(), m.GetHTTPClient(), n.DNSServices); err != nil {
 		return err
+	}
+	if n.Facts != nil {
+		n.reporter = NewReporter(n.Name, NewReportWriter(n.watches.watcher.clients[v1alpha1.GroupVersion]), n.owner, n.Heartbeat, *n.Facts)
+		if err := m.Add(n.reporter); err != nil {
+			return fmt.Errorf("setting up the reports of the node: %w", err)
+		}
 	}
 	c, err := controller.New("node", m, controller.Options{
 		Reconciler: n, MaxConcurrentReconciles: 1,
@@ -143,8 +153,8 @@ func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Re
 	start := time.Now()
 	report, err := n.Sync.Sync(ctx, snapshot, verify)
 	observe(report, err, time.Since(start))
-	if n.Reporter != nil {
-		n.Reporter.Note(Synced{Report: report, ResourceVersions: versions, Err: err, At: time.Now()})
+	if n.reporter != nil {
+		n.reporter.Note(Synced{Report: report, ResourceVersions: versions, Err: err, At: time.Now()})
 	}
 	if n.Points != nil {
 		n.Points(report.Points)

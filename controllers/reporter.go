@@ -42,12 +42,10 @@ type ReportWriter interface {
 //
 // Note may be called from one goroutine while Start runs in another.
 type Reporter struct {
-	Node   string
-	Writer ReportWriter
-	// Heartbeat is the longest time between two writes.
-	Heartbeat time.Duration
-	// Owner is the Node object's UID, empty while it is not known: there is nothing to own the report then, and none is written.
-	Owner func() types.UID
+	node      string
+	writer    ReportWriter
+	owner     func() types.UID
+	heartbeat time.Duration
 
 	mu      sync.Mutex
 	account *account
@@ -57,10 +55,11 @@ type Reporter struct {
 
 var _ manager.LeaderElectionRunnable = (*Reporter)(nil)
 
-// NewReporter makes a Reporter whose reports start from facts: what does not change while the enforcer runs.
-func NewReporter(node string, w ReportWriter, heartbeat time.Duration, facts v1alpha1.NodeEnforcementStatus) *Reporter {
+// NewReporter makes a Reporter whose reports start from facts: what does not change while the enforcer runs. The heartbeat is the longest time between
+// two writes. The owner is the Node object's UID, empty while it is not known: then there is nothing to own a report, and none is written.
+func NewReporter(node string, w ReportWriter, owner func() types.UID, heartbeat time.Duration, facts v1alpha1.NodeEnforcementStatus) *Reporter {
 	facts.HeartbeatSeconds = int32(heartbeat.Seconds())
-	return &Reporter{Node: node, Writer: w, Heartbeat: heartbeat, account: newAccount(facts), changed: make(chan struct{}, 1)}
+	return &Reporter{node: node, writer: w, owner: owner, heartbeat: heartbeat, account: newAccount(facts), changed: make(chan struct{}, 1)}
 }
 
 // NeedLeaderElection is false: each node speaks for itself.
@@ -85,7 +84,7 @@ func (r *Reporter) Start(ctx context.Context) error {
 	var last time.Time // of the last attempt to write
 	retry := time.Duration(0)
 	silent := false
-	due := time.NewTimer(spread(r.Heartbeat))
+	due := time.NewTimer(spread(r.heartbeat))
 	defer due.Stop()
 	for {
 		select {
@@ -102,7 +101,7 @@ func (r *Reporter) Start(ctx context.Context) error {
 		err := r.write(ctx)
 		if err == nil {
 			retry, silent = 0, false
-			due.Reset(spread(r.Heartbeat))
+			due.Reset(spread(r.heartbeat))
 			continue
 		}
 		if ctx.Err() != nil {
@@ -126,18 +125,18 @@ func (r *Reporter) write(ctx context.Context) error {
 	if !synced {
 		return nil
 	}
-	owner := r.Owner()
+	owner := r.owner()
 	if owner == "" {
-		return fmt.Errorf("writing NodeEnforcement %s: the API has no Node of this name", r.Node)
+		return fmt.Errorf("writing NodeEnforcement %s: the API has no Node of this name", r.node)
 	}
 	status.HeartbeatTime = metav1.NowMicro()
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
-	err := r.Writer.WriteReport(ctx, &v1alpha1.NodeEnforcement{
+	err := r.writer.WriteReport(ctx, &v1alpha1.NodeEnforcement{
 		TypeMeta: ourType("NodeEnforcement"),
 		ObjectMeta: metav1.ObjectMeta{
-			Name:            r.Node,
-			OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: r.Node, UID: owner}},
+			Name:            r.node,
+			OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: r.node, UID: owner}},
 		},
 		Status: *status,
 	})
@@ -149,6 +148,9 @@ func (r *Reporter) write(ctx context.Context) error {
 
 // spread is d, or up to half as much more.
 func spread(d time.Duration) time.Duration { return d + rand.N(d/2+1) }
+
+// NewReportWriter writes reports with a client of our group's version.
+func NewReportWriter(c rest.Interface) ReportWriter { return reportClient{c} }
 
 // reportClient writes reports by server-side apply.
 type reportClient struct{ rest.Interface }
@@ -163,7 +165,7 @@ func (c reportClient) WriteReport(ctx context.Context, report *v1alpha1.NodeEnfo
 	}
 	err = c.Patch(types.ApplyYAMLPatchType).Resource("nodeenforcements").Name(report.Name).
 		Param("fieldManager", reportManager).Param("force", "true").
-		SetHeader("Accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1, application/json").
+		SetHeader("Accept", metadataOnly).
 		Body(body).Do(ctx).Error()
 	if apierrors.IsNotFound(err) {
 		return fmt.Errorf("writing NodeEnforcement %s: %w: apply the CustomResourceDefinitions of this release", report.Name, err)

@@ -274,6 +274,11 @@ func (c *cluster) namedPorts(d policy.Direction, names []portName, sets map[poli
 	return all
 }
 
+// counts reports whether the port is one of those that the name stands for.
+func (n portName) counts(port NamedPort) bool {
+	return n.name == port.Name && (n.protocol == 0 || n.protocol == port.Protocol)
+}
+
 // text is the protocol for which the name counts.
 func (n portName) text() string {
 	if n.protocol == 0 {
@@ -324,7 +329,7 @@ func eachMatching(pods []*Pod, s labels.Selector, visit func(*Pod)) {
 
 func (p *Pod) eachNamed(name portName, yield func(policy.Member)) {
 	for _, port := range p.Ports {
-		if port.Name != name.name || name.protocol != 0 && port.Protocol != name.protocol {
+		if !name.counts(port) {
 			continue
 		}
 		for _, a := range p.Addrs {

@@ -14,7 +14,7 @@ import (
 const digestVersion = "ringfence pod 1"
 
 // Digest is a pod's state as policy sees it: everything by which policies select it (its namespace, the namespace's labels and mode, its own
-// labels), its UID, addresses, named ports and whether it terminates. ns is the pod's namespace, nil if it is not known. Digests of different
+// labels), its UID, addresses and named ports. Whether it terminates is not in it: it is enforced until it is gone. ns is the pod's namespace, nil if it is not known. Digests of different
 // releases are compared with each other, so that the encoding is written out here: each text carries its length, each list its count.
 func (p *Pod) Digest(ns *Namespace) uint64 {
 	e := make(encoding, 0, 1024)
@@ -43,7 +43,6 @@ func (p *Pod) Digest(ns *Namespace) uint64 {
 		e.number(int(port.Protocol))
 		e.number(int(port.Port))
 	}
-	e.flag(p.Terminating)
 	sum := sha256.Sum256(e)
 	return binary.BigEndian.Uint64(sum[:])
 }
@@ -51,7 +50,7 @@ func (p *Pod) Digest(ns *Namespace) uint64 {
 // encoding is bytes that no two lists of values share.
 type encoding []byte
 
-func (e *encoding) number(n int) { *e = binary.AppendUvarint(*e, uint64(n)) } //nolint:gosec // counts and ports, never negative
+func (e *encoding) number(n int) { *e = binary.AppendUvarint(*e, uint64(n)) }
 
 func (e *encoding) text(s string) {
 	e.number(len(s))

@@ -1,9 +1,10 @@
 // Package compile turns API objects into what one node must enforce.
 //
 //	Snapshot ── Compile ──> policy.Node + []Problem
+//	Object   ── Understand ──> the pods that one policy selects, and Remarks for its author
 //
 // It is a pure function of the Snapshot: no client, no clock, no logger, and the order of the objects in the
-// Snapshot does not matter.
+// Snapshot does not matter. What is said of one policy alone comes from the same parsers.
 //
 // What decides is the text of networking.k8s.io/v1. What that text forbids, and the API server's validation would have
 // refused, never opens traffic: the smallest part that cannot be understood matches nothing, a policy whose subject cannot be

@@ -28,8 +28,8 @@ func parseIsolation(ni *v1alpha1.NamespaceIsolation, dns DNS) *parsedIsolation {
 		parsedPolicy: parsedPolicy{
 			ref: policy.Ref{Kind: "NamespaceIsolation", Name: ni.Name}, version: versionOf(ni), stage: policy.BaselineIsolation,
 		},
-		tenantLabel:  ni.Spec.TenantLabel,
-		sameTenant:   orTrue(ni.Spec.Allow.SameTenant),
+		tenantLabel: ni.Spec.TenantLabel,
+		sameTenant:  orTrue(ni.Spec.Allow.SameTenant),
 	}
 	switch ni.Spec.Tier {
 	case v1alpha1.BaselineTier, "":
@@ -141,8 +141,8 @@ func (dns DNS) rules() []parsedRule {
 		if len(s.Spec.Selector) > 0 {
 			pods := podSelector{namespace: s.Namespace, pods: labels.SelectorFromSet(s.Spec.Selector)}
 			r := parsedRule{selectors: []podSelector{pods}}
-			for _, port := range s.Spec.Ports {
-				r.addTarget(port)
+			for i, port := range s.Spec.Ports {
+				r.addTarget(i, port)
 			}
 			add(r)
 		}
@@ -168,12 +168,12 @@ func (dns DNS) rules() []parsedRule {
 }
 
 // addTarget adds the port at which a Service's pods answer.
-func (r *parsedRule) addTarget(p corev1.ServicePort) {
+func (r *parsedRule) addTarget(index int, p corev1.ServicePort) {
 	target := p.TargetPort
 	switch {
 	case target.Type == intstr.String && target.StrVal != "":
 		if protocol, ok := protocolOf(p.Protocol); ok {
-			r.addNamed(portName{protocol, target.StrVal})
+			r.addNamed(index, portName{protocol, target.StrVal})
 		}
 	case target.Type == intstr.Int && target.IntVal != 0:
 		r.addPort(p.Protocol, target.IntVal)

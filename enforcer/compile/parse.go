@@ -64,6 +64,7 @@ type parsedRule struct {
 	anyPort   bool
 	ranges    []policy.PortRange
 	named     []portName
+	namedAt   []int // where each of named stands first in the rule's list of ports
 }
 
 // podSelector selects pods, in the namespaces that match, or in one namespace if namespaces is nil.
@@ -79,6 +80,12 @@ type portName struct {
 	name     string
 }
 
+// Where a NetworkPolicy's mode stands.
+const (
+	modeField          = "metadata.annotations[" + v1alpha1.ModeAnnotation + "]"
+	namespaceModeField = modeField + " of the namespace"
+)
+
 // parse understands what it can of np. Everything that it cannot understand is a problem and matches nothing. The mode is that of the policy's
 // namespace, which its own comes before.
 func parse(np *networkingv1.NetworkPolicy, mode string) *parsedPolicy {
@@ -87,11 +94,11 @@ func parse(np *networkingv1.NetworkPolicy, mode string) *parsedPolicy {
 		version: versionOf(np),
 		stage:   policy.NetworkPolicies,
 	}
-	at := fmt.Sprintf("metadata.annotations[%s] of the namespace", v1alpha1.ModeAnnotation)
 	if own, ok := np.Annotations[v1alpha1.ModeAnnotation]; ok {
-		mode, at = own, fmt.Sprintf("metadata.annotations[%s]", v1alpha1.ModeAnnotation)
+		p.parseMode(modeField, own)
+	} else {
+		p.parseMode(namespaceModeField, mode)
 	}
-	p.parseMode(at, mode)
 	named := p.parseTypes(np)
 
 	subject, err := metav1.LabelSelectorAsSelector(&np.Spec.PodSelector)
@@ -165,7 +172,7 @@ func (p *parsedPolicy) parseRule(d policy.Direction, index int, peersField strin
 		p.parsePeer(&r, fmt.Sprintf("%s.%s[%d]", path, peersField, i), &peers[i])
 	}
 	for i := range ports {
-		p.parsePort(&r, fmt.Sprintf("%s.ports[%d]", path, i), &ports[i])
+		p.parsePort(&r, fmt.Sprintf("%s.ports[%d]", path, i), i, &ports[i])
 	}
 	r.blocks = normalBlocks(r.blocks)
 	r.ranges = mergeRanges(r.ranges)
@@ -256,7 +263,7 @@ func parsePrefix(text string) (netip.Prefix, error) {
 	return prefix.Masked(), nil
 }
 
-func (p *parsedPolicy) parsePort(r *parsedRule, field string, port *networkingv1.NetworkPolicyPort) {
+func (p *parsedPolicy) parsePort(r *parsedRule, field string, index int, port *networkingv1.NetworkPolicyPort) {
 	protocol := policy.TCP
 	if port.Protocol != nil {
 		var ok bool
@@ -275,7 +282,7 @@ func (p *parsedPolicy) parsePort(r *parsedRule, field string, port *networkingv1
 	case port.Port.Type == intstr.String && port.Port.StrVal == "":
 		p.problem(field+".port", "the name is empty: the port matches nothing; write a name or a number")
 	case port.Port.Type == intstr.String:
-		r.addNamed(portName{protocol, port.Port.StrVal})
+		r.addNamed(index, portName{protocol, port.Port.StrVal})
 	case port.Port.Type != intstr.Int:
 		p.problem(field+".port", "it is neither a number nor a name: the port matches nothing")
 	default:
@@ -291,9 +298,9 @@ func (p *parsedPolicy) parsePort(r *parsedRule, field string, port *networkingv1
 	}
 }
 
-func (r *parsedRule) addNamed(n portName) {
+func (r *parsedRule) addNamed(index int, n portName) {
 	if !slices.Contains(r.named, n) {
-		r.named = append(r.named, n)
+		r.named, r.namedAt = append(r.named, n), append(r.namedAt, index)
 	}
 }
 

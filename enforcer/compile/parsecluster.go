@@ -132,7 +132,7 @@ func (p *parsedPolicy) parsePeersAndProtocols(r *parsedRule, path, instead, peer
 	}
 	r.anyPort = len(protocols) == 0
 	for i := range protocols {
-		if err := r.addProtocol(&protocols[i]); err != nil {
+		if err := r.addProtocol(i, &protocols[i]); err != nil {
 			p.problem(fmt.Sprintf("%s.protocols[%d]", path, i), "%v: %s", err, instead)
 			ok = false
 		}
@@ -184,7 +184,7 @@ func (r *parsedRule) addPeer(p *v1alpha1.Peer) error {
 	return err
 }
 
-func (r *parsedRule) addProtocol(p *v1alpha1.Protocol) error {
+func (r *parsedRule) addProtocol(index int, p *v1alpha1.Protocol) error {
 	fields := 0
 	for _, m := range []struct {
 		match    *v1alpha1.PortMatch
@@ -202,7 +202,7 @@ func (r *parsedRule) addProtocol(p *v1alpha1.Protocol) error {
 	}
 	if p.DestinationNamedPort != "" {
 		fields++
-		r.addNamed(portName{name: p.DestinationNamedPort})
+		r.addNamed(index, portName{name: p.DestinationNamedPort})
 	}
 	if fields != 1 {
 		return fmt.Errorf("the protocol has %d of the fields tcp, udp, sctp and destinationNamedPort where it must have one", fields)

@@ -2,9 +2,14 @@ package compile
 
 import (
 	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
 // View is the cluster as [Understood.Review] sees it.
@@ -29,12 +34,241 @@ var severity = []string{
 
 // Review returns remarks, the most serious first, then by field. None: there is nothing to say.
 func (u *Understood) Review(v View) []Remark {
-	var remarks []Remark
-	for _, p := range u.policy.problems {
-		remarks = append(remarks, Remark{v1alpha1.NotUnderstoodReason, p.Field, p.Detail})
+	r := &review{Understood: u, view: v, remarks: slices.Clone(u.remarks)}
+	r.namespaceMode()
+	r.eachPod(u.policy.subject, func(p *Pod) bool {
+		r.selected = append(r.selected, p)
+		return true
+	})
+	if len(r.selected) == 0 {
+		r.selectsNothing()
 	}
-	slices.SortStableFunc(remarks, func(a, b Remark) int {
+	r.conflicts()
+	for _, d := range policy.Directions {
+		if !u.policy.applies[d] {
+			continue
+		}
+		for i := range u.policy.rules[d] {
+			r.unknownPorts(d, &u.policy.rules[d][i])
+		}
+	}
+	slices.SortStableFunc(r.remarks, func(a, b Remark) int {
 		return cmp.Or(cmp.Compare(slices.Index(severity, a.Reason), slices.Index(severity, b.Reason)), cmp.Compare(a.Field, b.Field))
 	})
-	return remarks
+	return r.remarks
 }
+
+// review is a policy's review under way.
+type review struct {
+	*Understood
+	view       View
+	namespaces []string // of sorted
+	selected   []*Pod   // visible
+	remarks    []Remark
+}
+
+func (r *review) remark(reason, field, format string, args ...any) {
+	r.remarks = append(r.remarks, Remark{reason, field, fmt.Sprintf(format, args...)})
+}
+
+// eachPod visits the visible pods that s selects, until visit returns false.
+func (r *review) eachPod(s podSelector, visit func(*Pod) bool) {
+	r.each(s, func(p *Pod) bool { return !p.isVisible() || visit(p) })
+}
+
+// each visits the pods that s selects, until visit returns false.
+func (r *review) each(s podSelector, visit func(*Pod) bool) {
+	r.eachNamespace(s, func(name string, ns *Namespace) bool {
+		for _, p := range r.view.Pods(name) {
+			if s.selects(p, ns) && !visit(p) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// eachNamespace visits the namespaces that s selects pods in, until visit returns false. ns is nil if it is not known.
+func (r *review) eachNamespace(s podSelector, visit func(name string, ns *Namespace) bool) {
+	if s.namespaces == nil {
+		visit(s.namespace, r.view.Namespaces[s.namespace])
+		return
+	}
+	for _, name := range r.sorted() {
+		if ns := r.view.Namespaces[name]; s.namespaces.Matches(ns.Labels) && !visit(name, ns) {
+			return
+		}
+	}
+}
+
+// sorted is all namespaces by name. Most policies select in one, and need no list.
+func (r *review) sorted() []string {
+	if r.namespaces == nil {
+		r.namespaces = slices.Sorted(maps.Keys(r.view.Namespaces))
+	}
+	return r.namespaces
+}
+
+// namespaceMode says what cannot be understood of the mode that a NetworkPolicy has from its namespace.
+func (r *review) namespaceMode() {
+	ns := r.view.Namespaces[r.policy.ref.Namespace]
+	if !r.asksNamespace || ns == nil {
+		return
+	}
+	p := parsedPolicy{ref: r.policy.ref}
+	p.parseMode(namespaceModeField, ns.Mode)
+	r.remarks = append(r.remarks, notUnderstood(p.problems)...)
+}
+
+// selectsNothing says that no visible pod is selected, and why, where that can be seen. A subject that can select no pod was named as such.
+func (r *review) selectsNothing() {
+	if unsatisfiableSubject(r.policy.subject) != "" {
+		return
+	}
+	var somewhere, onHost, anyLabels bool
+	for _, s := range r.policy.subject.parts() {
+		anyLabels = anyLabels || !s.Empty()
+	}
+	r.eachNamespace(r.policy.subject, func(string, *Namespace) bool {
+		somewhere = true
+		return false
+	})
+	r.each(r.policy.subject, func(p *Pod) bool {
+		onHost = p.HostNetwork && !p.Finished
+		return !onHost
+	})
+	what := "pod that runs"
+	switch {
+	case onHost:
+		r.remark(v1alpha1.SelectsNothingReason, r.fields.subject, "the pods that match are on the host network, where no policy holds: nothing is enforced")
+		return
+	case !somewhere:
+		what = "namespace"
+	case r.policy.subject.namespaces == nil:
+		what = "pod that runs in the namespace"
+	}
+	hint := ""
+	if anyLabels {
+		hint = "; if there should be one, compare its labels"
+	}
+	r.remark(v1alpha1.SelectsNothingReason, r.fields.subject, "no %s matches: nothing is enforced until one does%s", what, hint)
+}
+
+// namedRivals is how many conflicting policies are named; the others are counted.
+const namedRivals = 3
+
+// conflicts names the ClusterNetworkPolicies of the same tier and priority that have rules of the same direction for one of the same pods, as
+// ties does.
+func (r *review) conflicts() {
+	if !r.policy.isRanked() {
+		return
+	}
+	var rivals []*Understood
+	for _, other := range r.view.ClusterPolicies {
+		if r.policy.isTiedWith(other.policy) && r.sharedPod(other) != nil {
+			rivals = append(rivals, other)
+		}
+	}
+	slices.SortFunc(rivals, func(a, b *Understood) int { return a.policy.compare(b.policy) })
+	for i, other := range rivals {
+		if i == namedRivals {
+			r.remark(v1alpha1.ConflictingReason, "spec.priority", "so it is with %d more; give them different priorities", len(rivals)-i)
+			return
+		}
+		pod, first := r.sharedPod(other), "it"
+		if r.policy.compare(other.policy) < 0 {
+			first = "this one"
+		}
+		r.remark(v1alpha1.ConflictingReason, "spec.priority",
+			"%s has the same tier and priority, and both select the pod %s/%s: %s is asked first, %s; give them different priorities",
+			other.policy.ref, pod.Namespace, pod.Name, first, r.policy.whyFirst(other.policy))
+	}
+}
+
+// sharedPod is the first of the pods that both select, by namespace and name; nil if there is none.
+func (r *review) sharedPod(other *Understood) *Pod {
+	var shared *Pod
+	for _, p := range r.selected {
+		if shared != nil && cmp.Or(cmp.Compare(shared.Namespace, p.Namespace), cmp.Compare(shared.Name, p.Name)) <= 0 {
+			continue
+		}
+		if other.Selects(p, r.view.Namespaces[p.Namespace]) {
+			shared = p
+		}
+	}
+	return shared
+}
+
+// unknownPorts names the rule's named ports that none of the pods has whose ports they are.
+func (r *review) unknownPorts(d policy.Direction, rule *parsedRule) {
+	if rule.index < 0 || rule.action == policy.NoAction {
+		return
+	}
+	pods := "pod that is selected"
+	if d == policy.Egress {
+		pods = "pod that the rule leads to"
+	}
+	for i, name := range rule.named {
+		var about, found bool
+		elsewhere := map[string]bool{} // protocols for which pods have the name
+		r.eachDestination(d, rule, func(p *Pod) bool {
+			about = true
+			for _, port := range p.Ports {
+				if port.Name == name.name {
+					elsewhere[protocolName(port.Protocol)] = true
+					found = found || name.counts(port)
+				}
+			}
+			return !found
+		})
+		if found || !about {
+			continue
+		}
+		kind, write := "", "write the name of one of their container ports, or its number"
+		if name.protocol != 0 {
+			kind = protocolName(name.protocol) + " "
+		}
+		if len(elsewhere) > 0 {
+			write = fmt.Sprintf("they have it for %s: write that protocol", strings.Join(slices.Sorted(maps.Keys(elsewhere)), " and "))
+		}
+		r.remark(v1alpha1.UnknownPortReason, r.fields.rule(d, rule.index)+"."+fmt.Sprintf(r.fields.port, rule.namedAt[i]),
+			"no %s has a %sport of the name %q: the name matches nothing; %s", pods, kind, name.name, write)
+	}
+}
+
+// eachDestination visits the visible pods whose ports a rule names, until visit returns false: for ingress those that are selected, for egress
+// those that the rule's peers stand for. One may come twice.
+func (r *review) eachDestination(d policy.Direction, rule *parsedRule, visit func(*Pod) bool) {
+	if d == policy.Ingress {
+		_ = slices.ContainsFunc(r.selected, func(p *Pod) bool { return !visit(p) })
+		return
+	}
+	more := true
+	goOn := func(p *Pod) bool {
+		more = visit(p)
+		return more
+	}
+	for _, s := range rule.selectors {
+		if more {
+			r.eachPod(s, goOn)
+		}
+	}
+	if !more || !rule.anyPeer && len(rule.blocks) == 0 {
+		return
+	}
+	for _, name := range r.sorted() {
+		for _, p := range r.view.Pods(name) {
+			if p.isVisible() && (rule.anyPeer || slices.ContainsFunc(p.Addrs, rule.inBlocks)) && !visit(p) {
+				return
+			}
+		}
+	}
+}
+
+func (r *parsedRule) inBlocks(a netip.Addr) bool {
+	return slices.ContainsFunc(r.blocks, func(b policy.Block) bool {
+		return b.Prefix.Contains(a) && !slices.ContainsFunc(b.Except, func(e netip.Prefix) bool { return e.Contains(a) })
+	})
+}
+
+func protocolName(p policy.Protocol) string { return strings.ToUpper(p.String()) }

@@ -57,6 +57,29 @@ func (p *parsedPolicy) compare(q *parsedPolicy) int {
 		cmp.Compare(p.part, q.part))
 }
 
+// isRanked reports whether the policy's place among those of its stage depends on its priority.
+func (p *parsedPolicy) isRanked() bool {
+	return p.stage == policy.AdminRules || p.stage == policy.BaselineRules
+}
+
+// isTiedWith reports whether less than the priority decides which of two policies is asked first, in a direction of a pod that both select.
+func (p *parsedPolicy) isTiedWith(q *parsedPolicy) bool {
+	return p.ref != q.ref && p.isRanked() && p.stage == q.stage && p.priority == q.priority &&
+		(p.applies[policy.Ingress] && q.applies[policy.Ingress] || p.applies[policy.Egress] && q.applies[policy.Egress])
+}
+
+// whyFirst is what decides between policies that are tied.
+func (p *parsedPolicy) whyFirst(q *parsedPolicy) string {
+	switch {
+	case p.created != q.created:
+		return "as it is older"
+	case p.ref.Name != q.ref.Name:
+		return "by its name"
+	default:
+		return "as it is of our kind" // and the other of the SIG's
+	}
+}
+
 // subject is which of the parsed policies apply to a local pod, by direction and stage.
 type subject [2][len(policy.Stages)][]int
 

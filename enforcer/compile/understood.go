@@ -1,6 +1,8 @@
 package compile
 
 import (
+	"fmt"
+
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -20,9 +22,9 @@ type Object struct {
 type Understood struct {
 	policy *parsedPolicy // of an isolation, with every pod of its namespaces for a subject, and without DNS
 	fields *fields
-	idle   [2]bool // by direction: it has rules, and the policy does not isolate in it
 	// asksNamespace is set for a NetworkPolicy that does not say its mode itself.
 	asksNamespace bool
+	remarks       []Remark // those that follow from the text alone
 }
 
 // fields are the paths of what a kind of policy says.
@@ -30,7 +32,20 @@ type fields struct {
 	subject string
 	rules   string // what stands before the direction
 	port    string // a named port in a rule, with a verb for the index
-	types   string // what names the directions
+	types   string // what names the directions, if something does
+}
+
+// rule is the path of a direction's rule.
+func (f *fields) rule(d policy.Direction, index int) string {
+	return fmt.Sprintf("%s%s[%d]", f.rules, d, index)
+}
+
+// peers is what a rule calls its peers.
+func (f *fields) peers(d policy.Direction) string {
+	if d == policy.Ingress {
+		return "from"
+	}
+	return "to"
 }
 
 var (
@@ -46,23 +61,21 @@ func Understand(o Object) *Understood {
 		np := o.NetworkPolicy
 		_, own := np.Annotations[v1alpha1.ModeAnnotation]
 		u := &Understood{policy: parse(np, ""), fields: &networkPolicyFields, asksNamespace: !own}
-		u.setIdle(len(np.Spec.Ingress), len(np.Spec.Egress))
+		u.read(len(np.Spec.Ingress), len(np.Spec.Egress))
 		return u
 	case o.ClusterNetworkPolicy != nil:
-		return &Understood{policy: parseCluster(o.ClusterNetworkPolicy), fields: &clusterPolicyFields}
+		cnp := o.ClusterNetworkPolicy
+		u := &Understood{policy: parseCluster(cnp), fields: &clusterPolicyFields}
+		u.read(len(cnp.Spec.Ingress), len(cnp.Spec.Egress))
+		return u
 	default:
 		ni := o.NamespaceIsolation
 		p := parseIsolation(ni, DNS{})
 		p.subject = podSelector{namespaces: p.namespaces, pods: labels.Everything()}
 		u := &Understood{policy: &p.parsedPolicy, fields: &isolationFields}
-		u.setIdle(len(ni.Spec.Allow.Ingress), len(ni.Spec.Allow.Egress))
+		u.read(len(ni.Spec.Allow.Ingress), len(ni.Spec.Allow.Egress))
 		return u
 	}
-}
-
-func (u *Understood) setIdle(ingress, egress int) {
-	u.idle[policy.Ingress] = ingress > 0 && !u.policy.applies[policy.Ingress]
-	u.idle[policy.Egress] = egress > 0 && !u.policy.applies[policy.Egress]
 }
 
 // Ref names the policy.

@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/controllers"
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
@@ -43,6 +44,7 @@ type enforcerOptions struct {
 	nodeDNS    []string
 	nflogGroup uint16
 	logDenied  bool
+	heartbeat  time.Duration
 }
 
 func newEnforcerCommand() *cobra.Command {
@@ -88,6 +90,8 @@ func (o *enforcerOptions) flags() *pflag.FlagSet {
 		"NFLOG group by which samples of denied packets are read, to be logged: no other program may read it; 0 logs none")
 	f.BoolVar(&o.logDenied, "log-denied", false,
 		"log samples of all packets that are denied, not only of those that a policy in audit mode would deny, or whose rule asks for it")
+	f.DurationVar(&o.heartbeat, "heartbeat-interval", controllers.DefaultHeartbeat,
+		"how often this node's NodeEnforcement is written even if nothing has changed; after three times as long without, the node counts as unknown")
 	o.log.add(f)
 	return f
 }
@@ -99,6 +103,9 @@ func (o *enforcerOptions) validate() error {
 	}
 	if o.resync < time.Second {
 		errs = append(errs, fmt.Errorf("--resync-interval %s is too short: 1s or more", o.resync))
+	}
+	if o.heartbeat < time.Second {
+		errs = append(errs, fmt.Errorf("--heartbeat-interval %s is too short: 1s or more", o.heartbeat))
 	}
 	_, dnsErr := dnsServices(o.dns)
 	_, nodeErr := dnsAddresses(o.nodeDNS)
@@ -191,6 +198,7 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 	node := &controllers.Node{
 		Name: o.node, Resync: o.resync, Sync: enforcer.New(plane, render), Points: journal.SetPoints,
 		DNSServices: dns, DNSAddresses: nodeDNS,
+		Heartbeat: o.heartbeat, Facts: facts(plane),
 	}
 	journal.Pods = node
 	if err := node.SetupWithManager(ctx, manager); err != nil {
@@ -225,6 +233,29 @@ func openDataplane(ctx context.Context, backend string, logger logr.Logger) (*da
 		}
 	}
 	return plane, nil
+}
+
+// facts are what a node's report says of the node itself.
+func facts(plane *dataplane.Dataplane) *v1alpha1.NodeEnforcementStatus {
+	c := plane.Capabilities()
+	f := &v1alpha1.NodeEnforcementStatus{
+		Version: thisBuild().Version, Backend: plane.Backend(), IPTablesVersion: plane.Version(), Table: c.Table,
+	}
+	for _, family := range c.Families {
+		name := v1alpha1.IPv4
+		if family == ruleset.IPv6 {
+			name = v1alpha1.IPv6
+		}
+		f.Families = append(f.Families, name)
+	}
+	for _, finding := range plane.Findings() {
+		if !finding.OK {
+			f.Findings = append(f.Findings, v1alpha1.Finding{
+				Name: finding.Name, Severity: string(finding.Severity), Detail: finding.Detail, Cost: finding.Cost, Remedy: finding.Remedy,
+			})
+		}
+	}
+	return f
 }
 
 // renderOptions are what rules can say on a kernel, and what the flags ask of them.

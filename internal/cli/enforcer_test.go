@@ -72,7 +72,7 @@ func TestAFlagThatIsRefusedIsNamed(t *testing.T) {
 	}
 	for _, tt := range tests {
 		for _, text := range tt.texts {
-			o := enforcerOptions{node: "node-a", resync: time.Minute, dns: []string{"a/b"}, nodeDNS: []string{"10.0.0.1"}}
+			o := enforcerOptions{node: "node-a", resync: time.Minute, heartbeat: time.Minute, dns: []string{"a/b"}, nodeDNS: []string{"10.0.0.1"}}
 			if err := o.validate(); err != nil {
 				t.Fatalf("options without a fault are refused: %v", err)
 			}
