@@ -31,7 +31,10 @@ import (
 	"github.com/ringfence-io/ringfence/test/apiserver"
 )
 
-// What config/default calls our programs.
+// What is installed.
+const defaults = "../../config/default"
+
+// What it calls our programs.
 const (
 	system     = "ringfence-system"
 	enforcer   = "ringfence-enforcer"
@@ -68,7 +71,7 @@ func prepare(env *envtest.Environment) error {
 	if kube, err = kubernetes.NewForConfig(restConfig); err != nil {
 		return fmt.Errorf("making a client: %w", err)
 	}
-	if rendered, err = render(); err != nil {
+	if rendered, err = render(defaults); err != nil {
 		return err
 	}
 	ctx := context.Background()
@@ -88,15 +91,15 @@ func prepare(env *envtest.Environment) error {
 	return untilInForce(ctx)
 }
 
-// render is what kustomize makes of config/default.
-func render() ([]*unstructured.Unstructured, error) {
+// render is what kustomize makes of a directory.
+func render(dir string) ([]*unstructured.Unstructured, error) {
 	kubectl := labserver.Kubectl()
-	cmd := exec.Command(kubectl, "kustomize", "../../config/default")
+	cmd := exec.Command(kubectl, "kustomize", dir)
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	text, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("rendering config/default with %s, which hack/kube/build.sh builds: %w: %s", kubectl, err, said.Bytes())
+		return nil, fmt.Errorf("rendering %s with %s, which hack/kube/build.sh builds: %w: %s", dir, kubectl, err, said.Bytes())
 	}
 	var out []*unstructured.Unstructured
 	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(text), 4096)
@@ -106,7 +109,7 @@ func render() ([]*unstructured.Unstructured, error) {
 		case errors.Is(err, io.EOF):
 			return out, nil
 		case err != nil:
-			return nil, fmt.Errorf("reading config/default: %w", err)
+			return nil, fmt.Errorf("reading what %s renders to: %w", dir, err)
 		}
 		out = append(out, object)
 	}
