@@ -32,7 +32,13 @@ renders() {
     grep -q "^kind: $kind\$" <<<"$rendered" || say "$dir has no $kind"
   done
 }
-renders config/default CustomResourceDefinition Namespace ServiceAccount ClusterRole ClusterRoleBinding DaemonSet
+renders config/default CustomResourceDefinition Namespace ServiceAccount ClusterRole ClusterRoleBinding Role RoleBinding \
+  ValidatingAdmissionPolicy ValidatingAdmissionPolicyBinding DaemonSet Deployment
+# An admission policy that looks for another name than the enforcers' would hold nobody. kustomize breaks its lines where it likes.
+for file in config/rbac/enforcer_admission.yaml <("$kubectl" kustomize config/default); do
+  tr -s ' \n' ' ' <"$file" | grep -qF "== ['system', 'serviceaccount', 'ringfence-system', 'ringfence-enforcer']" ||
+    say "the admission policy of $file is not about system:serviceaccount:ringfence-system:ringfence-enforcer"
+done
 renders config/samples Namespace Pod NetworkPolicy
 if grep -qE '^kind: (ClusterNetworkPolicy|NamespaceIsolation)$' <<<"$("$kubectl" kustomize config/samples)"; then
   say "config/samples has policies for all of a cluster: whoever applies it wants no more than the sample application"

@@ -4,12 +4,16 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/dynamic"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -102,6 +106,54 @@ func TestAnEnforcerWritesNothingElse(t *testing.T) {
 		for _, tt := range tests {
 			t.Run(fmt.Sprintf("%s, its own there: %t", tt.name, there), func(t *testing.T) { refused(t, tt.try(), tt.why) })
 		}
+	}
+}
+
+// Whatever else somebody lets enforcers do, the admission policy holds.
+func TestAWiderRoleDoesNotHelp(t *testing.T) {
+	removed(t, "n1")
+	removed(t, "n2")
+	n1 := as(t, enforcer, "n1")
+	must(t, apply(t.Context(), n1, report("n1")))
+	must(t, apply(t.Context(), as(t, enforcer, "n2"), report("n2")))
+	role := parsed(`{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: wide},
+		rules: [{apiGroups: [policy.ringfence.io], resources: ["*"], verbs: ["*"]}]}`)
+	binding := parsed(`{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: wide},
+		roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: wide},
+		subjects: [{kind: ServiceAccount, namespace: ringfence-system, name: ringfence-enforcer}]}`)
+	must(t, admin.Create(t.Context(), role))
+	must(t, admin.Create(t.Context(), binding))
+	untilWide(t, n1, true)
+	t.Cleanup(func() {
+		must(t, admin.Delete(context.Background(), binding))
+		must(t, admin.Delete(context.Background(), role))
+		untilWide(t, n1, false)
+	})
+
+	own := n1.Resource(nodeEnforcements)
+	const deletesNone = "an enforcer deletes no NodeEnforcement: it goes when its Node does"
+	for _, name := range []string{"n1", "n2"} {
+		refused(t, own.Delete(t.Context(), name, metav1.DeleteOptions{}), deletesNone)
+	}
+	refused(t, own.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}), deletesNone)
+	n2, err := own.Get(t.Context(), "n2", metav1.GetOptions{})
+	must(t, err)
+	_, err = own.Update(t.Context(), n2, metav1.UpdateOptions{})
+	refused(t, err, "the token of this enforcer is for node n1")
+}
+
+// untilWide waits until a role that lets enforcers read what they write is in force, or is not any more.
+func untilWide(t *testing.T, enforcer dynamic.Interface, wide bool) {
+	t.Helper()
+	err := wait.PollUntilContextTimeout(context.Background(), 20*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+		_, err := enforcer.Resource(nodeEnforcements).List(ctx, metav1.ListOptions{})
+		if err != nil && !apierrors.IsForbidden(err) {
+			return false, err
+		}
+		return (err == nil) == wide, nil
+	})
+	if err != nil {
+		t.Fatalf("waiting for a role to count (%t): %v", wide, err)
 	}
 }
 

@@ -22,6 +22,7 @@ func TestTheLabGivesTheRightsOfACluster(t *testing.T) {
 		switch object.GetKind() {
 		case "CustomResourceDefinition", "DaemonSet", "Deployment":
 		default:
+			object = object.DeepCopy()
 			unstructured.RemoveNestedField(object.Object, "metadata", "labels", "app.kubernetes.io/name")
 			if len(object.GetLabels()) == 0 {
 				object.SetLabels(nil)
