@@ -1,4 +1,4 @@
-// Package config carries the manifests that programs need at run time: the kinds of our API group, the rights of the enforcer
+// Package config carries the manifests that programs need at run time: the kinds of our API group, the rights of our programs
 // and the samples. What is applied to a cluster by hand or by kustomize lies beside it and needs no Go.
 package config
 
@@ -9,10 +9,11 @@ import "embed"
 //go:embed crd/bases/*.yaml
 var CRDs embed.FS
 
-// EnforcerRole is the ClusterRole that the enforcer is given on a cluster.
+// Rights holds what the enforcers and the controller may do on a cluster, and who they are there (rbac), with their namespace. The names are
+// short: kustomize makes them those of a cluster (default).
 //
-//go:embed rbac/role.yaml
-var EnforcerRole []byte
+//go:embed enforcer/namespace.yaml rbac/*.yaml
+var Rights embed.FS
 
 // Samples holds the sample application (samples/application) and its policies (samples/policies), and the samples for other
 // clusters: for a namespace of one's own (samples/namespace) and for all of a cluster (samples/cluster).

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,50 +18,27 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/restmapper"
-	sigsyaml "sigs.k8s.io/yaml"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/config"
-	"github.com/ringfence-io/ringfence/lab/apiserver"
 )
 
 // fieldManager owns the fields that Apply writes.
 const fieldManager = "ringfence-lab"
 
-// enforcerUser is whom enforcers are to the API server: the service account that config/default makes on a cluster.
-func (l *Lab) enforcerUser() apiserver.User {
-	return apiserver.User{
-		Name:   "system:serviceaccount:ringfence-system:ringfence-enforcer",
-		Groups: []string{"system:serviceaccounts", "system:serviceaccounts:ringfence-system", "system:authenticated"},
-	}
-}
-
-// prepareCluster writes the objects that are there before any pod: our kinds, the nodes, and the enforcer's rights. These are
+// prepareCluster writes the objects that are there before any pod: our kinds, the nodes, and the rights of our programs. These are
 // the very ones that a cluster is given, so that a right that is missing shows here.
 func (l *Lab) prepareCluster(ctx context.Context) error {
 	if err := l.installKinds(ctx); err != nil {
+		return err
+	}
+	if err := l.grantRights(ctx); err != nil {
 		return err
 	}
 	for _, n := range l.Nodes {
 		if err := n.register(ctx); err != nil {
 			return err
 		}
-	}
-	var role rbacv1.ClusterRole
-	if err := sigsyaml.UnmarshalStrict(config.EnforcerRole, &role); err != nil {
-		return fmt.Errorf("reading the enforcer's role: %w", err)
-	}
-	roles := l.Client.RbacV1()
-	if _, err := roles.ClusterRoles().Create(ctx, &role, metav1.CreateOptions{}); err != nil {
-		return fmt.Errorf("creating the enforcer's role: %w", err)
-	}
-	binding := &rbacv1.ClusterRoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: role.Name},
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name},
-		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: l.enforcerUser().Name}},
-	}
-	if _, err := roles.ClusterRoleBindings().Create(ctx, binding, metav1.CreateOptions{}); err != nil {
-		return fmt.Errorf("binding the enforcer's role: %w", err)
 	}
 	return nil
 }
@@ -79,7 +55,7 @@ func (l *Lab) installKinds(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("asking for our kinds: %w", err)
 		}
-		for _, kind := range []string{"ClusterNetworkPolicy", "NamespaceIsolation"} {
+		for _, kind := range []string{"ClusterNetworkPolicy", "NamespaceIsolation", "NodeEnforcement", "PolicyEnforcement"} {
 			if !slices.ContainsFunc(served.APIResources, func(r metav1.APIResource) bool { return r.Kind == kind }) {
 				return fmt.Errorf("the API server does not serve %s yet", kind)
 			}
@@ -93,7 +69,15 @@ const kindsPatience = time.Minute
 
 // Apply writes the objects of a YAML stream, of any kind that the API server knows, in their order.
 func (l *Lab) Apply(ctx context.Context, stream []byte) error {
-	return l.each(stream, func(mapper meta.RESTMapper, object *unstructured.Unstructured) error {
+	objects, err := decode(stream)
+	if err != nil {
+		return err
+	}
+	return l.apply(ctx, objects)
+}
+
+func (l *Lab) apply(ctx context.Context, objects []*unstructured.Unstructured) error {
+	return l.each(objects, func(mapper meta.RESTMapper, object *unstructured.Unstructured) error {
 		client, err := l.clientOf(mapper, object)
 		if err != nil {
 			return err
@@ -103,30 +87,38 @@ func (l *Lab) Apply(ctx context.Context, stream []byte) error {
 	})
 }
 
-// each does something with the objects of a YAML stream, in their order.
-func (l *Lab) each(stream []byte, do func(meta.RESTMapper, *unstructured.Unstructured) error) error {
+// decode reads the objects of a YAML stream.
+func decode(stream []byte) ([]*unstructured.Unstructured, error) {
+	var objects []*unstructured.Unstructured
+	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(stream), 4096)
+	for {
+		object := &unstructured.Unstructured{}
+		err := decoder.Decode(object)
+		if errors.Is(err, io.EOF) {
+			return objects, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading YAML: %w", err)
+		}
+		if len(object.Object) > 0 {
+			objects = append(objects, object)
+		}
+	}
+}
+
+// each does something with the objects, in their order.
+func (l *Lab) each(objects []*unstructured.Unstructured, do func(meta.RESTMapper, *unstructured.Unstructured) error) error {
 	groups, err := restmapper.GetAPIGroupResources(l.Client.Discovery())
 	if err != nil {
 		return fmt.Errorf("asking for the kinds of objects: %w", err)
 	}
 	mapper := restmapper.NewDiscoveryRESTMapper(groups)
-	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(stream), 4096)
-	for {
-		var object unstructured.Unstructured
-		err := decoder.Decode(&object)
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("reading YAML: %w", err)
-		}
-		if len(object.Object) == 0 {
-			continue
-		}
-		if err := do(mapper, &object); err != nil {
+	for _, object := range objects {
+		if err := do(mapper, object); err != nil {
 			return fmt.Errorf("writing %s %s/%s: %w", object.GetKind(), object.GetNamespace(), object.GetName(), err)
 		}
 	}
+	return nil
 }
 
 // clientOf is the client of an object's kind, in its namespace.
@@ -141,7 +133,11 @@ func (l *Lab) clientOf(mapper meta.RESTMapper, object *unstructured.Unstructured
 
 // Delete deletes the objects of a YAML stream. What is not there is as it should be.
 func (l *Lab) Delete(ctx context.Context, stream []byte) error {
-	return l.each(stream, func(mapper meta.RESTMapper, object *unstructured.Unstructured) error {
+	objects, err := decode(stream)
+	if err != nil {
+		return err
+	}
+	return l.each(objects, func(mapper meta.RESTMapper, object *unstructured.Unstructured) error {
 		client, err := l.clientOf(mapper, object)
 		if err != nil {
 			return err

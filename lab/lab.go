@@ -1,7 +1,7 @@
 // Package lab is a cluster on one machine: a real API server, nodes and pods as network namespaces, real CNI plugins, and
 // the real enforcer on each node. `make run` shows it to people; tests and benchmarks use the same package.
 //
-//	          world  192.0.2.1  2001:db8::1    kube-apiserver, etcd; a client here is off-cluster
+//	          world  192.0.2.1  2001:db8::1    kube-apiserver, etcd, controllers; a client here is off-cluster
 //	            │ wire0 (bridge)
 //	     ┌──────┴──────┐
 //	eth0 │        eth0 │
@@ -68,6 +68,8 @@ type Options struct {
 	// EnforcerBinary is the ringfence program. NoEnforcer leaves it out: the nodes enforce nothing.
 	EnforcerBinary string
 	NoEnforcer     bool
+	// Controller starts one controller, c1, of the same program. Without it policies get no status.
+	Controller bool
 	// Backend is the enforcer's --iptables-backend.
 	Backend string
 	// EnforcerArgs are further flags of the enforcer.
@@ -118,6 +120,9 @@ func (o Options) Validate() error {
 	if !o.NoEnforcer && o.EnforcerBinary == "" {
 		errs = append(errs, errors.New("no enforcer: name its program, or say that there is to be none"))
 	}
+	if o.Controller && o.EnforcerBinary == "" {
+		errs = append(errs, errors.New("no program for the controller: name it, or say that there is to be no controller"))
+	}
 	if os.Geteuid() != 0 {
 		errs = append(errs, errors.New("network namespaces need root"))
 	}
@@ -138,11 +143,12 @@ type Lab struct {
 	// Dir holds the logs, as NAME.log.
 	Dir string
 
-	opts      Options
-	prefix    string // of the hosts' names
-	dynamic   dynamic.Interface
-	metadata  metadata.Interface
-	informers informers.SharedInformerFactory
+	opts        Options
+	prefix      string // of the hosts' names
+	dynamic     dynamic.Interface
+	metadata    metadata.Interface
+	informers   informers.SharedInformerFactory
+	controllers controllerGroup
 
 	cancel context.CancelFunc // ends the goroutines in all
 	all    sync.WaitGroup
@@ -191,6 +197,12 @@ func (l *Lab) start(ctx context.Context) error {
 	l.opts.Progress(fmt.Sprintf("starting %d nodes (CNI plugin %s)", len(l.Nodes), l.opts.CNI))
 	if err := l.runCluster(); err != nil {
 		return err
+	}
+	if l.opts.Controller {
+		l.opts.Progress("starting a controller")
+		if err := l.StartController("c1"); err != nil {
+			return err
+		}
 	}
 	if l.opts.NoEnforcer {
 		return nil
@@ -302,11 +314,12 @@ func (l *Lab) Close() error {
 		if l.cancel != nil {
 			l.cancel()
 		}
-		var enforcers sync.WaitGroup
+		var programs sync.WaitGroup
 		for _, n := range l.Nodes {
-			enforcers.Go(func() { n.stopEnforcer(5 * time.Second) })
+			programs.Go(func() { n.stopEnforcer(5 * time.Second) })
 		}
-		enforcers.Wait()
+		programs.Go(func() { l.stopControllers(5 * time.Second) })
+		programs.Wait()
 		l.all.Wait()
 		if l.informers != nil {
 			l.informers.Shutdown()

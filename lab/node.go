@@ -70,7 +70,8 @@ func (n *Node) object() *corev1.Node {
 	return node
 }
 
-// register writes the Node object.
+// register writes the Node object, and the kubeconfig of the node's enforcer: with a token that is bound to this Node, as that of a pod on
+// it would be. It is there before an enforcer starts, since that may happen while the API server is away.
 func (n *Node) register(ctx context.Context) error {
 	nodes := n.lab.Client.CoreV1().Nodes()
 	object := n.object()
@@ -82,8 +83,10 @@ func (n *Node) register(ctx context.Context) error {
 	if _, err := nodes.UpdateStatus(ctx, created, metav1.UpdateOptions{}); err != nil {
 		return fmt.Errorf("writing the status of node %s: %w", n.Name, err)
 	}
-	return nil
+	return n.lab.API.WriteTokenKubeconfig(ctx, n.enforcerKubeconfig(), n.lab.inside(), account(enforcerAccount), created)
 }
+
+func (n *Node) enforcerKubeconfig() string { return filepath.Join(n.lab.Dir, n.Name+".kubeconfig") }
 
 // startKubelet has the node run the pods that are bound to it.
 func (n *Node) startKubelet(ctx context.Context) error {
@@ -112,12 +115,8 @@ func (n *Node) StartEnforcer() error {
 	if n.enforcer != nil && n.enforcer.Running() {
 		return fmt.Errorf("starting the enforcer of %s: one is running", n.Name)
 	}
-	kubeconfig := filepath.Join(n.lab.Dir, n.Name+".kubeconfig")
-	if err := n.lab.API.WriteKubeconfig(kubeconfig, n.lab.API.URL(n.lab.WorldAddresses()[0]), n.lab.enforcerUser()); err != nil {
-		return err
-	}
 	args := append([]string{
-		"enforcer", "--kubeconfig", kubeconfig, "--node-name", n.Name, "--iptables-backend", n.lab.opts.Backend,
+		"enforcer", "--kubeconfig", n.enforcerKubeconfig(), "--node-name", n.Name, "--iptables-backend", n.lab.opts.Backend,
 		"--log-format", "text",
 		"--health-probe-bind-address", fmt.Sprintf("127.0.0.1:%d", EnforcerHealth),
 		"--metrics-bind-address", fmt.Sprintf("127.0.0.1:%d", EnforcerMetrics),
@@ -181,7 +180,23 @@ func (n *Node) EnforcerPID() int {
 
 // Get asks a server on the node's loopback, and returns nil if it answers 200.
 func (n *Node) Get(ctx context.Context, port int, path string) error {
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: n.dial}}
+	if err := get(ctx, n.Host, port, path); err != nil {
+		return fmt.Errorf("asking node %s: %w", n.Name, err)
+	}
+	return nil
+}
+
+// get asks a server on a host's loopback, and returns nil if it answers 200.
+func get(ctx context.Context, h *host.Host, port int, path string) error {
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		var conn net.Conn
+		err := h.Do(func() (err error) {
+			conn, err = (&net.Dialer{}).DialContext(ctx, network, addr)
+			return err
+		})
+		return conn, err
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: dial}}
 	url := fmt.Sprintf("http://127.0.0.1:%d%s", port, path)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -189,22 +204,13 @@ func (n *Node) Get(ctx context.Context, port int, path string) error {
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return fmt.Errorf("asking %s of node %s: %w", url, n.Name, err)
+		return err // it names the URL
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("asking %s of node %s: %s", url, n.Name, resp.Status)
+		return fmt.Errorf("%s: %s", url, resp.Status)
 	}
 	return nil
-}
-
-func (n *Node) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	var conn net.Conn
-	err := n.Host.Do(func() (err error) {
-		conn, err = (&net.Dialer{}).DialContext(ctx, network, addr)
-		return err
-	})
-	return conn, err
 }
 
 // Exec runs a program inside the node, with the node's own xtables lock, and returns what it printed.

@@ -1,0 +1,117 @@
+package rights
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// A PolicyEnforcement from its beginning to its end.
+func TestTheControllerWritesPolicyEnforcements(t *testing.T) {
+	policy := parsed(`{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: web, namespace: default}, spec: {podSelector: {}}}`)
+	must(t, admin.Create(t.Context(), policy))
+	t.Cleanup(func() { must(t, admin.Delete(context.Background(), policy)) })
+	object := parsed(`{apiVersion: policy.ringfence.io/v1alpha1, kind: PolicyEnforcement, metadata: {name: web, namespace: default}}`)
+	owners(metav1.OwnerReference{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy", Name: "web", UID: policy.GetUID()})(object)
+
+	own := as(t, controller, "").Resource(policyEnforcements).Namespace("default")
+	object, err := own.Create(t.Context(), object, metav1.CreateOptions{})
+	must(t, err)
+	must(t, unstructured.SetNestedField(object.Object, int64(3), "status", "pods"))
+	object, err = own.UpdateStatus(t.Context(), object, metav1.UpdateOptions{})
+	must(t, err)
+	if pods, _, _ := unstructured.NestedInt64(object.Object, "status", "pods"); pods != 3 {
+		t.Errorf("the status has %d pods, want 3", pods)
+	}
+	_, err = own.Update(t.Context(), object, metav1.UpdateOptions{})
+	refused(t, err, `cannot update resource "policyenforcements"`)
+	must(t, own.Delete(t.Context(), "web", metav1.DeleteOptions{}))
+}
+
+// A status write changes nothing but the status, whatever stands in it.
+func TestTheControllerWritesNothingButTheStatusOfPolicies(t *testing.T) {
+	c := as(t, controller, "")
+	for _, k := range kinds {
+		object := parsed(k.object)
+		if kind := object.GetKind(); kind != "ClusterNetworkPolicy" && kind != "NamespaceIsolation" {
+			continue
+		}
+		t.Run(k.resource.GroupResource().String(), func(t *testing.T) {
+			must(t, admin.Create(t.Context(), object))
+			t.Cleanup(func() { must(t, admin.Delete(context.Background(), object)) })
+			written := object.DeepCopy()
+			written.SetLabels(map[string]string{"touched": "yes"})
+			written.SetAnnotations(map[string]string{"touched": "yes"})
+			written.SetFinalizers([]string{"example.com/stay"})
+			owners(metav1.OwnerReference{APIVersion: "v1", Kind: "Namespace", Name: "default", UID: "1"})(written)
+			must(t, unstructured.SetNestedField(written.Object, "Admin", "spec", "tier"))
+			must(t, unstructured.SetNestedSlice(written.Object, []any{map[string]any{"type": "Accepted", "status": "True", "reason": "Accepted",
+				"message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}}, "status", "conditions"))
+
+			updated, err := c.Resource(k.resource).UpdateStatus(t.Context(), written, metav1.UpdateOptions{})
+			must(t, err)
+			onlyTheStatus(t, object, updated)
+			patch := []byte(`{"metadata": {"labels": {"touched": "yes"}, "finalizers": ["example.com/stay"]}, "spec": {"tier": "Admin"}}`)
+			updated, err = c.Resource(k.resource).Patch(t.Context(), "one", types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+			must(t, err)
+			onlyTheStatus(t, object, updated)
+
+			_, err = c.Resource(k.resource).Patch(t.Context(), "one", types.MergePatchType, patch, metav1.PatchOptions{})
+			refused(t, err, fmt.Sprintf("User %q cannot patch resource %q in API group %q at the cluster scope",
+				"system:serviceaccount:ringfence-system:ringfence-controller", k.resource.Resource, k.resource.Group))
+		})
+	}
+}
+
+// onlyTheStatus checks that an object differs from what it was by its status, which has been written, and nothing else.
+func onlyTheStatus(t *testing.T, was, is *unstructured.Unstructured) {
+	t.Helper()
+	if conditions, _, _ := unstructured.NestedSlice(is.Object, "status", "conditions"); len(conditions) != 1 {
+		t.Errorf("the status has %d conditions, want the one that was written", len(conditions))
+	}
+	if diff := cmp.Diff(plain(was), plain(is)); diff != "" {
+		t.Errorf("a status write changes (-was +is):\n%s", diff)
+	}
+}
+
+// plain is an object without its status and what the API server keeps of each write.
+func plain(object *unstructured.Unstructured) map[string]any {
+	out := object.DeepCopy()
+	delete(out.Object, "status")
+	out.SetManagedFields(nil)
+	out.SetResourceVersion("")
+	return out.Object
+}
+
+// What an enforcer says, the controller reads and cannot change.
+func TestTheControllerDoesNotSpeakForNodes(t *testing.T) {
+	removed(t, "n1")
+	must(t, apply(t.Context(), as(t, enforcer, "n1"), report("n1")))
+	c := as(t, controller, "")
+	_, err := c.Resource(nodeEnforcements).Get(t.Context(), "n1", metav1.GetOptions{})
+	must(t, err)
+	refused(t, apply(t.Context(), c, report("n1", set("legacy", "status", "backend"))),
+		`User "system:serviceaccount:ringfence-system:ringfence-controller" cannot patch resource "nodeenforcements"`)
+}
+
+// Whoever leads says so in one namespace alone.
+func TestTheControllerHasItsOwnLeases(t *testing.T) {
+	c := as(t, controller, "").Resource(ownLease.resource)
+	lease := parsed(ownLease.object)
+	lease, err := c.Namespace(system).Create(t.Context(), lease, metav1.CreateOptions{})
+	must(t, err)
+	t.Cleanup(func() { must(t, client.IgnoreNotFound(admin.Delete(context.Background(), lease))) })
+	lease, err = c.Namespace(system).Get(t.Context(), lease.GetName(), metav1.GetOptions{})
+	must(t, err)
+	_, err = c.Namespace(system).Update(t.Context(), lease, metav1.UpdateOptions{})
+	must(t, err)
+
+	_, err = c.Namespace("kube-system").Get(t.Context(), "kube-scheduler", metav1.GetOptions{})
+	refused(t, err, `cannot get resource "leases" in API group "coordination.k8s.io" in the namespace "kube-system"`)
+}

@@ -1,0 +1,76 @@
+package rights
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/ringfence-io/ringfence/lab"
+)
+
+// The lab shows a right that is missing only if it gives the same as a cluster.
+func TestTheLabGivesTheRightsOfACluster(t *testing.T) {
+	granted, err := lab.Rights()
+	must(t, err)
+	want := map[string]any{}
+	for _, object := range rendered {
+		switch object.GetKind() {
+		case "CustomResourceDefinition", "DaemonSet", "Deployment":
+		default:
+			object = object.DeepCopy()
+			unstructured.RemoveNestedField(object.Object, "metadata", "labels", "app.kubernetes.io/name")
+			if len(object.GetLabels()) == 0 {
+				object.SetLabels(nil)
+			}
+			want[object.GetKind()+" "+object.GetName()] = object.Object
+		}
+	}
+	got := map[string]any{}
+	for _, object := range granted {
+		got[object.GetKind()+" "+object.GetName()] = object.Object
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the rights (-config/default +lab):\n%s", diff)
+	}
+}
+
+// The pods of config/default run as those whom it gives rights.
+func TestPodsHaveTheAccountsThatHaveTheRights(t *testing.T) {
+	got := map[string]string{}
+	for _, object := range rendered {
+		if account, ok, _ := unstructured.NestedString(object.Object, "spec", "template", "spec", "serviceAccountName"); ok {
+			got[object.GetKind()] = object.GetNamespace() + "/" + account
+		}
+	}
+	want := map[string]string{"DaemonSet": system + "/" + enforcer, "Deployment": system + "/" + controller}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("service accounts (-want +got):\n%s", diff)
+	}
+}
+
+// Whoever installs under other names has the same admission policy: one that looked for the old name would hold nobody.
+func TestTheAdmissionPolicyFollowsTheNames(t *testing.T) {
+	dir := t.TempDir()
+	must(t, os.CopyFS(dir, os.DirFS("../../config")))
+	file := filepath.Join(dir, "default", "kustomization.yaml")
+	text, err := os.ReadFile(file)
+	must(t, err)
+	renamed := strings.NewReplacer("\nnamespace: ringfence-system", "\nnamespace: fences", "\nnamePrefix: ringfence-", "\nnamePrefix: east-")
+	must(t, os.WriteFile(file, []byte(renamed.Replace(string(text))), 0o600))
+	objects, err := render(filepath.Dir(file))
+	must(t, err)
+	policy := objects[slices.IndexFunc(objects, func(o *unstructured.Unstructured) bool { return o.GetKind() == "ValidatingAdmissionPolicy" })]
+	conditions, _, err := unstructured.NestedSlice(policy.Object, "spec", "matchConditions")
+	must(t, err)
+	want := []any{map[string]any{
+		"name": "enforcer", "expression": "request.userInfo.username.split(':') == ['system', 'serviceaccount', 'fences', 'east-enforcer']",
+	}}
+	if diff := cmp.Diff(want, conditions); diff != "" {
+		t.Errorf("whom the policy is about (-want +got):\n%s", diff)
+	}
+}
