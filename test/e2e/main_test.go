@@ -58,6 +58,9 @@ func start(t *testing.T, opts lab.Options) *lab.Lab {
 				log, _ := os.ReadFile(n.EnforcerLog())
 				t.Logf("the enforcer of %s:\n%s", n.Name, log)
 			}
+			if log, err := os.ReadFile(l.ControllerLog("c1")); err == nil {
+				t.Logf("the controller c1:\n%s", log)
+			}
 		}
 		must(t, l.Close())
 	})
