@@ -31,7 +31,7 @@ func promiseRounds(t *testing.T) int {
 	t.Helper()
 	text := os.Getenv("RINGFENCE_ROUNDS")
 	if text == "" {
-		return 50
+		return 20
 	}
 	n, err := strconv.Atoi(text)
 	must(t, err)
