@@ -4,6 +4,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"net/netip"
@@ -154,7 +155,7 @@ func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Re
 	report, err := n.Sync.Sync(ctx, snapshot, verify)
 	observe(report, err, time.Since(start))
 	if n.reporter != nil {
-		n.reporter.Note(Synced{Report: report, ResourceVersions: versions, Err: err, At: time.Now()})
+		n.reporter.Note(Synced{Report: report, ResourceVersions: versions, Err: errors.Join(err, n.watches.incomplete()), At: time.Now()})
 	}
 	if n.Points != nil {
 		n.Points(report.Points)

@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -273,6 +274,14 @@ func (w *watches) holdForNodes(ctx context.Context, late bool) time.Duration {
 	}
 	w.alone = late
 	return 0
+}
+
+// incomplete says why what is enforced now is not all that the policies say, nil if it is.
+func (w *watches) incomplete() error {
+	if w.alone {
+		return errors.New("a policy has nodes for a peer, and the API server does not tell which there are: no node matches")
+	}
+	return nil
 }
 
 // sayMissing logs what is waited for, when it takes long and whenever it has changed since.

@@ -14,8 +14,9 @@ import (
 const digestVersion = "ringfence pod 1"
 
 // Digest is a pod's state as policy sees it: everything by which policies select it (its namespace, the namespace's labels and mode, its own
-// labels), its UID, addresses and named ports. Whether it terminates is not in it: it is enforced until it is gone. ns is the pod's namespace, nil if it is not known. Digests of different
-// releases are compared with each other, so that the encoding is written out here: each text carries its length, each list its count.
+// labels), its UID, addresses and named ports. Whether it terminates is not in it: it is enforced until it is gone. ns is the pod's
+// namespace, nil if it is not known. Digests of different releases are compared with each other, so that the encoding is written out here: each
+// text carries its length, each list its count.
 func (p *Pod) Digest(ns *Namespace) uint64 {
 	e := make(encoding, 0, 1024)
 	e.text(digestVersion)

@@ -35,6 +35,7 @@ On each node runs 'ringfence enforcer'. 'ringfence lab' shows it at work on one 
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newEnforcerCommand(), newControllerCommand(), newCleanupCommand(), newPreflightCommand(), newAuditCommand(), newVersionCommand(), newLabCommand())
+	root.AddCommand(newEnforcerCommand(), newControllerCommand(), newCleanupCommand(), newPreflightCommand(), newAuditCommand(),
+		newVersionCommand(), newLabCommand())
 	return root
 }
