@@ -23,8 +23,7 @@ func TestTheControllerWritesPolicyEnforcements(t *testing.T) {
 	own := as(t, controller, "").Resource(policyEnforcements).Namespace("default")
 	object, err := own.Create(t.Context(), object, metav1.CreateOptions{})
 	must(t, err)
-	must(t, unstructured.SetNestedField(object.Object, int64(3), "status", "pods"))
-	object, err = own.UpdateStatus(t.Context(), object, metav1.UpdateOptions{})
+	object, err = own.Patch(t.Context(), "web", types.MergePatchType, []byte(`{"status": {"pods": 3}}`), metav1.PatchOptions{}, "status")
 	must(t, err)
 	if pods, _, _ := unstructured.NestedInt64(object.Object, "status", "pods"); pods != 3 {
 		t.Errorf("the status has %d pods, want 3", pods)
@@ -45,20 +44,17 @@ func TestTheControllerWritesNothingButTheStatusOfPolicies(t *testing.T) {
 		t.Run(k.resource.GroupResource().String(), func(t *testing.T) {
 			must(t, admin.Create(t.Context(), object))
 			t.Cleanup(func() { must(t, admin.Delete(context.Background(), object)) })
-			written := object.DeepCopy()
-			written.SetLabels(map[string]string{"touched": "yes"})
-			written.SetAnnotations(map[string]string{"touched": "yes"})
-			written.SetFinalizers([]string{"example.com/stay"})
-			owners(metav1.OwnerReference{APIVersion: "v1", Kind: "Namespace", Name: "default", UID: "1"})(written)
-			must(t, unstructured.SetNestedField(written.Object, "Admin", "spec", "tier"))
-			must(t, unstructured.SetNestedSlice(written.Object, []any{map[string]any{"type": "Accepted", "status": "True", "reason": "Accepted",
-				"message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}}, "status", "conditions"))
-
-			updated, err := c.Resource(k.resource).UpdateStatus(t.Context(), written, metav1.UpdateOptions{})
-			must(t, err)
-			onlyTheStatus(t, object, updated)
-			patch := []byte(`{"metadata": {"labels": {"touched": "yes"}, "finalizers": ["example.com/stay"]}, "spec": {"tier": "Admin"}}`)
-			updated, err = c.Resource(k.resource).Patch(t.Context(), "one", types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+			patch := []byte(`{
+				"metadata": {
+					"labels": {"touched": "yes"}, "annotations": {"touched": "yes"}, "finalizers": ["example.com/stay"],
+					"ownerReferences": [{"apiVersion": "v1", "kind": "Namespace", "name": "default", "uid": "1"}]
+				},
+				"spec": {"tier": "Admin"},
+				"status": {"conditions": [
+					{"type": "Accepted", "status": "True", "reason": "Accepted", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+				]}
+			}`)
+			updated, err := c.Resource(k.resource).Patch(t.Context(), "one", types.MergePatchType, patch, metav1.PatchOptions{}, "status")
 			must(t, err)
 			onlyTheStatus(t, object, updated)
 

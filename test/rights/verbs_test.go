@@ -90,11 +90,11 @@ func TestWhatEachMayWrite(t *testing.T) {
 		{controller, kinds, []string{
 			"create events", "patch events",
 			"create events.events.k8s.io", "patch events.events.k8s.io",
-			"patch clusternetworkpolicies.policy.networking.k8s.io/status", "update clusternetworkpolicies.policy.networking.k8s.io/status",
-			"patch clusternetworkpolicies.policy.ringfence.io/status", "update clusternetworkpolicies.policy.ringfence.io/status",
-			"patch namespaceisolations.policy.ringfence.io/status", "update namespaceisolations.policy.ringfence.io/status",
+			"patch clusternetworkpolicies.policy.networking.k8s.io/status",
+			"patch clusternetworkpolicies.policy.ringfence.io/status",
+			"patch namespaceisolations.policy.ringfence.io/status",
 			"create policyenforcements.policy.ringfence.io", "delete policyenforcements.policy.ringfence.io",
-			"patch policyenforcements.policy.ringfence.io/status", "update policyenforcements.policy.ringfence.io/status",
+			"patch policyenforcements.policy.ringfence.io/status",
 		}},
 		{controller, []kind{ownLease}, []string{"create leases.coordination.k8s.io", "update leases.coordination.k8s.io"}},
 	}
