@@ -121,7 +121,7 @@ func fullPlan(t *testing.T, table string) ruleset.Plan {
 		for _, base := range []string{"FORWARD", "INPUT"} {
 			p.Jumps = append(p.Jumps, ruleset.JumpFix{
 				Family: f, Table: table, Chain: base,
-				Rule: ruleset.Rule(`-m comment --comment "ringfence network policy" -j RF-` + base),
+				Rule: ruleset.JumpRule(base),
 			})
 		}
 	}

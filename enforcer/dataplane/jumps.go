@@ -53,8 +53,7 @@ func jumpIsRight(j ruleset.JumpFix, present, stale []ruleset.Rule) bool {
 // jumpsToUs are the rules that lead to a chain of ours.
 func jumpsToUs(rules []ruleset.Rule) []ruleset.Rule {
 	return slices.DeleteFunc(slices.Clone(rules), func(r ruleset.Rule) bool {
-		target, _ := leadsTo(r)
-		return !isOurs(target)
+		return !isOurs(targetOf(r))
 	})
 }
 

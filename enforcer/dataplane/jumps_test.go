@@ -11,7 +11,7 @@ import (
 )
 
 func TestTheJumpStandsInFrontAndOnce(t *testing.T) {
-	const jump = `-m comment --comment "ringfence network policy" -j RF-FORWARD`
+	jump := string(ruleset.JumpRule("FORWARD"))
 	for _, c := range []struct {
 		name    string
 		present []string // rules of FORWARD
@@ -27,8 +27,8 @@ func TestTheJumpStandsInFrontAndOnce(t *testing.T) {
 		{"instead of many among others", []string{jump, "-j LOG", jump, "-s 10.0.0.1/32 -j DROP", jump}, []int{1, 3, 5},
 			[]string{"-j LOG", "-s 10.0.0.1/32 -j DROP"}},
 		{"instead of one with another comment", []string{"-j LOG", `-m comment --comment "an older version" -j RF-FORWARD`},
-			[]int{2}, []string{"-j LOG"}},
-		{"instead of one without", []string{"-j LOG", `-j RF-FORWARD`}, []int{2}, []string{"-j LOG"}},
+			[]int{0}, []string{"-j LOG"}},
+		{"instead of one for all packets", []string{"-j LOG", `-j RF-FORWARD`}, []int{0}, []string{"-j LOG"}},
 		{"instead of one for some packets", []string{"-p tcp -j RF-FORWARD"}, []int{0}, nil},
 		{"instead of a goto", []string{"-g RF-FORWARD", "-j LOG"}, []int{0}, []string{"-j LOG"}},
 		{"instead of one that leads elsewhere", []string{"-j RF-OTHER", jump}, []int{0, 2}, nil},
@@ -47,7 +47,7 @@ func TestTheJumpStandsInFrontAndOnce(t *testing.T) {
 						t.Errorf("%s: jumps seen (-want +got):\n%s", f, diff)
 					}
 					// What the plan saw may be out of date: a wrong position must not hurt anybody.
-					fix := ruleset.JumpFix{Family: f, Table: securityTable, Chain: "FORWARD", Rule: jump, Found: []int{7}}
+					fix := ruleset.JumpFix{Family: f, Table: securityTable, Chain: "FORWARD", Rule: ruleset.Rule(jump), Found: []int{7}}
 					for range 2 {
 						mustApply(t, d, ruleset.Plan{Jumps: []ruleset.JumpFix{fix}})
 						want := []string{"-A FORWARD " + jump}

@@ -95,16 +95,15 @@ func (t savedTable) ours(name string) ruleset.Table {
 	return table
 }
 
-// jumpPositions are the positions, counted from 1, of the jumps to us among a base chain's rules. A rule that leads to a
-// chain of ours and is not the plain jump to the base chain's own one, because it matches only some packets, is a goto, or
-// leads elsewhere, counts as position 0: wherever it stands, it is not what is wanted.
+// jumpPositions are the positions, counted from 1, of our jump among a base chain's rules. Any other rule that leads to a chain of ours, because
+// it matches other packets, is a goto, or leads elsewhere, counts as position 0: wherever it stands, it is not what is wanted.
 func jumpPositions(base string, rules []ruleset.Rule) []int {
 	var found []int
+	wanted := Canonical(ruleset.JumpRule(base))
 	for i, r := range rules {
-		target, plain := leadsTo(r)
 		switch {
-		case !isOurs(target):
-		case plain && target == ruleset.Prefix+base:
+		case !isOurs(targetOf(r)):
+		case Canonical(r) == wanted:
 			found = append(found, i+1)
 		default:
 			found = append(found, 0)
@@ -113,19 +112,13 @@ func jumpPositions(base string, rules []ruleset.Rule) []int {
 	return found
 }
 
-// leadsTo is the target of a rule, and whether the rule is a jump for every packet.
-func leadsTo(r ruleset.Rule) (target string, plain bool) {
-	plain = true
+// targetOf is the chain or verdict that a rule leads to, by a jump or a goto.
+func targetOf(r ruleset.Rule) string {
+	var target string
 	for _, p := range split(words(string(r))) {
-		switch name, value := p.option(); {
-		case name == "-j":
+		if name, value := p.option(); name == "-j" || name == "-g" {
 			target = value
-		case name == "-g":
-			target, plain = value, false
-		case name == "-m" && value == "comment":
-		default:
-			plain = false
 		}
 	}
-	return target, plain
+	return target
 }

@@ -23,7 +23,7 @@ COMMIT
 :RF-A - [0:0]
 :RF-FORWARD - [0:0]
 -A FORWARD -j OTHER
-[3:180] -A FORWARD -m comment --comment word -j RF-FORWARD
+[3:180] -A FORWARD -m conntrack ! --ctstate RELATED,ESTABLISHED -m comment --comment "ringfence network policy" -j RF-FORWARD
 -A OTHER -j RETURN
 -A RF-A -p tcp -m tcp -j RETURN ` + `
 COMMIT

@@ -97,7 +97,7 @@ func (t *savedTable) declare(chain string) {
 }
 
 func (t *savedTable) insert(chain string, at int, r ruleset.Rule, hasSet func(string) error) error {
-	target, _ := leadsTo(r)
+	target := targetOf(r)
 	if _, ok := t.chains[target]; !ok && !slices.Contains(verdicts, target) {
 		return fmt.Errorf("there is no target %s", target)
 	}
@@ -135,7 +135,7 @@ func (t *savedTable) removeChain(chain string) error {
 	}
 	for _, other := range slices.Sorted(maps.Keys(t.chains)) {
 		for _, r := range t.chains[other] {
-			if target, _ := leadsTo(r); target == chain {
+			if targetOf(r) == chain {
 				return fmt.Errorf("a rule of the chain %s refers to %s", other, chain)
 			}
 		}

@@ -20,7 +20,8 @@ type Options struct {
 	LogDenied bool
 }
 
-// The first rule of a hook: its cost does not grow with anything.
+// The first rule of a hook. The jump that leads there has left such packets out already; but a jump that somebody has put in its place, or an
+// older version's, may not have.
 const establishedRule Rule = "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN"
 
 // neighbourDiscovery are the ICMPv6 types of RFC 4861. Bridged frames pass ip6tables too, and a pod without them has no network.
@@ -36,11 +37,12 @@ var hooks = []struct {
 	{"INPUT", inputChain, []policy.Direction{policy.Egress}}, // a pod to its own node
 }
 
-// JumpRule is the rule in a base chain that leads to our chains.
+// JumpRule is the rule in a base chain that leads to our chains. Packets of established connections do not enter them: this one rule is all that they
+// pay, however many policies there are.
 func JumpRule(base string) Rule {
 	for _, h := range hooks {
 		if h.base == base {
-			return Rule(`-m comment --comment "ringfence network policy" -j ` + h.chain)
+			return Rule(`-m conntrack ! --ctstate RELATED,ESTABLISHED -m comment --comment "ringfence network policy" -j ` + h.chain)
 		}
 	}
 	return ""
@@ -100,7 +102,7 @@ func (t *renderer) render() {
 	}
 }
 
-// hookRules are empty where nothing is policed: such a node pays for one jump.
+// hookRules are empty where nothing is policed: a new connection pays for one jump there.
 func (t *renderer) hookRules(directions []policy.Direction, roots map[policy.Direction]string) []Rule {
 	var jumps []Rule
 	for _, d := range directions {

@@ -99,6 +99,13 @@ func (k *Kernel) readRule(f Family, text string) (rule, error) {
 
 // option reads one option with its argument. Every option here takes exactly one, but --match-set takes two.
 func (r *ruleReader) option() error {
+	negated := r.words[0] == "!"
+	if negated {
+		r.words = r.words[1:]
+		if len(r.words) == 0 || r.words[0] != "--ctstate" {
+			return fmt.Errorf("! %s: there is no such option here", strings.Join(r.words, " "))
+		}
+	}
 	option := r.words[0]
 	if len(r.words) < 2 {
 		return fmt.Errorf("%s lacks its argument", option)
@@ -137,10 +144,20 @@ func (r *ruleReader) option() error {
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", option, argument, err)
 	}
+	if negated {
+		m = not(m)
+	}
 	if m != nil {
 		r.rule.matches = append(r.rule.matches, m)
 	}
 	return nil
+}
+
+func not(m match) match {
+	return func(p *Packet) (bool, error) {
+		ok, err := m(p)
+		return !ok, err
+	}
 }
 
 // split cuts a rule at spaces; a word in double quotes may hold spaces, and quotes behind a backslash.
