@@ -15,7 +15,6 @@ import (
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
@@ -100,7 +99,7 @@ func (r *Policies) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 	if err := c.Watch(source.TypedFunc[policyKey](r.watch)); err != nil {
 		return fmt.Errorf("setting up the policy controller: %w", err)
 	}
-	if err := metrics.Registry.Register(standings{r}); err != nil {
+	if err := register(r.Metrics()); err != nil {
 		return fmt.Errorf("setting up the policy controller: %w", err)
 	}
 	return nil
