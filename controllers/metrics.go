@@ -144,7 +144,8 @@ func planSize(p ruleset.Plan) map[string]int {
 	return size
 }
 
-// standings counts policies and nodes when the controller's metrics are read.
+// standings counts policies and nodes when the controller's metrics are read. A controller that does not lead has listened to nobody and says nothing:
+// to it, every node that has ever reported would be enforcing.
 type standings struct{ policies *Policies }
 
 var _ prometheus.Collector = standings{}
@@ -164,6 +165,9 @@ func (standings) Describe(to chan<- *prometheus.Desc) {
 
 // Collect counts.
 func (s standings) Collect(to chan<- prometheus.Metric) {
+	if !s.policies.leads.Load() {
+		return
+	}
 	for at, n := range s.policies.index.count() {
 		to <- prometheus.MustNewConstMetric(policiesNow, prometheus.GaugeValue, float64(n), at.resource, strconv.FormatBool(at.programmed))
 	}

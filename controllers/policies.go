@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	networkingv1 "k8s.io/api/networking/v1"
@@ -37,6 +38,7 @@ type Policies struct {
 	recorder events.EventRecorder
 	index    *index
 	queue    policyQueue
+	leads    atomic.Bool // this process writes, and not another one's
 
 	kinds   sync.Mutex // guards watches
 	watches *watches
@@ -108,6 +110,7 @@ func (r *Policies) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 // watch adds the handlers that mark keys, and starts what the manager's cache does not hold.
 func (r *Policies) watch(ctx context.Context, queue policyQueue) error {
 	r.queue = queue
+	r.leads.Store(true)
 	for _, w := range []struct {
 		informer toolscache.SharedIndexInformer
 		handler  toolscache.ResourceEventHandler
