@@ -69,7 +69,7 @@ vet: ## go vet, and that every package and test builds
 	@go vet ./...
 
 .PHONY: verify
-verify: ## go.mod is tidy, generated files are up to date, manifests render, documents name what exists
+verify: ## go.mod is tidy, generated files are up to date, manifests render, alerts fire when they should, documents name what exists
 	@hack/verify.sh
 
 .PHONY: fuzz

@@ -1,6 +1,8 @@
 package controllers
 
 import (
+	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -20,6 +22,10 @@ var (
 	syncErrors = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "ringfence_sync_errors_total",
 		Help: "Syncs that failed and were tried again.",
+	})
+	syncFailing = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "ringfence_sync_failing",
+		Help: "1 if the last sync failed, so that this node enforces an older policy, else 0.",
 	})
 	lastSync = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ringfence_last_sync_timestamp_seconds",
@@ -46,6 +52,14 @@ var (
 		Name: "ringfence_report_errors_total",
 		Help: "Writes of this node's NodeEnforcement that failed and were tried again.",
 	})
+	lastReport = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "ringfence_last_report_timestamp_seconds",
+		Help: "Unix time of the last write of this node's NodeEnforcement that succeeded.",
+	})
+	policiesFailing = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "ringfence_failing_policies",
+		Help: "Policies that this node does not enforce as they are now, because its last sync failed; its NodeEnforcement names them.",
+	})
 	statusWrites = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "ringfence_status_writes_total",
 		Help: "Writes of policies' statuses, by the resource of the policy.",
@@ -66,11 +80,33 @@ var (
 )
 
 func init() {
-	metrics.Registry.MustRegister(syncSeconds, syncErrors, lastSync, repairs, problemsNow, enforced, changeSeconds, reportWrites, reportErrors,
-		statusWrites, statusErrors, programmingSeconds)
 	for what := range planSize(ruleset.Plan{}) {
 		repairs.WithLabelValues(what) // a counter that starts at 0 can be alerted on
 	}
+}
+
+// NodeMetrics are what an enforcer says of itself. No other process has them: one that never syncs would say that its last sync was in 1970.
+func NodeMetrics() []prometheus.Collector {
+	return []prometheus.Collector{
+		syncSeconds, syncErrors, syncFailing, lastSync, changeSeconds, repairs, problemsNow, policiesFailing, enforced,
+		reportWrites, reportErrors, lastReport,
+	}
+}
+
+// Metrics are what the controller says of itself.
+func (r *Policies) Metrics() []prometheus.Collector {
+	return []prometheus.Collector{standings{r}, programmingSeconds, statusWrites, statusErrors}
+}
+
+// register adds metrics to those of this process, where they may be already.
+func register(all []prometheus.Collector) error {
+	for _, c := range all {
+		var already prometheus.AlreadyRegisteredError
+		if err := metrics.Registry.Register(c); err != nil && (!errors.As(err, &already) || already.ExistingCollector != c) {
+			return fmt.Errorf("adding metrics: %w", err)
+		}
+	}
+	return nil
 }
 
 // observe records one sync.
@@ -81,8 +117,10 @@ func observe(r enforcer.Report, err error, took time.Duration) {
 	problemsNow.Set(float64(len(r.Problems)))
 	if err != nil {
 		syncErrors.Inc()
+		syncFailing.Set(1)
 		return
 	}
+	syncFailing.Set(0)
 	syncSeconds.Observe(took.Seconds())
 	lastSync.SetToCurrentTime()
 	for kind, n := range map[string]int{
@@ -106,7 +144,8 @@ func planSize(p ruleset.Plan) map[string]int {
 	return size
 }
 
-// standings counts policies and nodes when the controller's metrics are read.
+// standings counts policies and nodes when the controller's metrics are read. A controller that does not lead has listened to nobody and says nothing:
+// to it, every node that has ever reported would be enforcing.
 type standings struct{ policies *Policies }
 
 var _ prometheus.Collector = standings{}
@@ -126,6 +165,9 @@ func (standings) Describe(to chan<- *prometheus.Desc) {
 
 // Collect counts.
 func (s standings) Collect(to chan<- prometheus.Metric) {
+	if !s.policies.leads.Load() {
+		return
+	}
 	for at, n := range s.policies.index.count() {
 		to <- prometheus.MustNewConstMetric(policiesNow, prometheus.GaugeValue, float64(n), at.resource, strconv.FormatBool(at.programmed))
 	}

@@ -79,6 +79,9 @@ func (n *Node) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 			return fmt.Errorf("setting up the reports of the node: %w", err)
 		}
 	}
+	if err := register(NodeMetrics()); err != nil {
+		return fmt.Errorf("setting up the node controller: %w", err)
+	}
 	c, err := controller.New("node", m, controller.Options{
 		Reconciler: n, MaxConcurrentReconciles: 1,
 		// The API server may be away for longer than any limit; meanwhile what is in the kernel stays.

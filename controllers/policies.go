@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	networkingv1 "k8s.io/api/networking/v1"
@@ -15,7 +16,6 @@ import (
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
@@ -38,6 +38,7 @@ type Policies struct {
 	recorder events.EventRecorder
 	index    *index
 	queue    policyQueue
+	leads    atomic.Bool // this process writes, and not another one's
 
 	kinds   sync.Mutex // guards watches
 	watches *watches
@@ -100,7 +101,7 @@ func (r *Policies) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 	if err := c.Watch(source.TypedFunc[policyKey](r.watch)); err != nil {
 		return fmt.Errorf("setting up the policy controller: %w", err)
 	}
-	if err := metrics.Registry.Register(standings{r}); err != nil {
+	if err := register(r.Metrics()); err != nil {
 		return fmt.Errorf("setting up the policy controller: %w", err)
 	}
 	return nil
@@ -109,6 +110,7 @@ func (r *Policies) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 // watch adds the handlers that mark keys, and starts what the manager's cache does not hold.
 func (r *Policies) watch(ctx context.Context, queue policyQueue) error {
 	r.queue = queue
+	r.leads.Store(true)
 	for _, w := range []struct {
 		informer toolscache.SharedIndexInformer
 		handler  toolscache.ResourceEventHandler

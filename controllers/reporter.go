@@ -70,6 +70,7 @@ func (r *Reporter) Note(s Synced) {
 	r.mu.Lock()
 	changed := r.account.note(s) || !r.synced
 	r.synced = true
+	policiesFailing.Set(float64(r.account.status.Failing))
 	r.mu.Unlock()
 	if changed {
 		select {
@@ -142,6 +143,7 @@ func (r *Reporter) write(ctx context.Context) error {
 	})
 	if err == nil {
 		reportWrites.Inc()
+		lastReport.SetToCurrentTime()
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # verify.sh: checks what no compiler looks at: that go.mod is tidy, that what is generated is up to date, that the manifests render,
-# that links between documents lead somewhere, and that the tests that documents name exist.
+# that Prometheus reads the queries and fires the alerts that it should, that links between documents lead somewhere, and that the tests that
+# documents name exist.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -44,6 +45,16 @@ renders config/samples Namespace Pod NetworkPolicy
 if grep -qE '^kind: (ClusterNetworkPolicy|NamespaceIsolation)$' <<<"$("$kubectl" kustomize config/samples)"; then
   say "config/samples has policies for all of a cluster: whoever applies it wants no more than the sample application"
 fi
+
+renders config/prometheus PodMonitor PrometheusRule ConfigMap
+promtool=$(hack/prometheus/build.sh)
+queries=$generated/queries
+mkdir "$queries"
+go run ./hack/queries "$queries"
+cp test/prometheus/alerts.yaml "$queries/tests.yaml"
+said=$("$promtool" check rules --lint=all --lint-fatal "$queries/alerts.yaml" "$queries/dashboard.yaml" 2>&1) ||
+  say "config/prometheus asks what Prometheus does not understand: $said"
+said=$("$promtool" test rules "$queries/tests.yaml" 2>&1) || say "the alerts are not what test/prometheus/alerts.yaml says: $said"
 
 # Links of the form [text](path), seen from the file that has them.
 while IFS=: read -r file link; do

@@ -1,9 +1,6 @@
 package denials
 
-import (
-	"github.com/prometheus/client_golang/prometheus"
-	"sigs.k8s.io/controller-runtime/pkg/metrics"
-)
+import "github.com/prometheus/client_golang/prometheus"
 
 var (
 	lines = prometheus.NewCounter(prometheus.CounterOpts{
@@ -16,4 +13,5 @@ var (
 	})
 )
 
-func init() { metrics.Registry.MustRegister(lines, lost) }
+// Metrics are what an enforcer says of the log of denied packets.
+func Metrics() []prometheus.Collector { return []prometheus.Collector{lines, lost} }

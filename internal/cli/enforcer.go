@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
@@ -204,6 +205,7 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 	if err := node.SetupWithManager(ctx, manager); err != nil {
 		return err
 	}
+	metrics.Registry.MustRegister(denials.Metrics()...)
 	if err := manager.Add(journal); err != nil {
 		return fmt.Errorf("adding the log of denied packets: %w", err)
 	}
