@@ -19,33 +19,58 @@ import (
 // dumpAttempts bounds how often a dump is begun anew because sets came or went while it ran.
 const dumpAttempts = 5
 
-// list is our sets with their entries.
-func (c *ipsets) list() (map[string]ruleset.Set, error) {
+// list is our sets with their entries, which are those of like where it has the same.
+func (c *ipsets) list(like map[string]ruleset.Set) (map[string]ruleset.Set, error) {
 	for attempt := 1; ; attempt++ {
-		sets := map[string]ruleset.Set{}
-		err := c.dump(c.request(nl.IPSET_CMD_LIST, ""), func(name string, m message) error {
-			if !isOurs(name) {
-				return nil
-			}
-			s, ok := sets[name]
-			if !ok {
-				s = ruleset.Set{Name: name, Type: m.setType, Family: m.family}
-			}
-			err := m.entries(func(e ruleset.Entry) { s.Entries = append(s.Entries, e) })
-			sets[name] = s
-			return err
-		})
+		l := listing{like: like, sets: map[string]ruleset.Set{}}
+		err := c.dump(c.request(nl.IPSET_CMD_LIST, ""), l.read)
 		switch {
 		case err == nil:
-			for name, s := range sets {
-				s.Entries = ruleset.SortEntries(s.Entries) // a set that grows while it is listed repeats some
-				sets[name] = s
-			}
-			return sets, nil
+			l.finish()
+			return l.sets, nil
 		case !errors.Is(err, nl.ErrDumpInterrupted) || attempt == dumpAttempts:
 			return nil, fmt.Errorf("listing the ipsets: %w", err)
 		}
 	}
+}
+
+// listing is a dump of sets as it is read. The kernel shows one set after the other: its entries are collected in room that the next one uses
+// again, and only what like does not have is kept apart. Sets may hold every pod of the cluster, many times over.
+type listing struct {
+	like, sets map[string]ruleset.Set
+	current    ruleset.Set
+	room       []ruleset.Entry
+}
+
+// read takes one message of the dump.
+func (l *listing) read(name string, m message) error {
+	if !isOurs(name) {
+		return nil
+	}
+	if name != l.current.Name {
+		l.finish()
+		s, ok := l.sets[name]
+		if !ok {
+			s = ruleset.Set{Name: name, Type: m.setType, Family: m.family}
+		}
+		l.current, l.room = s, append(l.room[:0], s.Entries...)
+	}
+	return m.entries(func(e ruleset.Entry) { l.room = append(l.room, e) })
+}
+
+// finish keeps the set that was read.
+func (l *listing) finish() {
+	if l.current.Name == "" {
+		return
+	}
+	l.room = ruleset.SortEntries(l.room) // a set that grows while it is listed repeats some
+	s := l.current
+	if same := l.like[s.Name].Entries; slices.Equal(same, l.room) {
+		s.Entries = same
+	} else {
+		s.Entries = append([]ruleset.Entry(nil), l.room...)
+	}
+	l.sets[s.Name] = s
 }
 
 // names are those of our sets, without looking into them.
