@@ -173,62 +173,71 @@ func stringOf(b []byte) string { return strings.TrimRight(string(b), "\x00") }
 
 // entries shows each entry of the message to f.
 func (m message) entries(f func(ruleset.Entry)) error {
-	list, err := nl.ParseRouteAttr(m.adt)
-	if err != nil {
-		return fmt.Errorf("reading entries: %w", err)
-	}
-	for _, a := range list {
-		e, err := entryOf(a.Value)
+	return eachAttribute(m.adt, func(_ uint16, value []byte) error {
+		e, err := entryOf(value)
 		if err != nil {
 			return fmt.Errorf("reading an entry: %w", err)
 		}
 		f(e)
+		return nil
+	})
+}
+
+// eachAttribute shows each attribute in b to f, with its type without flags. It makes no list of them as nl.ParseRouteAttr does: a dump has
+// several for each entry.
+func eachAttribute(b []byte, f func(kind uint16, value []byte) error) error {
+	for len(b) >= unix.SizeofRtAttr {
+		length := int(binary.NativeEndian.Uint16(b))
+		if length < unix.SizeofRtAttr || length > len(b) {
+			return fmt.Errorf("an attribute of %d bytes does not fit into %d", length, len(b))
+		}
+		if err := f(binary.NativeEndian.Uint16(b[2:])&nl.NLA_TYPE_MASK, b[unix.SizeofRtAttr:length]); err != nil {
+			return err
+		}
+		const alignment = unix.RTA_ALIGNTO
+		b = b[min((length+alignment-1)/alignment*alignment, len(b)):]
 	}
 	return nil
 }
 
 func entryOf(data []byte) (ruleset.Entry, error) {
-	attrs, err := nl.ParseRouteAttr(data)
-	if err != nil {
-		return ruleset.Entry{}, err
-	}
 	var e ruleset.Entry
 	var addr netip.Addr
 	length := -1
-	for _, a := range attrs {
-		switch kind(a) {
+	err := eachAttribute(data, func(kind uint16, value []byte) (err error) {
+		switch kind {
 		case nl.IPSET_ATTR_IP:
-			if addr, err = addressOf(a.Value); err != nil {
-				return e, err
-			}
+			addr, err = addressOf(value)
 		case nl.IPSET_ATTR_CIDR:
-			length = int(byteOf(a.Value))
+			length = int(byteOf(value))
 		case nl.IPSET_ATTR_PROTO:
-			e.Protocol = policy.Protocol(byteOf(a.Value))
+			e.Protocol = policy.Protocol(byteOf(value))
 		case nl.IPSET_ATTR_PORT:
-			if len(a.Value) >= 2 {
-				e.Port = binary.BigEndian.Uint16(a.Value)
+			if len(value) >= 2 {
+				e.Port = binary.BigEndian.Uint16(value)
 			}
 		case nl.IPSET_ATTR_CADT_FLAGS:
-			e.NoMatch = len(a.Value) >= 4 && binary.BigEndian.Uint32(a.Value)&nl.IPSET_FLAG_NOMATCH != 0
+			e.NoMatch = len(value) >= 4 && binary.BigEndian.Uint32(value)&nl.IPSET_FLAG_NOMATCH != 0
 		}
-	}
+		return err
+	})
 	if length < 0 {
 		length = addr.BitLen()
 	}
 	e.Prefix = netip.PrefixFrom(addr, length)
-	return e, nil
+	return e, err
 }
 
 func addressOf(nested []byte) (netip.Addr, error) {
-	attrs, err := nl.ParseRouteAttr(nested)
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	for _, a := range attrs {
-		if addr, ok := netip.AddrFromSlice(a.Value); ok {
-			return addr, nil
+	var addr netip.Addr
+	err := eachAttribute(nested, func(_ uint16, value []byte) error {
+		if a, ok := netip.AddrFromSlice(value); ok && !addr.IsValid() {
+			addr = a
 		}
+		return nil
+	})
+	if err == nil && !addr.IsValid() {
+		err = errors.New("it has no address")
 	}
-	return netip.Addr{}, errors.New("it has no address")
+	return addr, err
 }
