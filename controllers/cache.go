@@ -3,11 +3,13 @@ package controllers
 import (
 	"context"
 	"net/http"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
@@ -23,7 +25,7 @@ var networkPolicies = schema.GroupResource{Group: networkingv1.GroupName, Resour
 // CacheOptions are what the manager's cache keeps on a node: of pods and namespaces only what policy needs, of policies their spec, and of
 // nodes the node's own. What comes and goes is in watches.
 func CacheOptions(node string) cache.Options {
-	return cache.Options{ByObject: map[client.Object]cache.ByObject{
+	return cache.Options{NewInformer: newInformer, ByObject: map[client.Object]cache.ByObject{
 		&corev1.Pod{}:                 {Transform: podToEntry},
 		&corev1.Namespace{}:           {Transform: namespaceToEntry},
 		&networkingv1.NetworkPolicy{}: {Transform: stripPolicy},
@@ -32,6 +34,11 @@ func CacheOptions(node string) cache.Options {
 			Transform: stripNode,
 		},
 	}}
+}
+
+// newInformer leaves out the index by namespace that the cache asks for: stores are read as a whole, and it takes memory for every pod.
+func newInformer(from toolscache.ListerWatcher, example runtime.Object, resync time.Duration, _ toolscache.Indexers) toolscache.SharedIndexInformer {
+	return toolscache.NewSharedIndexInformer(from, example, resync, toolscache.Indexers{})
 }
 
 // RESTMapper knows the kinds that the enforcer reads through the manager's cache. The default one asks the API server for them, and an

@@ -122,7 +122,9 @@ func stripPolicy(obj any) (any, error) {
 	if !ok {
 		return obj, nil
 	}
-	stripped := &networkingv1.NetworkPolicy{ObjectMeta: versioned(p), Spec: p.Spec}
+	spec := p.Spec.DeepCopy() // p may be in the cache already, and read
+	shareSelectors(spec)
+	stripped := &networkingv1.NetworkPolicy{ObjectMeta: versioned(p), Spec: *spec}
 	if mode, ok := p.Annotations[v1alpha1.ModeAnnotation]; ok {
 		stripped.Annotations = map[string]string{v1alpha1.ModeAnnotation: mode}
 	}

@@ -195,8 +195,8 @@ func (n *Node) say(ctx context.Context, r enforcer.Report) {
 	if !r.Repairs.Empty() {
 		logger.Info("somebody else changed our rules: repaired", "changes", planSize(r.Repairs), "plan", abridged(r.Repairs.String()))
 	}
-	if !r.Applied.Empty() {
-		logger.V(1).Info("applied", "plan", r.Applied.String(), "counts", r.Counts)
+	if debug := logger.V(1); debug.Enabled() && !r.Applied.Empty() { // the text of a whole policy is several megabytes
+		debug.Info("applied", "plan", r.Applied.String(), "counts", r.Counts)
 	}
 	said := make(map[compile.Problem]bool, len(r.Problems))
 	for _, p := range r.Problems {

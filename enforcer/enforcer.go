@@ -21,8 +21,8 @@ import (
 
 // Dataplane is the node's kernel.
 type Dataplane interface {
-	// Observe returns all that is ours in the kernel.
-	Observe(context.Context) (ruleset.Ruleset, error)
+	// ObserveLike returns all that is ours in the kernel, with entries of like where a set holds the same.
+	ObserveLike(ctx context.Context, like ruleset.Ruleset) (ruleset.Ruleset, error)
 	// Apply carries out a plan. After an error the kernel may hold part of it: never more than the old and the new
 	// policy allow.
 	Apply(context.Context, ruleset.Plan) error
@@ -68,11 +68,15 @@ type Counts struct {
 // and the next Sync looks at the kernel again.
 func (e *Enforcer) Sync(ctx context.Context, s compile.Snapshot, verify bool) (Report, error) {
 	node, problems := compile.Compile(s)
-	want := ruleset.Render(node, e.options)
+	var known ruleset.Ruleset
+	if e.known != nil {
+		known = *e.known
+	}
+	want := ruleset.RenderLike(node, e.options, known)
 	report := Report{Problems: problems, Counts: count(want), Concerns: node.Concerns, Points: want.Points}
 	report.Counts.Policies, report.Counts.Endpoints = len(node.Policies), len(node.Endpoints)
 
-	have, unread := e.have(ctx, verify, &report)
+	have, unread := e.have(ctx, verify, want, &report)
 	if unread != nil {
 		e.known, report.Unread = nil, true
 		want = only(want, have)
@@ -112,12 +116,13 @@ func (e *Enforcer) apply(ctx context.Context, p ruleset.Plan) error {
 	return nil
 }
 
-// have is what the kernel holds, and notes in the report what of it is not our doing. With an error it is what could be read.
-func (e *Enforcer) have(ctx context.Context, verify bool, report *Report) (ruleset.Ruleset, error) {
+// have is what the kernel holds, and notes in the report what of it is not our doing. With an error it is what could be read. It shares
+// memory with want.
+func (e *Enforcer) have(ctx context.Context, verify bool, want ruleset.Ruleset, report *Report) (ruleset.Ruleset, error) {
 	if e.known != nil && !verify {
 		return *e.known, nil
 	}
-	observed, err := e.dataplane.Observe(ctx)
+	observed, err := e.dataplane.ObserveLike(ctx, want)
 	if err != nil {
 		return observed, fmt.Errorf("reading back what is enforced: %w", err)
 	}

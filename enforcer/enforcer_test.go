@@ -249,7 +249,7 @@ func TestAFamilyThatCannotBeReadDoesNotHoldUpTheOther(t *testing.T) {
 // halfBlind cannot read IPv6.
 type halfBlind struct{ *dataplane.Fake }
 
-func (k *halfBlind) Observe(ctx context.Context) (ruleset.Ruleset, error) {
+func (k *halfBlind) ObserveLike(ctx context.Context, _ ruleset.Ruleset) (ruleset.Ruleset, error) {
 	r, err := k.Fake.Observe(ctx)
 	delete(r.Tables, ruleset.IPv6)
 	return r, errors.Join(err, errors.New("ip6tables-save: no such file"))

@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"unique"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -100,19 +99,29 @@ func NewPod(p *corev1.Pod) *Pod {
 	}
 	pod.Addrs = parseAddrs(texts)
 
+	pod.Ports = namedPorts(p)
+	return pod
+}
+
+// namedPorts are the ports with a name of all containers of p.
+func namedPorts(p *corev1.Pod) []NamedPort {
+	var ports []NamedPort
 	for _, containers := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
 		for _, c := range containers {
-			pod.Ports = appendNamed(pod.Ports, c.Ports)
+			ports = appendNamed(ports, c.Ports)
 		}
 	}
-	return pod
+	if len(ports) == 0 {
+		return nil
+	}
+	return portLists.share(ports, func(p NamedPort) NamedPort { return NamedPort{intern(p.Name), p.Protocol, p.Port} })
 }
 
 func appendNamed(to []NamedPort, ports []corev1.ContainerPort) []NamedPort {
 	for _, p := range ports {
 		protocol, ok := protocolOf(p.Protocol)
 		if p.Name != "" && ok && p.ContainerPort > 0 && p.ContainerPort <= 65535 {
-			to = append(to, NamedPort{intern(p.Name), protocol, uint16(p.ContainerPort)})
+			to = append(to, NamedPort{p.Name, protocol, uint16(p.ContainerPort)})
 		}
 	}
 	return to
@@ -134,14 +143,18 @@ func NewNode(n *corev1.Node) *Node {
 
 // parseAddrs are the texts that are addresses, sorted, each once.
 func parseAddrs(texts []string) []netip.Addr {
-	var addrs []netip.Addr
+	var room [4]netip.Addr // status.podIP is also the first of status.podIPs: what is kept is smaller than what is parsed
+	addrs := room[:0]
 	for _, text := range texts {
 		if a, err := netip.ParseAddr(text); err == nil {
 			addrs = append(addrs, a.Unmap().WithZone(""))
 		}
 	}
 	slices.SortFunc(addrs, netip.Addr.Compare)
-	return slices.Clip(slices.Compact(addrs))
+	if len(addrs) == 0 {
+		return nil
+	}
+	return slices.Clone(slices.Compact(addrs))
 }
 
 // protocolOf is the number of the API's protocol name; the empty name is TCP, as the API defaults it.
@@ -157,7 +170,8 @@ func protocolOf(p corev1.Protocol) (policy.Protocol, bool) {
 	return 0, false
 }
 
-// Labels are an object's labels, sorted by key: a third of the size of a map, with shared strings.
+// Labels are an object's labels, sorted by key: a third of the size of a map. Objects with the same labels share them, so nobody writes to
+// them.
 type Labels []Label
 
 // Label is one label.
@@ -167,10 +181,10 @@ type Label struct{ Key, Value string }
 func NewLabels(m map[string]string) Labels {
 	l := make(Labels, 0, len(m))
 	for k, v := range m {
-		l = append(l, Label{intern(k), intern(v)})
+		l = append(l, Label{k, v})
 	}
 	slices.SortFunc(l, func(a, b Label) int { return strings.Compare(a.Key, b.Key) })
-	return l
+	return labelLists.share(l, func(l Label) Label { return Label{intern(l.Key), intern(l.Value)} })
 }
 
 // Lookup is the value of a key, and whether the key is there. With Has and Get it makes Labels a labels.Labels.
@@ -193,12 +207,4 @@ func (l Labels) Has(key string) bool {
 func (l Labels) Get(key string) string {
 	value, _ := l.Lookup(key)
 	return value
-}
-
-// intern makes equal strings share their memory: thousands of pods carry the same labels.
-func intern(s string) string {
-	if s == "" {
-		return ""
-	}
-	return unique.Make(s).Value()
 }

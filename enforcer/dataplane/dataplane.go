@@ -122,6 +122,12 @@ func (d *Dataplane) Findings() []Finding { return d.findings }
 // Observe reads our part of the kernel's state. A family that cannot be read is absent from the tables, and a
 // *FamilyError in the error names it; a family without anything of ours has a table with empty maps.
 func (d *Dataplane) Observe(ctx context.Context) (ruleset.Ruleset, error) {
+	return d.ObserveLike(ctx, ruleset.Ruleset{})
+}
+
+// ObserveLike is [Dataplane.Observe], but where a set of like has the entries that were read, it is these that stand in the result: a kernel
+// that holds what it should takes no second copy of it.
+func (d *Dataplane) ObserveLike(ctx context.Context, like ruleset.Ruleset) (ruleset.Ruleset, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	r := ruleset.Ruleset{Tables: map[ruleset.Family]ruleset.Table{}, Sets: map[string]ruleset.Set{}}
@@ -134,7 +140,7 @@ func (d *Dataplane) Observe(ctx context.Context) (ruleset.Ruleset, error) {
 		}
 		r.Tables[f] = t
 	}
-	sets, err := observeSets()
+	sets, err := observeSets(like.Sets)
 	if err != nil {
 		errs = append(errs, err)
 	} else {
@@ -156,13 +162,13 @@ func (d *Dataplane) observeTable(ctx context.Context, f ruleset.Family) (ruleset
 	return saved[name].ours(name), nil
 }
 
-func observeSets() (map[string]ruleset.Set, error) {
+func observeSets(like map[string]ruleset.Set) (map[string]ruleset.Set, error) {
 	c, err := openIPSets()
 	if err != nil {
 		return nil, err
 	}
 	defer c.close()
-	return c.list()
+	return c.list(like)
 }
 
 // Apply takes the kernel through the plan's steps, in their order. A step that fails ends the plan for its family, and

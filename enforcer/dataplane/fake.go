@@ -77,6 +77,11 @@ func (f *Fake) Capabilities() Capabilities { return f.capabilities }
 // Findings are none.
 func (f *Fake) Findings() []Finding { return nil }
 
+// ObserveLike is as Dataplane's, but always a copy.
+func (f *Fake) ObserveLike(ctx context.Context, _ ruleset.Ruleset) (ruleset.Ruleset, error) {
+	return f.Observe(ctx)
+}
+
 // Observe is as Dataplane's.
 func (f *Fake) Observe(ctx context.Context) (ruleset.Ruleset, error) {
 	if err := context.Cause(ctx); err != nil {

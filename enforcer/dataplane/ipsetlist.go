@@ -19,33 +19,58 @@ import (
 // dumpAttempts bounds how often a dump is begun anew because sets came or went while it ran.
 const dumpAttempts = 5
 
-// list is our sets with their entries.
-func (c *ipsets) list() (map[string]ruleset.Set, error) {
+// list is our sets with their entries, which are those of like where it has the same.
+func (c *ipsets) list(like map[string]ruleset.Set) (map[string]ruleset.Set, error) {
 	for attempt := 1; ; attempt++ {
-		sets := map[string]ruleset.Set{}
-		err := c.dump(c.request(nl.IPSET_CMD_LIST, ""), func(name string, m message) error {
-			if !isOurs(name) {
-				return nil
-			}
-			s, ok := sets[name]
-			if !ok {
-				s = ruleset.Set{Name: name, Type: m.setType, Family: m.family}
-			}
-			err := m.entries(func(e ruleset.Entry) { s.Entries = append(s.Entries, e) })
-			sets[name] = s
-			return err
-		})
+		l := listing{like: like, sets: map[string]ruleset.Set{}}
+		err := c.dump(c.request(nl.IPSET_CMD_LIST, ""), l.read)
 		switch {
 		case err == nil:
-			for name, s := range sets {
-				s.Entries = ruleset.SortEntries(s.Entries) // a set that grows while it is listed repeats some
-				sets[name] = s
-			}
-			return sets, nil
+			l.finish()
+			return l.sets, nil
 		case !errors.Is(err, nl.ErrDumpInterrupted) || attempt == dumpAttempts:
 			return nil, fmt.Errorf("listing the ipsets: %w", err)
 		}
 	}
+}
+
+// listing is a dump of sets as it is read. The kernel shows one set after the other: its entries are collected in room that the next one uses
+// again, and only what like does not have is kept apart. Sets may hold every pod of the cluster, many times over.
+type listing struct {
+	like, sets map[string]ruleset.Set
+	current    ruleset.Set
+	room       []ruleset.Entry
+}
+
+// read takes one message of the dump.
+func (l *listing) read(name string, m message) error {
+	if !isOurs(name) {
+		return nil
+	}
+	if name != l.current.Name {
+		l.finish()
+		s, ok := l.sets[name]
+		if !ok {
+			s = ruleset.Set{Name: name, Type: m.setType, Family: m.family}
+		}
+		l.current, l.room = s, append(l.room[:0], s.Entries...)
+	}
+	return m.entries(func(e ruleset.Entry) { l.room = append(l.room, e) })
+}
+
+// finish keeps the set that was read.
+func (l *listing) finish() {
+	if l.current.Name == "" {
+		return
+	}
+	l.room = ruleset.SortEntries(l.room) // a set that grows while it is listed repeats some
+	s := l.current
+	if same := l.like[s.Name].Entries; slices.Equal(same, l.room) {
+		s.Entries = same
+	} else {
+		s.Entries = append([]ruleset.Entry(nil), l.room...)
+	}
+	l.sets[s.Name] = s
 }
 
 // names are those of our sets, without looking into them.
@@ -148,62 +173,71 @@ func stringOf(b []byte) string { return strings.TrimRight(string(b), "\x00") }
 
 // entries shows each entry of the message to f.
 func (m message) entries(f func(ruleset.Entry)) error {
-	list, err := nl.ParseRouteAttr(m.adt)
-	if err != nil {
-		return fmt.Errorf("reading entries: %w", err)
-	}
-	for _, a := range list {
-		e, err := entryOf(a.Value)
+	return eachAttribute(m.adt, func(_ uint16, value []byte) error {
+		e, err := entryOf(value)
 		if err != nil {
 			return fmt.Errorf("reading an entry: %w", err)
 		}
 		f(e)
+		return nil
+	})
+}
+
+// eachAttribute shows each attribute in b to f, with its type without flags. It makes no list of them as nl.ParseRouteAttr does: a dump has
+// several for each entry.
+func eachAttribute(b []byte, f func(kind uint16, value []byte) error) error {
+	for len(b) >= unix.SizeofRtAttr {
+		length := int(binary.NativeEndian.Uint16(b))
+		if length < unix.SizeofRtAttr || length > len(b) {
+			return fmt.Errorf("an attribute of %d bytes does not fit into %d", length, len(b))
+		}
+		if err := f(binary.NativeEndian.Uint16(b[2:])&nl.NLA_TYPE_MASK, b[unix.SizeofRtAttr:length]); err != nil {
+			return err
+		}
+		const alignment = unix.RTA_ALIGNTO
+		b = b[min((length+alignment-1)/alignment*alignment, len(b)):]
 	}
 	return nil
 }
 
 func entryOf(data []byte) (ruleset.Entry, error) {
-	attrs, err := nl.ParseRouteAttr(data)
-	if err != nil {
-		return ruleset.Entry{}, err
-	}
 	var e ruleset.Entry
 	var addr netip.Addr
 	length := -1
-	for _, a := range attrs {
-		switch kind(a) {
+	err := eachAttribute(data, func(kind uint16, value []byte) (err error) {
+		switch kind {
 		case nl.IPSET_ATTR_IP:
-			if addr, err = addressOf(a.Value); err != nil {
-				return e, err
-			}
+			addr, err = addressOf(value)
 		case nl.IPSET_ATTR_CIDR:
-			length = int(byteOf(a.Value))
+			length = int(byteOf(value))
 		case nl.IPSET_ATTR_PROTO:
-			e.Protocol = policy.Protocol(byteOf(a.Value))
+			e.Protocol = policy.Protocol(byteOf(value))
 		case nl.IPSET_ATTR_PORT:
-			if len(a.Value) >= 2 {
-				e.Port = binary.BigEndian.Uint16(a.Value)
+			if len(value) >= 2 {
+				e.Port = binary.BigEndian.Uint16(value)
 			}
 		case nl.IPSET_ATTR_CADT_FLAGS:
-			e.NoMatch = len(a.Value) >= 4 && binary.BigEndian.Uint32(a.Value)&nl.IPSET_FLAG_NOMATCH != 0
+			e.NoMatch = len(value) >= 4 && binary.BigEndian.Uint32(value)&nl.IPSET_FLAG_NOMATCH != 0
 		}
-	}
+		return err
+	})
 	if length < 0 {
 		length = addr.BitLen()
 	}
 	e.Prefix = netip.PrefixFrom(addr, length)
-	return e, nil
+	return e, err
 }
 
 func addressOf(nested []byte) (netip.Addr, error) {
-	attrs, err := nl.ParseRouteAttr(nested)
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	for _, a := range attrs {
-		if addr, ok := netip.AddrFromSlice(a.Value); ok {
-			return addr, nil
+	var addr netip.Addr
+	err := eachAttribute(nested, func(_ uint16, value []byte) error {
+		if a, ok := netip.AddrFromSlice(value); ok && !addr.IsValid() {
+			addr = a
 		}
+		return nil
+	})
+	if err == nil && !addr.IsValid() {
+		err = errors.New("it has no address")
 	}
-	return netip.Addr{}, errors.New("it has no address")
+	return addr, err
 }

@@ -60,10 +60,17 @@ var selfMatch = map[Family]string{
 //
 // A direction returns, it never accepts: a packet that a group's rules admit goes on behind the jump that led it there, to the
 // other direction, and then to whatever other programs have in the same base chain.
-func Render(n policy.Node, o Options) Ruleset {
+func Render(n policy.Node, o Options) Ruleset { return RenderLike(n, o, Ruleset{}) }
+
+// RenderLike is [Render], but where a set of like has the entries that are wanted, it is these that stand in the result: a ruleset that
+// differs little from another takes little memory of its own.
+func RenderLike(n policy.Node, o Options, like Ruleset) Ruleset {
 	r := Ruleset{Tables: map[Family]Table{}, Sets: map[string]Set{}, Points: map[string]Point{}}
 	for _, f := range o.Families {
-		t := &renderer{Options: o, node: &n, family: f, chains: map[string][]Rule{}, sets: r.Sets, points: r.Points, names: map[policy.SetID]string{}}
+		t := &renderer{
+			Options: o, node: &n, family: f, like: like.Sets,
+			chains: map[string][]Rule{}, sets: r.Sets, points: r.Points, names: map[policy.SetID]string{},
+		}
 		t.render()
 		r.Tables[f] = Table{Name: o.Table, Jumps: wantedJumps(), Chains: t.chains}
 	}
@@ -83,6 +90,7 @@ type renderer struct {
 	Options
 	node   *policy.Node
 	family Family
+	like   map[string]Set
 	chains map[string][]Rule
 	sets   map[string]Set          // shared by the families
 	points map[string]Point        // likewise
@@ -146,20 +154,34 @@ func (t *renderer) podSet(id policy.SetID) string {
 		s.Type = HashIPPort
 	}
 	s.Name = setName(s.Type, t.family, string(id))
-	own := 0 // members of this family
-	for _, m := range set.Members {
+	s.Entries = t.ownEntries(set.Members, t.like[s.Name].Entries)
+	t.sets[s.Name], t.names[id] = s, s.Name
+	return s.Name
+}
+
+// ownEntries are the members of this family, which are in the order of entries; they are have, if that holds just these.
+func (t *renderer) ownEntries(members []policy.Member, have []Entry) []Entry {
+	own, same := 0, true
+	for _, m := range members {
 		if FamilyOf(m.Addr) == t.family {
+			same = same && own < len(have) && have[own] == entryOf(m)
 			own++
 		}
 	}
-	s.Entries = make([]Entry, 0, own)
-	for _, m := range set.Members { // which are in the order of entries
+	if same && own == len(have) && own > 0 {
+		return have
+	}
+	entries := make([]Entry, 0, own)
+	for _, m := range members {
 		if FamilyOf(m.Addr) == t.family {
-			s.Entries = append(s.Entries, Entry{Prefix: netip.PrefixFrom(m.Addr, m.Addr.BitLen()), Protocol: m.Protocol, Port: m.Port})
+			entries = append(entries, entryOf(m))
 		}
 	}
-	t.sets[s.Name], t.names[id] = s, s.Name
-	return s.Name
+	return entries
+}
+
+func entryOf(m policy.Member) Entry {
+	return Entry{Prefix: netip.PrefixFrom(m.Addr, m.Addr.BitLen()), Protocol: m.Protocol, Port: m.Port}
 }
 
 // netSet adds a set of blocks, given in the order of [Set.Entries], which is named after its content, and returns its name: blocks do not change.

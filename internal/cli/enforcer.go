@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -166,6 +167,7 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
+	runtime.MemProfileRate = 0 // nobody can ask for the profile, whose table would take more than a megabyte
 	plane, err := openDataplane(ctx, o.backend, logger)
 	if err != nil {
 		return err

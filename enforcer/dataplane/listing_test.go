@@ -1,0 +1,54 @@
+package dataplane
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+)
+
+func TestAListingTakesFromWhatIsKnownOnlyWhatIsTheSame(t *testing.T) {
+	entries := func(addrs ...string) []ruleset.Entry {
+		var all []ruleset.Entry
+		for _, a := range addrs {
+			all = append(all, ruleset.Entry{Prefix: netip.MustParsePrefix(a + "/32")})
+		}
+		return all
+	}
+	known := map[string]ruleset.Set{
+		"RF-same":    {Name: "RF-same", Entries: entries("10.0.0.1", "10.0.0.2")},
+		"RF-changed": {Name: "RF-changed", Entries: entries("10.0.0.1", "10.0.0.2")},
+		"RF-emptied": {Name: "RF-emptied", Entries: entries("10.0.0.1")},
+	}
+	l := listing{like: known, sets: map[string]ruleset.Set{}}
+	for _, read := range []struct {
+		name    string
+		entries []ruleset.Entry
+	}{
+		{"RF-same", entries("10.0.0.2", "10.0.0.1", "10.0.0.2")}, // in the kernel's order, one of them twice
+		{"RF-changed", entries("10.0.0.3", "10.0.0.1")},
+		{"RF-emptied", nil},
+		{"RF-new", entries("10.0.0.9")},
+	} {
+		if err := l.read(read.name, message{}); err != nil {
+			t.Fatal(err)
+		}
+		l.room = append(l.room, read.entries...)
+	}
+	l.finish()
+	want := map[string][]ruleset.Entry{
+		"RF-same": entries("10.0.0.1", "10.0.0.2"), "RF-changed": entries("10.0.0.1", "10.0.0.3"), "RF-emptied": nil, "RF-new": entries("10.0.0.9"),
+	}
+	got := map[string][]ruleset.Entry{}
+	for name, s := range l.sets {
+		got[name] = s.Entries
+	}
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+		t.Errorf("read (-want +got):\n%s", diff)
+	}
+	if &got["RF-same"][0] != &known["RF-same"].Entries[0] {
+		t.Error("what has not changed takes memory twice")
+	}
+}
