@@ -120,16 +120,17 @@ func (x *index) begin(key policyKey, o metav1.Object) (known, bool) {
 
 // restore takes over since when this version is known from the status that another process wrote, and reports whether it did. A status that
 // says nothing of that, and calls the version programmed, was right when it was written: the nodes that were desired then have it, and one that
-// is desired since reports its pods.
-func (k *known) restore(status *v1alpha1.EnforcementStatus) bool {
+// is desired since reports its pods. One of another mode than the present one speaks of another version: a mode has no generation. Nor was a
+// version seen before it was there: what says so was written by somebody else.
+func (k *known) restore(status *v1alpha1.EnforcementStatus, mode v1alpha1.Mode) bool {
 	if !k.first || k.written != nil {
 		return false
 	}
 	c := meta.FindStatusCondition(status.Conditions, v1alpha1.ProgrammedCondition)
-	if c == nil || c.ObservedGeneration != k.generation || k.mode != "" && k.mode != string(status.Mode) {
+	if c == nil || c.ObservedGeneration != k.generation || status.Mode != "" && status.Mode != mode {
 		return false
 	}
-	if status.ObservedSince == "" && c.Status != metav1.ConditionTrue {
+	if status.ObservedSince == "" && c.Status != metav1.ConditionTrue || status.ObservedSince != "" && !reached(k.since, status.ObservedSince) {
 		return false
 	}
 	k.since = status.ObservedSince
@@ -150,13 +151,19 @@ func (x *index) update(key policyKey, p known, change func(*known)) {
 	}
 }
 
-// end takes in what a worker found: on which nodes the policy selects pods, and whether it is programmed on all.
-func (x *index) end(key policyKey, p known, nodes map[string]*nodeCase, absent []string, programmed bool, now time.Time) {
+// end takes in what a worker found: on which nodes the policy selects pods, and whether it is programmed on all. It returns those of the
+// nodes that were not known to run pods which the policy selects: what has happened to them while the worker looked has marked nothing.
+func (x *index) end(key policyKey, p known, nodes map[string]*nodeCase, absent []string, programmed bool, now time.Time) (fresh []string) {
 	on := absent
 	for name := range nodes {
 		on = append(on, name)
 	}
 	x.update(key, p, func(k *known) {
+		for _, name := range on {
+			if !x.nodes[name][key] {
+				fresh = append(fresh, name)
+			}
+		}
 		x.place(key, k, on)
 		k.remarks, k.first, k.programmed = p.remarks, false, programmed
 		if k.marks == p.marks {
@@ -167,6 +174,7 @@ func (x *index) end(key policyKey, p known, nodes map[string]*nodeCase, absent [
 			programmingSeconds.Observe(now.Sub(k.seen).Seconds())
 		}
 	})
+	return fresh
 }
 
 // place notes on which nodes a policy selects pods.
@@ -216,26 +224,30 @@ func (x *index) slip(key policyKey, slipped bool, now time.Time) time.Duration {
 	return k.slippedAt.Add(podGrace).Sub(now)
 }
 
-// wrote notes what was written, and the resource version that came of it.
-func (x *index) wrote(key policyKey, status *v1alpha1.EnforcementStatus, version string, now time.Time) {
+// wrote notes what was written about a policy, and the resource version that came of it.
+func (x *index) wrote(key policyKey, uid types.UID, status *v1alpha1.EnforcementStatus, version string, now time.Time) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if k := x.policies[key]; k != nil {
+	if k := x.policies[key]; k != nil && k.uid == uid {
 		k.written, k.writtenVersion, k.writtenAt = status, version, now
 	}
 }
 
-func (x *index) made(key policyKey)   { x.setMade(key, true) }
-func (x *index) unmade(key policyKey) { x.setMade(key, false) }
+// made notes that a policy has a PolicyEnforcement now.
+func (x *index) made(key policyKey, uid types.UID) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if k := x.policies[key]; k != nil && k.uid == uid {
+		k.made = true
+	}
+}
 
-func (x *index) setMade(key policyKey, made bool) {
+// unmade notes that there is none.
+func (x *index) unmade(key policyKey) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if k := x.policies[key]; k != nil {
-		k.made = made
-		if !made {
-			k.written = nil
-		}
+		k.made, k.written = false, nil
 	}
 }
 

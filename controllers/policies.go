@@ -10,6 +10,7 @@ import (
 	"time"
 
 	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
@@ -180,7 +181,7 @@ func (r *Policies) Reconcile(ctx context.Context, key policyKey) (reconcile.Resu
 		return reconcile.Result{RequeueAfter: behind}, nil
 	}
 	previous := r.previous(key, o, p)
-	if p.restore(previous) {
+	if p.restore(previous, r.mode(o)) {
 		r.index.restored(key, p)
 	}
 	nodes, absent := r.view.nodesOf(p.understood, now)
@@ -190,35 +191,41 @@ func (r *Policies) Reconcile(ctx context.Context, key policyKey) (reconcile.Resu
 	status := judge(policyCase{
 		resource: key.resource, generation: p.generation, mode: r.mode(o), since: p.since, remarks: p.remarks, nodes: nodes,
 	}, previous.Conditions)
-	r.index.end(key, p, nodes, absent, isTrue(status.Conditions, v1alpha1.ProgrammedCondition), now)
+	if fresh := r.index.end(key, p, nodes, absent, isTrue(status.Conditions, v1alpha1.ProgrammedCondition), now); r.view.missed(nodes, fresh) {
+		r.mark(reportPause, false, key)
+	}
 	return r.write(ctx, key, o, p, previous, &status, now)
 }
 
 // write writes the status if it says anything new, and an Event if that is news to a person.
 func (r *Policies) write(ctx context.Context, key policyKey, o metav1.Object, p known, previous, status *v1alpha1.EnforcementStatus,
 	now time.Time) (reconcile.Result, error) {
+	slip := r.index.slip(key, slipped(previous, status), now)
 	if sameStatus(previous, status) || key.resource == sigPolicies && sameConditions(previous.Conditions, status.Conditions) {
 		return reconcile.Result{}, nil
 	}
 	if wait := p.writtenAt.Add(r.spacing()).Sub(now); wait > 0 && sameVerdict(previous, status) {
 		return reconcile.Result{RequeueAfter: wait}, nil
 	}
-	if wait := r.index.slip(key, slipped(previous, status), now); wait > 0 {
-		return reconcile.Result{RequeueAfter: wait}, nil
+	if slip > 0 {
+		return reconcile.Result{RequeueAfter: slip}, nil
 	}
 	if key.resource == networkPolicies.String() && !p.made && r.view.enforcement(key) == nil {
 		if err := r.writer.makeEnforcement(ctx, key, o); err != nil {
 			return reconcile.Result{}, err
 		}
-		r.index.made(key)
+		r.index.made(key, p.uid)
 	}
-	version, err := r.writer.write(ctx, key, status)
+	version, err := r.writer.write(ctx, key, p.uid, status)
 	if err != nil {
+		if apierrors.IsNotFound(err) {
+			r.index.unmade(key) // somebody has deleted it before this process knew that it was there
+		}
 		statusErrors.Inc()
 		return reconcile.Result{}, err
 	}
 	statusWrites.WithLabelValues(key.resource).Inc()
-	r.index.wrote(key, status, version, now)
+	r.index.wrote(key, p.uid, status, version, now)
 	r.tell(o, previous, status)
 	return reconcile.Result{}, nil
 }
@@ -289,7 +296,11 @@ func (r *Policies) previous(key policyKey, o metav1.Object, p known) *v1alpha1.E
 	case *v1alpha1.NamespaceIsolation:
 		cached, version = &o.Status, o.ResourceVersion
 	default:
-		if e := r.view.enforcement(key); e != nil {
+		e := r.view.enforcement(key)
+		if e == nil && !p.made {
+			return cached // what was written is gone
+		}
+		if e != nil {
 			cached, version = &e.Status, e.ResourceVersion
 		}
 	}

@@ -84,7 +84,7 @@ func (r *Reporter) Note(s Synced) {
 func (r *Reporter) Start(ctx context.Context) error {
 	var last time.Time // of the last attempt to write
 	retry := time.Duration(0)
-	silent := false
+	silent, soon := false, false // a failure was logged; a change is to be written soon
 	due := time.NewTimer(spread(r.heartbeat))
 	defer due.Stop()
 	for {
@@ -92,13 +92,14 @@ func (r *Reporter) Start(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-r.changed:
-			if retry == 0 { // else the attempt that is due says it
+			if retry == 0 && !soon { // else the attempt that is due says it: one change after another would put it off for good
+				soon = true
 				due.Reset(max(spread(reportDelay), time.Until(last.Add(spread(reportSpacing)))))
 			}
 			continue
 		case <-due.C:
 		}
-		last = time.Now()
+		last, soon = time.Now(), false
 		err := r.write(ctx)
 		if err == nil {
 			retry, silent = 0, false

@@ -43,10 +43,22 @@ func statusTarget(key policyKey) (version schema.GroupVersion, kind, resource st
 	return v1alpha1.GroupVersion, "NamespaceIsolation", "namespaceisolations"
 }
 
-// write writes a policy's status, and returns the resource version that came of it. A policy that is gone needs none.
-func (w *statusWriter) write(ctx context.Context, key policyKey, status *v1alpha1.EnforcementStatus) (string, error) {
+// appliedStatus is a status as it is written: also of what there is none of it says so, or it would stay as somebody else has written it.
+type appliedStatus struct {
+	v1alpha1.EnforcementStatus
+	Nodes appliedNodes `json:"nodes"`
+}
+
+type appliedNodes struct {
+	v1alpha1.NodeCounts
+	NotProgrammed []v1alpha1.NodeTrouble `json:"notProgrammed"`
+}
+
+// write writes the status of the policy of a UID, and returns the resource version that came of it. A policy that is gone needs none, and
+// another one that has its name since has nothing to do with it.
+func (w *statusWriter) write(ctx context.Context, key policyKey, uid types.UID, status *v1alpha1.EnforcementStatus) (string, error) {
 	version, kind, resource := statusTarget(key)
-	written := *status
+	written := appliedStatus{*status, appliedNodes{status.Nodes, append([]v1alpha1.NodeTrouble{}, status.Nodes.NotProgrammed...)}}
 	written.Conditions = slices.DeleteFunc(slices.Clone(status.Conditions), func(c metav1.Condition) bool {
 		return c.Type != v1alpha1.AcceptedCondition && c.Type != v1alpha1.ProgrammedCondition
 	})
@@ -55,8 +67,10 @@ func (w *statusWriter) write(ctx context.Context, key policyKey, status *v1alpha
 		say = map[string]any{"conditions": written.Conditions}
 	}
 	metadata := map[string]any{"name": key.name}
-	if key.namespace != "" {
+	if kind == "PolicyEnforcement" {
 		metadata["namespace"] = key.namespace
+	} else {
+		metadata["uid"] = uid
 	}
 	body, err := json.Marshal(map[string]any{"apiVersion": version.String(), "kind": kind, "metadata": metadata, "status": say})
 	if err != nil {

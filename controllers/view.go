@@ -159,6 +159,18 @@ func (v *view) nodesOf(u *compile.Understood, now time.Time) (nodes map[string]*
 	return nodes, absent
 }
 
+// missed reports whether something has happened to fresh nodes since nodesOf looked at them.
+func (v *view) missed(nodes map[string]*nodeCase, fresh []string) bool {
+	return slices.ContainsFunc(fresh, func(name string) bool {
+		n, exists := nodes[name], v.hasNode(name)
+		if n == nil || !exists {
+			return exists == (n == nil)
+		}
+		report := v.report(name)
+		return report != n.report || report != nil && v.hearing.recent(report, time.Now()) != n.heard
+	})
+}
+
 // count counts the nodes by what is known of them.
 func (v *view) count(now time.Time) map[string]int {
 	counts := map[string]int{"enforcing": 0, "failing": 0, "unknown": 0}

@@ -1,0 +1,224 @@
+package controllers
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/enforcer"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+)
+
+// object is a NetworkPolicy at a generation.
+func object(name string, generation int64) policy.Object {
+	return policy.Object{Ref: policy.Ref{Kind: "NetworkPolicy", Namespace: "shop", Name: name}, UID: "uid-of-" + name, Generation: generation}
+}
+
+// syncOf is what a sync says that is about these policies and pods.
+func syncOf(objects []policy.Object, pods ...uint64) Synced {
+	return Synced{
+		Report:           enforcer.Report{Concerns: policy.Concerns{Objects: objects, Pods: pods}, Counts: enforcer.Counts{Chains: 1, Rules: 2, Sets: 3, Entries: 4}},
+		ResourceVersions: map[string]string{kindOfPolicy: "10"}, At: time.Unix(1000, 0),
+	}
+}
+
+func failed(s Synced, text string) Synced {
+	s.Err = errors.New(text)
+	return s
+}
+
+func TestWhatIsWorthAReport(t *testing.T) {
+	web := []policy.Object{object("web", 1)}
+	for _, tt := range []struct {
+		name   string
+		change func(*Synced)
+		want   bool
+	}{
+		{"nothing", func(*Synced) {}, false},
+		{"how far the caches have come", func(s *Synced) { s.ResourceVersions[kindOfPolicy] = "99" }, false},
+		{"sizes", func(s *Synced) { s.Report.Counts = enforcer.Counts{Chains: 9, Rules: 9, Sets: 9, Entries: 9} }, false},
+		{"the time", func(s *Synced) { s.At = s.At.Add(time.Hour) }, false},
+		{"what was changed in the kernel", func(s *Synced) { s.Report.Applied.CreateSets = []ruleset.Set{{}} }, false},
+		{"a generation", func(s *Synced) { s.Report.Concerns.Objects[0].Generation = 2 }, true},
+		{"a policy made anew under its name", func(s *Synced) { s.Report.Concerns.Objects[0].UID = "another" }, true},
+		{"a mode", func(s *Synced) { s.Report.Concerns.Objects[0].Audit = true }, true},
+		{"one policy more", func(s *Synced) { s.Report.Concerns.Objects = append(s.Report.Concerns.Objects, object("db", 1)) }, true},
+		{"no policy", func(s *Synced) { s.Report.Concerns.Objects = nil }, true},
+		{"another pod", func(s *Synced) { s.Report.Concerns.Pods = []uint64{8} }, true},
+		{"no pod", func(s *Synced) { s.Report.Concerns.Pods = nil }, true},
+		{"a repair", func(s *Synced) { s.Report.Repairs.CreateSets = []ruleset.Set{{}} }, true},
+		{"a refusal", func(s *Synced) { s.Err = errors.New("no") }, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			a := newAccount(v1alpha1.NodeEnforcementStatus{})
+			if !a.note(syncOf(web, 7)) {
+				t.Error("the first sync is not worth a report")
+			}
+			s := syncOf([]policy.Object{object("web", 1)}, 7)
+			tt.change(&s)
+			if got := a.note(s); got != tt.want {
+				t.Errorf("worth a report: %t, want %t", got, tt.want)
+			}
+			if a.note(s) && s.Report.Repairs.Empty() {
+				t.Error("the same again is worth a report again")
+			}
+		})
+	}
+}
+
+func TestARefusalKeepsWhatIsApplied(t *testing.T) {
+	a := newAccount(v1alpha1.NodeEnforcementStatus{Backend: "nft"})
+	a.note(syncOf([]policy.Object{object("web", 1), object("db", 1)}, 7, 8))
+	applied := a.status.Applied
+
+	refusal := failed(syncOf([]policy.Object{object("web", 2), object("db", 1), object("new", 1)}, 7, 8, 9), "line 3: no")
+	refusal.ResourceVersions = map[string]string{kindOfPolicy: "20"}
+	if !a.note(refusal) || a.note(refusal) {
+		t.Error("a refusal is worth one report")
+	}
+	if a.status.Applied != applied {
+		t.Errorf("what is applied is now %v", a.status.Applied)
+	}
+	want := []v1alpha1.FailingPolicy{
+		{Kind: "NetworkPolicy", Namespace: "shop", Name: "web", Generation: 2, Message: "line 3: no"},
+		{Kind: "NetworkPolicy", Namespace: "shop", Name: "new", Generation: 1, Message: "line 3: no"},
+	}
+	if diff := cmp.Diff(want, a.status.FailingPolicies); diff != "" || a.status.Failing != 2 {
+		t.Errorf("%d fail (-want +got):\n%s", a.status.Failing, diff)
+	}
+	if got := a.says(); got != "False Refused at 0: line 3: no" {
+		t.Errorf("the condition says %s", got)
+	}
+	if !a.note(failed(refusal, "line 4: no")) {
+		t.Error("another refusal is not worth a report")
+	}
+	if !a.note(syncOf([]policy.Object{object("web", 2)}, 7)) || a.status.Failing != 0 || a.status.FailingPolicies != nil {
+		t.Errorf("after a sync that went well %d fail: %v", a.status.Failing, a.status.FailingPolicies)
+	}
+	if got := a.says(); got != "True Enforcing at 0: the kernel holds what the API says" {
+		t.Errorf("the condition says %s", got)
+	}
+}
+
+// says is the condition Enforcing in a line.
+func (a *account) says() string { return said(a.status.Conditions, v1alpha1.EnforcingCondition) }
+
+func TestAKernelThatCannotBeReadEnforcesNothingForSure(t *testing.T) {
+	a := newAccount(v1alpha1.NodeEnforcementStatus{})
+	a.note(syncOf([]policy.Object{object("web", 1)}, 7))
+	s := failed(syncOf([]policy.Object{object("web", 1)}, 7), "no such table")
+	s.Report.Unread = true
+	if !a.note(s) {
+		t.Error("it is not worth a report")
+	}
+	if got := a.says(); got != "False Unreadable at 0: no such table" || a.status.Failing != 1 {
+		t.Errorf("%d policies fail, and the condition says %s", a.status.Failing, got)
+	}
+	e, err := reportToEntry(&v1alpha1.NodeEnforcement{Status: a.status})
+	if err != nil || !e.(*reportEntry).unread || e.(*reportEntry).message != "no such table" {
+		t.Errorf("the controller reads %+v, %v", e, err)
+	}
+}
+
+func TestTheTimeOfATransitionIsKept(t *testing.T) {
+	a := newAccount(v1alpha1.NodeEnforcementStatus{})
+	at := func(s Synced, seconds int64) Synced {
+		s.At = time.Unix(seconds, 0)
+		return s
+	}
+	for _, tt := range []struct {
+		sync Synced
+		want int64
+	}{
+		{at(syncOf(nil), 100), 100}, {at(syncOf(nil), 200), 100},
+		{at(failed(syncOf(nil), "no"), 300), 300}, {at(failed(syncOf(nil), "still no"), 400), 300}, {at(syncOf(nil), 500), 500},
+	} {
+		a.note(tt.sync)
+		if got := a.status.Conditions[0].LastTransitionTime.Unix(); got != tt.want {
+			t.Errorf("after the sync at %d the condition is since %d, want %d", tt.sync.At.Unix(), got, tt.want)
+		}
+	}
+}
+
+// Whatever comes, a report has room in what the schema allows, and in little space.
+func TestAReportIsBounded(t *testing.T) {
+	var findings []v1alpha1.Finding
+	for i := range 100 {
+		findings = append(findings, v1alpha1.Finding{Name: fmt.Sprint(i)})
+	}
+	a := newAccount(v1alpha1.NodeEnforcementStatus{Findings: findings})
+	var objects []policy.Object
+	var pods []uint64
+	for i := range 5000 {
+		objects, pods = append(objects, object(strings.Repeat("n", 240)+fmt.Sprint(i), 1)), append(pods, uint64(i))
+	}
+	a.note(syncOf(objects, pods...))
+	a.note(failed(syncOf(nil), "x"))
+	for i := range objects {
+		objects[i].Generation++
+	}
+	a.note(failed(syncOf(objects, pods...), strings.Repeat("long ", 10000)))
+	s := a.status
+	if s.Failing != 5000 || len(s.FailingPolicies) != v1alpha1.MaxFailingPolicies || len(s.Findings) != v1alpha1.MaxFindings {
+		t.Errorf("%d fail, %d are named, with %d findings", s.Failing, len(s.FailingPolicies), len(s.Findings))
+	}
+	if len(s.FailingPolicies[0].Message) > 512 || len(s.Applied.PodDigests) != 8*v1alpha1.MaxPodDigests || s.Applied.Counts.Pods != 5000 {
+		t.Errorf("a message has %d bytes, the digests %d, of %d pods", len(s.FailingPolicies[0].Message), len(s.Applied.PodDigests), s.Applied.Counts.Pods)
+	}
+	if n := base64.StdEncoding.EncodedLen(len(s.Applied.PodDigests)); n > 10924 {
+		t.Errorf("the digests take %d characters: the schema allows 10924", n)
+	}
+	if text, err := json.Marshal(s); err != nil || len(text) > 32<<10 {
+		t.Errorf("the status takes %d bytes (%v): want at most 32 KB", len(text), err)
+	}
+}
+
+func TestARepairIsSaid(t *testing.T) {
+	a := newAccount(v1alpha1.NodeEnforcementStatus{})
+	for range 2 {
+		s := syncOf(nil)
+		s.Report.Repairs = ruleset.Plan{CreateSets: []ruleset.Set{{}, {}}}
+		a.note(s)
+	}
+	a.note(syncOf(nil))
+	if a.status.Repairs.Count != 2 || a.status.Repairs.LastTime.Unix() != 1000 || a.status.Repairs.Last != "others had changed set: 2" {
+		t.Errorf("repairs: %+v", a.status.Repairs)
+	}
+}
+
+func TestDigestsComeBackAsTheyWere(t *testing.T) {
+	for _, tt := range []struct{ in, want []uint64 }{
+		{nil, nil}, {[]uint64{1}, []uint64{1}}, {[]uint64{1<<63 + 1, 0, 5}, []uint64{0, 5, 1<<63 + 1}}, {[]uint64{3, 3}, []uint64{3, 3}},
+	} {
+		packed := packDigests(tt.in)
+		if diff := cmp.Diff(tt.want, unpackDigests(packed), cmpopts.EquateEmpty()); diff != "" || len(packed) != 8*len(tt.in) {
+			t.Errorf("%v in %d bytes (-want +got):\n%s", tt.in, len(packed), diff)
+		}
+		if diff := cmp.Diff(tt.want, unpackDigests(append(packed, 1, 2, 3)), cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%v and a remainder (-want +got):\n%s", tt.in, diff)
+		}
+	}
+}
+
+func TestShortenedCutsAtACharacter(t *testing.T) {
+	for _, tt := range []struct {
+		text  string
+		limit int
+		want  string
+	}{
+		{"short", 5, "short"}, {"longer", 5, "lo..."}, {"aüüüü", 7, "aü..."}, {"aüüüü", 8, "aüü..."}, {"", 3, ""},
+	} {
+		if got := shortened(tt.text, tt.limit); got != tt.want || len(got) > tt.limit {
+			t.Errorf("%q in %d bytes is %q, want %q", tt.text, tt.limit, got, tt.want)
+		}
+	}
+}
