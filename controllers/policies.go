@@ -69,6 +69,8 @@ const (
 	podGrace = time.Second
 	// listenEvery is how often it is looked which nodes have fallen silent.
 	listenEvery = time.Second
+	// maxStatusWait is the longest pause between attempts to write a status that fail, as while the API server is away.
+	maxStatusWait = 30 * time.Second
 	// sigPolicies is the resource whose status has conditions and nothing else.
 	sigPolicies = "clusternetworkpolicies.policy.networking.k8s.io"
 )
@@ -92,7 +94,7 @@ func (r *Policies) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 	r.writer = &statusWriter{clients: r.watches.watcher.clients}
 	r.recorder = m.GetEventRecorder("ringfence-controller")
 	c, err := controller.NewTyped("policies", m, controller.TypedOptions[policyKey]{
-		Reconciler: r, MaxConcurrentReconciles: policyWorkers, CacheSyncTimeout: math.MaxInt64,
+		Reconciler: r, MaxConcurrentReconciles: policyWorkers, CacheSyncTimeout: math.MaxInt64, RateLimiter: retries[policyKey](maxStatusWait),
 	})
 	if err != nil {
 		return fmt.Errorf("setting up the policy controller: %w", err)
