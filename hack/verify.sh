@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # verify.sh: checks what no compiler looks at: that go.mod is tidy, that what is generated is up to date, that the manifests render,
-# that links between documents lead somewhere, and that the tests that documents name exist.
+# that what Argo CD and Flux are told of our kinds is right, that links between documents lead somewhere, and that the tests that documents name exist.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -10,7 +10,7 @@ say() {
   failed=1
 }
 
-for module in . hack/generate; do
+for module in . hack/generate hack/gitops; do
   go -C "$module" mod tidy -diff >/dev/null || say "the go.mod of $module is not tidy: run 'make tidy'"
 done
 
@@ -44,6 +44,8 @@ renders config/samples Namespace Pod NetworkPolicy
 if grep -qE '^kind: (ClusterNetworkPolicy|NamespaceIsolation)$' <<<"$("$kubectl" kustomize config/samples)"; then
   say "config/samples has policies for all of a cluster: whoever applies it wants no more than the sample application"
 fi
+
+go -C hack/gitops test ./... >&2 || say "config/argocd or config/flux says something else of a policy's health than it should"
 
 # Links of the form [text](path), seen from the file that has them.
 while IFS=: read -r file link; do

@@ -32,7 +32,7 @@ type result struct {
 			Packets    int
 		}
 		Standings []scene.Standing
-		Matrix struct {
+		Matrix    struct {
 			Connections []struct{ Demanded, Connects, AsDemanded bool }
 			Differences int
 		}
