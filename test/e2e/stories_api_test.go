@@ -91,6 +91,33 @@ func (l *told) whatKubectlShows(t *testing.T) {
 	must(t, l.Delete(soon(t), []byte(shown)))
 }
 
+// aChangeIsWaitedFor follows the recipe of docs/status.md: the condition of the generation before is still there, and is not taken for the answer.
+func (l *told) aChangeIsWaitedFor(t *testing.T) {
+	l.says(t, "shown", "servers", on(3, 3))
+	must(t, l.Apply(soon(t), []byte(strings.Replace(deny("shown", "servers"), "[Ingress]", "[Ingress, Egress]", 1))))
+	generation := kubectl(t, l.Lab, "get", "-n", "shown", "networkpolicy", "servers", "-o=jsonpath={.metadata.generation}")
+	if generation != "2" {
+		t.Fatalf("the policy is at generation %s after a change", generation)
+	}
+	kubectl(t, l.Lab, "wait", "-n", "shown", "policyenforcement/servers", "--for=jsonpath={.status.observedGeneration}="+generation, "--timeout=30s")
+	kubectl(t, l.Lab, "wait", "-n", "shown", "policyenforcement/servers", "--for=condition=Programmed", "--timeout=30s")
+	said := &v1alpha1.PolicyEnforcement{}
+	must(t, l.client.Get(soon(t), client.ObjectKey{Namespace: "shown", Name: "servers"}, said))
+	if c := meta.FindStatusCondition(said.Status.Conditions, v1alpha1.ProgrammedCondition); c == nil || c.Status != metav1.ConditionTrue || c.ObservedGeneration != 2 {
+		t.Errorf("after the wait, the condition is %+v", c)
+	}
+
+	np := l.policy(t, "shown", "servers")
+	for _, mode := range []string{"Audit", "Enforce"} { // an annotation, which changes no generation
+		kubectl(t, l.Lab, "annotate", "-n", "shown", "--overwrite", "networkpolicy", "servers", v1alpha1.ModeAnnotation+"="+mode)
+		kubectl(t, l.Lab, "wait", "-n", "shown", "policyenforcement/servers", "--for=jsonpath={.status.mode}="+mode, "--timeout=30s")
+		kubectl(t, l.Lab, "wait", "-n", "shown", "policyenforcement/servers", "--for=condition=Programmed", "--timeout=30s")
+	}
+	if now := l.policy(t, "shown", "servers"); now.Generation != np.Generation {
+		t.Errorf("the mode has changed the generation from %d to %d", np.Generation, now.Generation)
+	}
+}
+
 // table is a table's header and its row that begins as the wanted one does, each with one space between the columns. A word in the place of a "~"
 // is one.
 func table(out string, want []string) []string {

@@ -192,6 +192,7 @@ func TestWhatIsSaidOfPolicies(t *testing.T) {
 		tell func(*told, *testing.T)
 	}{
 		{"what kubectl shows", (*told).whatKubectlShows},
+		{"a change is waited for", (*told).aChangeIsWaitedFor},
 		{"a policy without pods, and a pod that comes, moves and goes", (*told).podsComeAndMove},
 		{"a node's kernel refuses a set", (*told).aKernelRefuses},
 		{"somebody empties a chain", (*told).somebodyEmptiesAChain},
@@ -261,6 +262,7 @@ func (l *told) aKernelRefuses(t *testing.T) {
 	})
 	np := l.policy(t, "refused", "servers")
 	l.events(t, np, "Warning NodesFailing")
+	l.says(t, "shown", "servers", on(3, 3)) // what was in force on n2 before still is
 
 	l.iptables(t, "n2", "-F", "foreign")
 	l.iptables(t, "n2", "-X", "foreign")
