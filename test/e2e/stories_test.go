@@ -227,7 +227,7 @@ func (l *told) aKernelRefuses(t *testing.T) {
 	l.says(t, "refused", "servers", on(3, 3))
 	name := l.setOf(t, "n2")
 	must(t, l.Delete(soon(t), []byte(refused)))
-	must(t, lab.Poll(soon(t), func(ctx context.Context) error {
+	must(t, lab.Poll(soon(t), func(context.Context) error {
 		if sets := l.sets(t, "n2"); slices.Contains(sets, name) {
 			return fmt.Errorf("the set %s outlives its policy: %v", name, sets)
 		}
