@@ -333,8 +333,8 @@ func (l *told) anEnforcerIsDown(t *testing.T) {
 	l.says(t, "down", "servers", silent, "1 of 3 nodes do not enforce generation 1: n3; n3: ", words, "what it enforced is still in force")
 	l.says(t, "down", "late", silent, words)
 	own.closed(t, "while the enforcer of n3 is down")
-	np := l.policy(t, "down", "servers")
-	l.events(t, np, "Normal Programmed", "Warning NodesUnknown")
+	l.events(t, l.policy(t, "down", "servers"), "Normal Programmed", "Warning NodesUnknown")
+	l.aNewControllerKnows(t, silent)
 
 	// What it finds missing at its start, it reports.
 	const missing = "net.bridge.bridge-nf-call-iptables"
@@ -343,6 +343,7 @@ func (l *told) anEnforcerIsDown(t *testing.T) {
 	must(t, n3.StartEnforcer())
 	l.says(t, "down", "servers", on(3, 3))
 	l.says(t, "down", "late", on(3, 3))
+	l.says(t, "down", "later", on(3, 3))
 	_, err = n3.Exec(soon(t), "sysctl", "-w", missing+"=1")
 	must(t, err)
 	own.closed(t, "once the enforcer of n3 is back")
@@ -354,6 +355,19 @@ func (l *told) anEnforcerIsDown(t *testing.T) {
 		}
 		return fmt.Errorf("no finding about %s: %v", missing, s.Findings)
 	})
+}
+
+// aNewControllerKnows of the node that has fallen silent before it came: it does not take what it finds for a report that has just come.
+func (l *told) aNewControllerKnows(t *testing.T, silent standing) {
+	t.Helper()
+	before := l.says(t, "down", "servers", silent)
+	l.StopController("c1")
+	must(t, l.StartController("c1"))
+	must(t, l.Apply(soon(t), []byte(deny("down", "later"))))
+	l.says(t, "down", "later", silent) // it has waited for n3 itself
+	if after := l.says(t, "down", "servers", silent); after.ResourceVersion != before.ResourceVersion {
+		t.Errorf("the new controller has said something else of the policy meanwhile: %+v", after.Status)
+	}
 }
 
 // aNodeIsDeleted takes n3 out of the cluster: its pods are not counted any more, though nobody has deleted them yet.
