@@ -103,7 +103,8 @@ func (l *told) aChangeIsWaitedFor(t *testing.T) {
 	kubectl(t, l.Lab, "wait", "-n", "shown", "policyenforcement/servers", "--for=condition=Programmed", "--timeout=30s")
 	said := &v1alpha1.PolicyEnforcement{}
 	must(t, l.client.Get(soon(t), client.ObjectKey{Namespace: "shown", Name: "servers"}, said))
-	if c := meta.FindStatusCondition(said.Status.Conditions, v1alpha1.ProgrammedCondition); c == nil || c.Status != metav1.ConditionTrue || c.ObservedGeneration != 2 {
+	c := meta.FindStatusCondition(said.Status.Conditions, v1alpha1.ProgrammedCondition)
+	if c == nil || c.Status != metav1.ConditionTrue || c.ObservedGeneration != 2 {
 		t.Errorf("after the wait, the condition is %+v", c)
 	}
 
