@@ -121,18 +121,18 @@ func (x *index) begin(key policyKey, o metav1.Object) (known, bool) {
 // restore takes over since when this version is known from the status that another process wrote, and reports whether it did. A status that
 // says nothing of that, and calls the version programmed, was right when it was written: the nodes that were desired then have it, and one that
 // is desired since reports its pods.
-func (p *known) restore(status *v1alpha1.EnforcementStatus) bool {
-	if !p.first || p.written != nil {
+func (k *known) restore(status *v1alpha1.EnforcementStatus) bool {
+	if !k.first || k.written != nil {
 		return false
 	}
 	c := meta.FindStatusCondition(status.Conditions, v1alpha1.ProgrammedCondition)
-	if c == nil || c.ObservedGeneration != p.generation || p.mode != "" && p.mode != string(status.Mode) {
+	if c == nil || c.ObservedGeneration != k.generation || k.mode != "" && k.mode != string(status.Mode) {
 		return false
 	}
 	if status.ObservedSince == "" && c.Status != metav1.ConditionTrue {
 		return false
 	}
-	p.since = status.ObservedSince
+	k.since = status.ObservedSince
 	return true
 }
 
