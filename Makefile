@@ -124,9 +124,10 @@ golden: ## write the golden files of tests anew, from what the code does now
 	@go test $$(git grep -l 'flag.Bool("update"' -- '*_test.go' | xargs -n 1 dirname | sort -u | sed 's,^,./,') -update
 
 .PHONY: tidy
-tidy: ## tidy go.mod, and that of the generator
+tidy: ## tidy go.mod, and those of the generator and of the GitOps checks
 	@go mod tidy
 	@go -C hack/generate mod tidy
+	@go -C hack/gitops mod tidy
 
 .PHONY: help
 help: ## this list

@@ -35,6 +35,23 @@ type nodeCase struct {
 	family v1alpha1.Family // one that the pods have addresses of and the node does not enforce; empty if there is none
 	report *reportEntry    // nil if the node has never reported
 	heard  bool            // the report is recent
+	old    bool            // it was there before the controller, so that nobody knows how recent it is
+}
+
+// What is said of nodes that nothing is known of.
+const (
+	neverReported = "no enforcer has reported from this node: see that a pod of the DaemonSet runs there"
+	fallenSilent  = "its enforcer has not been heard of for too long: see what its pod says; what it enforced is still in force"
+)
+
+// keepSilent takes the word of the controller before for nodes that had fallen silent, until they are heard of again. Else each new controller would
+// call their policies programmed, until it has waited for them as long as the one before.
+func keepSilent(nodes map[string]*nodeCase, previous *v1alpha1.EnforcementStatus) {
+	for _, t := range previous.Nodes.NotProgrammed {
+		if n := nodes[t.Name]; n != nil && n.old && t.Standing == v1alpha1.NodeUnknown && t.Message != neverReported {
+			n.heard = false
+		}
+	}
 }
 
 // judge says what is to be said of a policy. The previous conditions give the times of the transitions.
@@ -83,9 +100,9 @@ func rank(s v1alpha1.NodeStanding) int {
 func (n *nodeCase) standing(c policyCase) (v1alpha1.NodeStanding, string) {
 	switch {
 	case n.report == nil:
-		return v1alpha1.NodeUnknown, "no enforcer has reported from this node: see that a pod of the DaemonSet runs there"
+		return v1alpha1.NodeUnknown, neverReported
 	case !n.heard:
-		return v1alpha1.NodeUnknown, "its enforcer has not been heard of for too long: see what its pod says; what it enforced is still in force"
+		return v1alpha1.NodeUnknown, fallenSilent
 	case n.report.unread:
 		return v1alpha1.NodeFailing, n.report.message
 	case n.family != "":

@@ -86,6 +86,7 @@ func (n *Node) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 		Reconciler: n, MaxConcurrentReconciles: 1,
 		// The API server may be away for longer than any limit; meanwhile what is in the kernel stays.
 		CacheSyncTimeout: math.MaxInt64,
+		RateLimiter:      retries[reconcile.Request](n.Resync),
 	})
 	if err != nil {
 		return fmt.Errorf("setting up the node controller: %w", err)
@@ -103,6 +104,12 @@ func (n *Node) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 		return fmt.Errorf("setting up the node controller: %w", err)
 	}
 	return nil
+}
+
+// retries says when what failed is tried again: at once, then after pauses that double up to the longest. controller-runtime's own longest
+// pause is a quarter of an hour: that long a kernel could go unrepaired, and a status wrong, after the cause of the failures has gone.
+func retries[K comparable](longest time.Duration) workqueue.TypedRateLimiter[K] {
+	return workqueue.NewTypedItemExponentialFailureRateLimiter[K](5*time.Millisecond, longest)
 }
 
 // dirtyOn marks the node dirty on every event of an informer.

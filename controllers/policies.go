@@ -71,6 +71,8 @@ const (
 	podGrace = time.Second
 	// listenEvery is how often it is looked which nodes have fallen silent.
 	listenEvery = time.Second
+	// maxStatusWait is the longest pause between attempts to write a status that fail, as while the API server is away.
+	maxStatusWait = 30 * time.Second
 	// sigPolicies is the resource whose status has conditions and nothing else.
 	sigPolicies = "clusternetworkpolicies.policy.networking.k8s.io"
 )
@@ -94,7 +96,7 @@ func (r *Policies) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 	r.writer = &statusWriter{clients: r.watches.watcher.clients}
 	r.recorder = m.GetEventRecorder("ringfence-controller")
 	c, err := controller.NewTyped("policies", m, controller.TypedOptions[policyKey]{
-		Reconciler: r, MaxConcurrentReconciles: policyWorkers, CacheSyncTimeout: math.MaxInt64,
+		Reconciler: r, MaxConcurrentReconciles: policyWorkers, CacheSyncTimeout: math.MaxInt64, RateLimiter: retries[policyKey](maxStatusWait),
 	})
 	if err != nil {
 		return fmt.Errorf("setting up the policy controller: %w", err)
@@ -121,7 +123,7 @@ func (r *Policies) watch(ctx context.Context, queue policyQueue) error {
 		{r.view.namespaces, onChange(r.namespaceChanged)},
 		{r.view.pods, onChange(r.podChanged)},
 		{r.view.nodes, onChange(r.nodeChanged)},
-		{r.view.reports, onChange(r.reportChanged)},
+		{r.view.reports, r.onReport()},
 	} {
 		if _, err := w.informer.AddEventHandler(w.handler); err != nil {
 			return fmt.Errorf("watching: %w", err)
@@ -185,6 +187,7 @@ func (r *Policies) Reconcile(ctx context.Context, key policyKey) (reconcile.Resu
 		r.index.restored(key, p)
 	}
 	nodes, absent := r.view.nodesOf(p.understood, now)
+	keepSilent(nodes, previous)
 	if p.unreviewed {
 		p.remarks = p.understood.Review(r.reviewed(p.understood))
 	}
@@ -458,22 +461,32 @@ func (r *Policies) nodeChanged(before, after metav1.Object) {
 	r.mark(0, false, r.index.on(o.GetName())...)
 }
 
-// reportChanged marks what a report is news for: every policy of the node if something has become worse, else those that wait for it.
+// onReport tells reports that were there before the controller from those that come.
+func (r *Policies) onReport() toolscache.ResourceEventHandler {
+	rest := onChange(r.reportChanged)
+	return toolscache.ResourceEventHandlerDetailedFuncs{
+		AddFunc: func(o any, old bool) {
+			report := o.(*reportEntry)
+			r.view.hearing.note(report, old, time.Now())
+			r.mark(reportPause, false, r.index.on(report.Name)...)
+		},
+		UpdateFunc: rest.OnUpdate,
+		DeleteFunc: rest.OnDelete,
+	}
+}
+
+// reportChanged marks what a report that changed, or went, is news for: every policy of the node if something has become worse, else those that wait for it.
 func (r *Policies) reportChanged(before, after *reportEntry) {
-	switch {
-	case after == nil:
+	if after == nil {
 		r.view.hearing.forget(before.Name)
 		r.mark(0, false, r.index.on(before.Name)...)
-	case before == nil:
-		r.view.hearing.note(after, time.Now())
+		return
+	}
+	again := !before.heartbeat.Equal(after.heartbeat) && r.view.hearing.note(after, false, time.Now())
+	if again || after.worseThan(before) {
 		r.mark(reportPause, false, r.index.on(after.Name)...)
-	default:
-		again := !before.heartbeat.Equal(after.heartbeat) && r.view.hearing.note(after, time.Now())
-		if again || after.worseThan(before) {
-			r.mark(reportPause, false, r.index.on(after.Name)...)
-		} else {
-			r.mark(reportPause, false, r.index.waitingFor(after.Name)...)
-		}
+	} else {
+		r.mark(reportPause, false, r.index.waitingFor(after.Name)...)
 	}
 }
 

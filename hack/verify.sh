@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # verify.sh: checks what no compiler looks at: that go.mod is tidy, that what is generated is up to date, that the manifests render,
-# that Prometheus reads the queries and fires the alerts that it should, that links between documents lead somewhere, and that the tests that
-# documents name exist.
+# that Prometheus reads the queries and fires the alerts that it should, that what Argo CD and Flux are told of our kinds is right, that links between
+# documents lead somewhere, and that the tests that documents name exist.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -11,7 +11,7 @@ say() {
   failed=1
 }
 
-for module in . hack/generate; do
+for module in . hack/generate hack/gitops; do
   go -C "$module" mod tidy -diff >/dev/null || say "the go.mod of $module is not tidy: run 'make tidy'"
 done
 
@@ -55,6 +55,7 @@ cp test/prometheus/alerts.yaml "$queries/tests.yaml"
 said=$("$promtool" check rules --lint=all --lint-fatal "$queries/alerts.yaml" "$queries/dashboard.yaml" 2>&1) ||
   say "config/prometheus asks what Prometheus does not understand: $said"
 said=$("$promtool" test rules "$queries/tests.yaml" 2>&1) || say "the alerts are not what test/prometheus/alerts.yaml says: $said"
+go -C hack/gitops test ./... >&2 || say "config/argocd or config/flux says something else of a policy's health than it should"
 
 # Links of the form [text](path), seen from the file that has them.
 while IFS=: read -r file link; do

@@ -76,7 +76,7 @@ func (l *Lab) KillController(name string) {
 	}
 }
 
-// ControllerReady reports nil once a controller has read everything.
+// ControllerReady reports nil once a controller answers, whether it leads or waits for that.
 func (l *Lab) ControllerReady(ctx context.Context, name string) error {
 	c := l.controller(name)
 	if c == nil {

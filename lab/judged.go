@@ -44,6 +44,11 @@ func (l *Lab) Cluster(ctx context.Context) (oracle.Cluster, error) {
 	return c, err
 }
 
+// PolicyEnforcements are what is said of the NetworkPolicies of all namespaces.
+func (l *Lab) PolicyEnforcements(ctx context.Context) ([]*v1alpha1.PolicyEnforcement, error) {
+	return listOurs[v1alpha1.PolicyEnforcement](ctx, l, "policyenforcements")
+}
+
 // listOurs are the objects of one of our kinds.
 func listOurs[T any](ctx context.Context, l *Lab, resource string) ([]*T, error) {
 	list, err := l.dynamic.Resource(v1alpha1.GroupVersion.WithResource(resource)).List(ctx, metav1.ListOptions{})

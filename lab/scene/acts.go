@@ -15,6 +15,7 @@ type act struct {
 	title string // above the matrix
 	doing string // said meanwhile
 	do    func(*scene, context.Context) error
+	tells bool // what is said of the NetworkPolicies is shown too
 }
 
 // acts are all, in their order: first what the owners of namespaces can do, then what a cluster's administrator can.
@@ -30,6 +31,7 @@ var acts = []act{{
 	title: "Who reaches whom, after the NetworkPolicies of config/samples",
 	doing: "applying the sample policies",
 	do:    (*scene).applyPolicies,
+	tells: true,
 }, {
 	name:  "audit",
 	title: "Without them, but tenants isolated by a NamespaceIsolation in mode Audit: nobody is denied anything",
@@ -107,6 +109,8 @@ type Step struct {
 	Title string `json:"title"`
 	// Objects are those in force, as "Kind namespace/name", in audit mode with " (Audit)" behind it.
 	Objects []string `json:"objects"`
+	// Standings are what is said of the NetworkPolicies.
+	Standings []Standing `json:"standings,omitempty"`
 	// WouldDeny is what the nodes' rules have counted of what objects in audit mode would have denied.
 	WouldDeny []Counted `json:"wouldDeny,omitempty"`
 	// Matrix is who reaches whom.

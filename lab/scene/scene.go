@@ -72,6 +72,7 @@ func Play(ctx context.Context, opts Options) (err error) {
 	}
 	defer unlock()
 	opts.Lab.Dir = dir
+	opts.Lab.Controller = !opts.Lab.NoEnforcer // who would else have anything to say?
 	opts.Lab.Progress = s.progress
 	opts.Lab.Report = func(err error) { s.progress(err.Error()) }
 	if s.lab, err = lab.Start(ctx, opts.Lab); err != nil {
@@ -157,6 +158,15 @@ func (s *scene) look(ctx context.Context, a act, r *Result) (*Step, error) {
 			r.explanation = errors.Join(r.explanation, err)
 		}
 	}
+	if a.tells && !s.opts.Lab.NoEnforcer {
+		err := s.wait(ctx, "what is said of the policies", func(ctx context.Context) (err error) {
+			step.Standings, err = s.waitForStandings(ctx)
+			return err
+		})
+		if err != nil {
+			return nil, errors.Join(err, s.logs())
+		}
+	}
 	return step, nil
 }
 
@@ -184,19 +194,23 @@ func (s *scene) wait(ctx context.Context, what string, f func(context.Context) e
 	return f(ctx)
 }
 
-// logs is the end of each enforcer's log, as an error to join to another one.
+// logs is the end of each program's log, as an error to join to another one.
 func (s *scene) logs() error {
-	var errs []error
+	errs := []error{logEnd("the controller", s.lab.ControllerLog("c1"))}
 	for _, n := range s.lab.Nodes {
-		text, err := os.ReadFile(n.EnforcerLog())
-		if err != nil {
-			continue // there is no enforcer
-		}
-		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-		errs = append(errs, fmt.Errorf("the end of the log of %s's enforcer:\n%s",
-			n.Name, strings.Join(lines[max(0, len(lines)-8):], "\n")))
+		errs = append(errs, logEnd(n.Name+"'s enforcer", n.EnforcerLog()))
 	}
 	return errors.Join(errs...)
+}
+
+// logEnd is the end of a program's log, nil if there is none: the program is not among those that were started.
+func logEnd(program, file string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return fmt.Errorf("the end of the log of %s:\n%s", program, strings.Join(lines[max(0, len(lines)-8):], "\n"))
 }
 
 // finish writes what comes after the matrices.
@@ -225,6 +239,7 @@ func (s *scene) section(step *Step) {
 	if err := step.Matrix.Write(s.opts.Out, s.opts.Style); err != nil {
 		s.progress(err.Error())
 	}
+	s.writeStandings(step.Standings)
 	s.writeCounted(step.WouldDeny)
 }
 

@@ -23,7 +23,8 @@ func (s *scene) suggest(r *Result) {
 	}
 	node := s.lab.Nodes[0]
 	commands := []struct{ what, command string }{
-		{"the policies and the pods", "kubectl get ringfence,networkpolicies,pods -A -o wide"},
+		{"the policies and the pods", "kubectl get rfcnp,nsiso,networkpolicies,pods -A -o wide"},
+		{"are the policies enforced, on which nodes not, and why", "kubectl get ringfence -A -o wide"},
 		{"what node " + node.Name + " enforces", fmt.Sprintf("ip netns exec %s %s -t security", node.Host.Name(), save)},
 		{"try a connection", program + " outsider/visitor shop/backend:http"},
 		{"open the backend to it", "kubectl -n shop apply -f - <<'END'\n" + openBackend + "END"},

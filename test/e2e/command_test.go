@@ -31,7 +31,8 @@ type result struct {
 			Node, What string
 			Packets    int
 		}
-		Matrix struct {
+		Standings []scene.Standing
+		Matrix    struct {
 			Connections []struct{ Demanded, Connects, AsDemanded bool }
 			Differences int
 		}
@@ -69,6 +70,19 @@ func TestLabOnce(t *testing.T) {
 	if diff := cmp.Diff(open, r.of(func(i int) int { return connecting(r.Steps[i].Matrix.Connections) })); diff != "" {
 		t.Errorf("connections that pass (-want +got):\n%s", diff)
 	}
+	standings := map[string]int{"before": 0, "after": 8, "audit": 0, "enforce": 0, "tiers": 0, "opened": 0}
+	if diff := cmp.Diff(standings, r.of(func(i int) int { return len(r.Steps[i].Standings) })); diff != "" {
+		t.Errorf("NetworkPolicies of which it is said where they are enforced (-want +got):\n%s", diff)
+	}
+	pods := map[string]int32{
+		"monitoring/prometheus": 1, "shop/backend": 1, "shop/database": 1, "shop/default-deny": 3, "shop/dns": 3, "shop/frontend": 1,
+		"shop/metrics": 3, "shop/statsd": 2,
+	}
+	for _, p := range r.Steps[1].Standings {
+		if p.Programmed != "True" || p.Reason != "Programmed" || p.Pods != pods[p.Policy] || p.Enforcing != p.Nodes || p.Nodes < 1 || p.Nodes > 2 {
+			t.Errorf("of a sample policy it is said: %+v", p)
+		}
+	}
 	for _, step := range r.Steps {
 		for _, c := range step.WouldDeny {
 			if step.Name != "audit" || c.Packets == 0 || !strings.HasPrefix(c.What, "NamespaceIsolation tenants ") {
@@ -91,6 +105,9 @@ func TestLabWithoutEnforcerFails(t *testing.T) {
 	differences := map[string]int{"before": 0, "after": 68, "audit": 0, "enforce": 66, "tiers": 26, "opened": 72}
 	if diff := cmp.Diff(differences, r.of(func(i int) int { return r.Steps[i].Matrix.Differences })); diff != "" {
 		t.Errorf("differences (-want +got):\n%s", diff)
+	}
+	if n := len(r.Steps[1].Standings); n != 0 {
+		t.Errorf("of %d policies it is said that something enforces them", n)
 	}
 	nothingLeft(t)
 }
@@ -140,6 +157,9 @@ func TestLabStaysUpUntilItIsTold(t *testing.T) {
 		"opened:   36 connect, 108 of 108 connections are as the API demands",
 		"export KUBECONFIG=" + filepath.Join(scene.Dir(labName), "kubeconfig"),
 		"lab probe --name " + labName,
+		"NETWORKPOLICY          PROGRAMMED  PODS  NODES\n",
+		"shop/backend           True        1     1 of 1\n",
+		"kubectl get ringfence -A -o wide\n",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("it does not print %q", want)

@@ -10,6 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
+	ctrl "sigs.k8s.io/controller-runtime"
+
 	"github.com/ringfence-io/ringfence/config"
 	"github.com/ringfence-io/ringfence/lab"
 )
@@ -25,6 +28,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "end-to-end tests need root to make network namespaces")
 		os.Exit(1)
 	}
+	ctrl.SetLogger(logr.Discard()) // what its clients have to say, they return
 	dir, err := os.MkdirTemp("", "ringfence-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

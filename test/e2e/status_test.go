@@ -95,6 +95,12 @@ type lane struct {
 
 func newLane(t *testing.T, l *lab.Lab, namespace string, more ...string) *lane {
 	t.Helper()
+	return newLaneOn(t, l, namespace, append([]string{"n1", "n2", "n3"}, more...)...)
+}
+
+// newLaneOn has its servers on these nodes, and the client on n1.
+func newLaneOn(t *testing.T, l *lab.Lab, namespace string, nodes ...string) *lane {
+	t.Helper()
 	own := &lane{lab: l, namespace: namespace}
 	_, err := l.Client.CoreV1().Namespaces().Create(soon(t), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{})
 	must(t, err)
@@ -107,7 +113,7 @@ func newLane(t *testing.T, l *lab.Lab, namespace string, more ...string) *lane {
 		return pod
 	}
 	own.client = run("client", "n1", nil)
-	for _, node := range append([]string{"n1", "n2", "n3"}, more...) {
+	for _, node := range nodes {
 		own.servers = append(own.servers, run("server-"+node, node, map[string]string{"app": "server"}, port(corev1.ProtocolTCP, 8080)))
 	}
 	return own
