@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -178,7 +179,7 @@ func (r *Policies) Reconcile(ctx context.Context, key policyKey) (reconcile.Resu
 	if !ok {
 		return reconcile.Result{RequeueAfter: behind}, nil
 	}
-	previous := r.previous(key, o, p)
+	previous, at := r.previous(key, o, p)
 	if p.restore(previous, r.mode(o)) {
 		r.index.restored(key, p)
 	}
@@ -192,11 +193,12 @@ func (r *Policies) Reconcile(ctx context.Context, key policyKey) (reconcile.Resu
 	if fresh := r.index.end(key, p, nodes, absent, isTrue(status.Conditions, v1alpha1.ProgrammedCondition), now); r.view.missed(nodes, fresh) {
 		r.mark(reportPause, false, key)
 	}
-	return r.write(ctx, key, o, p, previous, &status, now)
+	return r.write(ctx, key, o, p, at, previous, &status, now)
 }
 
-// write writes the status if it says anything new, and an Event if that is news to a person.
-func (r *Policies) write(ctx context.Context, key policyKey, o metav1.Object, p known, previous, status *v1alpha1.EnforcementStatus,
+// write writes the status if it says anything new, over the previous one that stands at a resource version, and an Event if that is news to a
+// person.
+func (r *Policies) write(ctx context.Context, key policyKey, o metav1.Object, p known, at string, previous, status *v1alpha1.EnforcementStatus,
 	now time.Time) (reconcile.Result, error) {
 	slip := r.index.slip(key, slipped(previous, status), now)
 	if sameStatus(previous, status) || key.resource == sigPolicies && sameConditions(previous.Conditions, status.Conditions) {
@@ -209,12 +211,16 @@ func (r *Policies) write(ctx context.Context, key policyKey, o metav1.Object, p 
 		return reconcile.Result{RequeueAfter: slip}, nil
 	}
 	if key.resource == networkPolicies.String() && !p.made && r.view.enforcement(key) == nil {
-		if err := r.writer.makeEnforcement(ctx, key, o); err != nil {
+		var err error
+		if at, err = r.writer.makeEnforcement(ctx, key, o); err != nil {
 			return reconcile.Result{}, err
 		}
-		r.index.made(key, p.uid)
+		r.index.made(key, p.uid, at)
 	}
-	version, err := r.writer.write(ctx, key, p.uid, status)
+	version, err := r.writer.write(ctx, key, at, status)
+	if apierrors.IsConflict(err) {
+		return reconcile.Result{RequeueAfter: r.spacing()}, nil // or sooner: what stands there marks the key when it comes to the cache
+	}
 	if err != nil {
 		if apierrors.IsNotFound(err) {
 			r.index.unmade(key) // somebody has deleted it before this process knew that it was there
@@ -285,8 +291,8 @@ func (r *Policies) object(key policyKey) metav1.Object {
 	return o.(metav1.Object)
 }
 
-// previous is the status as it stands: what the caches have, or what was written since.
-func (r *Policies) previous(key policyKey, o metav1.Object, p known) *v1alpha1.EnforcementStatus {
+// previous is the status as it stands, and its resource version: what the caches have, or what was written since.
+func (r *Policies) previous(key policyKey, o metav1.Object, p known) (status *v1alpha1.EnforcementStatus, at string) {
 	cached, version := &v1alpha1.EnforcementStatus{}, ""
 	switch o := o.(type) {
 	case *v1alpha1.ClusterNetworkPolicy:
@@ -296,16 +302,16 @@ func (r *Policies) previous(key policyKey, o metav1.Object, p known) *v1alpha1.E
 	default:
 		e := r.view.enforcement(key)
 		if e == nil && !p.made {
-			return cached // what was written is gone
+			return cached, "" // what was written is gone
 		}
 		if e != nil {
 			cached, version = &e.Status, e.ResourceVersion
 		}
 	}
-	if p.written != nil && !reached(version, p.writtenVersion) {
-		return p.written
+	if p.writtenVersion != "" && !reached(version, p.writtenVersion) {
+		return cmp.Or(p.written, cached), p.writtenVersion
 	}
-	return cached
+	return cached, version
 }
 
 // mode is the one that the policy is in.
