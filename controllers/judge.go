@@ -35,6 +35,8 @@ type nodeCase struct {
 	family v1alpha1.Family // one that the pods have addresses of and the node does not enforce; empty if there is none
 	report *reportEntry    // nil if the node has never reported
 	heard  bool            // the report is recent
+
+	presumed bool // it is, as long as nobody knows better: it was there before this process
 }
 
 // judge says what is to be said of a policy. The previous conditions give the times of the transitions.
@@ -231,6 +233,22 @@ func slipped(before, now *v1alpha1.EnforcementStatus) bool {
 	x, y := meta.FindStatusCondition(before.Conditions, v1alpha1.ProgrammedCondition), meta.FindStatusCondition(now.Conditions, v1alpha1.ProgrammedCondition)
 	return x != nil && x.Status == metav1.ConditionTrue && x.ObservedGeneration == y.ObservedGeneration && before.Mode == now.Mode &&
 		y.Reason == v1alpha1.PendingReason
+}
+
+// hasty reports whether a policy with unknown nodes would be called programmed, or pending, by mere presumption. Another process has said so who
+// had listened for long enough; nodes that live are heard of in a moment, and the others are soon unknown again.
+func hasty(before, now *v1alpha1.EnforcementStatus, nodes map[string]*nodeCase) bool {
+	x, y := meta.FindStatusCondition(before.Conditions, v1alpha1.ProgrammedCondition), meta.FindStatusCondition(now.Conditions, v1alpha1.ProgrammedCondition)
+	if x == nil || x.Reason != v1alpha1.NodesUnknownReason || x.ObservedGeneration != y.ObservedGeneration ||
+		y.Status != metav1.ConditionTrue && y.Reason != v1alpha1.PendingReason {
+		return false
+	}
+	for _, n := range nodes {
+		if n.presumed {
+			return true
+		}
+	}
+	return false
 }
 
 // sameVerdict reports whether nothing that a person waits for differs: neither what the conditions say, nor of which generation.

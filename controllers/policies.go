@@ -95,6 +95,8 @@ func (r *Policies) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 	r.recorder = m.GetEventRecorder("ringfence-controller")
 	c, err := controller.NewTyped("policies", m, controller.TypedOptions[policyKey]{
 		Reconciler: r, MaxConcurrentReconciles: policyWorkers, CacheSyncTimeout: math.MaxInt64,
+		// The API server may be away for long, and is not to be waited for as long again once it is back.
+		RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[policyKey](behind, maxReportWait),
 	})
 	if err != nil {
 		return fmt.Errorf("setting up the policy controller: %w", err)
@@ -120,7 +122,7 @@ func (r *Policies) watch(ctx context.Context, queue policyQueue) error {
 		{r.view.namespaces, onChange(r.namespaceChanged)},
 		{r.view.pods, onChange(r.podChanged)},
 		{r.view.nodes, onChange(r.nodeChanged)},
-		{r.view.reports, onChange(r.reportChanged)},
+		{r.view.reports, r.onReport()},
 	} {
 		if _, err := w.informer.AddEventHandler(w.handler); err != nil {
 			return fmt.Errorf("watching: %w", err)
@@ -161,8 +163,10 @@ func (r *Policies) Reconcile(ctx context.Context, key policyKey) (reconcile.Resu
 	if key == (policyKey{}) {
 		return reconcile.Result{}, r.lookForKinds(ctx)
 	}
-	if key.namespace == "" && !r.kindsAreSynced() {
-		return reconcile.Result{RequeueAfter: reportPause}, nil // with half of the policies, what is said of conflicts would be wrong
+	if key.namespace == "" {
+		if synced, err := r.kindsAreSynced(ctx); err != nil || !synced {
+			return reconcile.Result{RequeueAfter: reportPause}, err // with half of the policies, what is said of conflicts would be wrong
+		}
 	}
 	o := r.object(key)
 	if o == nil {
@@ -190,8 +194,13 @@ func (r *Policies) Reconcile(ctx context.Context, key policyKey) (reconcile.Resu
 	status := judge(policyCase{
 		resource: key.resource, generation: p.generation, mode: r.mode(o), since: p.since, remarks: p.remarks, nodes: nodes,
 	}, previous.Conditions)
-	if fresh := r.index.end(key, p, nodes, absent, isTrue(status.Conditions, v1alpha1.ProgrammedCondition), now); r.view.missed(nodes, fresh) {
+	wait := hasty(previous, &status, nodes)
+	programmed := !wait && isTrue(status.Conditions, v1alpha1.ProgrammedCondition)
+	if fresh := r.index.end(key, p, nodes, absent, programmed, now); r.view.missed(nodes, fresh) {
 		r.mark(reportPause, false, key)
+	}
+	if wait {
+		return reconcile.Result{}, nil // what is heard of the nodes, or that nothing is, marks the key
 	}
 	return r.write(ctx, key, o, p, at, previous, &status, now)
 }
@@ -256,11 +265,14 @@ func (r *Policies) lookForKinds(ctx context.Context) error {
 	return nil
 }
 
-// kindsAreSynced reports whether all policies of the kinds that the API has are in the caches.
-func (r *Policies) kindsAreSynced() bool {
+// kindsAreSynced reports whether all policies of the kinds that the API has are in the caches, and in the index.
+func (r *Policies) kindsAreSynced(ctx context.Context) (bool, error) {
 	r.kinds.Lock()
 	defer r.kinds.Unlock()
-	return len(r.watches.missing()) == 0
+	if err := r.watches.follow(ctx); err != nil { // a kind may be known that nobody has begun to watch
+		return false, err
+	}
+	return len(r.watches.missing()) == 0, nil
 }
 
 // store holds the policies of a resource; nil if the API has none.
@@ -460,6 +472,23 @@ func (r *Policies) nodeChanged(before, after metav1.Object) {
 		o = before
 	}
 	r.mark(0, false, r.index.on(o.GetName())...)
+}
+
+// onReport tells reports that were there before this process from those that come.
+func (r *Policies) onReport() toolscache.ResourceEventHandler {
+	later := onChange(r.reportChanged)
+	return toolscache.ResourceEventHandlerDetailedFuncs{
+		AddFunc: func(o any, initial bool) {
+			if e := o.(*reportEntry); initial {
+				r.view.hearing.presume(e, time.Now())
+				r.mark(reportPause, false, r.index.on(e.Name)...)
+				return
+			}
+			later.OnAdd(o, false)
+		},
+		UpdateFunc: later.OnUpdate,
+		DeleteFunc: later.OnDelete,
+	}
 }
 
 // reportChanged marks what a report is news for: every policy of the node if something has become worse, else those that wait for it.

@@ -141,6 +141,7 @@ func (v *view) nodesOf(u *compile.Understood, now time.Time) (nodes map[string]*
 				}
 				n = &nodeCase{report: v.report(p.Node)}
 				n.heard = n.report != nil && v.hearing.recent(n.report, now)
+				n.presumed = n.heard && v.hearing.presumes(n.report)
 				nodes[p.Node] = n
 			}
 			n.pods = append(n.pods, p.Digest(ns))
@@ -202,7 +203,7 @@ func unenforced(p *compile.Pod, families []v1alpha1.Family) v1alpha1.Family {
 }
 
 // hearing says which nodes have been heard of, by this process's clock: nodes' own clocks may differ from it and from each other's. A node that was
-// there before the controller is taken as heard of when the controller first sees its report.
+// there before the controller is presumed to be heard of when the controller first sees its report.
 type hearing struct {
 	mu    sync.Mutex
 	nodes map[string]heard
@@ -211,6 +212,8 @@ type hearing struct {
 type heard struct {
 	at     time.Time     // that the last heartbeat was seen
 	silent time.Duration // after which the node is not heard of any more
+
+	presumed bool // the heartbeat was there before this process, and may be of any age
 }
 
 // silentHeartbeats is how many heartbeats a node may leave out.
@@ -221,8 +224,29 @@ func (h *hearing) note(e *reportEntry, now time.Time) (again bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	before, known := h.nodes[e.Name]
-	h.nodes[e.Name] = heard{at: now, silent: silentHeartbeats * max(e.interval, time.Second)}
+	h.nodes[e.Name] = heardAt(e, now)
 	return !known || now.Sub(before.at) > before.silent
+}
+
+// presume takes in a report that was there before this process.
+func (h *hearing) presume(e *reportEntry, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := heardAt(e, now)
+	n.presumed = true
+	h.nodes[e.Name] = n
+}
+
+func heardAt(e *reportEntry, now time.Time) heard {
+	return heard{at: now, silent: silentHeartbeats * max(e.interval, time.Second)}
+}
+
+// presumes reports whether it is only presumed that the node of a report is heard of.
+func (h *hearing) presumes(e *reportEntry) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n, ok := h.nodes[e.Name]
+	return !ok || n.presumed
 }
 
 func (h *hearing) forget(node string) {

@@ -103,13 +103,34 @@ func TestARestartChangesNothing(t *testing.T) {
 	c := settle(begin(t))
 	first := startController(t, restConfig)
 	c.said()
+	lost := begin(t) // its node falls silent
+	lost.pod("one", lost.node)
+	lost.node.status.HeartbeatSeconds = 1
+	np := lost.policy("web", everyPod)
+	lost.node.enforces()
+	silent := "False NodesUnknown at 1: 1 of 1 node does not enforce generation 1: NODE-a; NODE-a: " + notHeard
+	lost.says(np, programmed(1, 1, 1))
+	lost.says(np, silent)
 	stands := c.stands()
+	v := lost.follow(&v1alpha1.PolicyEnforcementList{}, lost.namespace)
 	first.crash()
 	second := startController(t, restConfig)
 	c.quiet("marker", second)
 	if diff := cmp.Diff(stands, c.stands()); diff != "" {
 		t.Errorf("after a restart (-before +after):\n%s", diff)
 	}
+	lost.pod("two", lost.node)
+	lost.says(np, silent, "2 pods, 1 nodes: 0 programmed, 0 failed, 1 unknown")
+	e := lost.enforcement("web")
+	lost.get(e)
+	for _, o := range v.all(e) {
+		if line := told(statusIn(o), v1alpha1.ProgrammedCondition); !strings.HasPrefix(line, "False NodesUnknown") {
+			t.Errorf("of a node that is silent all the time it was said: %s", line)
+		}
+	}
+	lost.node.status.HeartbeatSeconds = 3600
+	lost.node.enforces()
+	lost.says(np, programmed(1, 2, 1))
 }
 
 // TestChangesWhileNoControllerRuns: what was said stays as it was, and names the generation that it speaks of. A new controller calls nothing
@@ -128,7 +149,7 @@ func TestChangesWhileNoControllerRuns(t *testing.T) {
 	c.patch(c.policies["cnp"], `{"spec":{"priority":61}}`)
 	c.patch(audited, fmt.Sprintf(`{"metadata":{"annotations":{%q:null}}}`, v1alpha1.ModeAnnotation))
 	c.says(c.policies["good"], programmed(1, 1, 1))
-	v := c.follow(&v1alpha1.PolicyEnforcementList{}, c.namespace)
+	before := c.stands()
 	startController(t, restConfig)
 	c.says(c.policies["good"], "False Pending at 2: 1 of 1 node does not enforce generation 2: NODE-a")
 	c.says(c.policies["cnp"], "False Pending at 2: 1 of 1 node does not enforce generation 2: NODE-a")
@@ -137,11 +158,10 @@ func TestChangesWhileNoControllerRuns(t *testing.T) {
 	c.says(c.policies["good"], programmed(2, 1, 1))
 	c.says(c.policies["cnp"], programmed(2, 1, 1))
 	c.says(audited, programmed(1, 1, 1))
-	e := c.enforcement("good")
-	c.get(e)
-	for _, o := range v.all(e) {
-		if o.GetName() == "bad" || o.GetName() == "mute" || o.GetName() == "none" {
-			t.Errorf("%s has not changed, and is written: %s", o.GetName(), told(statusIn(o), v1alpha1.ProgrammedCondition))
+	after := c.stands()
+	for _, name := range []string{"bad", "mute", "none"} {
+		if before[name] != after[name] {
+			t.Errorf("%s has not changed, and is written: %s, then %s", name, before[name], after[name])
 		}
 	}
 }
@@ -223,25 +243,23 @@ func TestTheAPIServerIsAway(t *testing.T) {
 	by := startController(t, to)
 	c.said()
 
-	for round := range 2 {
-		before := c.stands()
-		api.Kill()
-		until(t, "the server's end", func(ctx context.Context) error {
-			ctx, cancel := context.WithTimeout(ctx, time.Second)
-			defer cancel()
-			if err := remote.Get(ctx, client.ObjectKey{Name: c.node.name}, c.node.object.DeepCopy()); err == nil {
-				return errors.New("it answers")
-			}
-			return nil
-		})
-		must(t, api.Resume(t.Context()))
-		np := c.policy(fmt.Sprintf("back-%d", round), "{podSelector: {matchLabels: {app: good}}}")
-		c.says(np, "False Pending at 1: 1 of 1 node does not enforce generation 1: NODE-a")
-		c.node.enforces()
-		c.says(np, programmed(1, 1, 1))
-		if diff := cmp.Diff(before, c.stands()); diff != "" {
-			t.Errorf("after the API server was away (-before +after):\n%s", diff)
+	before := c.stands()
+	api.Kill()
+	until(t, "the server's end", func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		if err := remote.Get(ctx, client.ObjectKey{Name: c.node.name}, c.node.object.DeepCopy()); err == nil {
+			return errors.New("it answers")
 		}
+		return nil
+	})
+	must(t, api.Resume(t.Context()))
+	np := c.policy("back", "{podSelector: {matchLabels: {app: good}}}")
+	c.says(np, "False Pending at 1: 1 of 1 node does not enforce generation 1: NODE-a")
+	c.node.enforces()
+	c.says(np, programmed(1, 1, 1))
+	if diff := cmp.Diff(before, c.stands()); diff != "" {
+		t.Errorf("after the API server was away (-before +after):\n%s", diff)
 	}
 	by.end()
 }

@@ -15,12 +15,13 @@ import (
 
 // TestStories have one controller for all, and go on beside each other.
 func TestStories(t *testing.T) {
-	startController(t, restConfig)
+	by := startController(t, restConfig)
 	t.Run("all", func(t *testing.T) { // ends before the controller does
 		for _, one := range []struct {
 			name string
 			tell func(*story)
 		}{
+			{"nothing happens", func(s *story) { nothingHappens(s, by) }},
 			{"a policy selects no pod, then one comes", aPodComes},
 			{"a pod moves to another node", aPodMoves},
 			{"a node is deleted", aNodeIsDeleted},
