@@ -122,18 +122,18 @@ func (x *index) begin(key policyKey, o metav1.Object) (known, bool) {
 // says nothing of that, and calls the version programmed, was right when it was written: the nodes that were desired then have it, and one that
 // is desired since reports its pods. One of another mode than the present one speaks of another version: a mode has no generation. Nor was a
 // version seen before it was there: what says so was written by somebody else.
-func (p *known) restore(status *v1alpha1.EnforcementStatus, mode v1alpha1.Mode) bool {
-	if !p.first || p.written != nil {
+func (k *known) restore(status *v1alpha1.EnforcementStatus, mode v1alpha1.Mode) bool {
+	if !k.first || k.written != nil {
 		return false
 	}
 	c := meta.FindStatusCondition(status.Conditions, v1alpha1.ProgrammedCondition)
-	if c == nil || c.ObservedGeneration != p.generation || status.Mode != "" && status.Mode != mode {
+	if c == nil || c.ObservedGeneration != k.generation || status.Mode != "" && status.Mode != mode {
 		return false
 	}
-	if status.ObservedSince == "" && c.Status != metav1.ConditionTrue || status.ObservedSince != "" && !reached(p.since, status.ObservedSince) {
+	if status.ObservedSince == "" && c.Status != metav1.ConditionTrue || status.ObservedSince != "" && !reached(k.since, status.ObservedSince) {
 		return false
 	}
-	p.since = status.ObservedSince
+	k.since = status.ObservedSince
 	return true
 }
 

@@ -91,7 +91,8 @@ func (n *nodeCase) standing(c policyCase) (v1alpha1.NodeStanding, string) {
 	case n.report.unread:
 		return v1alpha1.NodeFailing, n.report.message
 	case n.family != "":
-		return v1alpha1.NodeFailing, fmt.Sprintf("it does not enforce %s, and selected pods have such addresses: see the findings in its NodeEnforcement", n.family)
+		return v1alpha1.NodeFailing, fmt.Sprintf("it does not enforce %s, and selected pods have such addresses: see the findings in its NodeEnforcement",
+			n.family)
 	case n.report.reached(c.resource, c.since) && n.report.covers(n.pods):
 		return "", ""
 	case n.report.message != "":

@@ -79,7 +79,7 @@ func theSIGs(s *story) {
 	s.clusterPolicy("p", fmt.Sprintf(denyAll, 30), p)
 	s.says(p, "False Pending at 1: 1 of 1 node does not enforce generation 1: NODE-a")
 	theirs := `{"type":"Somebodys","status":"True","reason":"Else","message":"stays","observedGeneration":1,"lastTransitionTime":"2020-01-01T00:00:00Z"}`
-	must(s.t, s.c.Status().Patch(s.t.Context(), p, client.RawPatch(types.ApplyPatchType, []byte( //nolint:staticcheck // the text is the point
+	must(s.t, s.c.Status().Patch(s.t.Context(), p, client.RawPatch(types.ApplyPatchType, []byte(
 		fmt.Sprintf(`{"apiVersion":"policy.networking.k8s.io/v1alpha2","kind":"ClusterNetworkPolicy","metadata":{"name":%q},"status":{"conditions":[%s]}}`,
 			p.Name, theirs))), client.FieldOwner("somebody")))
 	s.node.enforces()
