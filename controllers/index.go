@@ -45,7 +45,7 @@ type known struct {
 	timed      bool      // how long programming took has been recorded
 	on         []string
 
-	made           bool // its PolicyEnforcement exists
+	made           bool // a PolicyEnforcement, which the cache may not have yet
 	written        *v1alpha1.EnforcementStatus
 	writtenVersion string
 	writtenAt      time.Time
@@ -233,12 +233,12 @@ func (x *index) wrote(key policyKey, uid types.UID, status *v1alpha1.Enforcement
 	}
 }
 
-// made notes that a policy has a PolicyEnforcement now.
-func (x *index) made(key policyKey, uid types.UID) {
+// made notes that a policy has a PolicyEnforcement now, at a resource version.
+func (x *index) made(key policyKey, uid types.UID, version string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if k := x.policies[key]; k != nil && k.uid == uid {
-		k.made = true
+		k.made, k.writtenVersion = true, version
 	}
 }
 
@@ -247,7 +247,7 @@ func (x *index) unmade(key policyKey) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if k := x.policies[key]; k != nil {
-		k.made, k.written = false, nil
+		k.made, k.written, k.writtenVersion = false, nil, ""
 	}
 }
 

@@ -246,7 +246,7 @@ func TestWhatWasWrittenIsOfOnePolicy(t *testing.T) {
 	x := newIndex()
 	x.see(web, webAt(1, "10"), started)
 	status := statusSaying("True", v1alpha1.ProgrammedReason)
-	x.made(web, "uid-1")
+	x.made(web, "uid-1", "11")
 	x.wrote(web, "uid-1", status, "12", started)
 	x.see(web, webAt(2, "13"), started)
 	if p, _ := x.begin(web, webAt(2, "13")); !p.made || p.written != status || p.writtenVersion != "12" || p.writtenAt != started {
@@ -256,14 +256,14 @@ func TestWhatWasWrittenIsOfOnePolicy(t *testing.T) {
 	x.see(web, next, started)
 	for _, late := range []types.UID{"", "uid-1"} {
 		if late != "" { // a worker ends that has begun before
-			x.made(web, late)
+			x.made(web, late, "15")
 			x.wrote(web, late, status, "15", started)
 		}
 		if p, _ := x.begin(web, next); p.made || p.written != nil {
 			t.Errorf("what was written of one policy counts for another of its name: %+v", p)
 		}
 	}
-	x.made(web, "uid-2")
+	x.made(web, "uid-2", "15")
 	x.wrote(web, "uid-2", status, "16", started)
 	x.unmade(web)
 	if p, _ := x.begin(web, next); p.made || p.written != nil {

@@ -35,23 +35,8 @@ type nodeCase struct {
 	family v1alpha1.Family // one that the pods have addresses of and the node does not enforce; empty if there is none
 	report *reportEntry    // nil if the node has never reported
 	heard  bool            // the report is recent
-	old    bool            // it was there before the controller, so that nobody knows how recent it is
-}
 
-// What is said of nodes that nothing is known of.
-const (
-	neverReported = "no enforcer has reported from this node: see that a pod of the DaemonSet runs there"
-	fallenSilent  = "its enforcer has not been heard of for too long: see what its pod says; what it enforced is still in force"
-)
-
-// keepSilent takes the word of the controller before for nodes that had fallen silent, until they are heard of again. Else each new controller would
-// call their policies programmed, until it has waited for them as long as the one before.
-func keepSilent(nodes map[string]*nodeCase, previous *v1alpha1.EnforcementStatus) {
-	for _, t := range previous.Nodes.NotProgrammed {
-		if n := nodes[t.Name]; n != nil && n.old && t.Standing == v1alpha1.NodeUnknown && t.Message != neverReported {
-			n.heard = false
-		}
-	}
+	presumed bool // it is, as long as nobody knows better: it was there before this process
 }
 
 // judge says what is to be said of a policy. The previous conditions give the times of the transitions.
@@ -100,9 +85,9 @@ func rank(s v1alpha1.NodeStanding) int {
 func (n *nodeCase) standing(c policyCase) (v1alpha1.NodeStanding, string) {
 	switch {
 	case n.report == nil:
-		return v1alpha1.NodeUnknown, neverReported
+		return v1alpha1.NodeUnknown, "no enforcer has reported from this node: see that a pod of the DaemonSet runs there"
 	case !n.heard:
-		return v1alpha1.NodeUnknown, fallenSilent
+		return v1alpha1.NodeUnknown, "its enforcer has not been heard of for too long: see what its pod says; what it enforced is still in force"
 	case n.report.unread:
 		return v1alpha1.NodeFailing, n.report.message
 	case n.family != "":
@@ -249,6 +234,22 @@ func slipped(before, now *v1alpha1.EnforcementStatus) bool {
 	x, y := meta.FindStatusCondition(before.Conditions, v1alpha1.ProgrammedCondition), meta.FindStatusCondition(now.Conditions, v1alpha1.ProgrammedCondition)
 	return x != nil && x.Status == metav1.ConditionTrue && x.ObservedGeneration == y.ObservedGeneration && before.Mode == now.Mode &&
 		y.Reason == v1alpha1.PendingReason
+}
+
+// hasty reports whether a policy with unknown nodes would be called programmed, or pending, by mere presumption. Another process has said so who
+// had listened for long enough; nodes that live are heard of in a moment, and the others are soon unknown again.
+func hasty(before, now *v1alpha1.EnforcementStatus, nodes map[string]*nodeCase) bool {
+	x, y := meta.FindStatusCondition(before.Conditions, v1alpha1.ProgrammedCondition), meta.FindStatusCondition(now.Conditions, v1alpha1.ProgrammedCondition)
+	if x == nil || x.Reason != v1alpha1.NodesUnknownReason || x.ObservedGeneration != y.ObservedGeneration ||
+		y.Status != metav1.ConditionTrue && y.Reason != v1alpha1.PendingReason {
+		return false
+	}
+	for _, n := range nodes {
+		if n.presumed {
+			return true
+		}
+	}
+	return false
 }
 
 // sameVerdict reports whether nothing that a person waits for differs: neither what the conditions say, nor of which generation.

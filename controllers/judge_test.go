@@ -334,3 +334,30 @@ func TestWhatMayWaitForAMoment(t *testing.T) {
 		}
 	}
 }
+
+func TestUnknownNodesAreNotPresumedToBeBack(t *testing.T) {
+	unknown := statusSaying(metav1.ConditionFalse, v1alpha1.NodesUnknownReason)
+	programmed := statusSaying(metav1.ConditionTrue, v1alpha1.ProgrammedReason)
+	presumed := func() *nodeCase { return &nodeCase{heard: true, presumed: true} }
+	for _, tt := range []struct {
+		name        string
+		before, now *v1alpha1.EnforcementStatus
+		nodes       map[string]*nodeCase
+		want        bool
+	}{
+		{"of one node it is not known", unknown, programmed, nodes(node(nil), presumed()), true},
+		{"all are heard of", unknown, programmed, nodes(node(nil), node(nil)), false},
+		{"none is desired", unknown, statusSaying(metav1.ConditionTrue, v1alpha1.NoPodsReason), nil, false},
+		{"it is waited for", unknown, statusSaying(metav1.ConditionFalse, v1alpha1.PendingReason), nodes(presumed()), true},
+		{"some fail", unknown, statusSaying(metav1.ConditionFalse, v1alpha1.NodesFailingReason), nodes(presumed()), false},
+		{"a new generation", unknown, statusSaying(metav1.ConditionTrue, v1alpha1.ProgrammedReason, func(s *v1alpha1.EnforcementStatus) {
+			s.Conditions[1].ObservedGeneration = 3
+		}), nodes(presumed()), false},
+		{"none was unknown", programmed, programmed, nodes(presumed()), false},
+		{"nothing was said", &v1alpha1.EnforcementStatus{}, programmed, nodes(presumed()), false},
+	} {
+		if got := hasty(tt.before, tt.now, tt.nodes); got != tt.want {
+			t.Errorf("%s: hasty is %t, want %t", tt.name, got, tt.want)
+		}
+	}
+}

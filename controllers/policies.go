@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -164,8 +165,10 @@ func (r *Policies) Reconcile(ctx context.Context, key policyKey) (reconcile.Resu
 	if key == (policyKey{}) {
 		return reconcile.Result{}, r.lookForKinds(ctx)
 	}
-	if key.namespace == "" && !r.kindsAreSynced() {
-		return reconcile.Result{RequeueAfter: reportPause}, nil // with half of the policies, what is said of conflicts would be wrong
+	if key.namespace == "" {
+		if synced, err := r.kindsAreSynced(ctx); err != nil || !synced {
+			return reconcile.Result{RequeueAfter: reportPause}, err // with half of the policies, what is said of conflicts would be wrong
+		}
 	}
 	o := r.object(key)
 	if o == nil {
@@ -182,26 +185,31 @@ func (r *Policies) Reconcile(ctx context.Context, key policyKey) (reconcile.Resu
 	if !ok {
 		return reconcile.Result{RequeueAfter: behind}, nil
 	}
-	previous := r.previous(key, o, p)
+	previous, at := r.previous(key, o, p)
 	if p.restore(previous, r.mode(o)) {
 		r.index.restored(key, p)
 	}
 	nodes, absent := r.view.nodesOf(p.understood, now)
-	keepSilent(nodes, previous)
 	if p.unreviewed {
 		p.remarks = p.understood.Review(r.reviewed(p.understood))
 	}
 	status := judge(policyCase{
 		resource: key.resource, generation: p.generation, mode: r.mode(o), since: p.since, remarks: p.remarks, nodes: nodes,
 	}, previous.Conditions)
-	if fresh := r.index.end(key, p, nodes, absent, isTrue(status.Conditions, v1alpha1.ProgrammedCondition), now); r.view.missed(nodes, fresh) {
+	wait := hasty(previous, &status, nodes)
+	programmed := !wait && isTrue(status.Conditions, v1alpha1.ProgrammedCondition)
+	if fresh := r.index.end(key, p, nodes, absent, programmed, now); r.view.missed(nodes, fresh) {
 		r.mark(reportPause, false, key)
 	}
-	return r.write(ctx, key, o, p, previous, &status, now)
+	if wait {
+		return reconcile.Result{}, nil // what is heard of the nodes, or that nothing is, marks the key
+	}
+	return r.write(ctx, key, o, p, at, previous, &status, now)
 }
 
-// write writes the status if it says anything new, and an Event if that is news to a person.
-func (r *Policies) write(ctx context.Context, key policyKey, o metav1.Object, p known, previous, status *v1alpha1.EnforcementStatus,
+// write writes the status if it says anything new, over the previous one that stands at a resource version, and an Event if that is news to a
+// person.
+func (r *Policies) write(ctx context.Context, key policyKey, o metav1.Object, p known, at string, previous, status *v1alpha1.EnforcementStatus,
 	now time.Time) (reconcile.Result, error) {
 	slip := r.index.slip(key, slipped(previous, status), now)
 	if sameStatus(previous, status) || key.resource == sigPolicies && sameConditions(previous.Conditions, status.Conditions) {
@@ -214,12 +222,16 @@ func (r *Policies) write(ctx context.Context, key policyKey, o metav1.Object, p 
 		return reconcile.Result{RequeueAfter: slip}, nil
 	}
 	if key.resource == networkPolicies.String() && !p.made && r.view.enforcement(key) == nil {
-		if err := r.writer.makeEnforcement(ctx, key, o); err != nil {
+		var err error
+		if at, err = r.writer.makeEnforcement(ctx, key, o); err != nil {
 			return reconcile.Result{}, err
 		}
-		r.index.made(key, p.uid)
+		r.index.made(key, p.uid, at)
 	}
-	version, err := r.writer.write(ctx, key, p.uid, status)
+	version, err := r.writer.write(ctx, key, at, status)
+	if apierrors.IsConflict(err) {
+		return reconcile.Result{RequeueAfter: r.spacing()}, nil // or sooner: what stands there marks the key when it comes to the cache
+	}
 	if err != nil {
 		if apierrors.IsNotFound(err) {
 			r.index.unmade(key) // somebody has deleted it before this process knew that it was there
@@ -255,11 +267,14 @@ func (r *Policies) lookForKinds(ctx context.Context) error {
 	return nil
 }
 
-// kindsAreSynced reports whether all policies of the kinds that the API has are in the caches.
-func (r *Policies) kindsAreSynced() bool {
+// kindsAreSynced reports whether all policies of the kinds that the API has are in the caches, and in the index.
+func (r *Policies) kindsAreSynced(ctx context.Context) (bool, error) {
 	r.kinds.Lock()
 	defer r.kinds.Unlock()
-	return len(r.watches.missing()) == 0
+	if err := r.watches.follow(ctx); err != nil { // a kind may be known that nobody has begun to watch
+		return false, err
+	}
+	return len(r.watches.missing()) == 0, nil
 }
 
 // store holds the policies of a resource; nil if the API has none.
@@ -290,8 +305,8 @@ func (r *Policies) object(key policyKey) metav1.Object {
 	return o.(metav1.Object)
 }
 
-// previous is the status as it stands: what the caches have, or what was written since.
-func (r *Policies) previous(key policyKey, o metav1.Object, p known) *v1alpha1.EnforcementStatus {
+// previous is the status as it stands, and its resource version: what the caches have, or what was written since.
+func (r *Policies) previous(key policyKey, o metav1.Object, p known) (status *v1alpha1.EnforcementStatus, at string) {
 	cached, version := &v1alpha1.EnforcementStatus{}, ""
 	switch o := o.(type) {
 	case *v1alpha1.ClusterNetworkPolicy:
@@ -301,16 +316,16 @@ func (r *Policies) previous(key policyKey, o metav1.Object, p known) *v1alpha1.E
 	default:
 		e := r.view.enforcement(key)
 		if e == nil && !p.made {
-			return cached // what was written is gone
+			return cached, "" // what was written is gone
 		}
 		if e != nil {
 			cached, version = &e.Status, e.ResourceVersion
 		}
 	}
-	if p.written != nil && !reached(version, p.writtenVersion) {
-		return p.written
+	if p.writtenVersion != "" && !reached(version, p.writtenVersion) {
+		return cmp.Or(p.written, cached), p.writtenVersion
 	}
-	return cached
+	return cached, version
 }
 
 // mode is the one that the policy is in.
@@ -461,32 +476,39 @@ func (r *Policies) nodeChanged(before, after metav1.Object) {
 	r.mark(0, false, r.index.on(o.GetName())...)
 }
 
-// onReport tells reports that were there before the controller from those that come.
+// onReport tells reports that were there before this process from those that come.
 func (r *Policies) onReport() toolscache.ResourceEventHandler {
-	rest := onChange(r.reportChanged)
+	later := onChange(r.reportChanged)
 	return toolscache.ResourceEventHandlerDetailedFuncs{
-		AddFunc: func(o any, old bool) {
-			report := o.(*reportEntry)
-			r.view.hearing.note(report, old, time.Now())
-			r.mark(reportPause, false, r.index.on(report.Name)...)
+		AddFunc: func(o any, initial bool) {
+			if e := o.(*reportEntry); initial {
+				r.view.hearing.presume(e, time.Now())
+				r.mark(reportPause, false, r.index.on(e.Name)...)
+				return
+			}
+			later.OnAdd(o, false)
 		},
-		UpdateFunc: rest.OnUpdate,
-		DeleteFunc: rest.OnDelete,
+		UpdateFunc: later.OnUpdate,
+		DeleteFunc: later.OnDelete,
 	}
 }
 
-// reportChanged marks what a report that changed, or went, is news for: every policy of the node if something has become worse, else those that wait for it.
+// reportChanged marks what a report is news for: every policy of the node if something has become worse, else those that wait for it.
 func (r *Policies) reportChanged(before, after *reportEntry) {
-	if after == nil {
+	switch {
+	case after == nil:
 		r.view.hearing.forget(before.Name)
 		r.mark(0, false, r.index.on(before.Name)...)
-		return
-	}
-	again := !before.heartbeat.Equal(after.heartbeat) && r.view.hearing.note(after, false, time.Now())
-	if again || after.worseThan(before) {
+	case before == nil:
+		r.view.hearing.note(after, time.Now())
 		r.mark(reportPause, false, r.index.on(after.Name)...)
-	} else {
-		r.mark(reportPause, false, r.index.waitingFor(after.Name)...)
+	default:
+		again := !before.heartbeat.Equal(after.heartbeat) && r.view.hearing.note(after, time.Now())
+		if again || after.worseThan(before) {
+			r.mark(reportPause, false, r.index.on(after.Name)...)
+		} else {
+			r.mark(reportPause, false, r.index.waitingFor(after.Name)...)
+		}
 	}
 }
 

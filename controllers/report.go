@@ -126,7 +126,7 @@ func (a *account) condition(status metav1.ConditionStatus, reason, message strin
 func (a *account) concern() string {
 	var b strings.Builder
 	for _, o := range slices.SortedFunc(maps.Keys(a.applied), compareObjects) {
-		fmt.Fprintln(&b, o.UID, o.Generation, o.Audit)
+		fmt.Fprintf(&b, "%s %d %q %t\n", o.UID, o.Generation, o.Mode, o.Audit)
 	}
 	if a.status.Applied != nil {
 		b.Write(a.status.Applied.PodDigests)

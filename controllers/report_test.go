@@ -51,6 +51,7 @@ func TestWhatIsWorthAReport(t *testing.T) {
 		{"a generation", func(s *Synced) { s.Report.Concerns.Objects[0].Generation = 2 }, true},
 		{"a policy made anew under its name", func(s *Synced) { s.Report.Concerns.Objects[0].UID = "another" }, true},
 		{"a mode", func(s *Synced) { s.Report.Concerns.Objects[0].Audit = true }, true},
+		{"the same mode in other words, for which the controller waits", func(s *Synced) { s.Report.Concerns.Objects[0].Mode = "Enforce" }, true},
 		{"one policy more", func(s *Synced) { s.Report.Concerns.Objects = append(s.Report.Concerns.Objects, object("db", 1)) }, true},
 		{"no policy", func(s *Synced) { s.Report.Concerns.Objects = nil }, true},
 		{"another pod", func(s *Synced) { s.Report.Concerns.Pods = []uint64{8} }, true},

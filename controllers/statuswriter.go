@@ -54,9 +54,9 @@ type appliedNodes struct {
 	NotProgrammed []v1alpha1.NodeTrouble `json:"notProgrammed"`
 }
 
-// write writes the status of the policy of a UID, and returns the resource version that came of it. A policy that is gone needs none, and
-// another one that has its name since has nothing to do with it.
-func (w *statusWriter) write(ctx context.Context, key policyKey, uid types.UID, status *v1alpha1.EnforcementStatus) (string, error) {
+// write writes a policy's status into an object that stands at a resource version, and returns the one that came of it. A policy that is gone
+// needs none. Where another version stands, which may be another policy's of the same name, nothing is written, and the error is a conflict.
+func (w *statusWriter) write(ctx context.Context, key policyKey, at string, status *v1alpha1.EnforcementStatus) (string, error) {
 	version, kind, resource := statusTarget(key)
 	written := appliedStatus{*status, appliedNodes{status.Nodes, append([]v1alpha1.NodeTrouble{}, status.Nodes.NotProgrammed...)}}
 	written.Conditions = slices.DeleteFunc(slices.Clone(status.Conditions), func(c metav1.Condition) bool {
@@ -66,11 +66,9 @@ func (w *statusWriter) write(ctx context.Context, key policyKey, uid types.UID, 
 	if key.resource == sigPolicies {
 		say = map[string]any{"conditions": written.Conditions}
 	}
-	metadata := map[string]any{"name": key.name}
-	if kind == "PolicyEnforcement" {
+	metadata := map[string]any{"name": key.name, "resourceVersion": at}
+	if key.namespace != "" {
 		metadata["namespace"] = key.namespace
-	} else {
-		metadata["uid"] = uid
 	}
 	body, err := json.Marshal(map[string]any{"apiVersion": version.String(), "kind": kind, "metadata": metadata, "status": say})
 	if err != nil {
@@ -93,19 +91,20 @@ func (w *statusWriter) write(ctx context.Context, key policyKey, uid types.UID, 
 	return partial.ResourceVersion, nil
 }
 
-// makeEnforcement makes a NetworkPolicy's PolicyEnforcement, which goes with it.
-func (w *statusWriter) makeEnforcement(ctx context.Context, key policyKey, np metav1.Object) error {
+// makeEnforcement makes a NetworkPolicy's PolicyEnforcement, which goes with it, and returns its resource version.
+func (w *statusWriter) makeEnforcement(ctx context.Context, key policyKey, np metav1.Object) (string, error) {
 	e := &v1alpha1.PolicyEnforcement{
 		TypeMeta: ourType("PolicyEnforcement"),
 		ObjectMeta: metav1.ObjectMeta{Namespace: key.namespace, Name: key.name, OwnerReferences: []metav1.OwnerReference{{
 			APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "NetworkPolicy", Name: key.name, UID: np.GetUID(),
 		}}},
 	}
-	err := w.clients[v1alpha1.GroupVersion].Post().Namespace(key.namespace).Resource("policyenforcements").Body(e).Do(ctx).Error()
+	made := &v1alpha1.PolicyEnforcement{}
+	err := w.clients[v1alpha1.GroupVersion].Post().Namespace(key.namespace).Resource("policyenforcements").Body(e).Do(ctx).Into(made)
 	if err != nil {
-		return fmt.Errorf("making the PolicyEnforcement of %s: %w", key, err)
+		return "", fmt.Errorf("making the PolicyEnforcement of %s: %w", key, err)
 	}
-	return nil
+	return made.ResourceVersion, nil
 }
 
 // deleteEnforcement deletes the PolicyEnforcement of this UID. That it is gone already is as it should be.

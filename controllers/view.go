@@ -140,9 +140,8 @@ func (v *view) nodesOf(u *compile.Understood, now time.Time) (nodes map[string]*
 					continue
 				}
 				n = &nodeCase{report: v.report(p.Node)}
-				if n.report != nil {
-					n.heard, n.old = v.hearing.recent(n.report, now)
-				}
+				n.heard = n.report != nil && v.hearing.recent(n.report, now)
+				n.presumed = n.heard && v.hearing.presumes(n.report)
 				nodes[p.Node] = n
 			}
 			n.pods = append(n.pods, p.Digest(ns))
@@ -178,7 +177,7 @@ func (v *view) count(now time.Time) map[string]int {
 	counts := map[string]int{"enforcing": 0, "failing": 0, "unknown": 0}
 	for _, name := range v.nodes.GetStore().ListKeys() {
 		switch report := v.report(name); {
-		case report == nil || !v.hearing.hears(report, now):
+		case report == nil || !v.hearing.recent(report, now):
 			counts["unknown"]++
 		case report.message != "":
 			counts["failing"]++
@@ -204,7 +203,7 @@ func unenforced(p *compile.Pod, families []v1alpha1.Family) v1alpha1.Family {
 }
 
 // hearing says which nodes have been heard of, by this process's clock: nodes' own clocks may differ from it and from each other's. A node that was
-// there before the controller is taken as heard of when the controller first sees its report: how old that is, nobody can tell.
+// there before the controller is presumed to be heard of when the controller first sees its report.
 type hearing struct {
 	mu    sync.Mutex
 	nodes map[string]heard
@@ -213,19 +212,41 @@ type hearing struct {
 type heard struct {
 	at     time.Time     // that the last heartbeat was seen
 	silent time.Duration // after which the node is not heard of any more
-	old    bool          // the heartbeat was there before the controller
+
+	presumed bool // the heartbeat was there before this process, and may be of any age
 }
 
 // silentHeartbeats is how many heartbeats a node may leave out.
 const silentHeartbeats = 3
 
-// note takes in a report, which may be one that was there before the controller, and says whether the node was not heard of before.
-func (h *hearing) note(e *reportEntry, old bool, now time.Time) (again bool) {
+// note takes in a report, and says whether the node was not heard of before.
+func (h *hearing) note(e *reportEntry, now time.Time) (again bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	before, known := h.nodes[e.Name]
-	h.nodes[e.Name] = heard{at: now, silent: silentHeartbeats * max(e.interval, time.Second), old: old}
+	h.nodes[e.Name] = heardAt(e, now)
 	return !known || now.Sub(before.at) > before.silent
+}
+
+// presume takes in a report that was there before this process.
+func (h *hearing) presume(e *reportEntry, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := heardAt(e, now)
+	n.presumed = true
+	h.nodes[e.Name] = n
+}
+
+func heardAt(e *reportEntry, now time.Time) heard {
+	return heard{at: now, silent: silentHeartbeats * max(e.interval, time.Second)}
+}
+
+// presumes reports whether it is only presumed that the node of a report is heard of.
+func (h *hearing) presumes(e *reportEntry) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n, ok := h.nodes[e.Name]
+	return !ok || n.presumed
 }
 
 func (h *hearing) forget(node string) {
@@ -234,19 +255,12 @@ func (h *hearing) forget(node string) {
 	delete(h.nodes, node)
 }
 
-// recent reports whether the node of a report is heard of, and whether that is only because its report was there before the controller. Of a
-// report that nobody has noted yet, both are so.
-func (h *hearing) recent(e *reportEntry, now time.Time) (recent, old bool) {
+// recent reports whether the node of a report is heard of. Of a report that nobody has noted yet, it is.
+func (h *hearing) recent(e *reportEntry, now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	n, ok := h.nodes[e.Name]
-	return !ok || now.Sub(n.at) <= n.silent, !ok || n.old
-}
-
-// hears reports whether the node of a report is heard of.
-func (h *hearing) hears(e *reportEntry, now time.Time) bool {
-	recent, _ := h.recent(e, now)
-	return recent
+	return !ok || now.Sub(n.at) <= n.silent
 }
 
 // lost are the nodes that fell silent between two moments.

@@ -52,11 +52,13 @@ func (t target) groupResource() schema.GroupResource {
 type watch struct {
 	target   target
 	informer toolscache.SharedIndexInformer
+	handler  toolscache.ResourceEventHandlerRegistration
 	since    time.Time
 	stop     context.CancelFunc
 }
 
-func (w *watch) synced() bool { return w.informer.HasSynced() }
+// synced reports whether all objects have come, and the handler has been told of them.
+func (w *watch) synced() bool { return w.handler.HasSynced() }
 
 // watcher starts watches.
 type watcher struct {
@@ -134,19 +136,20 @@ func (w *watcher) informer(t target) (toolscache.SharedIndexInformer, error) {
 // run starts an informer, and calls synced when it has synced.
 func (w *watcher) run(ctx context.Context, t target, informer toolscache.SharedIndexInformer, handler toolscache.ResourceEventHandler,
 	synced func()) (*watch, error) {
-	if _, err := informer.AddEventHandler(handler); err != nil {
+	told, err := informer.AddEventHandler(handler)
+	if err != nil {
 		return nil, fmt.Errorf("watching %s: %w", t, err)
 	}
 	ctx, stop := context.WithCancel(ctx)
 	go informer.RunWithContext(ctx)
 	go func() {
 		select {
-		case <-informer.HasSyncedChecker().Done():
+		case <-told.HasSyncedChecker().Done():
 			synced() // also if there is not a single object
 		case <-ctx.Done():
 		}
 	}()
-	return &watch{target: t, informer: informer, since: time.Now(), stop: stop}, nil
+	return &watch{target: t, informer: informer, handler: told, since: time.Now(), stop: stop}, nil
 }
 
 // sayWatchError is silent about a resource that does not exist: its CustomResourceDefinition has just been removed, or another API server

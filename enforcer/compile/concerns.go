@@ -22,7 +22,9 @@ func (c *concerns) add(p *parsedPolicy, pod *Pod) {
 	if pod.reported != nil {
 		pod = pod.reported
 	}
-	c.objects[policy.Object{Ref: p.ref, UID: string(p.version.uid), Generation: p.version.generation, Audit: p.audit}] = true
+	c.objects[policy.Object{
+		Ref: p.ref, UID: string(p.version.uid), Generation: p.version.generation, Mode: p.version.mode, Audit: p.audit,
+	}] = true
 	c.pods[pod] = true
 }
 

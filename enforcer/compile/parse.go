@@ -46,9 +46,12 @@ type parsedPolicy struct {
 type version struct {
 	uid        types.UID
 	generation int64
+	mode       string // what a NetworkPolicy says in an annotation, which has no generation
 }
 
-func versionOf(o metav1.Object) version { return version{o.GetUID(), o.GetGeneration()} }
+func versionOf(o metav1.Object) version {
+	return version{o.GetUID(), o.GetGeneration(), o.GetAnnotations()[v1alpha1.ModeAnnotation]}
+}
 
 // parsedRule is one rule: its remote ends are the union of anyPeer, selectors, nodes and blocks, its ports the union of anyPort,
 // ranges and named. A list that the API leaves empty is "any"; a list whose elements were all refused is nothing.

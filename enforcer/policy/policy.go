@@ -93,7 +93,8 @@ type Object struct {
 	Ref        Ref
 	UID        string
 	Generation int64
-	Audit      bool // a NetworkPolicy's mode is in its annotations, which have no generation
+	Mode       string // that a NetworkPolicy says itself, in an annotation: those have no generation
+	Audit      bool   // what comes of that, and of what its namespace says
 }
 
 // Stage is a place in the order in which policies are asked about a direction of an endpoint. The tiers of the API are Admin, NetworkPolicy and
