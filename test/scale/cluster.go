@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/go-logr/logr"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -30,6 +31,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/yaml"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
@@ -70,6 +72,7 @@ type Cluster struct {
 // Start starts a cluster with everything but enforcers and a controller. The name is that of a network namespace, and dir an existing
 // directory. The caller closes the cluster, also if there was an error.
 func Start(ctx context.Context, size Size, program, name, dir string) (*Cluster, error) {
+	log.SetLogger(logr.Discard()) // what goes wrong with a watch here, whoever waits for it says
 	c := &Cluster{Size: size, program: program, dir: dir, statuses: newStatuses(), nodes: newTraffic()}
 	var err error
 	if c.host, err = host.New(name); err != nil {

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -29,7 +31,7 @@ const (
 	Enforcements = "PolicyEnforcements" // made or deleted; their statuses are among the others
 	Events       = "Events"
 	Leases       = "leases" // and Events about who leads
-	Reads        = "reads" // watches too
+	Reads        = "reads"  // watches too
 	Others       = "others"
 )
 
@@ -73,7 +75,8 @@ func newCounter(config *rest.Config) (*counter, error) {
 	c.server = httptest.NewUnstartedServer(&httputil.ReverseProxy{
 		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(target) },
 		Transport:     counting{to: c.traffic, sort: sortOf, base: base},
-		FlushInterval: -1, // watches
+		FlushInterval: -1,                         // watches
+		ErrorLog:      log.New(io.Discard, "", 0), // a program that ends gives up what it has asked for
 	})
 	c.server.EnableHTTP2 = true
 	c.server.StartTLS()
