@@ -33,6 +33,7 @@ type statusRun struct {
 	began, restarted, quiet, few statusPhase
 	namespace, everyone, burst   statusPhase
 	largestNode, largestPolicy   int
+	largestPossible              int
 }
 
 // statusPhase is what was found of one sort of change, or while something else went on.
@@ -147,6 +148,8 @@ func runStatus(b *testing.B, size scale.Size, series statusSeries) *statusRun {
 	}
 	r.largestNode, r.largestPolicy, err = c.Largest(ctx)
 	must(b, err)
+	r.largestPossible, err = c.LargestPossible(ctx)
+	must(b, err)
 	r.watchQuiet(ctx, b, c)
 	return r
 }
@@ -203,7 +206,7 @@ func kb[N int | int64 | float64](bytes N) float64 { return float64(bytes) / 1000
 
 // tables prints what was found.
 func (r *statusRun) tables() {
-	writes := tableOf("What one change of a policy writes: "+r.size.String()+" (bodies; KB as 1000 bytes; mean)",
+	writes := tableOf("What one change of a policy writes: "+r.size.String()+" (bodies; a KB is 1,000 bytes; mean)",
 		"change", "changes", "nodes concerned", "NodeEnforcements", "by others", "refused", "KB sent", "KB answered",
 		"statuses", "KB", "new PolicyEnforcements", "KB", "Events", "KB", "KB that the controller is told")
 	times := tableOf("From a write to the API to Programmed=True at its generation, in ms, and CPU of a change: "+r.size.String(),
@@ -240,14 +243,14 @@ func (r *statusRun) tables() {
 			fmt.Sprintf("%.1f", mb(p.Use.Now)), fmt.Sprint(p.Says().Requests), fmt.Sprintf("%.0f", kb(p.Says().Sent)),
 			fmt.Sprintf("%.0f", kb(p.Controller[scale.Reads].Received)))
 	}
-	quiet := tableOf("A quiet cluster: "+r.size.String(), "s", "signs of life", "other reports", "writes of the controller", "its lease", "signs of life a second", "KB sent a second",
-		"KB answered a second", "CPU of the API server and etcd, %")
+	quiet := tableOf("A quiet cluster: "+r.size.String(), "s", "signs of life", "other reports", "writes of the controller", "its lease",
+		"signs of life a second", "KB sent a second", "KB answered a second", "CPU of the API server and etcd, %")
 	nodes, seconds := r.quiet.Nodes.Sum(), r.quiet.Wall.Seconds()
 	quiet.add(fmt.Sprintf("%.0f", seconds), fmt.Sprint(nodes.Requests), fmt.Sprint(r.quiet.News), fmt.Sprint(r.quiet.Says().Requests),
 		fmt.Sprint(r.quiet.Controller[scale.Leases].Requests), fmt.Sprintf("%.1f", float64(nodes.Requests)/seconds), fmt.Sprintf("%.1f", kb(nodes.Sent)/seconds),
 		fmt.Sprintf("%.1f", kb(nodes.Received)/seconds), fmt.Sprintf("%.0f", 100*r.quiet.Server.Seconds()/seconds))
-	sizes := tableOf("Largest objects, in bytes of JSON as stored", "cluster", "NodeEnforcement", "PolicyEnforcement")
-	sizes.add(r.size.String(), fmt.Sprint(r.largestNode), fmt.Sprint(r.largestPolicy))
+	sizes := tableOf("Largest objects, in bytes of JSON as stored", "cluster", "NodeEnforcement", "with all its lists full", "PolicyEnforcement")
+	sizes.add(r.size.String(), fmt.Sprint(r.largestNode), fmt.Sprint(r.largestPossible), fmt.Sprint(r.largestPolicy))
 }
 
 // text is a sum's share of one change.
@@ -276,7 +279,8 @@ func extrapolate(runs []*statusRun) {
 	rate := fiveThousand / (1.25 * controllers.DefaultHeartbeat.Seconds())
 	sent, answered := kb(beats.Sent)/float64(beats.Requests), kb(beats.Received)/float64(beats.Requests)
 	server := large.quiet.Server.Seconds() / float64(beats.Requests)
-	t.add("signs of life a second", fmt.Sprintf("%.0f", rate), fmt.Sprintf("heartbeat %s, which each node draws out by up to a half", controllers.DefaultHeartbeat))
+	t.add("signs of life a second", fmt.Sprintf("%.0f", rate),
+		fmt.Sprintf("heartbeat %s, which each node draws out by up to a half", controllers.DefaultHeartbeat))
 	t.add("  KB a second sent, answered", fmt.Sprintf("%.0f, %.0f", rate*sent, rate*answered), fmt.Sprintf("%.2f and %.2f KB each", sent, answered))
 	told := kb(large.quiet.Controller[scale.Reads].Received) / float64(beats.Requests)
 	t.add("  KB a second that the controller is told", fmt.Sprintf("%.0f", rate*told), fmt.Sprintf("%.2f KB each", told))

@@ -22,7 +22,8 @@ type Size struct {
 	Policies   int // of each namespace: the first selects all of its pods, the others one application each
 }
 
-// OfNodes is a cluster of n nodes, which must be a multiple of 50, with ten pods and two policies to a node: 50 pods on 50 nodes, and ten policies, in each namespace.
+// OfNodes is a cluster of n nodes, which must be a multiple of 50, with ten pods and two policies to a node: each namespace has ten policies, and
+// 50 pods on 50 nodes.
 func OfNodes(n int) Size {
 	return Size{Nodes: n, Namespaces: n / 5, Apps: 10, Pods: 50, Policies: 10}
 }

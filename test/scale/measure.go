@@ -2,7 +2,6 @@ package scale
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -292,23 +291,4 @@ func (c *Cluster) Quiet(ctx context.Context, d time.Duration) (Cost, error) {
 		return Cost{}, context.Cause(ctx)
 	}
 	return c.since(before)
-}
-
-// Largest are the sizes, in bytes of JSON as the API server stores it, of the largest NodeEnforcement and the largest PolicyEnforcement.
-func (c *Cluster) Largest(ctx context.Context) (node, policy int, err error) {
-	for resource, largest := range map[string]*int{"nodeenforcements": &node, "policyenforcements": &policy} {
-		text, err := c.kube.Discovery().RESTClient().Get().AbsPath("/apis", v1alpha1.GroupVersion.String(), resource).
-			SetHeader("Accept", "application/json").Do(ctx).Raw()
-		if err != nil {
-			return 0, 0, fmt.Errorf("reading %s: %w", resource, err)
-		}
-		var list struct{ Items []json.RawMessage }
-		if err := json.Unmarshal(text, &list); err != nil {
-			return 0, 0, fmt.Errorf("reading %s: %w", resource, err)
-		}
-		for _, item := range list.Items {
-			*largest = max(*largest, len(item))
-		}
-	}
-	return node, policy, nil
 }

@@ -67,6 +67,12 @@ func TestOnlyWhatIsConcernedIsWritten(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a report with nothing left out", func(t *testing.T) {
+		const limit = 64 << 10
+		if size, err := c.LargestPossible(ctx); err != nil || size > limit {
+			t.Errorf("it has %d bytes, want %d at most; error %v", size, limit, err)
+		}
+	})
 	t.Run("a restart of the controller", func(t *testing.T) {
 		cost, err := c.Restart(ctx)
 		must(t, err)

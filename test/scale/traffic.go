@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Count is requests of one sort. Bytes are those of bodies, as they go over the wire.
+// Count is requests of one sort that were answered. Bytes are those of bodies, as they go over the wire.
 type Count struct {
 	Requests int64
 	Refused  int64 // those of them that the API server did not carry out
@@ -87,20 +87,17 @@ func (t *traffic) restless(since time.Time, matters func(sort string) bool) stri
 	return ""
 }
 
-func (t *traffic) begin(sort string, sent int64) {
+func (t *traffic) begin(sort string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.counts[sort] = t.counts[sort].Plus(Count{Requests: 1, Sent: max(sent, 0)})
 	t.open[sort]++
 	t.last[sort] = time.Now()
 }
 
-func (t *traffic) answered(sort string, refused bool) {
+func (t *traffic) answered(sort string, what Count) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if refused {
-		t.counts[sort] = t.counts[sort].Plus(Count{Refused: 1})
-	}
+	t.counts[sort] = t.counts[sort].Plus(what)
 	t.open[sort]--
 	t.last[sort] = time.Now()
 }
@@ -123,9 +120,13 @@ var _ http.RoundTripper = counting{}
 // RoundTrip counts the request by its declared length, which clients of Kubernetes know, and the answer as it is read.
 func (c counting) RoundTrip(r *http.Request) (*http.Response, error) {
 	sort := c.sort(r)
-	c.to.begin(sort, r.ContentLength)
+	c.to.begin(sort)
 	resp, err := c.base.RoundTrip(r)
-	c.to.answered(sort, err != nil || resp.StatusCode >= http.StatusBadRequest)
+	what := Count{Requests: 1, Sent: max(r.ContentLength, 0)}
+	if err != nil || resp.StatusCode >= http.StatusBadRequest {
+		what.Refused = 1
+	}
+	c.to.answered(sort, what)
 	if err == nil {
 		resp.Body = countedBody{resp.Body, func(n int) { c.to.received(sort, n) }}
 	}
