@@ -77,16 +77,33 @@ func (c *Cluster) Cost(ctx context.Context, do func(context.Context) error) (Cos
 	if err != nil {
 		return Cost{}, err
 	}
+	ctx, cancel := c.whileItRuns(ctx)
+	defer cancel()
 	if err := do(ctx); err != nil {
 		return Cost{}, err
 	}
 	took := time.Since(before.at)
-	if err := c.settle(ctx); err != nil {
+	if err := c.Settle(ctx); err != nil {
 		return Cost{}, err
 	}
 	cost, err := c.since(before)
 	cost.Wall = took
 	return cost, err
+}
+
+// whileItRuns ends with the controller, if there is one: nobody would say any more what is waited for.
+func (c *Cluster) whileItRuns(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	if c.controller != nil && c.controller.Running() {
+		go func() {
+			select {
+			case <-c.controller.Done():
+				cancel(c.controller.Err())
+			case <-ctx.Done():
+			}
+		}()
+	}
+	return ctx, func() { cancel(nil) }
 }
 
 func (c *Cluster) since(before meter) (Cost, error) {
@@ -105,8 +122,8 @@ func (c *Cluster) since(before meter) (Cost, error) {
 // calm is longer than any pause between two writes that follow from one change: a node waits 1.5 s at most, a policy's counts 1 s.
 const calm = 2 * time.Second
 
-// settle waits until nobody has written anything for a while, but for the lease.
-func (c *Cluster) settle(ctx context.Context) error {
+// Settle waits until nobody has written anything for a while, but for the lease.
+func (c *Cluster) Settle(ctx context.Context) error {
 	return lab.Poll(ctx, func(context.Context) error {
 		since := time.Now().Add(-calm)
 		if sort := c.nodes.restless(since, func(string) bool { return true }); sort != "" {
@@ -120,9 +137,6 @@ func (c *Cluster) controllerIsCalm(since time.Time) error {
 	if c.controller == nil {
 		return nil
 	}
-	if err := c.controller.Err(); err != nil {
-		return err
-	}
 	if sort := c.counter.restless(since, says); sort != "" {
 		return fmt.Errorf("waiting for calm: the controller writes %s", sort)
 	}
@@ -135,11 +149,13 @@ func (c *Cluster) Begin(ctx context.Context) (Cost, error) {
 		if err := c.StartController(ctx); err != nil {
 			return err
 		}
+		ctx, cancel := c.whileItRuns(ctx)
+		defer cancel()
 		return lab.Poll(ctx, func(context.Context) error {
 			if n := c.statuses.count(); n < c.AllPolicies() {
 				return fmt.Errorf("%d of %d policies are programmed", n, c.AllPolicies())
 			}
-			return c.controller.Err()
+			return nil
 		})
 	})
 }
@@ -152,6 +168,8 @@ func (c *Cluster) Restart(ctx context.Context) (Cost, error) {
 		if err := c.StartController(ctx); err != nil {
 			return err
 		}
+		ctx, cancel := c.whileItRuns(ctx)
+		defer cancel()
 		var idle time.Time // since when it has done next to nothing
 		var before Use
 		return lab.Poll(ctx, func(context.Context) error {
@@ -278,6 +296,8 @@ func (c *Cluster) Burst(ctx context.Context, n int) (Change, []time.Duration, er
 // Quiet watches a cluster in which nothing happens. The controller must have come to rest before, and not write anything; enforcers may write
 // signs of life.
 func (c *Cluster) Quiet(ctx context.Context, d time.Duration) (Cost, error) {
+	ctx, cancel := c.whileItRuns(ctx)
+	defer cancel()
 	if err := lab.Poll(ctx, func(context.Context) error { return c.controllerIsCalm(time.Now().Add(-calm)) }); err != nil {
 		return Cost{}, err
 	}
