@@ -172,7 +172,7 @@ func (c *Cluster) fill(ctx context.Context) error {
 	return nil
 }
 
-// StartEnforcers starts the enforcers of all nodes, and waits until each has reported once.
+// StartEnforcers starts the enforcers of all nodes, some after others, as a DaemonSet's pods start, and waits until each has reported once.
 func (c *Cluster) StartEnforcers(ctx context.Context, heartbeat time.Duration) error {
 	if c.fleet == nil {
 		if err := c.prepareFleet(ctx); err != nil {
@@ -328,7 +328,10 @@ func (c *Cluster) StartController(ctx context.Context) error {
 func (c *Cluster) ControllerLog() string { return filepath.Join(c.dir, "controller.log") }
 
 // StopController asks the controller to end, and waits until it has.
-func (c *Cluster) StopController() { c.controller.Stop(30 * time.Second) }
+func (c *Cluster) StopController() {
+	c.controller.Stop(30 * time.Second)
+	c.controller = nil
+}
 
 // Close ends everything.
 func (c *Cluster) Close() error {

@@ -22,6 +22,12 @@ import (
 // resync is how often the nodes sync even if nothing has changed: more often than enforcers do, to see that it causes no write.
 const resync = 5 * time.Second
 
+// How enforcers start: a DaemonSet's pods never come all at once.
+const (
+	startsPerSecond = 50
+	startsAtOnce    = 5
+)
+
 // fleet is the enforcers of all nodes. They share what they watch, and one index that says whom a policy is about: a node of its own would
 // compile everything, and a thousand of them would take a thousand processors. Each syncs on each change of a policy, as enforcers do, and tells
 // its real [controllers.Reporter], which decides whether that is worth a write.
@@ -103,7 +109,7 @@ func (f *fleet) run(ctx context.Context) {
 	tick := time.NewTicker(resync)
 	defer tick.Stop()
 	for pass := 1; ; pass++ {
-		f.sync(pass)
+		f.sync(ctx, pass)
 		select {
 		case <-ctx.Done():
 			return
@@ -114,7 +120,7 @@ func (f *fleet) run(ctx context.Context) {
 }
 
 // sync is a sync of each node. How far the caches have come is read before what they hold, which may be more.
-func (f *fleet) sync(pass int) {
+func (f *fleet) sync(ctx context.Context, pass int) {
 	versions := map[string]string{}
 	for resource, informer := range f.stores {
 		versions[resource] = informer.GetStore().LastStoreSyncResourceVersion()
@@ -129,7 +135,14 @@ func (f *fleet) sync(pass int) {
 			f.forget(ref, k)
 		}
 	}
-	for _, n := range f.nodes {
+	for i, n := range f.nodes {
+		if pass == 1 && i%startsAtOnce == 0 {
+			select {
+			case <-time.After(startsAtOnce * time.Second / startsPerSecond):
+			case <-ctx.Done():
+				return
+			}
+		}
 		n.reporter.Note(controllers.Synced{
 			Report:           enforcer.Report{Concerns: n.concern(f.namespaces), Counts: enforcer.Counts{Chains: 2 * len(n.objects), Rules: 9 * len(n.objects)}},
 			ResourceVersions: versions, At: time.Now(),

@@ -55,7 +55,10 @@ func (c *Cluster) read() (meter, error) {
 	if c.counter != nil {
 		m.own = c.counter.now()
 	}
-	if c.controller != nil && c.controller.Running() {
+	if c.controller != nil {
+		if err := c.controller.Err(); err != nil {
+			return m, err
+		}
 		var err error
 		if m.use, err = useOf(c.controller.PID()); err != nil {
 			return m, err
@@ -91,14 +94,15 @@ func (c *Cluster) Cost(ctx context.Context, do func(context.Context) error) (Cos
 	return cost, err
 }
 
-// whileItRuns ends with the controller, if there is one: nobody would say any more what is waited for.
+// whileItRuns ends with the controller, if one was started: nobody would say any more what is waited for, and a controller that has ended is
+// quiet for the wrong reason.
 func (c *Cluster) whileItRuns(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	if c.controller != nil && c.controller.Running() {
+	if running := c.controller; running != nil {
 		go func() {
 			select {
-			case <-c.controller.Done():
-				cancel(c.controller.Err())
+			case <-running.Done():
+				cancel(running.Err())
 			case <-ctx.Done():
 			}
 		}()
