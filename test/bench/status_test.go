@@ -137,11 +137,11 @@ func (r *statusRun) measure(b *testing.B, series statusSeries) {
 	r.repeat(b, &r.everyone, series.everyone, func(int) (scale.Change, error) { return c.ChangeEveryone(ctx) })
 }
 
-// repeat makes a change many times.
-func (r *statusRun) repeat(b *testing.B, phase *statusPhase, times int, make func(i int) (scale.Change, error)) {
+// repeat makes a change many times, by do.
+func (r *statusRun) repeat(b *testing.B, phase *statusPhase, times int, do func(i int) (scale.Change, error)) {
 	b.Helper()
 	for i := range times {
-		change, err := make(i)
+		change, err := do(i)
 		must(b, err)
 		onlyConcerned(b, change)
 		phase.add(change)

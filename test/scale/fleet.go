@@ -144,7 +144,9 @@ func (f *fleet) sync(ctx context.Context, pass int) {
 			}
 		}
 		n.reporter.Note(controllers.Synced{
-			Report:           enforcer.Report{Concerns: n.concern(f.namespaces), Counts: enforcer.Counts{Chains: 2 * len(n.objects), Rules: 9 * len(n.objects)}},
+			Report: enforcer.Report{
+				Concerns: n.concern(f.namespaces), Counts: enforcer.Counts{Chains: 2 * len(n.objects), Rules: 9 * len(n.objects)},
+			},
 			ResourceVersions: versions, At: time.Now(),
 		})
 	}
