@@ -21,7 +21,7 @@ packages  = $(eval packages := $(shell go list -f '{{if or .TestGoFiles .XTestGo
 PACKETS   = $(filter $(module)/enforcer/dataplane $(module)/lab/host $(module)/lab/probe $(module)/lab/topology $(module)/test/packets%,$(packages))
 LADDER    = $(filter $(module)/test/ladder%,$(packages))
 BENCH     = $(filter $(module)/test/bench%,$(packages))
-UNIT      = $(filter-out $(PACKETS) $(LADDER) $(BENCH) $(module)/lab% $(module)/test/controllers% $(module)/test/crds% $(module)/test/e2e% $(module)/test/rights% $(module)/test/status%,$(packages))
+UNIT      = $(filter-out $(PACKETS) $(LADDER) $(BENCH) $(module)/lab% $(module)/test/controllers% $(module)/test/crds% $(module)/test/e2e% $(module)/test/rights% $(module)/test/scale% $(module)/test/status%,$(packages))
 E2E       = $(filter-out $(PACKETS) $(LADDER) $(BENCH) $(UNIT),$(packages))
 
 GOTEST = go run ./hack/gotest

@@ -23,7 +23,9 @@ import (
 const (
 	reportDelay   = 100 * time.Millisecond
 	reportSpacing = time.Second
-	reportTimeout = 15 * time.Second
+	// reportTimeout is longer than an API server lets a request wait in its queues. When 1,000 nodes write at once to one that has too little to
+	// work with, each write that is given up was work for nothing, and comes again.
+	reportTimeout = 45 * time.Second
 	maxReportWait = 30 * time.Second // between attempts that fail
 
 	// DefaultHeartbeat is how often a node writes even if nothing has changed.

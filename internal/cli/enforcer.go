@@ -280,5 +280,8 @@ func restConfig(kubeconfig string) (*rest.Config, error) {
 		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
 	}
 	config.UserAgent = "ringfence/" + version
+	// The API server shares itself out among its clients. The client's own limit, five requests a second, would let a controller say of 1,000
+	// new policies after minutes what it knows after seconds.
+	config.QPS = -1
 	return config, nil
 }
