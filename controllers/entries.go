@@ -240,6 +240,7 @@ func stripEnforcement(obj any) (any, error) {
 		return obj, nil
 	}
 	stripped := &v1alpha1.PolicyEnforcement{ObjectMeta: identity(p), Status: p.Status}
+	stripped.Status.ObservedGeneration = p.Status.PolicyGeneration // as with the other kinds, from here on
 	stripped.OwnerReferences = p.OwnerReferences
 	return stripped, nil
 }

@@ -67,7 +67,8 @@ func judge(c policyCase, previous []metav1.Condition) v1alpha1.EnforcementStatus
 		return cmp.Or(cmp.Compare(rank(a.Standing), rank(b.Standing)), cmp.Compare(a.Name, b.Name))
 	})
 	status.Nodes.NotProgrammed = troubles[:min(len(troubles), maxNamedNodes)]
-	for _, condition := range []metav1.Condition{accepted(c), programmed(c, &status)} {
+	understood, enforced := accepted(c), programmed(c, &status)
+	for _, condition := range []metav1.Condition{understood, enforced, ready(understood, enforced)} {
 		condition.ObservedGeneration = c.generation
 		meta.SetStatusCondition(&status.Conditions, condition)
 	}
@@ -193,6 +194,16 @@ func programmed(c policyCase, s *v1alpha1.EnforcementStatus) metav1.Condition {
 	return condition
 }
 
+// ready says both in one.
+func ready(accepted, programmed metav1.Condition) metav1.Condition {
+	both := programmed
+	if programmed.Status == metav1.ConditionTrue && accepted.Status != metav1.ConditionTrue {
+		both = accepted
+	}
+	both.Type = v1alpha1.ReadyCondition
+	return both
+}
+
 func counted(n int32, what string) string {
 	if n == 1 {
 		return "1 " + what
@@ -218,12 +229,18 @@ func sameProgress(a, b *v1alpha1.EnforcementStatus) bool {
 		a.Nodes.Unknown == b.Nodes.Unknown && slices.Equal(a.Nodes.NotProgrammed, b.Nodes.NotProgrammed)
 }
 
+// ourConditions are the types that we write.
+var ourConditions = []string{v1alpha1.AcceptedCondition, v1alpha1.ProgrammedCondition, v1alpha1.ReadyCondition}
+
 // sameConditions compares our conditions, whatever others the object has.
 func sameConditions(a, b []metav1.Condition) bool {
-	for _, kind := range []string{v1alpha1.AcceptedCondition, v1alpha1.ProgrammedCondition} {
+	for _, kind := range ourConditions {
 		x, y := meta.FindStatusCondition(a, kind), meta.FindStatusCondition(b, kind)
+		if x == nil && y == nil {
+			continue
+		}
 		if x == nil || y == nil || x.Status != y.Status || x.Reason != y.Reason || x.Message != y.Message || x.ObservedGeneration != y.ObservedGeneration {
-			return x == nil && y == nil
+			return false
 		}
 	}
 	return true

@@ -12,6 +12,7 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
@@ -196,6 +197,9 @@ func (r *Policies) Reconcile(ctx context.Context, key policyKey) (reconcile.Resu
 	status := judge(policyCase{
 		resource: key.resource, generation: p.generation, mode: r.mode(o), since: p.since, remarks: p.remarks, nodes: nodes,
 	}, previous.Conditions)
+	if key.resource == sigPolicies {
+		meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ReadyCondition)
+	}
 	wait := hasty(previous, &status, nodes)
 	programmed := !wait && isTrue(status.Conditions, v1alpha1.ProgrammedCondition)
 	if fresh := r.index.end(key, p, nodes, absent, programmed, now); r.view.missed(nodes, fresh) {
@@ -319,7 +323,7 @@ func (r *Policies) previous(key policyKey, o metav1.Object, p known) (status *v1
 			return cached, "" // what was written is gone
 		}
 		if e != nil {
-			cached, version = &e.Status, e.ResourceVersion
+			cached, version = &e.Status.EnforcementStatus, e.ResourceVersion
 		}
 	}
 	if p.writtenVersion != "" && !reached(version, p.writtenVersion) {

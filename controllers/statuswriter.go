@@ -54,17 +54,30 @@ type appliedNodes struct {
 	NotProgrammed []v1alpha1.NodeTrouble `json:"notProgrammed"`
 }
 
+// appliedEnforcement is one of a PolicyEnforcement.
+type appliedEnforcement struct {
+	appliedStatus
+	PolicyGeneration int64 `json:"policyGeneration"`
+}
+
 // write writes a policy's status into an object that stands at a resource version, and returns the one that came of it. A policy that is gone
 // needs none. Where another version stands, which may be another policy's of the same name, nothing is written, and the error is a conflict.
 func (w *statusWriter) write(ctx context.Context, key policyKey, at string, status *v1alpha1.EnforcementStatus) (string, error) {
 	version, kind, resource := statusTarget(key)
 	written := appliedStatus{*status, appliedNodes{status.Nodes, append([]v1alpha1.NodeTrouble{}, status.Nodes.NotProgrammed...)}}
 	written.Conditions = slices.DeleteFunc(slices.Clone(status.Conditions), func(c metav1.Condition) bool {
-		return c.Type != v1alpha1.AcceptedCondition && c.Type != v1alpha1.ProgrammedCondition
+		return !slices.Contains(ourConditions, c.Type)
 	})
 	var say any = written
-	if key.resource == sigPolicies {
-		say = map[string]any{"conditions": written.Conditions}
+	switch kind {
+	case "PolicyEnforcement":
+		generation := written.ObservedGeneration
+		written.ObservedGeneration = 0
+		say = appliedEnforcement{written, generation}
+	case "ClusterNetworkPolicy":
+		if key.resource == sigPolicies {
+			say = map[string]any{"conditions": written.Conditions}
+		}
 	}
 	metadata := map[string]any{"name": key.name, "resourceVersion": at}
 	if key.namespace != "" {

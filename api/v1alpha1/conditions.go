@@ -11,6 +11,9 @@ const (
 	// ProgrammedCondition says whether the policy is in the kernel of every node that runs a pod which it selects. True is a promise: a packet
 	// that is sent after it is decided by this generation of the policy on all of these nodes.
 	ProgrammedCondition = "Programmed"
+	// ReadyCondition is True where both of the others are, and else has the reason of the one that is not. It says nothing more than they do: it is
+	// there for tools that know this type and no other. The SIG's ClusterNetworkPolicy does not get it.
+	ReadyCondition = "Ready"
 )
 
 // Reasons of [AcceptedCondition], the most serious first: a policy to which several apply has the first for its reason, and all of them in

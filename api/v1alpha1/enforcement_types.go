@@ -6,14 +6,15 @@ import (
 
 // EnforcementStatus says of a policy whether it is understood, and where it is enforced. The controller writes it.
 type EnforcementStatus struct {
-	// conditions are Accepted, whether the policy is understood, and Programmed, whether it is enforced on each node that runs a pod
-	// which it selects.
+	// conditions are Accepted, whether the policy is understood, Programmed, whether it is enforced on each node that runs a pod
+	// which it selects, and Ready, whether both are so.
 	//
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
-	// observedGeneration is the generation of the policy that all of this speaks of.
+	// observedGeneration is the generation of the policy that all of this speaks of. A PolicyEnforcement does not have it: there it is
+	// policyGeneration.
 	//
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
@@ -84,7 +85,7 @@ type NodeTrouble struct {
 // PolicyEnforcement says of the NetworkPolicy of its name whether it is enforced, and where. The controller makes it, the NetworkPolicy
 // owns it, and nobody else need write it: a NetworkPolicy has no status of its own.
 //
-// It is always a moment behind: after a change of the NetworkPolicy, compare status.observedGeneration with the NetworkPolicy's
+// It is always a moment behind: after a change of the NetworkPolicy, compare status.policyGeneration with the NetworkPolicy's
 // metadata.generation before reading further.
 //
 // +kubebuilder:object:root=true
@@ -96,7 +97,7 @@ type NodeTrouble struct {
 // +kubebuilder:printcolumn:name="Pods",type=integer,JSONPath=`.status.pods`
 // +kubebuilder:printcolumn:name="Nodes",type=integer,JSONPath=`.status.nodes.desired`
 // +kubebuilder:printcolumn:name="Ready",type=integer,JSONPath=`.status.nodes.programmed`
-// +kubebuilder:printcolumn:name="Generation",type=integer,JSONPath=`.status.observedGeneration`,priority=1
+// +kubebuilder:printcolumn:name="Generation",type=integer,JSONPath=`.status.policyGeneration`,priority=1
 // +kubebuilder:printcolumn:name="Why",type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].message`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type PolicyEnforcement struct {
@@ -106,7 +107,17 @@ type PolicyEnforcement struct {
 	// status is what has become of the NetworkPolicy.
 	//
 	// +optional
-	Status EnforcementStatus `json:"status,omitempty"`
+	Status PolicyEnforcementStatus `json:"status,omitempty"`
+}
+
+// PolicyEnforcementStatus is what has become of a NetworkPolicy.
+type PolicyEnforcementStatus struct {
+	EnforcementStatus `json:",inline"`
+	// policyGeneration is the generation of the NetworkPolicy that all of this speaks of. By the name observedGeneration, tools would compare it with
+	// the PolicyEnforcement's own generation, which is always 1.
+	//
+	// +optional
+	PolicyGeneration int64 `json:"policyGeneration,omitempty"`
 }
 
 // PolicyEnforcementList is a list of PolicyEnforcements.

@@ -99,7 +99,7 @@ func (l *told) aChangeIsWaitedFor(t *testing.T) {
 	if generation != "2" {
 		t.Fatalf("the policy is at generation %s after a change", generation)
 	}
-	kubectl(t, l.Lab, "wait", "-n", "shown", "policyenforcement/servers", "--for=jsonpath={.status.observedGeneration}="+generation, "--timeout=30s")
+	kubectl(t, l.Lab, "wait", "-n", "shown", "policyenforcement/servers", "--for=jsonpath={.status.policyGeneration}="+generation, "--timeout=30s")
 	kubectl(t, l.Lab, "wait", "-n", "shown", "policyenforcement/servers", "--for=condition=Programmed", "--timeout=30s")
 	said := &v1alpha1.PolicyEnforcement{}
 	must(t, l.client.Get(soon(t), client.ObjectKey{Namespace: "shown", Name: "servers"}, said))

@@ -70,7 +70,7 @@ func (l *told) says(t *testing.T, namespace, name string, want standing, words .
 		}
 		last = e
 		c := meta.FindStatusCondition(e.Status.Conditions, v1alpha1.ProgrammedCondition)
-		if c == nil || c.ObservedGeneration != np.Generation || e.Status.ObservedGeneration != np.Generation {
+		if c == nil || c.ObservedGeneration != np.Generation || e.Status.PolicyGeneration != np.Generation {
 			return fmt.Errorf("nothing is said of generation %d of NetworkPolicy %s: %v", np.Generation, key, e.Status)
 		}
 		got := standing{

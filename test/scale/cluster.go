@@ -235,7 +235,7 @@ func (c *Cluster) watch(ctx context.Context) (map[string]toolscache.SharedIndexI
 	see := func(o any) {
 		switch o := o.(type) {
 		case *v1alpha1.PolicyEnforcement:
-			c.statuses.see(o, &o.Status)
+			c.statuses.see(o, &o.Status.EnforcementStatus)
 		case *v1alpha1.ClusterNetworkPolicy:
 			c.statuses.see(o, &o.Status)
 		}

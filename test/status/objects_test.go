@@ -120,7 +120,7 @@ func whatIsSaidIsOverwritten(s *story) {
 	for _, nonsense := range []string{
 		`{"status":null}`,
 		`{"status":{"conditions":null}}`,
-		`{"status":{"observedGeneration":77,"mode":"Audit","pods":5}}`,
+		`{"status":{"policyGeneration":77,"mode":"Audit","pods":5}}`,
 		`{"status":{"nodes":{"desired":9,"programmed":8,"failed":7,"unknown":6}}}`,
 		`{"status":{"nodes":{"notProgrammed":[{"name":"nobody","standing":"Failing","message":"not at all"}]}}}`,
 		`{"status":{"conditions":[{"type":"Programmed","status":"False","reason":"No","message":"not at all","observedGeneration":9,"lastTransitionTime":"2020-01-01T00:00:00Z"}]}}`,
@@ -132,7 +132,7 @@ func whatIsSaidIsOverwritten(s *story) {
 				return err
 			}
 			want := "1 pods, 1 nodes: 1 programmed, 0 failed, 0 unknown, in Enforce at 1, 0 not programmed: " + programmed(1, 1, 1)
-			got := fmt.Sprintf("%s, in %s at %d, %d not programmed: %s", figures(status), status.Mode, status.ObservedGeneration, len(status.Nodes.NotProgrammed),
+			got := fmt.Sprintf("%s, in %s at %d, %d not programmed: %s", figures(status), status.Mode, status.PolicyGeneration, len(status.Nodes.NotProgrammed),
 				told(status, v1alpha1.ProgrammedCondition))
 			if diff := cmp.Diff(want, got); diff != "" {
 				return fmt.Errorf("(-want +got):\n%s", diff)
