@@ -38,7 +38,20 @@ observedGeneration: %[1]d
 conditions:
 - {type: Accepted, status: "%[2]s", reason: Accepted, message: about Accepted, observedGeneration: %[1]d}
 - {type: Programmed, status: "%[3]s", reason: %[4]s, message: about Programmed, observedGeneration: %[1]d}
-`, generation, accepted, programmed, reason)
+- {type: Ready, status: "%[5]s", reason: %[4]s, message: about both, observedGeneration: %[1]d}
+`, generation, accepted, programmed, reason, both(accepted, programmed))
+}
+
+func both(accepted, programmed string) string {
+	if accepted == "True" {
+		return programmed
+	}
+	return accepted
+}
+
+// enforcement is the same of a PolicyEnforcement, which has a name of its own for the generation.
+func enforcement(generation int64, accepted, programmed, reason string) string {
+	return strings.Replace(conditions(generation, accepted, programmed, reason), "observedGeneration", "policyGeneration", 1)
 }
 
 var policies = []policy{
@@ -51,28 +64,29 @@ var policies = []policy{
 	{"selects no pod", ours, "NamespaceIsolation", 1, conditions(1, "True", "True", "NoPods"),
 		"Healthy", "Current", "Current"},
 	{"waits for nodes", ours, "NamespaceIsolation", 1, conditions(1, "True", "False", "Pending"),
-		"Progressing", "Current", "InProgress"},
+		"Progressing", "InProgress", "InProgress"},
 	{"a node fails", ours, "ClusterNetworkPolicy", 1, conditions(1, "True", "False", "NodesFailing"),
-		"Degraded", "Current", "InProgress"},
+		"Degraded", "InProgress", "InProgress"},
 	{"a node is silent", ours, "ClusterNetworkPolicy", 1, conditions(1, "True", "False", "NodesUnknown"),
-		"Degraded", "Current", "InProgress"},
+		"Degraded", "InProgress", "InProgress"},
 	{"not understood", ours, "ClusterNetworkPolicy", 1, conditions(1, "False", "True", "Programmed"),
-		"Degraded", "Current", "Failed"},
+		"Degraded", "InProgress", "Failed"},
 	{"the SIG's, in force", theSIGs, "ClusterNetworkPolicy", 1, withoutGeneration(conditions(1, "True", "True", "Programmed")),
 		"Healthy", "Current", "Current"},
 	{"the SIG's, an older generation", theSIGs, "ClusterNetworkPolicy", 2, withoutGeneration(conditions(1, "True", "True", "Programmed")),
 		"Progressing", "Current", "InProgress"},
-	{"of a NetworkPolicy, in force", ours, "PolicyEnforcement", 1, conditions(1, "True", "True", "Programmed"),
+	{"of a NetworkPolicy, in force", ours, "PolicyEnforcement", 1, enforcement(1, "True", "True", "Programmed"),
 		"Healthy", "Current", ""},
-	{"of a NetworkPolicy that has changed since it was made, in force", ours, "PolicyEnforcement", 1, conditions(4, "True", "True", "Programmed"),
-		"Healthy", "InProgress", ""},
-	{"of a NetworkPolicy, a node fails", ours, "PolicyEnforcement", 1, conditions(4, "True", "False", "NodesFailing"),
+	{"of a NetworkPolicy that has changed since it was made, in force", ours, "PolicyEnforcement", 1, enforcement(4, "True", "True", "Programmed"),
+		"Healthy", "Current", ""},
+	{"of a NetworkPolicy, a node fails", ours, "PolicyEnforcement", 1, enforcement(4, "True", "False", "NodesFailing"),
 		"Degraded", "InProgress", ""},
 }
 
-// withoutGeneration leaves away what the SIG's status does not have: a generation outside of its conditions.
+// withoutGeneration leaves away what the SIG's status does not have: a generation outside of its conditions, and Ready.
 func withoutGeneration(status string) string {
 	_, rest, _ := strings.Cut(status, "\nconditions:")
+	rest, _, _ = strings.Cut(rest, "- {type: Ready")
 	return "conditions:" + rest
 }
 

@@ -32,7 +32,7 @@ func (s *story) enforcementSays(name, counts string) {
 		if err := s.c.Get(ctx, client.ObjectKeyFromObject(e), e); err != nil {
 			return err
 		}
-		if got := figures(&e.Status); got != counts {
+		if got := figures(&e.Status.EnforcementStatus); got != counts {
 			return fmt.Errorf("%s, want %s", got, counts)
 		}
 		return nil
@@ -51,7 +51,7 @@ func (s *story) ownedBy(np *networkingv1.NetworkPolicy, want string) {
 		if diff := cmp.Diff(owner, e.OwnerReferences); diff != "" {
 			return fmt.Errorf("owner (-want +got):\n%s", diff)
 		}
-		if got := told(&e.Status, v1alpha1.ProgrammedCondition); got != want {
+		if got := told(&e.Status.EnforcementStatus, v1alpha1.ProgrammedCondition); got != want {
 			return fmt.Errorf("it says %s, want %s", got, want)
 		}
 		return nil
@@ -132,7 +132,7 @@ func whatIsSaidIsOverwritten(s *story) {
 				return err
 			}
 			want := "1 pods, 1 nodes: 1 programmed, 0 failed, 0 unknown, in Enforce at 1, 0 not programmed: " + programmed(1, 1, 1)
-			got := fmt.Sprintf("%s, in %s at %d, %d not programmed: %s", figures(status), status.Mode, status.PolicyGeneration, len(status.Nodes.NotProgrammed),
+			got := fmt.Sprintf("%s, in %s at %d, %d not programmed: %s", figures(status), status.Mode, status.ObservedGeneration, len(status.Nodes.NotProgrammed),
 				told(status, v1alpha1.ProgrammedCondition))
 			if diff := cmp.Diff(want, got); diff != "" {
 				return fmt.Errorf("(-want +got):\n%s", diff)

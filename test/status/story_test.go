@@ -117,7 +117,7 @@ func (s *story) statusOf(ctx context.Context, policy client.Object) (*v1alpha1.E
 	if np, ok := policy.(*networkingv1.NetworkPolicy); ok {
 		e := s.enforcement(np.Name)
 		err := s.c.Get(ctx, client.ObjectKeyFromObject(e), e)
-		return &e.Status, err
+		return enforcementStatus(e), err
 	}
 	if err := s.c.Get(ctx, client.ObjectKeyFromObject(policy), policy); err != nil {
 		return nil, err
@@ -125,11 +125,18 @@ func (s *story) statusOf(ctx context.Context, policy client.Object) (*v1alpha1.E
 	return statusIn(policy), nil
 }
 
+// enforcementStatus is the status in a PolicyEnforcement, whose name for the generation is its own.
+func enforcementStatus(e *v1alpha1.PolicyEnforcement) *v1alpha1.EnforcementStatus {
+	status := e.Status.EnforcementStatus
+	status.ObservedGeneration = e.Status.PolicyGeneration
+	return &status
+}
+
 // statusIn is the status in an object.
 func statusIn(o client.Object) *v1alpha1.EnforcementStatus {
 	switch o := o.(type) {
 	case *v1alpha1.PolicyEnforcement:
-		return &o.Status
+		return enforcementStatus(o)
 	case *v1alpha1.ClusterNetworkPolicy:
 		return &o.Status
 	case *v1alpha1.NamespaceIsolation:
