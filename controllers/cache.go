@@ -100,3 +100,14 @@ func (s *stores) hasNode(name string) bool {
 	_, ok, _ := s.nodes.GetStore().GetByKey(name)
 	return ok
 }
+
+// nodesWith is how many nodes run pods of a namespace, or any pods with the empty name. It walks over all pods.
+func (s *stores) nodesWith(namespace string) int {
+	nodes := map[string]bool{}
+	for _, p := range list(s.pods, func(e *podEntry) *compile.Pod { return e.pod }) {
+		if namespace == "" || p.Namespace == namespace {
+			nodes[p.Node] = true
+		}
+	}
+	return len(nodes)
+}

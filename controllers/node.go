@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
 	"sync/atomic"
@@ -149,14 +150,30 @@ func (n *Node) key() reconcile.Request {
 	return reconcile.Request{NamespacedName: types.NamespacedName{Name: n.Name}}
 }
 
+// takes is how often a snapshot is taken anew because policies have changed meanwhile.
+const takes = 3
+
+// take takes a snapshot, and says how far the caches had seen policies by then, or how long to wait for what is missing. It looks at how far both
+// before and after: a policy that came in between would be enforced and not reported, since the sync that its own event asks for finds nothing
+// new. If policies change faster than that, what is said is less than what is so.
+func (n *Node) take(ctx context.Context) (s compile.Snapshot, versions map[string]string, wait time.Duration, err error) {
+	for range takes {
+		versions = n.resourceVersions()
+		s = n.stores.snapshot(n.Name)
+		s.DNS.Addresses = n.DNSAddresses
+		if wait, err = n.watches.gather(ctx, &s, n.synced.Load()); err != nil || wait > 0 || maps.Equal(versions, n.resourceVersions()) {
+			break
+		}
+	}
+	return s, versions, wait, err
+}
+
 // Reconcile syncs the kernel with the caches.
 func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
 	n.sayIfUnknown(ctx)
 	changed := n.changed.Swap(nil)
-	versions := n.resourceVersions() // before the snapshot, which may hold more
-	snapshot := n.stores.snapshot(n.Name)
-	snapshot.DNS.Addresses = n.DNSAddresses
-	if wait, err := n.watches.gather(ctx, &snapshot, n.synced.Load()); err != nil || wait > 0 {
+	snapshot, versions, wait, err := n.take(ctx)
+	if err != nil || wait > 0 {
 		n.changed.CompareAndSwap(nil, changed)
 		return reconcile.Result{RequeueAfter: wait}, err
 	}
@@ -165,7 +182,7 @@ func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Re
 	report, err := n.Sync.Sync(ctx, snapshot, verify)
 	observe(report, err, time.Since(start))
 	if n.reporter != nil {
-		n.reporter.Note(Synced{Report: report, ResourceVersions: versions, Err: errors.Join(err, n.watches.incomplete()), At: time.Now()})
+		n.reporter.Note(Synced{Report: report, ResourceVersions: versions, Err: errors.Join(err, n.watches.incomplete()), At: time.Now(), Nodes: n.stores.nodesWith})
 	}
 	if n.Points != nil {
 		n.Points(report.Points)

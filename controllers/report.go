@@ -22,6 +22,9 @@ type Synced struct {
 	ResourceVersions map[string]string
 	Err              error
 	At               time.Time
+	// Nodes says how many nodes run pods of a namespace, or of any with the empty name: at most as many are concerned by a policy there. Nil counts
+	// as one.
+	Nodes func(namespace string) int
 }
 
 // account is what a node says of itself, sync after sync. It does no I/O, and reads no clock.
@@ -29,6 +32,7 @@ type account struct {
 	status  v1alpha1.NodeEnforcementStatus
 	applied map[policy.Object]bool // what the last sync that succeeded has put in force
 	failing []policy.Object
+	crowd   int // how many nodes may have something to write because of what the last sync found changed
 }
 
 // newAccount starts from what does not change as long as the enforcer runs.
@@ -40,14 +44,42 @@ func newAccount(facts v1alpha1.NodeEnforcementStatus) *account {
 // note takes in a sync, and reports whether anything that concerns the node has changed: that is worth a write. How far the caches have
 // come, and how many addresses the sets hold, changes with every pod and policy of the cluster, and is written with the rest.
 func (a *account) note(s Synced) (changed bool) {
-	before := a.concern()
+	before, objects := a.concern(), a.objects()
 	a.noteRepairs(s)
 	if s.Err != nil {
 		a.refused(s)
 	} else {
 		a.succeeded(s)
 	}
+	a.crowd = crowdOf(objects, a.objects(), s.Nodes)
 	return before != a.concern()
+}
+
+// objects are the policies that the account speaks of.
+func (a *account) objects() map[policy.Object]bool {
+	all := maps.Clone(a.applied)
+	if all == nil {
+		all = map[policy.Object]bool{}
+	}
+	for _, o := range a.failing {
+		all[o] = true
+	}
+	return all
+}
+
+// crowdOf is the largest number of nodes that one of the changes may concern.
+func crowdOf(before, after map[policy.Object]bool, nodes func(namespace string) int) int {
+	crowd := 1
+	seen := map[string]bool{}
+	for _, change := range [][2]map[policy.Object]bool{{before, after}, {after, before}} {
+		for o := range change[0] {
+			if namespace := o.Ref.Namespace; nodes != nil && !change[1][o] && !seen[namespace] {
+				seen[namespace] = true
+				crowd = max(crowd, nodes(namespace))
+			}
+		}
+	}
+	return crowd
 }
 
 func (a *account) noteRepairs(s Synced) {

@@ -223,3 +223,34 @@ func TestShortenedCutsAtACharacter(t *testing.T) {
 		}
 	}
 }
+
+// A policy of one namespace is the business of the nodes that run pods there, one of the cluster that of all.
+func TestHowManyNodesMayWriteForTheSameReason(t *testing.T) {
+	in := func(namespace string, generation int64) policy.Object {
+		return policy.Object{Ref: policy.Ref{Kind: "Policy", Namespace: namespace, Name: "p"}, Generation: generation}
+	}
+	nodes := func(namespace string) int { return map[string]int{"": 1000, "wide": 50, "narrow": 3}[namespace] }
+	for _, tt := range []struct {
+		name          string
+		before, after []policy.Object
+		want          int
+	}{
+		{"nothing changes", []policy.Object{in("", 1), in("wide", 1)}, []policy.Object{in("", 1), in("wide", 1)}, 1},
+		{"a pod comes", nil, nil, 1},
+		{"a policy of a namespace comes", nil, []policy.Object{in("narrow", 1)}, 3},
+		{"one goes", []policy.Object{in("wide", 1), in("narrow", 1)}, []policy.Object{in("narrow", 1)}, 50},
+		{"two change", []policy.Object{in("wide", 1), in("narrow", 1)}, []policy.Object{in("narrow", 2), in("wide", 2)}, 50},
+		{"one of the cluster changes", []policy.Object{in("", 1), in("narrow", 1)}, []policy.Object{in("", 2), in("narrow", 1)}, 1000},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			a := newAccount(v1alpha1.NodeEnforcementStatus{})
+			a.note(syncOf(tt.before, 7))
+			s := syncOf(tt.after, 7, 8)
+			s.Nodes = nodes
+			a.note(s)
+			if a.crowd != tt.want {
+				t.Errorf("a crowd of %d, want %d", a.crowd, tt.want)
+			}
+		})
+	}
+}

@@ -19,9 +19,12 @@ import (
 )
 
 // When reports are written. A change is written after a short while in which others may join it, and changes that go on come in one
-// write a second. All delays are spread, so that a policy for all nodes does not make all of them write at the same moment.
+// write a second. All delays are spread; where a change may concern many nodes, over as long as the API server may need for their writes. The
+// controller is its client too, and holds its lease by it.
 const (
-	reportDelay   = 100 * time.Millisecond
+	reportDelay = 100 * time.Millisecond
+	// reportShare is what each node of a crowd adds to the time over which their writes are spread: 500 a second.
+	reportShare   = 2 * time.Millisecond
 	reportSpacing = time.Second
 	// reportTimeout is longer than an API server lets a request wait in its queues. When 1,000 nodes write at once to one that has too little to
 	// work with, each write that is given up was work for nothing, and comes again.
@@ -52,6 +55,7 @@ type Reporter struct {
 	mu      sync.Mutex
 	account *account
 	synced  bool // there is something to say
+	crowd   int  // how many nodes may be about to write for the same reason
 	changed chan struct{}
 }
 
@@ -71,6 +75,9 @@ func (r *Reporter) NeedLeaderElection() bool { return false }
 func (r *Reporter) Note(s Synced) {
 	r.mu.Lock()
 	changed := r.account.note(s) || !r.synced
+	if changed {
+		r.crowd = max(r.crowd, r.account.crowd)
+	}
 	r.synced = true
 	policiesFailing.Set(float64(r.account.status.Failing))
 	r.mu.Unlock()
@@ -96,7 +103,7 @@ func (r *Reporter) Start(ctx context.Context) error {
 		case <-r.changed:
 			if retry == 0 && !soon { // else the attempt that is due says it: one change after another would put it off for good
 				soon = true
-				due.Reset(max(spread(reportDelay), time.Until(last.Add(spread(reportSpacing)))))
+				due.Reset(max(r.delay(), time.Until(last.Add(spread(reportSpacing)))))
 			}
 			continue
 		case <-due.C:
@@ -119,6 +126,15 @@ func (r *Reporter) Start(ctx context.Context) error {
 		retry = min(max(2*retry, time.Second), maxReportWait)
 		due.Reset(spread(retry))
 	}
+}
+
+// delay is how long a change waits until it is written.
+func (r *Reporter) delay() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	crowd := r.crowd
+	r.crowd = 0
+	return spread(reportDelay) + rand.N(time.Duration(crowd)*reportShare+1)
 }
 
 // write writes the account as it is now.

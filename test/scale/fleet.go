@@ -3,6 +3,7 @@ package scale
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -119,15 +120,39 @@ func (f *fleet) run(ctx context.Context) {
 	}
 }
 
-// sync is a sync of each node. How far the caches have come is read before what they hold, which may be more.
-func (f *fleet) sync(ctx context.Context, pass int) {
+// nodesWith is how many nodes run pods of a namespace, or any with the empty name.
+func (f *fleet) nodesWith(namespace string) int {
+	if namespace == "" {
+		return len(f.nodes)
+	}
+	nodes := map[string]bool{}
+	for _, p := range f.pods[namespace] {
+		nodes[p.Node] = true
+	}
+	return len(nodes)
+}
+
+// versions are how far the caches have come.
+func (f *fleet) versions() map[string]string {
 	versions := map[string]string{}
 	for resource, informer := range f.stores {
 		versions[resource] = informer.GetStore().LastStoreSyncResourceVersion()
 	}
-	for _, informer := range f.stores {
-		for _, item := range informer.GetStore().List() {
-			f.follow(item.(metav1.Object), pass)
+	return versions
+}
+
+// sync is a sync of each node. How far the caches have come is read before what they hold, and again, as enforcers do.
+func (f *fleet) sync(ctx context.Context, pass int) {
+	var versions map[string]string
+	for range 3 {
+		versions = f.versions()
+		for _, informer := range f.stores {
+			for _, item := range informer.GetStore().List() {
+				f.follow(item.(metav1.Object), pass)
+			}
+		}
+		if maps.Equal(versions, f.versions()) {
+			break
 		}
 	}
 	for ref, k := range f.known {
@@ -147,7 +172,7 @@ func (f *fleet) sync(ctx context.Context, pass int) {
 			Report: enforcer.Report{
 				Concerns: n.concern(f.namespaces), Counts: enforcer.Counts{Chains: 2 * len(n.objects), Rules: 9 * len(n.objects)},
 			},
-			ResourceVersions: versions, At: time.Now(),
+			ResourceVersions: versions, At: time.Now(), Nodes: f.nodesWith,
 		})
 	}
 }
