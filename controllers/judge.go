@@ -249,7 +249,8 @@ func sameConditions(a, b []metav1.Condition) bool {
 // slipped reports whether a version that was programmed everywhere merely waits for a report again.
 func slipped(before, now *v1alpha1.EnforcementStatus) bool {
 	x, y := meta.FindStatusCondition(before.Conditions, v1alpha1.ProgrammedCondition), meta.FindStatusCondition(now.Conditions, v1alpha1.ProgrammedCondition)
-	return x != nil && x.Status == metav1.ConditionTrue && x.Reason == v1alpha1.ProgrammedReason && x.ObservedGeneration == y.ObservedGeneration && before.Mode == now.Mode &&
+	return x != nil && x.Status == metav1.ConditionTrue && x.Reason == v1alpha1.ProgrammedReason &&
+		x.ObservedGeneration == y.ObservedGeneration && before.Mode == now.Mode &&
 		y.Reason == v1alpha1.PendingReason
 }
 

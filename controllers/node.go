@@ -182,7 +182,9 @@ func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Re
 	report, err := n.Sync.Sync(ctx, snapshot, verify)
 	observe(report, err, time.Since(start))
 	if n.reporter != nil {
-		n.reporter.Note(Synced{Report: report, ResourceVersions: versions, Err: errors.Join(err, n.watches.incomplete()), At: time.Now(), Nodes: n.stores.nodesWith})
+		n.reporter.Note(Synced{
+			Report: report, ResourceVersions: versions, Err: errors.Join(err, n.watches.incomplete()), At: time.Now(), Nodes: n.stores.nodesWith,
+		})
 	}
 	if n.Points != nil {
 		n.Points(report.Points)

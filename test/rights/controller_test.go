@@ -21,7 +21,7 @@ func TestTheControllerWritesPolicyEnforcements(t *testing.T) {
 	owners(metav1.OwnerReference{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy", Name: "web", UID: policy.GetUID()})(object)
 
 	own := as(t, controller, "").Resource(policyEnforcements).Namespace("default")
-	object, err := own.Create(t.Context(), object, metav1.CreateOptions{})
+	_, err := own.Create(t.Context(), object, metav1.CreateOptions{})
 	must(t, err)
 	object, err = own.Patch(t.Context(), "web", types.MergePatchType, []byte(`{"status": {"pods": 3}}`), metav1.PatchOptions{}, "status")
 	must(t, err)
