@@ -43,6 +43,8 @@ const (
 	Linger = "lab.ringfence.io/linger"
 	// Addresses asks for those addresses, comma-separated, as the pod's own.
 	Addresses = "lab.ringfence.io/addresses"
+	// Hold, if it is set, keeps the pod from being begun: nothing is done about it, and its status stays as it is.
+	Hold = "lab.ringfence.io/hold"
 )
 
 // workers bounds how many pods of a node start or end at once.
@@ -63,7 +65,13 @@ type Config struct {
 	HostName func(namespace, name string) string
 	// Report is told what went wrong with a pod; it will be tried again.
 	Report func(error)
+	// FirstAct, if it is set, is what a pod's program does first: it is called as soon as the pod has its network, before it listens and before its
+	// status is written.
+	FirstAct FirstAct
 }
+
+// FirstAct acts inside a pod that has just got its network.
+type FirstAct func(pod *corev1.Pod, h *host.Host, addrs []netip.Addr)
 
 // Kubelet runs the pods of one node.
 type Kubelet struct {
@@ -171,6 +179,9 @@ func (k *Kubelet) sync(ctx context.Context, key types.NamespacedName) (time.Dura
 			return 0, err
 		}
 		return 0, k.writeStatus(ctx, pod, exitedStatus(pod, corev1.PodPhase(exit), k.config.Addresses))
+	}
+	if box == nil && pod.Annotations[Hold] != "" {
+		return 0, nil
 	}
 	if box == nil {
 		if box, err = k.begin(ctx, key, pod); err != nil {
