@@ -98,7 +98,7 @@ func startEnforcer(b *testing.B, s *server, node string) *process.Process {
 	must(b, s.WriteKubeconfig(kubeconfig, s.URL(netip.AddrFrom4([4]byte{127, 0, 0, 1})), apiserver.Admin))
 	const health = "127.0.0.1:9440"
 	cmd := s.host.Command(context.Background(), path, "enforcer", "--kubeconfig", kubeconfig, "--node-name", node,
-		"--log-format", "text", "--health-probe-bind-address", health, "--metrics-bind-address", "0", "--resync-interval", resync.String())
+		"--log-format", "text", "--cni-socket", "", "--health-probe-bind-address", health, "--metrics-bind-address", "0", "--resync-interval", resync.String())
 	cmd.Env = append(os.Environ(), "XTABLES_LOCKFILE="+filepath.Join(s.dir, "xtables.lock"))
 	e, err := process.Start(cmd, "the enforcer", filepath.Join(s.dir, "enforcer.log"))
 	must(b, err)
