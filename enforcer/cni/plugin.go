@@ -184,23 +184,25 @@ func (p plugin) enforce(c called, args *skel.CmdArgs, verb arrival.Verb) error {
 func ask(c called, verb arrival.Verb) error {
 	ctx, cancel := context.WithTimeout(context.Background(), c.timeout())
 	defer cancel()
+	var why error
 	for {
 		// The enforcer's own words come before the time is over.
 		left := time.Until(deadline(ctx)) * 9 / 10
 		err := arrival.Ask(ctx, c.Socket, arrival.Request{Verb: verb, Pod: c.pod, WaitMillis: left.Milliseconds()})
 		var refused *arrival.RefusedError
-		if err == nil || errors.As(err, &refused) {
+		switch late := errors.Is(err, os.ErrDeadlineExceeded); {
+		case err == nil || errors.As(err, &refused):
 			return err
+		case errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED):
+			why = fmt.Errorf("nobody listens on %s", c.Socket)
+		case late && why == nil:
+			why = fmt.Errorf("who listens on %s does not answer", c.Socket)
+		case !late: // else the time was over before it could fail as it did before
+			why = err
 		}
 		select {
 		case <-ctx.Done():
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				return errors.New("it has taken the request and does not answer")
-			}
-			if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED) {
-				return fmt.Errorf("nobody listens on %s", c.Socket)
-			}
-			return err
+			return why
 		case <-time.After(retryPause):
 		}
 	}
