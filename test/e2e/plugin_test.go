@@ -42,11 +42,15 @@ func TestPluginBehindMainPlugins(t *testing.T) {
 		{"host-device with an end of a veth pair", map[string]any{"type": "host-device", "device": "in0", "ipam": ipam}, func(t *testing.T, h *host.Host) {
 			must(t, host.Veth(host.End{Host: h, Link: "out0"}, host.End{Host: h, Link: "in0"}))
 		}, ""},
-		{"host-device with a device of its own", map[string]any{"type": "host-device", "device": "in0", "ipam": ipam}, func(t *testing.T, h *host.Host) {
+		{"host-device with a device on the node's network card", map[string]any{"type": "host-device", "device": "in0", "ipam": ipam}, func(t *testing.T, h *host.Host) {
+			must(t, host.Veth(host.End{Host: h, Link: "out0"}, host.End{Host: h, Link: "other0"}))
 			nl, err := h.Netlink()
 			must(t, err)
-			must(t, nl.LinkAdd(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "in0"}}))
-		}, "driver dummy"},
+			card, err := nl.LinkByName("out0")
+			must(t, err)
+			must(t, nl.LinkAdd(&netlink.Macvlan{
+				LinkAttrs: netlink.LinkAttrs{Name: "in0", ParentIndex: card.Attrs().Index}, Mode: netlink.MACVLAN_MODE_BRIDGE}))
+		}, "is a macvlan"},
 		{"macvlan", map[string]any{"type": "macvlan", "master": "out0", "ipam": ipam}, func(t *testing.T, h *host.Host) {
 			must(t, host.Veth(host.End{Host: h, Link: "out0"}, host.End{Host: h, Link: "in0"}))
 			must(t, h.Up("out0"))
