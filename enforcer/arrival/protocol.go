@@ -153,7 +153,7 @@ func Ask(ctx context.Context, socket string, r Request) error {
 	if err != nil {
 		return fmt.Errorf("asking the enforcer: %w", err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	r.Version = protocolVersion

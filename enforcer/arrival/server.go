@@ -69,7 +69,7 @@ func (s *Server) serve(ctx context.Context) error {
 	}
 	l.SetUnlinkOnClose(false) // the name may be a newer enforcer's by then
 	defer context.AfterFunc(ctx, func() { _ = l.Close() })()
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	if err := errors.Join(os.Chmod(fresh, 0o600), os.Rename(fresh, s.Socket)); err != nil {
 		return fmt.Errorf("opening the socket: %w", err)
 	}
@@ -86,7 +86,7 @@ func (s *Server) serve(ctx context.Context) error {
 
 // handle answers one request. Who hangs up is not waited for.
 func (s *Server) handle(ctx context.Context, conn net.Conn) {
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })()

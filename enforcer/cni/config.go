@@ -134,7 +134,7 @@ func belongsTo(iface string, index *int, interfaces []*current.Interface) bool {
 // identity is what container runtimes say of a pod. The library finds a field by the argument's name.
 type identity struct {
 	types.CommonArgs
-	K8S_POD_NAMESPACE types.UnmarshallableString //nolint:revive,staticcheck // the argument's name
-	K8S_POD_NAME      types.UnmarshallableString //nolint:revive,staticcheck // the argument's name
-	K8S_POD_UID       types.UnmarshallableString //nolint:revive,staticcheck // the argument's name
+	K8S_POD_NAMESPACE types.UnmarshallableString //nolint:revive // the argument's name
+	K8S_POD_NAME      types.UnmarshallableString //nolint:revive // the argument's name
+	K8S_POD_UID       types.UnmarshallableString //nolint:revive // the argument's name
 }

@@ -31,7 +31,7 @@ func driverInside(netns, iface string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer unix.Close(ns)
+	defer func() { _ = unix.Close(ns) }()
 	if err := unix.Setns(ns, unix.CLONE_NEWNET); err != nil {
 		return "", err
 	}
@@ -39,7 +39,7 @@ func driverInside(netns, iface string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer unix.Close(socket)
+	defer func() { _ = unix.Close(socket) }()
 	info, err := unix.IoctlGetEthtoolDrvinfo(socket, iface)
 	if err != nil {
 		return "", err

@@ -20,7 +20,8 @@ const (
 	DefaultBinDir  = "/opt/cni/bin"
 )
 
-// partPrefix begins the names of files that are being written, savedSuffix ends that of a configuration that a list of ours stands for. No runtime reads either.
+// partPrefix begins the names of files that are being written, savedSuffix ends that of a configuration that a list of ours stands for. No runtime reads
+// either.
 const (
 	partPrefix  = ".ringfence-"
 	savedSuffix = ".ringfence-saved"

@@ -176,8 +176,8 @@ func (p plugin) enforce(c called, args *skel.CmdArgs, verb arrival.Verb) error {
 	}
 	return types.NewError(errTryAgainLater,
 		fmt.Sprintf("no policy can be put in force for the pod: the enforcer of this node has not answered for %s", time.Since(started).Round(time.Second)),
-		fmt.Sprintf("%v; the kubelet tries again. See whether the node's ringfence-enforcer pod runs, and its log; "+
-			`to let pods start meanwhile, set "onUnavailable": "allow" in the %s entry of the network configuration, or run 'ringfence cni uninstall'`, err, Type))
+		err.Error()+"; the kubelet tries again. See whether the node's ringfence-enforcer pod runs, and its log. To let pods start meanwhile, set "+
+			`"onUnavailable": "allow" in the `+Type+" entry of the network configuration, or run 'ringfence cni uninstall'")
 }
 
 // ask asks until there is an answer or the time is over. An enforcer that restarts is asked again.

@@ -43,8 +43,6 @@ const (
 	Linger = "lab.ringfence.io/linger"
 	// Addresses asks for those addresses, comma-separated, as the pod's own.
 	Addresses = "lab.ringfence.io/addresses"
-	// Hold, if it is set, keeps the pod from being begun: nothing is done about it, and its status stays as it is.
-	Hold = "lab.ringfence.io/hold"
 )
 
 // workers bounds how many pods of a node start or end at once.
@@ -179,9 +177,6 @@ func (k *Kubelet) sync(ctx context.Context, key types.NamespacedName) (time.Dura
 			return 0, err
 		}
 		return 0, k.writeStatus(ctx, pod, exitedStatus(pod, corev1.PodPhase(exit), k.config.Addresses))
-	}
-	if box == nil && pod.Annotations[Hold] != "" {
-		return 0, nil
 	}
 	if box == nil {
 		if box, err = k.begin(ctx, key, pod); err != nil {

@@ -34,13 +34,11 @@ func BenchmarkArrival(b *testing.B) {
 	needRoot(b)
 	t := tableOf("How long pods wait for their policy when they start, in ms: p50, p99", "back end", "at once", "the enforcer's answer", "with the plugin's process")
 	for _, backend := range []string{dataplane.Legacy, dataplane.NFT} {
-		func() {
+		b.Run(backend, func(b *testing.B) { // which ends with its own API server
 			server, client := startServer(b)
-			defer server.Stop()
 			must(b, fillNode(soon(b), client))
 			socket := filepath.Join(server.dir, "run", "cni.sock")
-			e := startEnforcer(b, server, "here", "--iptables-backend", backend, "--cni-socket", socket)
-			defer e.Stop(5 * time.Second)
+			startEnforcer(b, server, "here", "--iptables-backend", backend, "--cni-socket", socket)
 			a := &arrivals{client: client, socket: socket, plugin: filepath.Join(server.dir, cni.Type)}
 			path, err := program()
 			must(b, err)
@@ -57,12 +55,12 @@ func BenchmarkArrival(b *testing.B) {
 						*how.to = append(*how.to, took...)
 					}
 				}
-				report(b, fmt.Sprintf("%s/at-once=%d", backend, c.atOnce), map[string]float64{
+				report(b, fmt.Sprintf("at-once=%d", c.atOnce), map[string]float64{
 					"answer-p50-ms": asked.median(), "answer-p99-ms": asked.quantile(0.99), "plugin-p50-ms": called.median(), "plugin-p99-ms": called.quantile(0.99)})
 				t.add(backend, fmt.Sprint(c.atOnce), fmt.Sprintf("%.0f, %.0f", asked.median(), asked.quantile(0.99)),
 					fmt.Sprintf("%.0f, %.0f", called.median(), called.quantile(0.99)))
 			}
-		}()
+		})
 	}
 }
 
