@@ -84,10 +84,10 @@ func (s *Server) serve(ctx context.Context) error {
 	}
 }
 
-// handle answers one request. Who hangs up is not waited for.
-func (s *Server) handle(ctx context.Context, conn net.Conn) {
+// handle answers one request. Who hangs up is not waited for. Who waits while we end is hung up on, to ask the next enforcer.
+func (s *Server) handle(serving context.Context, conn net.Conn) {
 	defer func() { _ = conn.Close() }()
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(serving)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })()
 	if err := conn.SetDeadline(time.Now().Add(requestTime)); err != nil {
@@ -95,7 +95,9 @@ func (s *Server) handle(ctx context.Context, conn net.Conn) {
 	}
 	var r Request
 	if err := readLine(conn, &r); err != nil {
-		s.answer(conn, fmt.Errorf("reading the request: %w", err))
+		if serving.Err() == nil {
+			s.answer(conn, fmt.Errorf("reading the request: %w", err))
+		}
 		return
 	}
 	if err := r.validate(); err != nil {
@@ -110,7 +112,9 @@ func (s *Server) handle(ctx context.Context, conn net.Conn) {
 		_, _ = conn.Read(make([]byte, 1)) // there is no second request: it returns when the other side, or we, are done
 		cancel()
 	})
-	s.answer(conn, s.do(ctx, r))
+	if err := s.do(ctx, r); err == nil || serving.Err() == nil {
+		s.answer(conn, err)
+	}
 	_ = conn.Close() // ends the wait for the other side
 	hangup.Wait()
 }

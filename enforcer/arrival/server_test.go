@@ -156,6 +156,26 @@ func TestWhoHangsUpIsNotWaitedFor(t *testing.T) {
 	}
 }
 
+func TestWhoWaitsWhileTheServerEndsMayAskTheNext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	s := &Server{Pods: &asked{hangs: true}, Log: logr.Discard()}
+	ours, theirs := net.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.handle(ctx, ours)
+	}()
+	if err := writeLine(theirs, Request{Version: protocolVersion, Verb: Add, Pod: came("web", "10.1.0.5"), WaitMillis: 60_000}); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	var a Answer
+	if err := readLine(theirs, &a); err == nil {
+		t.Errorf("it was answered %q", a.Error)
+	}
+	<-done
+}
+
 func TestANewServerTakesTheSocketOver(t *testing.T) {
 	first, second := &asked{}, &asked{}
 	socket := serve(t, first)
