@@ -84,6 +84,24 @@ func (s *Server) serve(ctx context.Context) error {
 	}
 }
 
+// Remove removes what an enforcer that has ended leaves: its socket and the file beside it, and their directory if nothing else is there. As long as one
+// listens, all stays.
+func Remove(socket string) error {
+	if conn, err := net.DialTimeout("unix", socket, requestTime); err == nil {
+		return conn.Close()
+	}
+	dir := filepath.Dir(socket)
+	state := filepath.Join(dir, StateFile)
+	var errs []error
+	for _, file := range []string{socket, socket + ".new", state, state + ".new"} {
+		if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("removing what an enforcer left: %w", err))
+		}
+	}
+	_ = os.Remove(dir) // if it is empty
+	return errors.Join(errs...)
+}
+
 // handle answers one request. Who hangs up is not waited for. Who waits while we end is hung up on, to ask the next enforcer.
 func (s *Server) handle(serving context.Context, conn net.Conn) {
 	defer func() { _ = conn.Close() }()

@@ -127,6 +127,29 @@ func TestOnlyRootMayAsk(t *testing.T) {
 	}
 }
 
+func TestWhatAnEnforcerLeavesCanBeRemoved(t *testing.T) {
+	socket := serve(t, &asked{})
+	if err := Remove(socket); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(socket); err != nil {
+		t.Errorf("the socket of an enforcer that runs is gone: %v", err)
+	}
+	dir := filepath.Join(t.TempDir(), "run")
+	NewTable(filepath.Join(dir, StateFile), logr.Discard()).Into(snapshot())(nil)
+	if err := os.WriteFile(filepath.Join(dir, "cni.sock"), nil, 0o600); err != nil { // as nobody listens on it, it is as good as a socket
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := Remove(filepath.Join(dir, "cni.sock")); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the directory is still there: %v", err)
+		}
+	}
+}
+
 func TestAWaitEndsWhenItsTimeIsOver(t *testing.T) {
 	socket := serve(t, &asked{hangs: true})
 	err := Ask(t.Context(), socket, Request{Verb: Add, Pod: came("web", "10.1.0.5"), WaitMillis: 50})

@@ -66,7 +66,14 @@ func (o *cniOptions) validate() error {
 	if o.socket == "" {
 		return errors.New("--cni-conf-dir needs a --cni-socket, which the plugin asks")
 	}
-	return o.settings().Validate()
+	return o.validateSettings()
+}
+
+func (o *cniOptions) validateSettings() error {
+	if err := o.settings().Validate(); err != nil {
+		return fmt.Errorf("--cni-on-unavailable, --cni-timeout: %w", err)
+	}
+	return nil
 }
 
 func (o *cniOptions) settings() cni.Settings {
@@ -135,7 +142,7 @@ An enforcer with --cni-conf-dir and --cni-bin-dir does the same, and does it aga
 			if err != nil {
 				return fmt.Errorf("finding this program's own file: %w", err)
 			}
-			if err := o.settings().Validate(); err != nil {
+			if err := o.validateSettings(); err != nil {
 				return err
 			}
 			changed, err := o.install(program).Run()
@@ -156,19 +163,19 @@ An enforcer with --cni-conf-dir and --cni-bin-dir does the same, and does it aga
 }
 
 func newCNIUninstallCommand() *cobra.Command {
-	var confDir, binDir string
+	var confDir, binDir, socket string
 	var keep bool
 	cmd := &cobra.Command{
 		Use:   "uninstall",
 		Short: "Undo what install, or an enforcer, did",
-		Long: `Take the plugin out of this node's network configurations, and remove its program. Stop an enforcer
-that keeps it installed first.
+		Long: `Take the plugin out of this node's network configurations, remove its program, and what an enforcer
+that has ended left in /run. Stop an enforcer that keeps it installed first.
 
 CRI-O tears a pod down by the configuration that it was set up with: as long as such pods run, keep the
 program there, with --keep-program.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := cni.Uninstall(confDir, binDir, keep); err != nil {
+			if err := errors.Join(cni.Uninstall(confDir, binDir, keep), arrival.Remove(socket)); err != nil {
 				return fmt.Errorf("uninstalling the CNI plugin: %w", err)
 			}
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), "Pods on this node start without waiting for their policy.")
@@ -178,6 +185,7 @@ program there, with --keep-program.`,
 	f := cmd.Flags()
 	f.StringVar(&confDir, "cni-conf-dir", cni.DefaultConfDir, "directory of the node's network configurations")
 	f.StringVar(&binDir, "cni-bin-dir", cni.DefaultBinDir, "directory of the node's CNI plugins")
+	f.StringVar(&socket, "cni-socket", arrival.DefaultSocket, "unix socket of this node's enforcer, which is removed unless one listens")
 	f.BoolVar(&keep, "keep-program", false, "leave the program in its directory")
 	return cmd
 }
