@@ -97,6 +97,8 @@ func (t *Table) OnArrival(ask func()) {
 func (t *Table) Add(ctx context.Context, p Pod) error {
 	p = p.canonical()
 	t.mu.Lock()
+	// Who had one of the addresses before has lost it, though nobody said so.
+	maps.DeleteFunc(t.pods, func(_ string, a *arrived) bool { return slices.ContainsFunc(a.Addrs, in(p.Addrs)) })
 	t.pods[p.UID] = &arrived{Pod: p, at: time.Now()}
 	t.save()
 	t.mu.Unlock()
@@ -159,9 +161,11 @@ func (t *Table) Into(s *compile.Snapshot) (ended func(error)) {
 	var ready []*waiter
 	if len(t.pods)+len(t.waiting) > 0 {
 		found := t.find(*s)
+		holders := map[netip.Addr]*compile.Pod{}
 		for uid, a := range t.pods {
-			t.enter(s, uid, a, found[uid])
+			t.enter(s, uid, a, found[uid], holders)
 		}
+		takeFromOthers(s, holders)
 		for w := range t.waiting {
 			if t.decide(*s, w, found[w.pod.UID]) {
 				ready = append(ready, w)
@@ -208,8 +212,8 @@ func (t *Table) find(s compile.Snapshot) map[string]place {
 // shows such a pod under its name, with another UID.
 func isStatic(uid string) bool { return !strings.Contains(uid, "-") }
 
-// enter gives one pod of the snapshot its addresses, or ends what the table knows of it.
-func (t *Table) enter(s *compile.Snapshot, uid string, a *arrived, at place) {
+// enter gives one pod of the snapshot its addresses, and notes whose they are, or ends what the table knows of it.
+func (t *Table) enter(s *compile.Snapshot, uid string, a *arrived, at place, holders map[netip.Addr]*compile.Pod) {
 	if at == 0 || s.Pods[at-1].Node == "" { // not bound yet, for all that the API has shown
 		if a.seen || time.Since(a.at) > forgotten && !t.waitedFor(uid) {
 			delete(t.pods, uid)
@@ -226,6 +230,24 @@ func (t *Table) enter(s *compile.Snapshot, uid string, a *arrived, at place) {
 	overlaid := *p
 	overlaid.Addrs = a.Addrs
 	s.Pods[at-1] = &overlaid
+	for _, addr := range a.Addrs {
+		holders[addr] = &overlaid
+	}
+}
+
+// takeFromOthers leaves addresses with those who have just got them: whoever else the API shows with one had it before, on this node or another.
+func takeFromOthers(s *compile.Snapshot, holders map[netip.Addr]*compile.Pod) {
+	if len(holders) == 0 {
+		return
+	}
+	for i, p := range s.Pods {
+		lost := func(a netip.Addr) bool { return holders[a] != nil && holders[a] != p }
+		if slices.ContainsFunc(p.Addrs, lost) {
+			rest := *p
+			rest.Addrs = slices.DeleteFunc(slices.Clone(p.Addrs), lost)
+			s.Pods[i] = &rest
+		}
+	}
 }
 
 func (t *Table) waitedFor(uid string) bool {
@@ -237,17 +259,14 @@ func (t *Table) waitedFor(uid string) bool {
 	return false
 }
 
-func showsOneOf(p *compile.Pod, a Pod) bool {
-	for _, addr := range a.Addrs {
-		if slices.Contains(p.Addrs, addr) {
-			return true
-		}
-	}
-	return false
+func showsOneOf(p *compile.Pod, a Pod) bool { return slices.ContainsFunc(a.Addrs, in(p.Addrs)) }
+
+func showsAllOf(p *compile.Pod, a Pod) bool {
+	return !slices.ContainsFunc(a.Addrs, func(addr netip.Addr) bool { return !slices.Contains(p.Addrs, addr) })
 }
 
-func notIn(p *compile.Pod) func(netip.Addr) bool {
-	return func(a netip.Addr) bool { return !slices.Contains(p.Addrs, a) }
+func in(addrs []netip.Addr) func(netip.Addr) bool {
+	return func(a netip.Addr) bool { return slices.Contains(addrs, a) }
 }
 
 // decide reports whether a sync of the snapshot is what w waits for. Who can only be disappointed is answered at once.
@@ -267,7 +286,7 @@ func (t *Table) decide(s compile.Snapshot, w *waiter, at place) bool {
 		return false
 	case p.HostNetwork, p.Finished:
 		return true // policy says nothing of it
-	case w.check && slices.ContainsFunc(w.pod.Addrs, notIn(p)), !w.check && !showsOneOf(p, w.pod):
+	case w.check && !showsAllOf(p, w.pod), !w.check && !showsOneOf(p, w.pod):
 		t.answer(w, fmt.Errorf("pod %s/%s is known here with addresses %s, not with %s", p.Namespace, p.Name, p.Addrs, w.pod.Addrs))
 		return false
 	}

@@ -218,6 +218,33 @@ func TestWhoseAddressesCount(t *testing.T) {
 	}
 }
 
+// TestWhoGetsAnAddressTakesIt from whoever is still said to have it, older or newer.
+func TestWhoGetsAnAddressTakesIt(t *testing.T) {
+	table := newTable(t)
+	pods := func() []*compile.Pod {
+		return []*compile.Pod{
+			with(shown("newer", "10.1.0.5", "fd00::5"), func(p *compile.Pod) { p.Created = 9 }), shown("web"), shown("before"), shown("other", "10.1.0.9"),
+		}
+	}
+	for _, p := range []Pod{came("before", "10.1.0.5"), came("web", "10.1.0.5")} {
+		add := start(t, table, p, table.Add)
+		table.Into(snapshot(pods()...))(nil)
+		if err := add.result(t); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := snapshot(pods()...)
+	table.Into(s)(nil)
+	got := map[string][]netip.Addr{}
+	for _, p := range s.Pods {
+		got[p.Name] = p.Addrs
+	}
+	want := map[string][]netip.Addr{"newer": addrs("fd00::5"), "web": addrs("10.1.0.5"), "before": nil, "other": addrs("10.1.0.9")}
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}), cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestAPodOfTheKubeletsOwnIsFoundByItsName(t *testing.T) {
 	table := newTable(t)
 	static := came("proxy-node-a", "10.1.0.7")
@@ -297,7 +324,7 @@ func TestARestartForgetsNobody(t *testing.T) {
 		t.Errorf("after the first sync nothing says so: %v", err)
 	}
 	for _, name := range []string{"web", "gone"} {
-		add := start(t, before, came(name, "10.1.0.5"), before.Add)
+		add := start(t, before, came(name, map[string]string{"web": "10.1.0.5", "gone": "10.1.0.6"}[name]), before.Add)
 		before.Into(snapshot(shown("web"), shown("gone")))(nil)
 		if err := add.result(t); err != nil {
 			t.Fatal(err)
