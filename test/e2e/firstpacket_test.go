@@ -32,6 +32,9 @@ const (
 	firstActorsVariable = "RINGFENCE_FIRST_PACKET_PODS"
 )
 
+// wave is how many of them there are at a time: a node has addresses for 250, and later pods get those of earlier ones.
+const wave = 120
+
 // first isolates three kinds of pods: clients reach guarded servers and nobody else does, muted pods send nothing, and shy pods receive nothing.
 const first = `
 apiVersion: v1
@@ -80,12 +83,14 @@ func TestFirstPacket(t *testing.T) {
 			l := start(t, lab.Options{CNI: tt.kind, Backend: tt.backend, FirstPacket: tt.plugin, FirstAct: a.act})
 			must(t, l.Apply(soon(t), []byte(first)))
 			a.prepare(l)
-			for _, app := range []string{"client", "muted", "shy"} {
-				for i := range n / 3 {
-					createActor(t, l, app, i)
+			for done := 0; done < n; {
+				for range min(wave, n-done) {
+					createActor(t, l, []string{"client", "muted", "shy"}[done%3], done)
+					done++
 				}
+				a.finish(done)
+				removeActors(t, l)
 			}
-			a.finish(3 * (n / 3))
 			t.Log(a.report())
 			if !tt.plugin {
 				return
@@ -107,6 +112,21 @@ func createActor(t *testing.T, l *lab.Lab, app string, i int) {
 		Spec:       corev1.PodSpec{NodeName: "n1", Containers: []corev1.Container{{Name: "main", Image: "none"}}},
 	}, metav1.CreateOptions{})
 	must(t, err)
+}
+
+// removeActors removes the pods that have acted.
+func removeActors(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	pods := l.Client.CoreV1().Pods("first")
+	actors := metav1.ListOptions{LabelSelector: "app in (client, muted, shy)"}
+	must(t, pods.DeleteCollection(soon(t), metav1.DeleteOptions{}, actors))
+	must(t, lab.Poll(soon(t), func(ctx context.Context) error {
+		left, err := pods.List(ctx, actors)
+		if err == nil && len(left.Items) > 0 {
+			err = fmt.Errorf("%d pods that have acted are still there", len(left.Items))
+		}
+		return err
+	}))
 }
 
 // acts is what pods do first, and what came of it.
