@@ -395,8 +395,43 @@ func dialOnce(h *host.Host, to netip.AddrPort) (retransmitted uint32, err error)
 	return info.Total_retrans, nil
 }
 
-// TestStartingWithoutAnEnforcer: a pod waits for the enforcer, which is away, and starts once it is back. What it was before is known to the next enforcer,
-// though the API does not show it.
+// TestARestartKnowsWhomTheAPIDoesNotShow has the enforcer of a pod's node start anew after the pod has got its network, and before its status names an address: the
+// new enforcer has that from the one before, and the pod stays isolated.
+func TestARestartKnowsWhomTheAPIDoesNotShow(t *testing.T) {
+	a := &acts{t: t, denied: map[string]int{}}
+	var l *lab.Lab
+	acted := make(chan error, 1)
+	l = start(t, lab.Options{FirstPacket: true, FirstAct: func(pod *corev1.Pod, h *host.Host, addrs []netip.Addr) {
+		if pod.Labels["app"] != "muted" {
+			return
+		}
+		n := l.Node("n1")
+		n.KillEnforcer()
+		err := n.StartEnforcer()
+		if err == nil {
+			err = lab.Poll(soon(t), n.EnforcerReady)
+		}
+		a.speak(pod.Name, h, addrs, time.Time{})
+		acted <- err
+	}})
+	must(t, l.Apply(soon(t), []byte(first)))
+	a.prepare(l)
+	createActor(t, l, "muted", 0)
+	select {
+	case err := <-acted:
+		must(t, err)
+	case <-soon(t).Done():
+		t.Fatal("the pod has not acted")
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.denied) > 0 {
+		t.Errorf("what policy denies got through: %v", a.denied)
+	}
+	must(t, errors.Join(a.errs...))
+}
+
+// TestStartingWithoutAnEnforcer: pods wait for the enforcer, which is away, and start, policed, once it is back.
 func TestStartingWithoutAnEnforcer(t *testing.T) {
 	a := &acts{t: t, denied: map[string]int{}}
 	l := start(t, lab.Options{FirstPacket: true, FirstAct: a.act})
