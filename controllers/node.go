@@ -35,6 +35,14 @@ type Syncer interface {
 
 var _ Syncer = (*enforcer.Enforcer)(nil)
 
+// Arrivals knows addresses of this node's pods before the API does.
+type Arrivals interface {
+	// Into adds them to a snapshot. What it returns is told how the sync of that snapshot has ended.
+	Into(s *compile.Snapshot) (ended func(error))
+	// OnArrival gives it what asks for a sync.
+	OnArrival(ask func())
+}
+
 // Node keeps one node's kernel at what the cluster's policies say. All events are one key, so that however many come while
 // a sync runs, one more sync follows.
 type Node struct {
@@ -53,6 +61,8 @@ type Node struct {
 	Heartbeat time.Duration
 	// Points, if there is one, is told after each sync in which places of the rules packets are counted or logged.
 	Points func(map[string]ruleset.Point)
+	// Arrivals are pods that the API does not show with their addresses yet. Without it there are none.
+	Arrivals Arrivals
 
 	reporter *Reporter
 	stores   *stores
@@ -94,6 +104,14 @@ func (n *Node) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 	}
 	for _, informer := range n.stores.all() {
 		if err := c.Watch(n.dirtyOn(informer)); err != nil {
+			return fmt.Errorf("setting up the node controller: %w", err)
+		}
+	}
+	if n.Arrivals != nil {
+		if err := c.Watch(source.Func(func(_ context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+			n.Arrivals.OnArrival(func() { n.dirty(queue) })
+			return nil
+		})); err != nil {
 			return fmt.Errorf("setting up the node controller: %w", err)
 		}
 	}
@@ -177,9 +195,14 @@ func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Re
 		n.changed.CompareAndSwap(nil, changed)
 		return reconcile.Result{RequeueAfter: wait}, err
 	}
+	ended := func(error) {}
+	if n.Arrivals != nil {
+		ended = n.Arrivals.Into(&snapshot)
+	}
 	verify := time.Since(n.verified) >= n.Resync
 	start := time.Now()
 	report, err := n.Sync.Sync(ctx, snapshot, verify)
+	ended(err)
 	observe(report, err, time.Since(start))
 	if n.reporter != nil {
 		n.reporter.Note(Synced{

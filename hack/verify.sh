@@ -41,6 +41,7 @@ enforcers="['system', 'serviceaccount', 'ringfence-system', 'ringfence-enforcer'
 for dir in config/rbac config/default; do
   [[ $("$kubectl" kustomize "$dir" | tr -s ' \n' ' ') == *"== $enforcers"* ]] || say "the admission policy of $dir is not about $enforcers"
 done
+renders config/first-packet CustomResourceDefinition DaemonSet Deployment
 renders config/samples Namespace Pod NetworkPolicy
 if grep -qE '^kind: (ClusterNetworkPolicy|NamespaceIsolation)$' <<<"$("$kubectl" kustomize config/samples)"; then
   say "config/samples has policies for all of a cluster: whoever applies it wants no more than the sample application"

@@ -44,6 +44,7 @@ import (
 	"github.com/ringfence-io/ringfence/lab/apiserver"
 	"github.com/ringfence-io/ringfence/lab/cni"
 	"github.com/ringfence-io/ringfence/lab/host"
+	"github.com/ringfence-io/ringfence/lab/kubelet"
 )
 
 // hostPrefix begins the names of all labs' network namespaces, dirPrefix those of temporary directories. The process id
@@ -74,6 +75,10 @@ type Options struct {
 	Backend string
 	// EnforcerArgs are further flags of the enforcer.
 	EnforcerArgs []string
+	// FirstPacket chains the enforcer's CNI plugin behind the others, so that a pod waits for its policy.
+	FirstPacket bool
+	// FirstAct, if it is set, is what each pod's program does first.
+	FirstAct kubelet.FirstAct
 
 	// Dir keeps certificates, logs and kubeconfigs. It is made, must not exist, and is removed by Close. Without it, a
 	// temporary one is used.
@@ -119,6 +124,9 @@ func (o Options) Validate() error {
 	}
 	if !o.NoEnforcer && o.EnforcerBinary == "" {
 		errs = append(errs, errors.New("no enforcer: name its program, or say that there is to be none"))
+	}
+	if o.FirstPacket && o.EnforcerBinary == "" {
+		errs = append(errs, errors.New("no program for the CNI plugin: name it, or do without"))
 	}
 	if o.Controller && o.EnforcerBinary == "" {
 		errs = append(errs, errors.New("no program for the controller: name it, or say that there is to be no controller"))

@@ -17,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	ringfencecni "github.com/ringfence-io/ringfence/enforcer/cni"
 	"github.com/ringfence-io/ringfence/lab/apiserver"
 	"github.com/ringfence-io/ringfence/lab/cni"
 	"github.com/ringfence-io/ringfence/lab/host"
@@ -90,22 +91,51 @@ func (n *Node) enforcerKubeconfig() string { return filepath.Join(n.lab.Dir, n.N
 
 // startKubelet has the node run the pods that are bound to it.
 func (n *Node) startKubelet(ctx context.Context) error {
-	network, err := cni.New(cni.Config{
-		Kind: n.lab.opts.CNI, Node: n.Host, PodCIDRs: n.PodCIDRs, Dir: filepath.Join(n.lab.Dir, n.Name+"-cni"),
-	})
+	config := cni.Config{Kind: n.lab.opts.CNI, Node: n.Host, PodCIDRs: n.PodCIDRs, Dir: filepath.Join(n.lab.Dir, n.Name+"-cni")}
+	if n.lab.opts.FirstPacket {
+		var err error
+		if config.Last, config.LastPath, err = n.installPlugin(config.Dir); err != nil {
+			return err
+		}
+	}
+	network, err := cni.New(config)
 	if err != nil {
 		return err
 	}
 	n.kubelet, err = kubelet.New(kubelet.Config{
 		Node: n.Name, Host: n.Host, Addresses: n.Addresses, Network: network,
 		Client: n.lab.Client, Pods: n.lab.informers.Core().V1().Pods().Informer(),
-		HostName: n.lab.podHostName, Report: n.lab.opts.Report,
+		HostName: n.lab.podHostName, Report: n.lab.opts.Report, FirstAct: n.lab.opts.FirstAct,
 	})
 	if err != nil {
 		return err
 	}
 	n.kubelet.Start(ctx)
 	return nil
+}
+
+// installPlugin gives the node the enforcer's CNI plugin, and returns its configuration and where it is.
+func (n *Node) installPlugin(dir string) (conf map[string]any, path string, err error) {
+	path = filepath.Join(dir, "bin")
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		return nil, "", fmt.Errorf("installing the CNI plugin on node %s: %w", n.Name, err)
+	}
+	program, err := filepath.Abs(n.lab.opts.EnforcerBinary)
+	if err != nil {
+		return nil, "", fmt.Errorf("installing the CNI plugin on node %s: %w", n.Name, err)
+	}
+	if err := os.Symlink(program, filepath.Join(path, ringfencecni.Type)); err != nil {
+		return nil, "", fmt.Errorf("installing the CNI plugin on node %s: %w", n.Name, err)
+	}
+	return map[string]any{"type": ringfencecni.Type, "socket": n.CNISocket()}, path, nil
+}
+
+// CNISocket is where the node's enforcer waits for its CNI plugin. Each node has its own, in a directory of its own: the file system is shared.
+func (n *Node) CNISocket() string {
+	if !n.lab.opts.FirstPacket {
+		return ""
+	}
+	return filepath.Join(n.lab.Dir, n.Name+"-run", "cni.sock")
 }
 
 // StartEnforcer starts the node's enforcer, which must not be running.
@@ -117,7 +147,7 @@ func (n *Node) StartEnforcer() error {
 	}
 	args := append([]string{
 		"enforcer", "--kubeconfig", n.enforcerKubeconfig(), "--node-name", n.Name, "--iptables-backend", n.lab.opts.Backend,
-		"--log-format", "text",
+		"--log-format", "text", "--cni-socket", n.CNISocket(),
 		"--health-probe-bind-address", fmt.Sprintf("127.0.0.1:%d", EnforcerHealth),
 		"--metrics-bind-address", fmt.Sprintf("127.0.0.1:%d", EnforcerMetrics),
 	}, n.lab.opts.EnforcerArgs...)

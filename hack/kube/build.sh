@@ -3,7 +3,7 @@
 # already is kept:
 #
 #   ${XDG_CACHE_HOME:-~/.cache}/ringfence/kube-VERSION/  kube-apiserver, etcd, kubectl: KUBEBUILDER_ASSETS for envtest too
-#   ${XDG_CACHE_HOME:-~/.cache}/ringfence/cni-VERSION/   bridge, ptp, host-local, loopback, portmap
+#   ${XDG_CACHE_HOME:-~/.cache}/ringfence/cni-VERSION/   bridge, ptp, host-device, macvlan, host-local, loopback, portmap
 #
 # A KUBEBUILDER_ASSETS or CNI_PATH that is set and complete is used instead. Prints what it does on standard error,
 # and on standard output nothing but the two variables, so that a shell can eval it.
@@ -87,7 +87,7 @@ kube() {
 }
 
 cni() {
-  local plugins=(host-local bridge ptp loopback portmap)
+  local plugins=(host-local bridge ptp host-device macvlan loopback portmap)
   if [[ -n ${CNI_PATH:-} ]] && complete "$CNI_PATH" "${plugins[@]}"; then
     say "CNI plugins: CNI_PATH=$CNI_PATH"
   else
@@ -98,6 +98,8 @@ cni() {
     build "$CNI_PATH" host-local cni $module/plugins/ipam/host-local 'a quarter of a minute'
     build "$CNI_PATH" bridge cni $module/plugins/main/bridge 'seconds'
     build "$CNI_PATH" ptp cni $module/plugins/main/ptp 'seconds'
+    build "$CNI_PATH" host-device cni $module/plugins/main/host-device 'seconds'
+    build "$CNI_PATH" macvlan cni $module/plugins/main/macvlan 'seconds'
     build "$CNI_PATH" loopback cni $module/plugins/main/loopback 'seconds'
     build "$CNI_PATH" portmap cni $module/plugins/meta/portmap 'seconds'
     say "CNI plugins: $CNI_PATH"

@@ -47,6 +47,7 @@ type enforcerOptions struct {
 	nflogGroup uint16
 	logDenied  bool
 	heartbeat  time.Duration
+	cni        cniOptions
 }
 
 func newEnforcerCommand() *cobra.Command {
@@ -94,6 +95,7 @@ func (o *enforcerOptions) flags() *pflag.FlagSet {
 		"log samples of all packets that are denied, not only of those that a policy in audit mode would deny, or whose rule asks for it")
 	f.DurationVar(&o.heartbeat, "heartbeat-interval", controllers.DefaultHeartbeat,
 		"how often this node's NodeEnforcement is written even if nothing has changed; after three times as long without, the node counts as unknown")
+	o.cni.add(f)
 	o.log.add(f)
 	return f
 }
@@ -114,7 +116,7 @@ func (o *enforcerOptions) validate() error {
 	if o.logDenied && o.nflogGroup == 0 {
 		errs = append(errs, errors.New("--log-denied needs an NFLOG group: leave --nflog-group 0 out"))
 	}
-	return errors.Join(append(errs, dnsErr, nodeErr)...)
+	return errors.Join(append(errs, dnsErr, nodeErr, o.cni.validate())...)
 }
 
 func texts[T fmt.Stringer](values []T) []string {
@@ -204,6 +206,8 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 		Heartbeat: o.heartbeat, Facts: facts(plane),
 	}
 	journal.Pods = node
+	stop := o.cni.serve(ctx, node, logger.WithName("cni"))
+	defer stop()
 	if err := node.SetupWithManager(ctx, manager); err != nil {
 		return err
 	}

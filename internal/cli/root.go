@@ -9,14 +9,20 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/ringfence-io/ringfence/enforcer/cni"
 )
 
-// Run runs the command line and returns the exit status: 0, or 1 after an error, which is on standard error by then.
+// Run runs the command line, which begins with the program's name, and returns the exit status: 0, or 1 after an error, which is on standard error by
+// then. Under the name of the CNI plugin it is that.
 func Run(args []string) int {
+	if isPlugin(args) {
+		return cni.Main(thisBuild().Version)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	root := newRootCommand()
-	root.SetArgs(args)
+	root.SetArgs(args[min(1, len(args)):])
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "ringfence:", err)
 		return 1
@@ -36,6 +42,6 @@ On each node runs 'ringfence enforcer'. 'ringfence lab' shows it at work on one 
 		SilenceErrors: true,
 	}
 	root.AddCommand(newEnforcerCommand(), newControllerCommand(), newCleanupCommand(), newPreflightCommand(), newAuditCommand(),
-		newVersionCommand(), newLabCommand())
+		newCNICommand(), newVersionCommand(), newLabCommand())
 	return root
 }

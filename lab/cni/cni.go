@@ -50,6 +50,9 @@ type Config struct {
 	PodCIDRs []netip.Prefix
 	// Dir keeps leases and results. It is made if it is missing.
 	Dir string
+	// Last, if it is set, is the configuration of one more plugin, which is called after all others. It is looked for in LastPath.
+	Last     map[string]any
+	LastPath string
 }
 
 // Pod names an attachment.
@@ -84,11 +87,17 @@ func New(config Config) (*Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	plain, err := list(config.plugin())
+	var last []map[string]any
+	path := []string{plugins}
+	if config.Last != nil {
+		last, path = append(last, config.Last), append(path, config.LastPath)
+	}
+	plain, err := list(append([]map[string]any{config.plugin()}, last...)...)
 	if err != nil {
 		return nil, err
 	}
-	ports, err := list(config.plugin(), map[string]any{"type": "portmap", "capabilities": map[string]bool{"portMappings": true}})
+	portmap := map[string]any{"type": "portmap", "capabilities": map[string]bool{"portMappings": true}}
+	ports, err := list(append([]map[string]any{config.plugin(), portmap}, last...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +106,7 @@ func New(config Config) (*Network, error) {
 	}
 	return &Network{
 		config: config,
-		runner: libcni.NewCNIConfigWithCacheDir([]string{plugins}, filepath.Join(config.Dir, "cache"), nil),
+		runner: libcni.NewCNIConfigWithCacheDir(path, filepath.Join(config.Dir, "cache"), nil),
 		plain:  plain, ports: ports,
 	}, nil
 }
@@ -118,7 +127,7 @@ func Plugins() (string, error) {
 
 // list is a network configuration list as it would lie in /etc/cni/net.d.
 func list(plugins ...map[string]any) (*libcni.NetworkConfigList, error) {
-	text, err := json.Marshal(map[string]any{"cniVersion": "1.0.0", "name": "lab", "plugins": plugins})
+	text, err := json.Marshal(map[string]any{"cniVersion": "1.1.0", "name": "lab", "plugins": plugins})
 	if err != nil {
 		return nil, fmt.Errorf("encoding the network configuration: %w", err)
 	}

@@ -63,7 +63,13 @@ type Config struct {
 	HostName func(namespace, name string) string
 	// Report is told what went wrong with a pod; it will be tried again.
 	Report func(error)
+	// FirstAct, if it is set, is what a pod's program does first: it is called as soon as the pod has its network, before it listens and before its
+	// status is written.
+	FirstAct FirstAct
 }
+
+// FirstAct acts inside a pod that has just got its network.
+type FirstAct func(pod *corev1.Pod, h *host.Host, addrs []netip.Addr)
 
 // Kubelet runs the pods of one node.
 type Kubelet struct {

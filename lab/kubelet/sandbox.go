@@ -36,6 +36,9 @@ func (k *Kubelet) begin(ctx context.Context, key types.NamespacedName, pod *core
 		if err := k.connect(ctx, box, pod); err != nil {
 			return nil, err
 		}
+		if k.config.FirstAct != nil {
+			k.config.FirstAct(pod, box.host, box.addrs)
+		}
 	}
 	if err := box.listen(pod); err != nil {
 		return nil, errors.Join(err, k.disconnect(ctx, box))

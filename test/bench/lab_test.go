@@ -89,16 +89,17 @@ func clientFor(b *testing.B, config *rest.Config) kubernetes.Interface {
 // resync is how often the enforcer reads everything back from the kernel, which takes memory too.
 const resync = 2 * time.Second
 
-// startEnforcer starts the enforcer of a node beside the server, and waits until it has enforced what it found.
-func startEnforcer(b *testing.B, s *server, node string) *process.Process {
+// startEnforcer starts the enforcer of a node beside the server, with further flags, and waits until it has enforced what it found.
+func startEnforcer(b *testing.B, s *server, node string, more ...string) *process.Process {
 	b.Helper()
 	path, err := program()
 	must(b, err)
 	kubeconfig := filepath.Join(s.dir, "kubeconfig")
 	must(b, s.WriteKubeconfig(kubeconfig, s.URL(netip.AddrFrom4([4]byte{127, 0, 0, 1})), apiserver.Admin))
 	const health = "127.0.0.1:9440"
-	cmd := s.host.Command(context.Background(), path, "enforcer", "--kubeconfig", kubeconfig, "--node-name", node,
-		"--log-format", "text", "--health-probe-bind-address", health, "--metrics-bind-address", "0", "--resync-interval", resync.String())
+	args := append([]string{"enforcer", "--kubeconfig", kubeconfig, "--node-name", node,
+		"--log-format", "text", "--cni-socket", "", "--health-probe-bind-address", health, "--metrics-bind-address", "0", "--resync-interval", resync.String()}, more...)
+	cmd := s.host.Command(context.Background(), path, args...)
 	cmd.Env = append(os.Environ(), "XTABLES_LOCKFILE="+filepath.Join(s.dir, "xtables.lock"))
 	e, err := process.Start(cmd, "the enforcer", filepath.Join(s.dir, "enforcer.log"))
 	must(b, err)

@@ -268,6 +268,7 @@ type cluster struct {
 	config    *rest.Config // the controllers'
 	road      *road        // between them and the API server
 	dns       []types.NamespacedName
+	arrivals  controllers.Arrivals
 	log       logr.Logger
 }
 
@@ -306,7 +307,7 @@ func (c *cluster) prepare(resync time.Duration) *running {
 	c.must(err)
 	r := &recorder{}
 	n := &running{recorder: r, t: c.t, manager: m, road: c.road, node: &controllers.Node{
-		Name: node, Sync: r, Resync: resync, DNSServices: c.dns, DNSAddresses: []netip.Addr{netip.MustParseAddr("169.254.20.10")},
+		Name: node, Sync: r, Resync: resync, Arrivals: c.arrivals, DNSServices: c.dns, DNSAddresses: []netip.Addr{netip.MustParseAddr("169.254.20.10")},
 	}}
 	c.must(n.node.SetupWithManager(c.t.Context(), m))
 	return n

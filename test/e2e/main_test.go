@@ -48,9 +48,7 @@ func TestMain(m *testing.M) {
 // start starts a lab that ends with the test. A test that fails shows the enforcers' logs.
 func start(t *testing.T, opts lab.Options) *lab.Lab {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skipf("LEFT OUT: %s needs root to make network namespaces", t.Name())
-	}
+	needRoot(t)
 	opts.EnforcerBinary = ringfence
 	opts.Report = func(err error) { t.Log(err) }
 	began := time.Now()
@@ -73,6 +71,13 @@ func start(t *testing.T, opts lab.Options) *lab.Lab {
 	}
 	t.Logf("a lab of %d nodes is up after %s", len(l.Nodes), time.Since(began).Round(10*time.Millisecond))
 	return l
+}
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skipf("LEFT OUT: %s needs root to make network namespaces", t.Name())
+	}
 }
 
 // application starts the sample application.

@@ -1,0 +1,191 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/ringfence-io/ringfence/controllers"
+	"github.com/ringfence-io/ringfence/enforcer/arrival"
+	"github.com/ringfence-io/ringfence/enforcer/cni"
+)
+
+// isPlugin reports whether a container runtime calls: by the plugin's name, or by any name of the program with nothing but the environment.
+func isPlugin(args []string) bool {
+	if len(args) == 0 {
+		return false
+	}
+	if filepath.Base(args[0]) == cni.Type {
+		return true
+	}
+	bare := len(args) == 1 || len(args) == 2 && args[1] == "cni"
+	return bare && os.Getenv("CNI_COMMAND") != ""
+}
+
+// cniOptions are the flags of the enforcer that concern pods which start.
+type cniOptions struct {
+	socket        string
+	confDir       string
+	binDir        string
+	onUnavailable string
+	timeout       time.Duration
+}
+
+func (o *cniOptions) add(f *pflag.FlagSet) {
+	f.StringVar(&o.socket, "cni-socket", arrival.DefaultSocket,
+		"unix socket at which the CNI plugin hands new pods over, so that policy holds from their first packet; empty for none")
+	o.addInstall(f)
+	f.Lookup("cni-conf-dir").Usage += "; the plugin is installed and kept there while the enforcer runs; empty for not"
+	f.Lookup("cni-bin-dir").Usage += "; both or none"
+}
+
+// addInstall are the flags that say how the plugin is installed.
+func (o *cniOptions) addInstall(f *pflag.FlagSet) {
+	f.StringVar(&o.confDir, "cni-conf-dir", "", "directory of the node's network configurations, as "+cni.DefaultConfDir)
+	f.StringVar(&o.binDir, "cni-bin-dir", "", "directory of the node's CNI plugins, as "+cni.DefaultBinDir)
+	f.StringVar(&o.onUnavailable, "cni-on-unavailable", string(cni.Block),
+		"what becomes of a pod whose policy cannot be put in force in time: block, so that it does not start, or allow")
+	f.DurationVar(&o.timeout, "cni-timeout", cni.DefaultTimeout, "how long an attempt to start a pod waits for its policy, in whole seconds")
+}
+
+func (o *cniOptions) validate() error {
+	if (o.confDir == "") != (o.binDir == "") {
+		return errors.New("--cni-conf-dir and --cni-bin-dir belong together: give both, or none")
+	}
+	if o.confDir == "" {
+		return nil
+	}
+	if o.socket == "" {
+		return errors.New("--cni-conf-dir needs a --cni-socket, which the plugin asks")
+	}
+	return o.validateSettings()
+}
+
+func (o *cniOptions) validateSettings() error {
+	if err := o.settings().Validate(); err != nil {
+		return fmt.Errorf("--cni-on-unavailable, --cni-timeout: %w", err)
+	}
+	return nil
+}
+
+func (o *cniOptions) settings() cni.Settings {
+	return cni.Settings{Socket: o.socket, OnUnavailable: cni.Unavailable(o.onUnavailable), TimeoutSeconds: int(o.timeout.Seconds())}
+}
+
+// serve answers the plugin for a node, and keeps it installed if it is to be. What it returns ends both.
+func (o *cniOptions) serve(ctx context.Context, node *controllers.Node, log logr.Logger) (stop func()) {
+	if o.socket == "" {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	table := arrival.NewTable(filepath.Join(filepath.Dir(o.socket), arrival.StateFile), log)
+	node.Arrivals = table
+	var running sync.WaitGroup
+	running.Go(func() { (&arrival.Server{Socket: o.socket, Pods: table, Log: log}).Run(ctx) })
+	if o.confDir != "" {
+		running.Go(func() { o.keep(ctx, log) })
+	}
+	return func() {
+		cancel()
+		running.Wait()
+	}
+}
+
+func (o *cniOptions) keep(ctx context.Context, log logr.Logger) {
+	program, err := os.Executable()
+	if err != nil {
+		log.Error(err, "the CNI plugin cannot be installed: this program's own file is not known")
+		return
+	}
+	o.install(program).Keep(ctx, log)
+}
+
+func (o *cniOptions) install(program string) cni.Install {
+	return cni.Install{ConfDir: o.confDir, BinDir: o.binDir, Program: program, Settings: o.settings()}.Defaults()
+}
+
+func newCNICommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "cni",
+		Short: "The CNI plugin by which policy holds from a pod's first packet",
+		Long: `The CNI plugin by which policy holds from a pod's first packet. Container runtimes call it under
+the name ` + cni.Type + `, as the last of the plugins that connect a pod: it hands the pod's addresses
+to this node's enforcer, and returns when the pod's policy is in force.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newCNIInstallCommand(), newCNIUninstallCommand())
+	return cmd
+}
+
+func newCNIInstallCommand() *cobra.Command {
+	var o cniOptions
+	cmd := &cobra.Command{
+		Use:   "install",
+		Short: "Make it the last plugin of this node's network configuration",
+		Long: `Copy this program into the directory of CNI plugins as ` + cni.Type + `, and make it the last plugin of
+the network configuration that the container runtime uses: the first of its directory. Pods that start
+from then on wait until their policy is in force; pods that run are not touched.
+
+An enforcer with --cni-conf-dir and --cni-bin-dir does the same, and does it again when the file is rewritten.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			program, err := os.Executable()
+			if err != nil {
+				return fmt.Errorf("finding this program's own file: %w", err)
+			}
+			if err := o.validateSettings(); err != nil {
+				return err
+			}
+			changed, err := o.install(program).Run()
+			if err != nil {
+				return fmt.Errorf("installing the CNI plugin: %w", err)
+			}
+			text := "The CNI plugin was installed already."
+			if changed != "" {
+				text = "The CNI plugin is the last one in " + changed + "."
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), text)
+			return err
+		},
+	}
+	o.addInstall(cmd.Flags())
+	cmd.Flags().StringVar(&o.socket, "cni-socket", arrival.DefaultSocket, "unix socket of this node's enforcer")
+	return cmd
+}
+
+func newCNIUninstallCommand() *cobra.Command {
+	var confDir, binDir, socket string
+	var keep bool
+	cmd := &cobra.Command{
+		Use:   "uninstall",
+		Short: "Undo what install, or an enforcer, did",
+		Long: `Take the plugin out of this node's network configurations, remove its program, and what an enforcer
+that has ended left in /run. Stop an enforcer that keeps it installed first.
+
+CRI-O tears a pod down by the configuration that it was set up with: as long as such pods run, keep the
+program there, with --keep-program.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := errors.Join(cni.Uninstall(confDir, binDir, keep), arrival.Remove(socket)); err != nil {
+				return fmt.Errorf("uninstalling the CNI plugin: %w", err)
+			}
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "Pods on this node start without waiting for their policy.")
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&confDir, "cni-conf-dir", cni.DefaultConfDir, "directory of the node's network configurations")
+	f.StringVar(&binDir, "cni-bin-dir", cni.DefaultBinDir, "directory of the node's CNI plugins")
+	f.StringVar(&socket, "cni-socket", arrival.DefaultSocket, "unix socket of this node's enforcer, which is removed unless one listens")
+	f.BoolVar(&keep, "keep-program", false, "leave the program in its directory")
+	return cmd
+}
