@@ -134,7 +134,7 @@ func (r *Reporter) delay() time.Duration {
 	defer r.mu.Unlock()
 	crowd := r.crowd
 	r.crowd = 0
-	return spread(reportDelay) + rand.N(time.Duration(crowd)*reportShare+1)
+	return spread(reportDelay) + rand.N(time.Duration(max(crowd-1, 0))*reportShare+1)
 }
 
 // write writes the account as it is now.
