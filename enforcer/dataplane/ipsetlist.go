@@ -31,6 +31,9 @@ func (c *ipsets) list() (map[string]ruleset.Set, error) {
 			if !ok {
 				s = ruleset.Set{Name: name, Type: m.setType, Family: m.family}
 			}
+			if sets[name] = s; s.Type == ruleset.HashIPPortIP {
+				return nil // its entries are no part of a ruleset
+			}
 			err := m.entries(func(e ruleset.Entry) { s.Entries = append(s.Entries, e) })
 			sets[name] = s
 			return err

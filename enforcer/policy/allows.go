@@ -37,7 +37,10 @@ type Denial struct {
 
 // Allows gives the verdict on a new connection that passes this node. Both ends must allow it, the source's egress first; an end that
 // is not an endpoint of this node has no say.
-func (n *Node) Allows(f Flow) Verdict {
+func (n *Node) Allows(f Flow) Verdict { return n.allows(f, n.endpoint) }
+
+// allows is Allows with a way to find the endpoint that has an address.
+func (n *Node) allows(f Flow, endpoint func(netip.Addr) *Endpoint) Verdict {
 	if f.FromNode {
 		return Verdict{Allowed: true, Reason: "the node's own traffic is not policed"}
 	}
@@ -47,7 +50,7 @@ func (n *Node) Allows(f Flow) Verdict {
 	v := Verdict{Allowed: true, Reason: "no policy applies to either end"}
 	for _, d := range []Direction{Egress, Ingress} {
 		local, remote := f.ends(d)
-		e := n.endpoint(local)
+		e := endpoint(local)
 		if e == nil || !e.IsSubject(d) {
 			continue
 		}

@@ -45,6 +45,7 @@ type enforcerOptions struct {
 	nflogGroup uint16
 	logDenied  bool
 	heartbeat  time.Duration
+	cutLive    bool
 }
 
 func newEnforcerCommand() *cobra.Command {
@@ -92,6 +93,7 @@ func (o *enforcerOptions) flags() *pflag.FlagSet {
 		"log samples of all packets that are denied, not only of those that a policy in audit mode would deny, or whose rule asks for it")
 	f.DurationVar(&o.heartbeat, "heartbeat-interval", controllers.DefaultHeartbeat,
 		"how often this node's NodeEnforcement is written even if nothing has changed; after three times as long without, the node counts as unknown")
+	f.BoolVar(&o.cutLive, "cut-live", true, "end live connections that policy has come to deny; those that it still allows are never touched")
 	o.log.add(f)
 	return f
 }
@@ -195,14 +197,22 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 	journal := &denials.Journal{
 		Source: plane, Log: logger.WithName("denials"), Group: render.NFLogGroup, Interval: o.resync,
 	}
+	sync := enforcer.New(plane, render)
 	node := &controllers.Node{
-		Name: o.node, Resync: o.resync, Sync: enforcer.New(plane, render), Points: journal.SetPoints,
+		Name: o.node, Resync: o.resync, Sync: sync, Points: journal.SetPoints,
 		DNSServices: dns, DNSAddresses: nodeDNS,
 		Heartbeat: o.heartbeat, Facts: facts(plane),
 	}
 	journal.Pods = node
 	if err := node.SetupWithManager(ctx, manager); err != nil {
 		return err
+	}
+	if o.cutLive && plane.Capabilities().CutLive {
+		live := enforcer.NewLive(plane)
+		sync.Follow(live)
+		if err := manager.Add(&controllers.Cutter{Live: live, Pods: node.PodsAt}); err != nil {
+			return fmt.Errorf("adding the end of live connections: %w", err)
+		}
 	}
 	if err := manager.Add(journal); err != nil {
 		return fmt.Errorf("adding the log of denied packets: %w", err)
@@ -264,6 +274,7 @@ func (o *enforcerOptions) renderOptions(c dataplane.Capabilities) ruleset.Option
 	if c.Log {
 		r.NFLogGroup, r.LogDenied = o.nflogGroup, o.logDenied
 	}
+	r.HoldCut = o.cutLive && c.CutLive && c.HoldCut
 	return r
 }
 
