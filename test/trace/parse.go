@@ -80,6 +80,7 @@ type ruleReader struct {
 	protocol int // 0 until -p
 	module   string
 	seen     map[string]bool
+	negated  bool // a "!" stands in front
 	rule     rule
 }
 
@@ -97,8 +98,14 @@ func (k *Kernel) readRule(f Family, text string) (rule, error) {
 	return r.rule, nil
 }
 
-// option reads one option with its argument. Every option here takes exactly one, but --match-set takes two.
+// option reads one option with its argument. Every option here takes exactly one, but --match-set and --tcp-flags take two.
 func (r *ruleReader) option() error {
+	if r.words[0] == "!" {
+		if r.negated = true; len(r.words) < 2 || r.words[1] != "--tcp-flags" {
+			return errors.New("there is no such option to negate but --tcp-flags")
+		}
+		r.words = r.words[1:]
+	}
 	option := r.words[0]
 	if len(r.words) < 2 {
 		return fmt.Errorf("%s lacks its argument", option)
