@@ -176,6 +176,9 @@ func hold(ctx context.Context, all []policy.Connection) error {
 			if err == nil {
 				err = c.sendData(nl.IPSET_CMD_ADD, ruleset.CutSet(f), entries[:n])
 			}
+			if errors.Is(err, unix.ENOENT) {
+				break // no rule asks for the set, or it would be there
+			}
 			if err != nil {
 				errs = append(errs, &SetError{Set: ruleset.CutSet(f), Op: "holding off connections that are cut", Err: err})
 				break
