@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
+
 	"github.com/ringfence-io/ringfence/controllers"
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
@@ -234,7 +236,7 @@ func (c *counted) Cut(ctx context.Context) (enforcer.Ended, error) {
 // cutting has every node end live connections as the program does, until the test ends.
 func (w *world) cutting(t *testing.T) []*counted {
 	t.Helper()
-	ctx, stop := context.WithCancel(t.Context())
+	ctx, stop := context.WithCancel(logr.NewContext(t.Context(), logr.Discard()))
 	var done sync.WaitGroup
 	var all []*counted
 	for _, n := range w.nodes {
