@@ -57,10 +57,10 @@ func (c *tracking) available() error {
 	return err
 }
 
-// dump shows each entry of a family to visit. One that moves while the kernel lists them may be shown twice.
-func (c *tracking) dump(ctx context.Context, f ruleset.Family, visit func(policy.Connection)) error {
+// dump shows each entry of a family to visit, or of all families if it is AF_UNSPEC. One that moves while the kernel lists them may be shown twice.
+func (c *tracking) dump(ctx context.Context, family uint8, visit func(policy.Connection)) error {
 	var failed error
-	r := c.request(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP, addressFamily(f))
+	r := c.request(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP, family)
 	err := r.ExecuteIter(unix.NETLINK_NETFILTER, 0, func(raw []byte) bool {
 		var one policy.Connection
 		if failed = context.Cause(ctx); failed == nil {
@@ -93,13 +93,14 @@ func (d *Dataplane) Connections(ctx context.Context, visit func(policy.Connectio
 		return err
 	}
 	defer c.close()
-	var errs []error
-	for _, f := range d.capabilities.Families {
-		if err := c.dump(ctx, f, visit); err != nil {
-			errs = append(errs, &FamilyError{Family: f, Op: "listing live connections", Err: err})
-		}
+	family := uint8(unix.AF_UNSPEC) // one walk over the kernel's table for both
+	if len(d.capabilities.Families) == 1 {
+		family = addressFamily(d.capabilities.Families[0])
 	}
-	return errors.Join(errs...)
+	if err := c.dump(ctx, family, visit); err != nil {
+		return fmt.Errorf("listing live connections: %w", err)
+	}
+	return nil
 }
 
 // Addresses are all that the node has itself.

@@ -89,9 +89,13 @@ func (j *Judge) Denies(c Connection) (reason string, denied bool) {
 	if !j.Concerns(c) {
 		return "", false
 	}
-	v := j.node.allows(c.Flow(), func(a netip.Addr) *Endpoint { return j.endpoints[a] })
-	return v.Reason, !v.Allowed
+	if j.node.allows(c.Flow(), j.endpoint, true).Allowed {
+		return "", false
+	}
+	return j.node.allows(c.Flow(), j.endpoint, false).Reason, true
 }
+
+func (j *Judge) endpoint(a netip.Addr) *Endpoint { return j.endpoints[a] }
 
 // Case is a connection that policy denies.
 type Case struct {
