@@ -47,7 +47,7 @@ const (
 	cutDelay = 50 * time.Millisecond
 	// cutPause is between two looks at the live connections, so that changes without end do not cost looks without end. With the delay and the look itself it
 	// bounds how long a connection outlives the change that denies it: well below a second.
-	cutPause = 400 * time.Millisecond
+	cutPause = 300 * time.Millisecond
 	// maxCutPause is between two attempts when all fail.
 	maxCutPause = 30 * time.Second
 )
