@@ -24,8 +24,8 @@ type Tracker interface {
 
 // Live ends the live connections that policy has come to deny, and touches no other.
 //
-// [Enforcer.Sync] says when there may be some, on [Live.Due]; it never waits for the connections to be listed and judged. While some of them are cut the rules stay as
-// they are, and each is judged once more by the policy that is in force then: what has been allowed meanwhile is not touched.
+// [Enforcer.Sync] says when there may be some, on [Live.Due]; it never waits for the connections to be listed and judged. While some of them are cut the
+// rules stay as they are, and each is judged once more by the policy that is in force then: what has been allowed meanwhile is not touched.
 //
 // Its methods may be called from several goroutines, Cut from one at a time.
 type Live struct {
@@ -43,8 +43,8 @@ func NewLive(t Tracker) *Live { return &Live{tracker: t, due: make(chan struct{}
 // Due receives after each change that may deny a live connection.
 func (l *Live) Due() <-chan struct{} { return l.due }
 
-// change has apply take the kernel to what node says. If due, live connections are to be looked at: after an error too, when it is not known what is in force, and what
-// the new policy denies is to end all the same.
+// change has apply take the kernel to what node says. If due, live connections are to be looked at: after an error too, when it is not known what is in
+// force, and what the new policy denies is to end all the same.
 func (l *Live) change(node *policy.Node, p ruleset.Plan, due bool, apply func() error) error {
 	if l == nil {
 		return apply()
@@ -65,8 +65,8 @@ func (l *Live) change(node *policy.Node, p ruleset.Plan, due bool, apply func() 
 	return err
 }
 
-// mayDeny reports whether a plan can make rules deny what they allowed before. Entries that are added let more through, but where a rule denies what is in its set,
-// or sends it past others.
+// mayDeny reports whether a plan can make rules deny what they allowed before. Entries that are added let more through, but where a rule denies what is
+// in its set, or sends it past others.
 func mayDeny(n *policy.Node, p ruleset.Plan) bool {
 	if len(p.Restore)+len(p.Jumps)+len(p.DelEntries) > 0 {
 		return true

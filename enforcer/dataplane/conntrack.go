@@ -155,8 +155,8 @@ const (
 	longestHold = 24 * time.Hour
 )
 
-// hold puts the connections into the sets whose packets in the other direction are dropped, for as long as connection tracking would have remembered them: after that time, in
-// which nothing was to be heard of them, a packet would have been a first one in any case.
+// hold puts the connections into the sets whose packets in the other direction are dropped, for as long as connection tracking would have remembered
+// them: after that time, in which nothing was to be heard of them, a packet would have been a first one in any case.
 func hold(ctx context.Context, all []policy.Connection) error {
 	c, err := openIPSets()
 	if err != nil {

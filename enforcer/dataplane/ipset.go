@@ -29,8 +29,8 @@ const (
 	// maxElements caps every set, beyond any number of pods: it is only a cap, memory follows the content. The kernel's
 	// own 65,536 would one day refuse an entry that a policy needs.
 	maxElements = 1 << 24
-	// maxHeld caps the set of connections that were cut, at some 30 MB of the kernel's memory: their entries are no policy, and what is cut beyond stays cut as long
-	// as its other end is silent.
+	// maxHeld caps the set of connections that were cut, at some 30 MB of the kernel's memory: their entries are no policy, and what is cut beyond stays cut
+	// as long as its other end is silent.
 	maxHeld = 1 << 18
 	// The kernel takes no smaller table, and grows it by doubling when entries need it.
 	minHashSize = 64

@@ -139,7 +139,7 @@ var setTypes = []struct {
 	{ruleset.HashIP, false, "rules cannot refer to pods"},
 	{ruleset.HashNet, false, "rules cannot refer to IP blocks with exceptions"},
 	{ruleset.HashIPPort, false, "rules cannot refer to named ports"},
-	{ruleset.HashIPPortIP, true, "a live connection that is cut may come back when its server speaks first, if policy allows the server to open one to the client"},
+	{ruleset.HashIPPortIP, true, "a live connection that is cut may come back when its server speaks first, if policy lets the server open one to the client"},
 }
 
 // preflight looks at everything that enforcement needs. What is missing takes a family out of the capabilities, or a

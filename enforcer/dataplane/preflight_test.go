@@ -110,7 +110,7 @@ func TestPreflight(t *testing.T) {
 		{
 			name: "no hash:ip,port,ip in one family", lacks: []string{"hash:ip,port,ip of inet6"}, want: Capabilities{both, "security", true, true, true, false},
 			said: []string{"ip_set type hash:ip,port,ip is missing or off (degraded): inet6: no such thing here. " +
-				"Cost: a live connection that is cut may come back when its server speaks first, if policy allows the server to open one to the client. " +
+				"Cost: a live connection that is cut may come back when its server speaks first, if policy lets the server open one to the client. " +
 				"Remedy: load or build the kernel modules ip_set and ip_set_hash_ipportip"},
 		},
 		{
