@@ -89,7 +89,7 @@ func init() {
 func NodeMetrics() []prometheus.Collector {
 	return []prometheus.Collector{
 		syncSeconds, syncErrors, syncFailing, lastSync, changeSeconds, repairs, problemsNow, policiesFailing, enforced,
-		reportWrites, reportErrors, lastReport,
+		reportWrites, reportErrors, lastReport, cutConnections, cutSeconds, cutErrors,
 	}
 }
 

@@ -1,12 +1,13 @@
 // Package enforcer keeps one node's kernel at what the cluster's policies say.
 //
 //	Snapshot ─> compile ─> render ─> diff ─> apply ─> Report
+//	                └─────────────────────────┴─> Live: cuts what policy has come to deny
 //
 // [Enforcer.Sync] is that line, read from left to right. It is level-triggered: what it does depends on the snapshot and on the
 // kernel, never on the events in between. It holds what it knows of the kernel, so that a change costs as much as the change; it looks at
 // the kernel itself at the start, after a failure, and whenever it is asked to verify.
 //
-// An Enforcer is not safe for concurrent use: one worker owns it.
+// An Enforcer is not safe for concurrent use: one worker owns it. A [Live] works beside it.
 package enforcer
 
 import (
@@ -36,10 +37,14 @@ type Enforcer struct {
 	options   ruleset.Options
 	known     *ruleset.Ruleset // what the kernel holds, nil while we do not know
 	tookOver  bool             // nothing of an earlier run is left
+	live      *Live            // nil where live connections are left alone
 }
 
 // New returns an Enforcer that has not looked at the kernel yet.
 func New(d Dataplane, o ruleset.Options) *Enforcer { return &Enforcer{dataplane: d, options: o} }
+
+// Follow has live told of each change that may deny a live connection.
+func (e *Enforcer) Follow(live *Live) { e.live = live }
 
 // Report says what one Sync found and did.
 type Report struct {
@@ -82,7 +87,8 @@ func (e *Enforcer) Sync(ctx context.Context, s compile.Snapshot, verify bool) (R
 		want = only(want, have)
 	}
 	report.Applied = ruleset.Diff(want, have)
-	if err := e.apply(ctx, report.Applied); err != nil {
+	due := verify || !e.tookOver || mayDeny(&node, report.Applied)
+	if err := e.live.change(&node, report.Applied, due, func() error { return e.apply(ctx, report.Applied) }); err != nil {
 		e.known = nil
 		return report, errors.Join(unread, fmt.Errorf("applying policy: %w", err))
 	}

@@ -4,6 +4,7 @@
 //	Apply    Plan         ──> kernel    netlink for ipsets, one iptables-restore --noflush per family for chains
 //	Cleanup  kernel       ──> kernel    without anything of ours
 //	Counts   kernel       ──> totals    iptables-save -c: what the points of the rules have counted
+//	Cut      kernel       ──> kernel    without some connections, which Connections lists; and held off, what comes back of them
 //	Denied   kernel       ──> Packets   NFLOG: samples of what they have denied, or would have
 //
 // Invariants:

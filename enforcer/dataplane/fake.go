@@ -27,6 +27,7 @@ type Fake struct {
 	sets         map[string]ruleset.Set
 	counter      Counter
 	readers      map[uint16]*logReader // by NFLOG group
+	live         fakeTracking
 }
 
 // StepKind is a kind of step, in the words of ruleset.Plan.

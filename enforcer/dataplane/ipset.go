@@ -29,6 +29,9 @@ const (
 	// maxElements caps every set, beyond any number of pods: it is only a cap, memory follows the content. The kernel's
 	// own 65,536 would one day refuse an entry that a policy needs.
 	maxElements = 1 << 24
+	// maxHeld caps the set of connections that were cut, at some 30 MB of the kernel's memory: their entries are no policy, and what is cut beyond stays cut
+	// as long as its other end is silent.
+	maxHeld = 1 << 18
 	// The kernel takes no smaller table, and grows it by doubling when entries need it.
 	minHashSize = 64
 	maxHashSize = 1 << 20
@@ -43,8 +46,8 @@ const (
 )
 
 // revisions are the lowest of each type that do what we need, which every kernel since 3.x has: 1 knows IPv6 and, in
-// hash:ip,port, SCTP; 2 of hash:net brought nomatch.
-var revisions = map[ruleset.SetType]uint8{ruleset.HashIP: 0, ruleset.HashNet: 2, ruleset.HashIPPort: 1}
+// the types with ports, SCTP; 2 of hash:net brought nomatch.
+var revisions = map[ruleset.SetType]uint8{ruleset.HashIP: 0, ruleset.HashNet: 2, ruleset.HashIPPort: 1, ruleset.HashIPPortIP: 1}
 
 // ipsets is a netlink socket to the kernel's ipsets, in the network namespace in which it was opened.
 type ipsets struct {
@@ -97,7 +100,7 @@ func kernelError(err error) error {
 	case nl.IPSET_ERR_FIND_TYPE:
 		return errNoSetType
 	case nl.IPSET_ERR_TYPE_SPECIFIC:
-		return fmt.Errorf("the set is full, at %d entries", maxElements)
+		return errors.New("the set is full")
 	}
 	return nl.IPSetError(errno)
 }
@@ -128,7 +131,13 @@ func (c *ipsets) createEmpty(s ruleset.Set) error {
 	r.AddData(nl.NewRtAttr(nl.IPSET_ATTR_FAMILY, nl.Uint8Attr(addressFamily(s.Family))))
 	data := nl.NewRtAttr(nl.IPSET_ATTR_DATA|int(nl.NLA_F_NESTED), nil)
 	data.AddChild(uint32Attr(nl.IPSET_ATTR_HASHSIZE, hashSize(len(s.Entries))))
-	data.AddChild(uint32Attr(nl.IPSET_ATTR_MAXELEM, maxElements))
+	if s.Type == ruleset.HashIPPortIP {
+		data.AddChild(uint32Attr(nl.IPSET_ATTR_MAXELEM, maxHeld))
+		// Its entries last for a time, each for its own: a set that begins without cannot have any.
+		data.AddChild(uint32Attr(nl.IPSET_ATTR_TIMEOUT, uint32(shortestHold/time.Second)))
+	} else {
+		data.AddChild(uint32Attr(nl.IPSET_ATTR_MAXELEM, maxElements))
+	}
 	r.AddData(data)
 	return execute(r)
 }
@@ -177,20 +186,27 @@ func (c *ipsets) change(ctx context.Context, command int, op string, s ruleset.S
 // send puts as many of the entries as fit into one message, and says how many. Without NLM_F_EXCL the kernel passes over
 // entries that exist, or are missing.
 func (c *ipsets) send(command int, s ruleset.SetEntries, entries []ruleset.Entry) (int, error) {
-	r := c.request(command, s.Set)
+	var list []*nl.RtAttr
+	for size := 0; len(list) < len(entries) && size < messageSize; {
+		data := entryData(s.Type, entries[len(list)])
+		size += data.Len()
+		list = append(list, data)
+	}
+	return len(list), c.sendData(command, s.Set, list)
+}
+
+// sendData puts entries, as entryData makes them, into one message.
+func (c *ipsets) sendData(command int, set string, list []*nl.RtAttr) error {
+	r := c.request(command, set)
 	// The kernel wants the attribute wherever there are several entries, to write into its answer which one failed; the
 	// library passes that part of the answer by.
 	r.AddData(uint32Attr(nl.IPSET_ATTR_LINENO, 0))
 	adt := nl.NewRtAttr(nl.IPSET_ATTR_ADT|int(nl.NLA_F_NESTED), nil)
-	n, size := 0, 0
-	for n < len(entries) && size < messageSize {
-		data := entryData(s.Type, entries[n])
-		size += data.Len()
+	for _, data := range list {
 		adt.AddChild(data)
-		n++
 	}
 	r.AddData(adt)
-	return n, execute(r)
+	return execute(r)
 }
 
 // blame finds the entry that the kernel refuses, by sending them one by one.
@@ -209,9 +225,7 @@ func (c *ipsets) blame(command int, s ruleset.SetEntries, entries []ruleset.Entr
 // entryData is one entry as the kernel reads it.
 func entryData(t ruleset.SetType, e ruleset.Entry) *nl.RtAttr {
 	data := nl.NewRtAttr(nl.IPSET_ATTR_DATA|int(nl.NLA_F_NESTED), nil)
-	ip := nl.NewRtAttr(nl.IPSET_ATTR_IP|int(nl.NLA_F_NESTED), nil)
-	ip.AddChild(addressAttr(e.Prefix.Addr()))
-	data.AddChild(ip)
+	data.AddChild(addressData(nl.IPSET_ATTR_IP, e.Prefix.Addr()))
 	switch t {
 	case ruleset.HashNet:
 		data.AddChild(nl.NewRtAttr(nl.IPSET_ATTR_CIDR, nl.Uint8Attr(uint8(e.Prefix.Bits()))))
@@ -222,6 +236,12 @@ func entryData(t ruleset.SetType, e ruleset.Entry) *nl.RtAttr {
 		data.AddChild(nl.NewRtAttr(nl.IPSET_ATTR_PROTO, nl.Uint8Attr(uint8(e.Protocol))))
 		data.AddChild(nl.NewRtAttr(nl.IPSET_ATTR_PORT|int(nl.NLA_F_NET_BYTEORDER), nl.BEUint16Attr(e.Port)))
 	}
+	return data
+}
+
+func addressData(kind int, a netip.Addr) *nl.RtAttr {
+	data := nl.NewRtAttr(kind|int(nl.NLA_F_NESTED), nil)
+	data.AddChild(addressAttr(a))
 	return data
 }
 

@@ -55,6 +55,9 @@ func (l *listing) read(name string, m message) error {
 		}
 		l.current, l.room = s, append(l.room[:0], s.Entries...)
 	}
+	if l.current.Type == ruleset.HashIPPortIP {
+		return nil // its entries are no part of a ruleset
+	}
 	return m.entries(func(e ruleset.Entry) { l.room = append(l.room, e) })
 }
 

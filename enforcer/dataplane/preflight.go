@@ -19,6 +19,10 @@ type Capabilities struct {
 	SelfMatch bool
 	// Log is set if rules can sample packets into NFLOG, in every one of Families.
 	Log bool
+	// CutLive is set if live connections can be listed and ended.
+	CutLive bool
+	// HoldCut is set if rules can hold off what comes back of a connection that was cut, in every one of Families.
+	HoldCut bool
 }
 
 // Severity says how much depends on what is missing.
@@ -58,6 +62,8 @@ type probes interface {
 	// rules has the kernel take a chain of ours with these rules, and removes it again. Rules may name probeSet(family). One without a
 	// target returns.
 	rules(ctx context.Context, f ruleset.Family, table string, rules ...string) error
+	// connections asks for the kernel's connection tracking.
+	connections() error
 	// sysctl reads a setting under net; an error says that the kernel has none of that name.
 	sysctl(name string) (string, error)
 	// bridges are the names of the bridges with ports.
@@ -126,12 +132,14 @@ var needs = []need{
 
 // setTypes are the types of sets, and what each is for.
 var setTypes = []struct {
-	setType ruleset.SetType
-	cost    string
+	setType  ruleset.SetType
+	optional bool
+	cost     string
 }{
-	{ruleset.HashIP, "rules cannot refer to pods"},
-	{ruleset.HashNet, "rules cannot refer to IP blocks with exceptions"},
-	{ruleset.HashIPPort, "rules cannot refer to named ports"},
+	{ruleset.HashIP, false, "rules cannot refer to pods"},
+	{ruleset.HashNet, false, "rules cannot refer to IP blocks with exceptions"},
+	{ruleset.HashIPPort, false, "rules cannot refer to named ports"},
+	{ruleset.HashIPPortIP, true, "a live connection that is cut may come back when its server speaks first, if policy lets the server open one to the client"},
 }
 
 // preflight looks at everything that enforcement needs. What is missing takes a family out of the capabilities, or a
@@ -139,6 +147,7 @@ var setTypes = []struct {
 func preflight(ctx context.Context, p probes, table string) (Capabilities, []Finding) {
 	s := &survey{probes: p, lacking: map[ruleset.Family][]string{}, without: map[ruleset.Family][]string{}}
 	s.sets()
+	live := s.connections()
 	chosen := s.chooseTable(ctx, table)
 	s.matches(ctx, chosen)
 	c := Capabilities{Table: chosen}
@@ -149,6 +158,7 @@ func preflight(ctx context.Context, p probes, table string) (Capabilities, []Fin
 	}
 	c.SelfMatch = s.allHave(c.Families, needSelfMatch)
 	c.Log = s.allHave(c.Families, needLimit) && s.allHave(c.Families, needNFLOG)
+	c.CutLive, c.HoldCut = live, s.allHave(c.Families, string(ruleset.HashIPPortIP))
 	s.families(c)
 	s.sysctls()
 	return c, s.findings
@@ -208,11 +218,40 @@ func (s *survey) sets() {
 			errs[f] = s.probes.setType(t.setType, f)
 		}
 		module := "ip_set_" + strings.ReplaceAll(strings.ReplaceAll(string(t.setType), ":", "_"), ",", "")
-		s.require(Finding{
+		finding := Finding{
 			Name: "ip_set type " + string(t.setType), Cost: t.cost,
 			Remedy: "load or build the kernel modules ip_set and " + module,
-		}, errs)
+		}
+		if t.optional {
+			s.lack(string(t.setType), errs)
+			s.report(finding, false, errs)
+		} else {
+			s.require(finding, errs)
+		}
 	}
+}
+
+// lack notes in which families something optional is missing.
+func (s *survey) lack(name string, errs map[ruleset.Family]error) {
+	for f, err := range errs {
+		if err != nil {
+			s.without[f] = append(s.without[f], name)
+		}
+	}
+}
+
+// connections says whether live connections can be listed.
+func (s *survey) connections() bool {
+	f := Finding{Name: "nf_conntrack_netlink", OK: true, Detail: "present"}
+	if err := s.probes.connections(); err != nil {
+		f = Finding{
+			Name: f.Name, Severity: Degraded, Detail: err.Error(),
+			Cost:   "a connection that policy denies only after it was opened stays open until one of its ends closes it",
+			Remedy: "load or build the kernel module nf_conntrack_netlink",
+		}
+	}
+	s.findings = append(s.findings, f)
+	return f.OK
 }
 
 // tableFindings say what a table is to us.
@@ -276,14 +315,12 @@ func (s *survey) matches(ctx context.Context, table string) {
 		}
 		for i, n := range needs {
 			errs[i][f] = s.probes.rules(ctx, f, table, n.rule(f))
-			if errs[i][f] != nil && n.optional {
-				s.without[f] = append(s.without[f], n.name)
-			}
 		}
 	}
 	for i, n := range needs {
 		f := Finding{Name: n.name, Cost: n.cost, Remedy: n.remedy}
 		if n.optional {
+			s.lack(n.name, errs[i])
 			s.report(f, false, errs[i])
 		} else {
 			s.require(f, errs[i])

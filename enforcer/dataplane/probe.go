@@ -36,6 +36,15 @@ func (k *kernelProbes) setType(t ruleset.SetType, f ruleset.Family) error {
 	return c.hasType(t, f)
 }
 
+func (k *kernelProbes) connections() error {
+	c, err := openTracking()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	return c.available()
+}
+
 func (k *kernelProbes) rules(ctx context.Context, f ruleset.Family, table string, rules ...string) (err error) {
 	c, err := openIPSets()
 	if err != nil {

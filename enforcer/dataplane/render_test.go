@@ -119,7 +119,7 @@ func TestEveryStageReadsBackWithoutADifference(t *testing.T) {
 	onEach(t, func(t *testing.T, d subject) {
 		c := d.Capabilities()
 		for _, log := range []bool{false, true} {
-			options := ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, NFLogGroup: 4210, LogDenied: log}
+			options := ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut, NFLogGroup: 4210, LogDenied: log}
 			want := ruleset.Render(node, options)
 			mustApply(t, d, ruleset.Diff(want, mustObserve(t, d)))
 			if p := ruleset.Diff(want, mustObserve(t, d)); !p.Empty() {
@@ -134,7 +134,7 @@ func TestEveryStageReadsBackWithoutADifference(t *testing.T) {
 func TestWhatIsRenderedReadsBackWithoutADifference(t *testing.T) {
 	onEach(t, func(t *testing.T, d subject) {
 		c := d.Capabilities()
-		options := ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch}
+		options := ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut}
 		node := everyKind(t)
 		for _, isolated := range []int{40, 7, 0, 40} {
 			node := node

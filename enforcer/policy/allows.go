@@ -37,7 +37,11 @@ type Denial struct {
 
 // Allows gives the verdict on a new connection that passes this node. Both ends must allow it, the source's egress first; an end that
 // is not an endpoint of this node has no say.
-func (n *Node) Allows(f Flow) Verdict {
+func (n *Node) Allows(f Flow) Verdict { return n.allows(f, n.endpoint, false) }
+
+// allows is Allows with a way to find the endpoint that has an address. If brief, an end that is asked gives no reason: whoever asks about very many flows
+// would spend half of the time on sentences.
+func (n *Node) allows(f Flow, endpoint func(netip.Addr) *Endpoint, brief bool) Verdict {
 	if f.FromNode {
 		return Verdict{Allowed: true, Reason: "the node's own traffic is not policed"}
 	}
@@ -47,11 +51,11 @@ func (n *Node) Allows(f Flow) Verdict {
 	v := Verdict{Allowed: true, Reason: "no policy applies to either end"}
 	for _, d := range []Direction{Egress, Ingress} {
 		local, remote := f.ends(d)
-		e := n.endpoint(local)
+		e := endpoint(local)
 		if e == nil || !e.IsSubject(d) {
 			continue
 		}
-		w := walk{node: n, endpoint: e, direction: d, remote: remote, flow: f}
+		w := walk{node: n, endpoint: e, direction: d, remote: remote, flow: f, brief: brief}
 		v.Allowed, v.Reason = w.verdict()
 		v.WouldDeny = append(v.WouldDeny, w.wouldDeny...)
 		if !v.Allowed {
@@ -68,7 +72,16 @@ type walk struct {
 	direction Direction
 	remote    netip.Addr
 	flow      Flow
+	brief     bool
 	wouldDeny []Denial
+}
+
+// say is a reason, unless none is asked for.
+func (w *walk) say(reason func() string) string {
+	if w.brief {
+		return ""
+	}
+	return reason()
 }
 
 // outcome is what becomes of a flow in a stage.
@@ -104,8 +117,13 @@ func (w *walk) verdict() (bool, string) {
 			from = NetworkPolicies
 		}
 	}
-	return true, fmt.Sprintf("no policy decides about the %s of %s/%s", w.direction, w.endpoint.Namespace, w.endpoint.Name)
+	return true, w.say(func() string {
+		return fmt.Sprintf("no policy decides about the %s of %s/%s", w.direction, w.endpoint.Namespace, w.endpoint.Name)
+	})
 }
+
+// outcomes are those of a rule that matches.
+var outcomes = [...]outcome{Accept: accepted, Deny: denied, Pass: leave}
 
 // rules asks one policy after the other: the first rule that matches decides. An audited policy notes what its own first rule would do.
 func (w *walk) rules(_ Stage, policies []int) (outcome, string) {
@@ -119,8 +137,8 @@ func (w *walk) rules(_ Stage, policies []int) (outcome, string) {
 				w.note(p)
 			}
 		default:
-			why := fmt.Sprintf("%s %s[%d]: %s", p.Ref, w.direction, r.Index, r.Action)
-			return map[Action]outcome{Accept: accepted, Deny: denied, Pass: leave}[r.Action], why
+			why := w.say(func() string { return fmt.Sprintf("%s %s[%d]: %s", p.Ref, w.direction, r.Index, r.Action) })
+			return outcomes[r.Action], why
 		}
 	}
 	return next, ""
@@ -131,12 +149,12 @@ func (w *walk) isolation(s Stage, policies []int) (outcome, string) {
 	for _, i := range policies {
 		p := &w.node.Policies[i]
 		if r := w.match(p); r != nil {
-			return w.admitted(s, p.Audit), fmt.Sprintf("%s %s[%d]", p.Ref, w.direction, r.Index)
+			return w.admitted(s, p.Audit), w.say(func() string { return fmt.Sprintf("%s %s[%d]", p.Ref, w.direction, r.Index) })
 		}
 	}
 	audit := w.node.Policies[policies[0]].Audit
 	if s == NetworkPolicies && w.flow.Src == w.flow.Dst {
-		return w.admitted(s, audit), fmt.Sprintf("%s/%s reaches itself", w.endpoint.Namespace, w.endpoint.Name)
+		return w.admitted(s, audit), w.say(func() string { return fmt.Sprintf("%s/%s reaches itself", w.endpoint.Namespace, w.endpoint.Name) })
 	}
 	if audit {
 		for _, i := range policies {
@@ -144,8 +162,10 @@ func (w *walk) isolation(s Stage, policies []int) (outcome, string) {
 		}
 		return next, ""
 	}
-	return denied, fmt.Sprintf("%s/%s is isolated for %s by %d policies (%s), and no rule of theirs matches",
-		w.endpoint.Namespace, w.endpoint.Name, w.direction, len(policies), s)
+	return denied, w.say(func() string {
+		return fmt.Sprintf("%s/%s is isolated for %s by %d policies (%s), and no rule of theirs matches",
+			w.endpoint.Namespace, w.endpoint.Name, w.direction, len(policies), s)
+	})
 }
 
 func (w *walk) admitted(s Stage, audit bool) outcome {
@@ -159,7 +179,7 @@ func (w *walk) admitted(s Stage, audit bool) outcome {
 func (w *walk) match(p *Policy) *Rule {
 	rules := p.Rules[w.direction]
 	for i := range rules {
-		if r := &rules[i]; r.Action != NoAction && w.node.peerHas(r.Peer, w.remote) && w.node.portsHave(r.Ports, w.flow) {
+		if r := &rules[i]; r.Action != NoAction && w.node.portsHave(r.Ports, w.flow) && w.node.peerHas(r.Peer, w.remote) {
 			return r
 		}
 	}

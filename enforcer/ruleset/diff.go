@@ -42,6 +42,9 @@ func diffSet(p *Plan, want Set, sets map[string]Set) {
 		p.CreateSets = append(p.CreateSets, want)
 		return
 	}
+	if want.Type == HashIPPortIP {
+		return // whoever cuts connections fills it, and time empties it
+	}
 	add, del := diffEntries(want.Entries, have.Entries)
 	if len(add) > 0 {
 		p.AddEntries = append(p.AddEntries, SetEntries{want.Name, want.Type, want.Family, add})

@@ -22,6 +22,9 @@ const (
 	denyChain    = Prefix + "DENY"
 )
 
+// CutSet is the name of the set that holds the connections of a family that have been cut.
+func CutSet(f Family) string { return fmt.Sprintf("%s%d-CUT", Prefix, f) }
+
 // rootChain is the root of one of a direction's prefix trees.
 func rootChain(d policy.Direction, kind treeKind) string {
 	name := Prefix + strings.ToUpper(d.String())

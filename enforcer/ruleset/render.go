@@ -18,6 +18,8 @@ type Options struct {
 	NFLogGroup uint16
 	// LogDenied logs every denial, not only those of rules that ask for it.
 	LogDenied bool
+	// HoldCut is set where live connections are cut, to hold off what their other end still sends.
+	HoldCut bool
 }
 
 // The first rule of a hook. The jump that leads there has left such packets out already; but a jump that somebody has put in its place, or an
@@ -122,6 +124,9 @@ func (t *renderer) hookRules(directions []policy.Direction, roots map[policy.Dir
 		return nil
 	}
 	rules := []Rule{establishedRule}
+	if t.HoldCut {
+		rules = append(rules, t.cutRules()...)
+	}
 	if t.family == IPv6 {
 		for _, icmpType := range neighbourDiscovery {
 			rules = append(rules, Rule(fmt.Sprintf("-p ipv6-icmp -m icmp6 --icmpv6-type %d -j RETURN", icmpType)))

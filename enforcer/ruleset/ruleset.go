@@ -78,6 +78,8 @@ const (
 	HashIP     SetType = "hash:ip"
 	HashNet    SetType = "hash:net"
 	HashIPPort SetType = "hash:ip,port"
+	// HashIPPortIP is the type of [CutSet]: what such a set holds is no part of a ruleset.
+	HashIPPortIP SetType = "hash:ip,port,ip"
 )
 
 // Set is one ipset.

@@ -48,6 +48,7 @@ type enforcerOptions struct {
 	logDenied  bool
 	heartbeat  time.Duration
 	cni        cniOptions
+	cutLive    bool
 }
 
 func newEnforcerCommand() *cobra.Command {
@@ -96,6 +97,7 @@ func (o *enforcerOptions) flags() *pflag.FlagSet {
 	f.DurationVar(&o.heartbeat, "heartbeat-interval", controllers.DefaultHeartbeat,
 		"how often this node's NodeEnforcement is written even if nothing has changed; after three times as long without, the node counts as unknown")
 	o.cni.add(f)
+	f.BoolVar(&o.cutLive, "cut-live", true, "end live connections that policy has come to deny; those that it still allows are never touched")
 	o.log.add(f)
 	return f
 }
@@ -200,8 +202,9 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 	journal := &denials.Journal{
 		Source: plane, Log: logger.WithName("denials"), Group: render.NFLogGroup, Interval: o.resync,
 	}
+	sync := enforcer.New(plane, render)
 	node := &controllers.Node{
-		Name: o.node, Resync: o.resync, Sync: enforcer.New(plane, render), Points: journal.SetPoints,
+		Name: o.node, Resync: o.resync, Sync: sync, Points: journal.SetPoints,
 		DNSServices: dns, DNSAddresses: nodeDNS,
 		Heartbeat: o.heartbeat, Facts: facts(plane),
 	}
@@ -212,6 +215,13 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 		return err
 	}
 	metrics.Registry.MustRegister(denials.Metrics()...)
+	if o.cutLive && plane.Capabilities().CutLive {
+		live := enforcer.NewLive(plane)
+		sync.Follow(live)
+		if err := manager.Add(&controllers.Cutter{Live: live, Pods: node.PodsAt}); err != nil {
+			return fmt.Errorf("adding the end of live connections: %w", err)
+		}
+	}
 	if err := manager.Add(journal); err != nil {
 		return fmt.Errorf("adding the log of denied packets: %w", err)
 	}
@@ -272,6 +282,7 @@ func (o *enforcerOptions) renderOptions(c dataplane.Capabilities) ruleset.Option
 	if c.Log {
 		r.NFLogGroup, r.LogDenied = o.nflogGroup, o.logDenied
 	}
+	r.HoldCut = o.cutLive && c.CutLive && c.HoldCut
 	return r
 }
 

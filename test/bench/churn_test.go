@@ -90,7 +90,7 @@ func newChurned(b *testing.B, backend string, s compile.Snapshot) *churned {
 		return err
 	}))
 	c := n.Capabilities()
-	n.enforcer = enforcer.New(n, ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch})
+	n.enforcer = enforcer.New(n, ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut})
 	n.first, err = n.sync(b.Context(), s)
 	must(b, err)
 	return n

@@ -109,7 +109,7 @@ func (r *road) enforce(ctx context.Context, backend string) error {
 			return err
 		}
 		c := plane.Capabilities()
-		r.enforcer = enforcer.New(plane, ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch})
+		r.enforcer = enforcer.New(plane, ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut})
 		return nil
 	})
 }

@@ -176,7 +176,7 @@ func (k *kernels) addNode(t *testing.T, n *topology.Node, backend string) {
 		if !slices.Equal(c.Families, ruleset.Families[:]) || !c.SelfMatch {
 			return fmt.Errorf("the kernel lacks something: %v", d.Findings())
 		}
-		k.enforcers = append(k.enforcers, enforcer.New(d, ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch}))
+		k.enforcers = append(k.enforcers, enforcer.New(d, ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut}))
 		return nil
 	})
 	if err != nil {

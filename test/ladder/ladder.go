@@ -29,7 +29,7 @@ import (
 )
 
 // Options are those of a node that has everything.
-var Options = ruleset.Options{Families: ruleset.Families[:], Table: "security", SelfMatch: true, NFLogGroup: 4210}
+var Options = ruleset.Options{Families: ruleset.Families[:], Table: "security", SelfMatch: true, NFLogGroup: 4210, HoldCut: true}
 
 // Snapshot is the cluster as a node has seen it.
 func Snapshot(c oracle.Cluster, node string) compile.Snapshot {

@@ -265,7 +265,7 @@ func enforce(in io.Reader, out io.Writer) error {
 		return err
 	}
 	caps := plane.Capabilities()
-	e := enforcer.New(plane, ruleset.Options{Families: caps.Families, Table: caps.Table, SelfMatch: caps.SelfMatch})
+	e := enforcer.New(plane, ruleset.Options{Families: caps.Families, Table: caps.Table, SelfMatch: caps.SelfMatch, HoldCut: caps.HoldCut})
 	lines := bufio.NewScanner(in)
 	for lines.Scan() {
 		var change int

@@ -107,7 +107,7 @@ func newAudit(t *testing.T, c combination, seed uint64) *audit {
 
 func (*audit) options(n *node) ruleset.Options {
 	c := n.plane.Capabilities()
-	return ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, NFLogGroup: 4210}
+	return ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut, NFLogGroup: 4210}
 }
 
 // addFlows adds those from one place to another, if one of them is a pod and neither a second name.

@@ -109,7 +109,7 @@ func (w *world) oneStep(t *testing.T, c *cluster) []string {
 	for _, n := range w.nodes {
 		m := &mortal{Dataplane: n.plane}
 		caps := n.plane.Capabilities()
-		e := enforcer.New(m, ruleset.Options{Families: caps.Families, Table: caps.Table, SelfMatch: caps.SelfMatch})
+		e := enforcer.New(m, ruleset.Options{Families: caps.Families, Table: caps.Table, SelfMatch: caps.SelfMatch, HoldCut: caps.HoldCut})
 		must(t, n.Do(func() error {
 			_, err := e.Sync(t.Context(), c.snapshot(n.name), false)
 			if errors.Is(err, errDied) {

@@ -124,7 +124,7 @@ func newNode(t *testing.T, n *topology.Node, name, backend string) *node {
 	if c.Table != "security" || len(c.Families) != 2 || !c.SelfMatch {
 		t.Fatalf("%s lacks what the scenarios need: %+v", name, out.plane.Findings())
 	}
-	out.enforcer = enforcer.New(out.plane, ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch})
+	out.enforcer = enforcer.New(out.plane, ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut})
 	return out
 }
 

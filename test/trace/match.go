@@ -74,6 +74,8 @@ func (r *ruleReader) moduleOption(option, argument string) (match, error) {
 			return nil, fmt.Errorf("module %s wants -p %s", r.module, r.module)
 		}
 		return portList(argument, 1)
+	case "tcp --tcp-flags":
+		return r.onlySYN(argument)
 	case "multiport --dports":
 		if !hasPorts(r.protocol) {
 			return nil, errors.New("multiport wants a protocol that has ports")
@@ -106,6 +108,15 @@ func (r *ruleReader) moduleOption(option, argument string) (match, error) {
 		return func(p *Packet) (bool, error) { return p.Protocol == icmpv6 && uint64(p.Type) == number, nil }, err
 	}
 	return nil, fmt.Errorf("module %q has no such option here", r.module)
+}
+
+// onlySYN matches TCP packets that begin a connection, which is the one thing that is asked of flags here.
+func (r *ruleReader) onlySYN(mask string) (match, error) {
+	if len(r.words) == 0 || mask != "FIN,SYN,RST,ACK" || r.words[0] != "SYN" || r.protocol != tcp {
+		return nil, errors.New("-p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN is wanted")
+	}
+	r.words = r.words[1:]
+	return func(p *Packet) (bool, error) { return p.Protocol == tcp && !p.MidStream, nil }, nil
 }
 
 func inState(text string) (match, error) {

@@ -97,12 +97,12 @@ func (k *Kernel) readRule(f Family, text string) (rule, error) {
 	return r.rule, nil
 }
 
-// option reads one option with its argument. Every option here takes exactly one, but --match-set takes two.
+// option reads one option with its argument. Every option here takes exactly one, but --match-set and --tcp-flags take two.
 func (r *ruleReader) option() error {
 	negated := r.words[0] == "!"
 	if negated {
 		r.words = r.words[1:]
-		if len(r.words) == 0 || r.words[0] != "--ctstate" {
+		if len(r.words) == 0 || r.words[0] != "--ctstate" && r.words[0] != "--tcp-flags" {
 			return fmt.Errorf("! %s: there is no such option here", strings.Join(r.words, " "))
 		}
 	}

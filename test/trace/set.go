@@ -15,12 +15,18 @@ type set struct {
 	addrs  map[netip.Addr]bool   // hash:ip
 	nets   map[netip.Prefix]bool // hash:net; false is nomatch
 	ports  map[addrPort]bool     // hash:ip,port
+	pairs  map[pair]bool         // hash:ip,port,ip
 }
 
 type addrPort struct {
 	addr     netip.Addr
 	protocol int
 	port     uint16
+}
+
+type pair struct {
+	addrPort
+	other netip.Addr
 }
 
 // readSets reads "create NAME TYPE family FAMILY ..." and "add NAME ENTRY [nomatch]" lines.
@@ -57,7 +63,7 @@ func (k *Kernel) createSet(words []string) error {
 	if k.sets[name] != nil {
 		return errors.New("set is there already")
 	}
-	s := &set{typ: words[1], addrs: map[netip.Addr]bool{}, nets: map[netip.Prefix]bool{}, ports: map[addrPort]bool{}}
+	s := &set{typ: words[1], addrs: map[netip.Addr]bool{}, nets: map[netip.Prefix]bool{}, ports: map[addrPort]bool{}, pairs: map[pair]bool{}}
 	switch words[3] {
 	case "inet":
 		s.family = 4
@@ -67,7 +73,7 @@ func (k *Kernel) createSet(words []string) error {
 		return errors.New("family is not known")
 	}
 	switch s.typ {
-	case "hash:ip", "hash:net", "hash:ip,port":
+	case "hash:ip", "hash:net", "hash:ip,port", "hash:ip,port,ip":
 	default:
 		return errors.New("type is not known")
 	}
@@ -76,6 +82,9 @@ func (k *Kernel) createSet(words []string) error {
 }
 
 func (k *Kernel) addEntry(words []string) error {
+	if n := len(words); n == 4 && words[2] == "timeout" {
+		words = words[:2] // nothing here takes time
+	}
 	if len(words) < 2 || len(words) > 3 || len(words) == 3 && words[2] != "nomatch" {
 		return errors.New("name and entry are wanted")
 	}
@@ -100,6 +109,8 @@ func (k *Kernel) addEntry(words []string) error {
 		return s.addNet(words[1], nomatch)
 	case "hash:ip,port":
 		return s.addPort(words[1])
+	case "hash:ip,port,ip":
+		return s.addPair(words[1])
 	}
 	return nil
 }
@@ -132,29 +143,53 @@ func (s *set) addNet(text string, nomatch bool) error {
 }
 
 func (s *set) addPort(text string) error {
-	addr, rest, ok := strings.Cut(text, ",")
-	protocol, port, ok2 := strings.Cut(rest, ":")
-	if !ok || !ok2 {
-		return errors.New("ADDRESS,PROTOCOL:PORT is wanted")
-	}
-	a, err := s.readAddr(addr)
+	e, err := s.readPort(text)
 	if err != nil {
 		return err
 	}
-	number, ok := protocolNumbers[protocol]
-	if !ok || !hasPorts(number) {
-		return errors.New("protocol has no ports")
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil {
-		return err
-	}
-	e := addrPort{a, number, uint16(n)}
 	if s.ports[e] {
 		return errors.New("entry is there already")
 	}
 	s.ports[e] = true
 	return nil
+}
+
+func (s *set) addPair(text string) error {
+	at := strings.LastIndexByte(text, ',')
+	if at < 0 {
+		return errors.New("ADDRESS,PROTOCOL:PORT,ADDRESS is wanted")
+	}
+	e, err := s.readPort(text[:at])
+	if err != nil {
+		return err
+	}
+	other, err := s.readAddr(text[at+1:])
+	if err != nil {
+		return err
+	}
+	if s.pairs[pair{e, other}] {
+		return errors.New("entry is there already")
+	}
+	s.pairs[pair{e, other}] = true
+	return nil
+}
+
+func (s *set) readPort(text string) (addrPort, error) {
+	addr, rest, ok := strings.Cut(text, ",")
+	protocol, port, ok2 := strings.Cut(rest, ":")
+	if !ok || !ok2 {
+		return addrPort{}, errors.New("ADDRESS,PROTOCOL:PORT is wanted")
+	}
+	a, err := s.readAddr(addr)
+	if err != nil {
+		return addrPort{}, err
+	}
+	number, ok := protocolNumbers[protocol]
+	if !ok || !hasPorts(number) {
+		return addrPort{}, errors.New("protocol has no ports")
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return addrPort{a, number, uint16(n)}, err
 }
 
 func (s *set) readAddr(text string) (netip.Addr, error) {
@@ -185,6 +220,11 @@ func (r *ruleReader) inSet(name, dimensions string) (match, error) {
 		return func(p *Packet) (bool, error) {
 			return hasPorts(int(p.Protocol)) && s.ports[addrPort{p.Dst, int(p.Protocol), p.DstPort}], nil
 		}, nil
+	case s.typ == "hash:ip,port,ip" && dimensions == "dst,dst,src":
+		return func(p *Packet) (bool, error) {
+			return hasPorts(int(p.Protocol)) && s.pairs[pair{addrPort{p.Dst, int(p.Protocol), p.DstPort}, p.Src}], nil
+		}, nil
+	case s.typ == "hash:ip,port,ip":
 	case s.typ != "hash:ip,port" && dimensions == "src":
 		return func(p *Packet) (bool, error) { return s.has(p.Src), nil }, nil
 	case s.typ != "hash:ip,port" && dimensions == "dst":

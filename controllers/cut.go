@@ -1,0 +1,119 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"github.com/ringfence-io/ringfence/enforcer"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+)
+
+var (
+	cutConnections = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "ringfence_connections_cut_total",
+		Help: "Live connections that were ended because policy had come to deny them.",
+	})
+	cutSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "ringfence_cut_duration_seconds",
+		Help:    "Time that it took to list the live connections, to judge them, and to end those that policy denies.",
+		Buckets: prometheus.ExponentialBuckets(0.001, 2, 15),
+	})
+	cutErrors = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "ringfence_cut_errors_total",
+		Help: "Attempts to end live connections that failed, in part or as a whole, and were tried again.",
+	})
+)
+
+// Live ends the live connections that policy denies.
+type Live interface {
+	Due() <-chan struct{}
+	Cut(context.Context) (enforcer.Ended, error)
+}
+
+var _ Live = (*enforcer.Live)(nil)
+
+const (
+	// cutDelay gives packets that the old rules let through the time to become connections that are listed, and changes that come together to come.
+	cutDelay = 50 * time.Millisecond
+	// cutPause is between two looks at the live connections, so that changes without end do not cost looks without end. With the delay and the look itself it
+	// bounds how long a connection outlives the change that denies it: well below a second.
+	cutPause = 300 * time.Millisecond
+	// maxCutPause is between two attempts when all fail.
+	maxCutPause = 30 * time.Second
+)
+
+// Cutter ends live connections when there may be some that policy has come to deny. Nothing waits for it.
+type Cutter struct {
+	Live Live
+	// Pods names the pods that hold addresses, for the log.
+	Pods func(...netip.Addr) []string
+}
+
+var _ manager.Runnable = (*Cutter)(nil)
+
+// Start runs until ctx ends.
+func (c *Cutter) Start(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.Live.Due():
+		}
+		wait(ctx, cutDelay)
+		for pause := cutPause; !c.cut(ctx); pause = min(2*pause, maxCutPause) {
+			wait(ctx, pause)
+			if ctx.Err() != nil {
+				return nil
+			}
+		}
+		wait(ctx, cutPause)
+	}
+}
+
+// cut makes one attempt, and reports whether nothing is left to try again.
+func (c *Cutter) cut(ctx context.Context) bool {
+	logger := log.FromContext(ctx)
+	start := time.Now()
+	ended, err := c.Live.Cut(ctx)
+	cutSeconds.Observe(time.Since(start).Seconds())
+	cutConnections.Add(float64(ended.Cut))
+	if ended.Cut > 0 {
+		logger.Info("cut live connections that policy has come to deny", "cut", ended.Cut, "of", ended.Seen, "first", c.names(ended.First))
+	}
+	if err != nil && ctx.Err() == nil {
+		cutErrors.Inc()
+		logger.Error(err, "some live connections may go on that policy denies; tried again")
+	}
+	return err == nil || ctx.Err() != nil
+}
+
+// names says of connections whose they are, and why they were cut.
+func (c *Cutter) names(cases []policy.Case) []string {
+	var lines []string
+	for _, one := range cases {
+		flow := one.Flow()
+		var ends []string
+		for i, name := range c.Pods(flow.Src, flow.Dst) {
+			if name == "" {
+				name = []string{flow.Src.String(), flow.Dst.String()}[i]
+			}
+			ends = append(ends, name)
+		}
+		lines = append(lines, fmt.Sprintf("%s (%s): %s", strings.Join(ends, " to "), one.Original, one.Reason))
+	}
+	return lines
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}

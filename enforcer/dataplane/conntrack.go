@@ -1,0 +1,232 @@
+package dataplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+)
+
+// Connection tracking is read entry by entry, and nothing but what policy looks at: a node may have hundreds of thousands, and a library that returns them as a
+// list would take more memory than all the rest of the enforcer. No filter of the kernel's helps: it compares with one address at most (CTA_FILTER).
+
+// tracking is a netlink socket to the kernel's connection tracking, in the network namespace in which it was opened.
+type tracking struct {
+	socket *nl.NetlinkSocket
+	handle *nl.SocketHandle
+}
+
+func openTracking() (*tracking, error) {
+	s, err := nl.Subscribe(unix.NETLINK_NETFILTER)
+	if err != nil {
+		return nil, fmt.Errorf("opening netlink for connection tracking: %w", err)
+	}
+	timeout := &unix.Timeval{Sec: socketTimeout}
+	if err := errors.Join(s.SetSendTimeout(timeout), s.SetReceiveTimeout(timeout)); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("opening netlink for connection tracking: %w", err)
+	}
+	return &tracking{socket: s, handle: &nl.SocketHandle{Socket: s}}, nil
+}
+
+func (c *tracking) close() { c.socket.Close() }
+
+func (c *tracking) request(command, flags int, family uint8) *nl.NetlinkRequest {
+	r := nl.NewNetlinkRequest(command|unix.NFNL_SUBSYS_CTNETLINK<<8, flags)
+	r.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_NETFILTER: c.handle}
+	r.AddData(&nl.Nfgenmsg{NfgenFamily: family, Version: nl.NFNETLINK_V0})
+	return r
+}
+
+// available asks for the number of entries: the kernel answers, and loads its module where that is needed.
+func (c *tracking) available() error {
+	const getStats = 5 // IPCTNL_MSG_CT_GET_STATS
+	r := c.request(getStats, unix.NLM_F_ACK, unix.AF_UNSPEC)
+	err := r.ExecuteIter(unix.NETLINK_NETFILTER, 0, func([]byte) bool { return true })
+	if errors.Is(err, unix.EINVAL) { // nfnetlink's answer for a subsystem that nobody has registered
+		return errors.New("the kernel does not list connections")
+	}
+	return err
+}
+
+// dump shows each entry of a family to visit, or of all families if it is AF_UNSPEC. One that moves while the kernel lists them may be shown twice.
+func (c *tracking) dump(ctx context.Context, family uint8, visit func(policy.Connection)) error {
+	var failed error
+	r := c.request(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP, family)
+	err := r.ExecuteIter(unix.NETLINK_NETFILTER, 0, func(raw []byte) bool {
+		var one policy.Connection
+		if failed = context.Cause(ctx); failed == nil {
+			one, failed = connectionOf(raw)
+		}
+		if failed == nil {
+			visit(one)
+		}
+		return failed == nil
+	})
+	return errors.Join(failed, err)
+}
+
+// delete removes the connection's entry, and reports whether it was still there.
+func (c *tracking) delete(one policy.Connection) (bool, error) {
+	r := c.request(nl.IPCTNL_MSG_CT_DELETE, unix.NLM_F_ACK, addressFamily(ruleset.FamilyOf(one.Original.Src)))
+	r.AddData(tupleAttr(nl.CTA_TUPLE_ORIG, one.Original))
+	r.AddData(uint32Attr(nl.CTA_ID, one.ID)) // so that another that has come to have the same tuple stays
+	_, err := r.Execute(unix.NETLINK_NETFILTER, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Connections shows each live connection of the families that are enforced to visit, which may not call the Dataplane.
+func (d *Dataplane) Connections(ctx context.Context, visit func(policy.Connection)) error {
+	c, err := openTracking()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	family := uint8(unix.AF_UNSPEC) // one walk over the kernel's table for both
+	if len(d.capabilities.Families) == 1 {
+		family = addressFamily(d.capabilities.Families[0])
+	}
+	if err := c.dump(ctx, family, visit); err != nil {
+		return fmt.Errorf("listing live connections: %w", err)
+	}
+	return nil
+}
+
+// Addresses are all that the node has itself.
+func (d *Dataplane) Addresses(context.Context) ([]netip.Addr, error) {
+	list, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, fmt.Errorf("listing the node's addresses: %w", err)
+	}
+	addrs := make([]netip.Addr, 0, len(list))
+	for _, a := range list {
+		if addr, ok := netip.AddrFromSlice(a.IP); ok {
+			addrs = append(addrs, addr.Unmap())
+		}
+	}
+	return addrs, nil
+}
+
+// Cut ends connections: it has what their other ends still send held off, and then removes their entries. It says how many entries it has removed; one that is
+// gone already is no error.
+func (d *Dataplane) Cut(ctx context.Context, all []policy.Connection) (int, error) {
+	var errs []error
+	if d.capabilities.HoldCut {
+		if err := hold(ctx, all); err != nil {
+			errs = append(errs, err) // that they end is worth more than that they stay ended
+		}
+	}
+	c, err := openTracking()
+	if err != nil {
+		return 0, errors.Join(append(errs, err)...)
+	}
+	defer c.close()
+	cut := 0
+	for _, one := range all {
+		if err := context.Cause(ctx); err != nil {
+			return cut, errors.Join(append(errs, fmt.Errorf("cutting connections: %w", err))...)
+		}
+		was, err := c.delete(one)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("cutting the connection %s: %w", one.Original, err))
+		}
+		if was {
+			cut++
+		}
+	}
+	return cut, errors.Join(errs...)
+}
+
+const (
+	// shortestHold covers packets that are on their way.
+	shortestHold = 10 * time.Second
+	// longestHold bounds the memory of the set. The kernel forgets an idle TCP connection after five days by default.
+	longestHold = 24 * time.Hour
+)
+
+// hold puts the connections into the sets whose packets in the other direction are dropped, for as long as connection tracking would have remembered
+// them: after that time, in which nothing was to be heard of them, a packet would have been a first one in any case.
+func hold(ctx context.Context, all []policy.Connection) error {
+	c, err := openIPSets()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	var errs []error
+	for _, f := range ruleset.Families {
+		var entries []*nl.RtAttr
+		for _, one := range all {
+			if ruleset.FamilyOf(one.Reply.Dst) == f && one.Reply.Protocol.HasPorts() {
+				entries = append(entries, holdData(one))
+			}
+		}
+		for len(entries) > 0 {
+			n := min(len(entries), messageSize/128) // an entry takes less than 128 bytes
+			err := context.Cause(ctx)
+			if err == nil {
+				err = c.sendData(nl.IPSET_CMD_ADD, ruleset.CutSet(f), entries[:n])
+			}
+			if errors.Is(err, unix.ENOENT) {
+				break // no rule asks for the set, or it would be there
+			}
+			if err != nil {
+				errs = append(errs, &SetError{Set: ruleset.CutSet(f), Op: "holding off connections that are cut", Err: err})
+				break
+			}
+			entries = entries[n:]
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// holdData is the entry of a connection, as the packets of its other end have it: their destination address and port, and their source.
+func holdData(one policy.Connection) *nl.RtAttr {
+	left := min(max(one.Left, shortestHold), longestHold)
+	data := nl.NewRtAttr(nl.IPSET_ATTR_DATA|int(nl.NLA_F_NESTED), nil)
+	data.AddChild(addressData(nl.IPSET_ATTR_IP, one.Reply.Dst))
+	data.AddChild(nl.NewRtAttr(nl.IPSET_ATTR_PROTO, nl.Uint8Attr(uint8(one.Reply.Protocol))))
+	data.AddChild(nl.NewRtAttr(nl.IPSET_ATTR_PORT|int(nl.NLA_F_NET_BYTEORDER), nl.BEUint16Attr(one.Reply.DstPort)))
+	data.AddChild(addressData(nl.IPSET_ATTR_IP2, one.Reply.Src))
+	data.AddChild(uint32Attr(nl.IPSET_ATTR_TIMEOUT, uint32(left/time.Second)))
+	return data
+}
+
+// tupleAttr is a tuple as the kernel reads it.
+func tupleAttr(kind int, t policy.Tuple) *nl.RtAttr {
+	source, destination := nl.CTA_IP_V6_SRC, nl.CTA_IP_V6_DST
+	if t.Src.Is4() {
+		source, destination = nl.CTA_IP_V4_SRC, nl.CTA_IP_V4_DST
+	}
+	nested := func(kind int) *nl.RtAttr { return nl.NewRtAttr(kind|int(nl.NLA_F_NESTED), nil) }
+	tuple, ip, proto := nested(kind), nested(nl.CTA_TUPLE_IP), nested(nl.CTA_TUPLE_PROTO)
+	ip.AddChild(nl.NewRtAttr(source, t.Src.AsSlice()))
+	ip.AddChild(nl.NewRtAttr(destination, t.Dst.AsSlice()))
+	proto.AddChild(nl.NewRtAttr(nl.CTA_PROTO_NUM, nl.Uint8Attr(uint8(t.Protocol))))
+	switch t.Protocol {
+	case policy.ICMP, policy.ICMPv6:
+		first := attrICMPID
+		if t.Protocol == policy.ICMPv6 {
+			first = attrICMPv6ID
+		}
+		proto.AddChild(nl.NewRtAttr(first, nl.BEUint16Attr(t.ICMPID)))
+		proto.AddChild(nl.NewRtAttr(first+1, nl.Uint8Attr(t.ICMPType)))
+		proto.AddChild(nl.NewRtAttr(first+2, nl.Uint8Attr(t.ICMPCode)))
+	default: // for a protocol without ports the kernel passes over them
+		proto.AddChild(nl.NewRtAttr(nl.CTA_PROTO_SRC_PORT, nl.BEUint16Attr(t.SrcPort)))
+		proto.AddChild(nl.NewRtAttr(nl.CTA_PROTO_DST_PORT, nl.BEUint16Attr(t.DstPort)))
+	}
+	tuple.AddChild(ip)
+	tuple.AddChild(proto)
+	return tuple
+}

@@ -1,0 +1,79 @@
+package dataplane
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+)
+
+// fakeTracking is a Fake's connection tracking.
+type fakeTracking struct {
+	mu          sync.Mutex
+	own         []netip.Addr
+	connections []policy.Connection
+	held        []policy.Connection
+	err         error
+}
+
+// Track gives the Fake these live connections, and the node these addresses of its own, instead of those before.
+func (f *Fake) Track(own []netip.Addr, connections ...policy.Connection) {
+	f.live.mu.Lock()
+	defer f.live.mu.Unlock()
+	f.live.own, f.live.connections = slices.Clone(own), slices.Clone(connections)
+}
+
+// FailTracking makes whatever concerns live connections fail with err, until it is called with nil.
+func (f *Fake) FailTracking(err error) {
+	f.live.mu.Lock()
+	defer f.live.mu.Unlock()
+	f.live.err = err
+}
+
+// Held are the connections that were cut, in their order: what their other ends send is held off.
+func (f *Fake) Held() []policy.Connection {
+	f.live.mu.Lock()
+	defer f.live.mu.Unlock()
+	return slices.Clone(f.live.held)
+}
+
+// Addresses is as Dataplane's.
+func (f *Fake) Addresses(context.Context) ([]netip.Addr, error) {
+	f.live.mu.Lock()
+	defer f.live.mu.Unlock()
+	return slices.Clone(f.live.own), f.live.err
+}
+
+// Connections is as Dataplane's.
+func (f *Fake) Connections(_ context.Context, visit func(policy.Connection)) error {
+	f.live.mu.Lock()
+	connections, err := slices.Clone(f.live.connections), f.live.err
+	f.live.mu.Unlock()
+	for _, c := range connections {
+		visit(c)
+	}
+	return err
+}
+
+// Cut is as Dataplane's.
+func (f *Fake) Cut(ctx context.Context, all []policy.Connection) (int, error) {
+	f.live.mu.Lock()
+	defer f.live.mu.Unlock()
+	if err := context.Cause(ctx); err != nil {
+		return 0, fmt.Errorf("cutting connections: %w", err)
+	}
+	if f.live.err != nil {
+		return 0, f.live.err
+	}
+	before := len(f.live.connections)
+	for _, one := range all {
+		f.live.held = append(f.live.held, one)
+		f.live.connections = slices.DeleteFunc(f.live.connections, func(c policy.Connection) bool {
+			return c.Original == one.Original && c.ID == one.ID && c.Zone == 0
+		})
+	}
+	return before - len(f.live.connections), nil
+}

@@ -1,0 +1,160 @@
+package enforcer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+)
+
+// Tracker is the node's connection tracking.
+type Tracker interface {
+	// Addresses are the node's own.
+	Addresses(context.Context) ([]netip.Addr, error)
+	// Connections shows each live connection to visit.
+	Connections(ctx context.Context, visit func(policy.Connection)) error
+	// Cut ends connections so that no packet of them revives them, and says how many were still there.
+	Cut(context.Context, []policy.Connection) (int, error)
+}
+
+// Live ends the live connections that policy has come to deny, and touches no other.
+//
+// [Enforcer.Sync] says when there may be some, on [Live.Due]; it never waits for the connections to be listed and judged. While some of them are cut the
+// rules stay as they are, and each is judged once more by the policy that is in force then: what has been allowed meanwhile is not touched.
+//
+// Its methods may be called from several goroutines, Cut from one at a time.
+type Live struct {
+	tracker Tracker
+	due     chan struct{}
+
+	mu      sync.Mutex   // held while the rules change, and while connections are cut
+	node    *policy.Node // what is in force; nil while nothing is due, since it may be large
+	changes int          // those that may have come to deny something
+}
+
+// NewLive begins with nothing due.
+func NewLive(t Tracker) *Live { return &Live{tracker: t, due: make(chan struct{}, 1)} }
+
+// Due receives after each change that may deny a live connection.
+func (l *Live) Due() <-chan struct{} { return l.due }
+
+// change has apply take the kernel to what node says. If due, live connections are to be looked at: after an error too, when it is not known what is in
+// force, and what the new policy denies is to end all the same.
+func (l *Live) change(node *policy.Node, p ruleset.Plan, due bool, apply func() error) error {
+	if l == nil {
+		return apply()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err := apply()
+	if due || l.node != nil && !p.Empty() {
+		l.node = node
+	}
+	if due {
+		l.changes++
+		select {
+		case l.due <- struct{}{}:
+		default: // said already
+		}
+	}
+	return err
+}
+
+// mayDeny reports whether a plan can make rules deny what they allowed before. Entries that are added let more through, but where a rule denies what is
+// in its set, or sends it past others.
+func mayDeny(n *policy.Node, p ruleset.Plan) bool {
+	if len(p.Restore)+len(p.Jumps)+len(p.DelEntries) > 0 {
+		return true
+	}
+	return len(p.AddEntries) > 0 && slices.ContainsFunc(n.Policies, func(p policy.Policy) bool {
+		return slices.ContainsFunc(slices.Concat(p.Rules[policy.Ingress], p.Rules[policy.Egress]), func(r policy.Rule) bool {
+			return r.Action == policy.Deny || r.Action == policy.Pass
+		})
+	})
+}
+
+// Ended says what one Cut found and did.
+type Ended struct {
+	// Seen are the live connections that there were, and Cut those that policy denied and that have been ended.
+	Seen, Cut int
+	// First are some of the latter.
+	First []policy.Case
+}
+
+const (
+	// shown is how many connections an Ended names.
+	shown = 5
+	// atOnce is how many connections are cut before a change of the rules gets its turn.
+	atOnce = 256
+)
+
+// Cut ends the live connections that policy denies now, if there has been a change since the last Cut that succeeded.
+func (l *Live) Cut(ctx context.Context) (Ended, error) {
+	var e Ended
+	node, changes := l.pending()
+	if node == nil {
+		return e, nil
+	}
+	own, err := l.tracker.Addresses(ctx)
+	if err != nil {
+		return e, fmt.Errorf("cutting live connections: %w", err)
+	}
+	cases := policy.NewCases(policy.NewJudge(node, own))
+	err = l.tracker.Connections(ctx, func(c policy.Connection) {
+		e.Seen++
+		cases.Add(c)
+	})
+	errs := []error{err}
+	for some := range slices.Chunk(cases.Denied(), atOnce) {
+		errs = append(errs, l.cut(ctx, some, own, &e))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return e, fmt.Errorf("cutting live connections: %w", err)
+	}
+	l.settle(changes)
+	return e, nil
+}
+
+func (l *Live) pending() (*policy.Node, int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.node, l.changes
+}
+
+// settle notes that the changes up to a number have been dealt with.
+func (l *Live) settle(changes int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.changes == changes {
+		l.node = nil
+	}
+}
+
+// cut ends those of the cases that policy still denies.
+func (l *Live) cut(ctx context.Context, cases []policy.Case, own []netip.Addr, e *Ended) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	judge := policy.NewJudge(l.node, own)
+	var connections []policy.Connection
+	for _, c := range cases {
+		reason, denied := judge.Denies(c.By)
+		if !denied {
+			continue
+		}
+		connections = append(connections, c.Connection)
+		if len(e.First) < shown {
+			e.First = append(e.First, policy.Case{Connection: c.Connection, Reason: reason, By: c.By})
+		}
+	}
+	if len(connections) == 0 {
+		return nil
+	}
+	n, err := l.tracker.Cut(ctx, connections)
+	e.Cut += n
+	return err
+}

@@ -1,0 +1,192 @@
+package enforcer_test
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ringfence-io/ringfence/enforcer"
+	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/enforcer/dataplane"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+)
+
+var (
+	_ enforcer.Tracker = (*dataplane.Dataplane)(nil)
+	_ enforcer.Tracker = (*dataplane.Fake)(nil)
+)
+
+// from is a live connection of the pod with a number, as snapshot numbers them, to another one's port 80.
+func from(a, b byte) policy.Connection {
+	src, dst := netip.AddrFrom4([4]byte{10, 0, 0, a}), netip.AddrFrom4([4]byte{10, 0, 0, b})
+	return policy.Connection{
+		Original: policy.Tuple{Protocol: policy.TCP, Src: src, Dst: dst, SrcPort: 40000, DstPort: 80},
+		Reply:    policy.Tuple{Protocol: policy.TCP, Src: dst, Dst: src, SrcPort: 80, DstPort: 40000},
+		ID:       uint32(a)<<8 | uint32(b),
+	}
+}
+
+// following is an Enforcer with a Live that follows it, on a kernel of its own.
+func following() (*dataplane.Fake, *enforcer.Enforcer, *enforcer.Live) {
+	kernel := dataplane.NewFake(dataplane.Capabilities{})
+	e, live := enforcer.New(kernel, options), enforcer.NewLive(kernel)
+	e.Follow(live)
+	return kernel, e, live
+}
+
+func due(live *enforcer.Live) bool {
+	select {
+	case <-live.Due():
+		return true
+	default:
+		return false
+	}
+}
+
+func mustCut(t *testing.T, live *enforcer.Live) enforcer.Ended {
+	t.Helper()
+	e, err := live.Cut(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// left are the connections that still live.
+func left(t *testing.T, kernel *dataplane.Fake) (ids []uint32) {
+	t.Helper()
+	if err := kernel.Connections(t.Context(), func(c policy.Connection) { ids = append(ids, c.ID) }); err != nil {
+		t.Fatal(err)
+	}
+	return ids
+}
+
+func TestAChangeThatMayDenySaysSo(t *testing.T) {
+	both := snapshot(all, all)
+	fewer := snapshot(all, all)
+	fewer.Pods = fewer.Pods[:1]
+	more := snapshot(append(slices.Clone(all), "c"), append(slices.Clone(all), "c"))
+	more.Pods[2].Node = "elsewhere"
+	remote := snapshot(append(slices.Clone(all), "c"), append(slices.Clone(all), "c"))
+	remote.Pods = remote.Pods[:2]
+	for _, c := range []struct {
+		name          string
+		before, after compile.Snapshot
+		verify        bool
+		want          bool
+	}{
+		{"nothing changes", both, both, false, false},
+		{"the kernel is looked at", both, both, true, true},
+		{"a policy changes", both, snapshot(all, []string{"a"}), false, true},
+		{"a pod elsewhere is accepted", remote, more, false, false},
+		{"a pod elsewhere goes", more, remote, false, true},
+		{"a pod of this node goes", both, fewer, false, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, e, live := following()
+			mustSync(t, e, c.before, false)
+			if !due(live) {
+				t.Error("the first sync does not say so")
+			}
+			mustCut(t, live)
+			mustSync(t, e, c.after, c.verify)
+			if got := due(live); got != c.want {
+				t.Errorf("due %t, want %t", got, c.want)
+			}
+		})
+	}
+}
+
+func TestCutEndsWhatIsDeniedAndNothingElse(t *testing.T) {
+	kernel, e, live := following()
+	mustSync(t, e, snapshot(all, all), false)
+	node := netip.MustParseAddr("172.18.0.1")
+	fromNode := from(9, 1)
+	fromNode.Original.Src, fromNode.Reply.Dst = node, node
+	kernel.Track([]netip.Addr{node}, from(1, 2), from(2, 1), fromNode, from(8, 9))
+	if got := mustCut(t, live); got.Cut != 0 || got.Seen != 4 {
+		t.Errorf("with all allowed: %+v", got)
+	}
+
+	mustSync(t, e, snapshot(all, []string{"a"}), false)
+	got := mustCut(t, live)
+	if got.Cut != 1 || len(got.First) != 1 || got.First[0].ID != from(2, 1).ID || got.First[0].Reason == "" {
+		t.Errorf("with b denied: %+v", got)
+	}
+	if d := cmp.Diff([]uint32{from(1, 2).ID, fromNode.ID, from(8, 9).ID}, left(t, kernel)); d != "" {
+		t.Errorf("what lives on (-want +got):\n%s", d)
+	}
+	if again := mustCut(t, live); again.Seen != 0 {
+		t.Errorf("nothing has changed since, and %d connections were looked at", again.Seen)
+	}
+}
+
+// changing is a kernel whose policy changes while the connections are listed.
+type changing struct {
+	*dataplane.Fake
+	meanwhile func()
+}
+
+func (c *changing) Connections(ctx context.Context, visit func(policy.Connection)) error {
+	err := c.Fake.Connections(ctx, visit)
+	if c.meanwhile != nil {
+		c.meanwhile()
+		c.meanwhile = nil
+	}
+	return err
+}
+
+func TestWhatIsAllowedMeanwhileIsNotCut(t *testing.T) {
+	kernel := &changing{Fake: dataplane.NewFake(dataplane.Capabilities{})}
+	e, live := enforcer.New(kernel, options), enforcer.NewLive(kernel)
+	e.Follow(live)
+	mustSync(t, e, snapshot(all, []string{"a"}), false)
+	kernel.Track(nil, from(2, 1), from(1, 2))
+	kernel.meanwhile = func() { mustSync(t, e, snapshot(all, []string{"b"}), false) }
+	if got := mustCut(t, live); got.Cut != 0 {
+		t.Errorf("cut %+v", got)
+	}
+	// The change that came meanwhile is still due: it denies the other one.
+	if got := mustCut(t, live); got.Cut != 1 || got.First[0].ID != from(1, 2).ID {
+		t.Errorf("cut %+v", got)
+	}
+}
+
+func TestWhatCouldNotBeCutIsTriedAgain(t *testing.T) {
+	kernel, e, live := following()
+	mustSync(t, e, snapshot(all, []string{"a"}), false)
+	kernel.Track(nil, from(2, 1))
+	refused := errors.New("refused")
+	kernel.FailTracking(refused)
+	if _, err := live.Cut(t.Context()); !errors.Is(err, refused) {
+		t.Errorf("got %v", err)
+	}
+	kernel.FailTracking(nil)
+	if got := mustCut(t, live); got.Cut != 1 {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// TestAFailedSyncCutsAllTheSame: what the policy denies ends, even if something of the policy could not be applied.
+func TestAFailedSyncCutsAllTheSame(t *testing.T) {
+	kernel, e, live := following()
+	mustSync(t, e, snapshot(all, all), false)
+	mustCut(t, live)
+	kernel.Track(nil, from(2, 1))
+	kernel.Before = func(s dataplane.Step) error {
+		if s.Kind == dataplane.DestroySet {
+			return errors.New("no")
+		}
+		return nil
+	}
+	if _, err := e.Sync(t.Context(), snapshot(all, []string{"a"}), false); err == nil {
+		t.Fatal("the sync went well")
+	}
+	if got := mustCut(t, live); got.Cut != 1 {
+		t.Errorf("got %+v", got)
+	}
+}

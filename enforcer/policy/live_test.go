@@ -1,0 +1,169 @@
+package policy_test
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+)
+
+// The pods of these tests. web, which is reached on tcp/80 and sctp/80 from peer alone, and db, which may open connections to peer alone, are local.
+var (
+	web, webV6 = netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")
+	db         = netip.MustParseAddr("10.0.0.2")
+	peer, pv6  = netip.MustParseAddr("10.0.9.1"), netip.MustParseAddr("fd00:9::1")
+	other, ov6 = netip.MustParseAddr("10.0.9.2"), netip.MustParseAddr("fd00:9::2")
+	service    = netip.MustParseAddr("10.96.0.1")
+	nodeAddr   = netip.MustParseAddr("172.18.0.1")
+)
+
+func twoPods() *policy.Node {
+	members := func(addrs ...netip.Addr) (s policy.Set) {
+		s.Kind = policy.Addresses
+		for _, a := range addrs {
+			s.Members = append(s.Members, policy.Member{Addr: a})
+		}
+		return s
+	}
+	isolated := func(d policy.Direction, i int) (e policy.Endpoint) {
+		e.Applies[d][policy.NetworkPolicies] = []int{i}
+		return e
+	}
+	in, out := isolated(policy.Ingress, 0), isolated(policy.Egress, 1)
+	in.Namespace, in.Name, in.Addrs = "ns", "web", []netip.Addr{web, webV6}
+	out.Namespace, out.Name, out.Addrs = "ns", "db", []netip.Addr{db}
+	fromPeer := policy.Rule{Action: policy.Accept, Peer: policy.Peer{Kind: policy.InSet, Set: "peer"},
+		Ports: policy.Ports{Kind: policy.InRanges, Ranges: []policy.PortRange{{Protocol: policy.TCP, First: 80, Last: 80}, {Protocol: policy.SCTP, First: 80, Last: 80}}}}
+	toPeer := policy.Rule{Action: policy.Accept, Peer: policy.Peer{Kind: policy.InSet, Set: "peer"}, Ports: policy.Ports{Kind: policy.AnyPort}}
+	return &policy.Node{
+		Endpoints: []policy.Endpoint{out, in},
+		Policies: []policy.Policy{
+			{Ref: policy.Ref{Kind: "NetworkPolicy", Namespace: "ns", Name: "in"}, Stage: policy.NetworkPolicies, Rules: [2][]policy.Rule{policy.Ingress: {fromPeer}}},
+			{Ref: policy.Ref{Kind: "NetworkPolicy", Namespace: "ns", Name: "out"}, Stage: policy.NetworkPolicies, Rules: [2][]policy.Rule{policy.Egress: {toPeer}}},
+		},
+		Sets: map[policy.SetID]policy.Set{"peer": members(peer, pv6)},
+	}
+}
+
+// conn is a connection without address translation, from port 40000.
+func conn(p policy.Protocol, src, dst netip.Addr, port uint16) policy.Connection {
+	return through(conn4(p, src, dst, port), dst, port)
+}
+
+func conn4(p policy.Protocol, src, dst netip.Addr, port uint16) policy.Connection {
+	return policy.Connection{Original: policy.Tuple{Protocol: p, Src: src, Dst: dst, SrcPort: 40000, DstPort: port}}
+}
+
+// through says where a connection really leads.
+func through(c policy.Connection, backend netip.Addr, port uint16) policy.Connection {
+	c.Reply = policy.Tuple{Protocol: c.Original.Protocol, Src: backend, Dst: c.Original.Src, SrcPort: port, DstPort: c.Original.SrcPort}
+	return c
+}
+
+// masqueraded gives replies another destination.
+func masqueraded(c policy.Connection, as netip.Addr) policy.Connection {
+	c.Reply.Dst = as
+	return c
+}
+
+func echo(p policy.Protocol, src, dst netip.Addr, icmpType uint8) policy.Connection {
+	c := policy.Connection{Original: policy.Tuple{Protocol: p, Src: src, Dst: dst, ICMPType: icmpType, ICMPID: 7}}
+	c.Reply = policy.Tuple{Protocol: p, Src: dst, Dst: src, ICMPID: 7}
+	return c
+}
+
+func inZone(zone uint16, c policy.Connection) policy.Connection {
+	c.Zone = zone
+	return c
+}
+
+// TestWhichLiveConnectionsAreDenied: what policy would say of a connection's first packet, as it saw it.
+func TestWhichLiveConnectionsAreDenied(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		conn   policy.Connection
+		denied bool
+	}{
+		{"what a rule accepts", conn(policy.TCP, peer, web, 80), false},
+		{"another port", conn(policy.TCP, peer, web, 81), true},
+		{"another peer", conn(policy.TCP, other, web, 80), true},
+		{"IPv6, accepted", conn(policy.TCP, pv6, webV6, 80), false},
+		{"IPv6, another peer", conn(policy.TCP, ov6, webV6, 80), true},
+		{"UDP, which no rule accepts", conn(policy.UDP, peer, web, 80), true},
+		{"SCTP, accepted", conn(policy.SCTP, peer, web, 80), false},
+		{"SCTP, another port", conn(policy.SCTP, peer, web, 81), true},
+		{"echo, which no rule with ports accepts", echo(policy.ICMP, peer, web, 8), true},
+		{"echo over IPv6", echo(policy.ICMPv6, pv6, webV6, 128), true},
+		{"echo by a rule without ports", echo(policy.ICMP, db, peer, 8), false},
+		{"neighbour discovery", echo(policy.ICMPv6, ov6, webV6, 135), false},
+		{"a protocol without ports", conn(47, peer, web, 0), true},
+		{"a protocol without ports by a rule without them", conn(47, db, peer, 0), false},
+		{"a direction that is not isolated", conn(policy.TCP, web, other, 80), false},
+		{"egress, accepted", conn(policy.TCP, db, peer, 5432), false},
+		{"egress, another peer", conn(policy.TCP, db, other, 5432), true},
+		{"both ends local, and ingress denies", conn(policy.TCP, db, web, 80), true},
+		{"no end is local", conn(policy.TCP, other, peer, 81), false},
+
+		{"through a service to an accepted port", through(conn4(policy.TCP, peer, service, 8080), web, 80), false},
+		{"through a service to another port", through(conn4(policy.TCP, peer, service, 80), web, 8080), true},
+		{"through a service to an accepted peer", through(conn4(policy.TCP, db, service, 80), peer, 8080), false},
+		{"through a service to another peer", through(conn4(policy.TCP, db, service, 80), other, 8080), true},
+		{"masquerading comes after policy", masqueraded(conn(policy.TCP, peer, web, 80), nodeAddr), false},
+		{"masquerading hides no peer", masqueraded(conn(policy.TCP, other, web, 80), nodeAddr), true},
+		{"a pod reaches itself through its service", masqueraded(through(conn4(policy.TCP, web, service, 8080), web, 81), nodeAddr), false},
+		{"a pod isolated for egress reaches itself through its service", masqueraded(through(conn4(policy.TCP, db, service, 8080), db, 81), nodeAddr), false},
+
+		{"the node itself, as the kubelet", conn(policy.TCP, nodeAddr, web, 81), false},
+		{"the node itself through a service", through(conn4(policy.TCP, nodeAddr, service, 8080), web, 81), false},
+		{"a pod to its node", conn(policy.TCP, db, nodeAddr, 10250), true},
+		{"what another program tracks in a zone of its own", inZone(5, conn(policy.TCP, other, web, 80)), false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n := twoPods()
+			judge := policy.NewJudge(n, []netip.Addr{nodeAddr})
+			reason, denied := judge.Denies(c.conn)
+			if denied != c.denied {
+				t.Errorf("%s: denied %t, want %t: %s", c.conn.Original, denied, c.denied, reason)
+			}
+			if denied && reason == "" {
+				t.Errorf("%s: denied without a reason", c.conn.Original)
+			}
+		})
+	}
+}
+
+// TestRelatedConnectionsGoWithTheirMaster: a connection that passed because it was expected is judged by the one that expected it.
+func TestRelatedConnectionsGoWithTheirMaster(t *testing.T) {
+	allowed, denied := conn(policy.TCP, peer, web, 80), conn(policy.TCP, other, web, 80)
+	of := func(master policy.Connection, port uint16) policy.Connection {
+		c := conn(policy.TCP, master.Original.Src, web, port)
+		c.Master = master.Original
+		return c
+	}
+	gone := of(conn(policy.TCP, other, web, 90), 2003) // its master has ended
+	for name, order := range map[string][]policy.Connection{
+		"masters first": {allowed, denied, of(allowed, 2001), of(denied, 2002), gone},
+		"masters last":  {gone, of(denied, 2002), of(allowed, 2001), denied, allowed},
+	} {
+		cases := policy.NewCases(policy.NewJudge(twoPods(), nil))
+		for _, c := range order {
+			cases.Add(c)
+		}
+		var got []string
+		for _, c := range cases.Denied() {
+			got = append(got, fmt.Sprintf("%s by %s", c.Original, c.By.Original))
+		}
+		slices.Sort(got)
+		want := []string{
+			"tcp 10.0.9.2:40000 -> 10.0.0.1:2002 by tcp 10.0.9.2:40000 -> 10.0.0.1:80",
+			"tcp 10.0.9.2:40000 -> 10.0.0.1:80 by tcp 10.0.9.2:40000 -> 10.0.0.1:80",
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%s (-want +got):\n%s", name, d)
+		}
+	}
+}
