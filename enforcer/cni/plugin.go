@@ -190,7 +190,8 @@ func ask(c called, verb arrival.Verb) error {
 		left := time.Until(deadline(ctx)) * 9 / 10
 		err := arrival.Ask(ctx, c.Socket, arrival.Request{Verb: verb, Pod: c.pod, WaitMillis: left.Milliseconds()})
 		var refused *arrival.RefusedError
-		switch late := errors.Is(err, os.ErrDeadlineExceeded); {
+		late := errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) // of the answer, of the dial
+		switch {
 		case err == nil || errors.As(err, &refused):
 			return err
 		case errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED):
