@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -10,11 +11,14 @@ import (
 
 func newCleanupCommand() *cobra.Command {
 	var log logFlags
+	var left leftovers
 	cmd := &cobra.Command{
 		Use:   "cleanup",
 		Short: "Remove everything of ours from this node, and nothing else",
-		Long: `Remove everything of ours from this node's netfilter, and nothing else: the jumps in the
-base chains, the chains and the sets whose names start with RF-, in both iptables back ends.
+		Long: `Remove everything of ours from this node, and nothing else: the CNI plugin from the network
+configurations and its directory, so that pods start without waiting for anybody; the jumps in the
+base chains, the chains and the sets whose names start with RF-, in both iptables back ends; and what
+an enforcer that has ended left in /run.
 
 Stop the enforcer on the node first, or it puts everything back.`,
 		Args: cobra.NoArgs,
@@ -23,13 +27,14 @@ Stop the enforcer on the node first, or it puts everything back.`,
 			if err != nil {
 				return err
 			}
-			if err := dataplane.Cleanup(cmd.Context(), logger); err != nil {
+			if err := errors.Join(left.remove(), dataplane.Cleanup(cmd.Context(), logger)); err != nil {
 				return fmt.Errorf("cleaning up: %w", err)
 			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), "Nothing of ours is left on this node: no policy is enforced here.")
 			return err
 		},
 	}
+	left.add(cmd.Flags())
 	log.format, log.level = "text", "warn"
 	return cmd
 }

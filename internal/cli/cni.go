@@ -162,9 +162,28 @@ An enforcer with --cni-conf-dir and --cni-bin-dir does the same, and does it aga
 	return cmd
 }
 
+// leftovers are what the CNI plugin and an enforcer leave on a node besides rules.
+type leftovers struct {
+	confDir, binDir, socket string
+	keepProgram             bool
+}
+
+func (l *leftovers) add(f *pflag.FlagSet) {
+	f.StringVar(&l.confDir, "cni-conf-dir", cni.DefaultConfDir, "directory of the node's network configurations")
+	f.StringVar(&l.binDir, "cni-bin-dir", cni.DefaultBinDir, "directory of the node's CNI plugins")
+	f.StringVar(&l.socket, "cni-socket", arrival.DefaultSocket, "unix socket of this node's enforcer, which is removed unless one listens")
+	f.BoolVar(&l.keepProgram, "keep-program", false, "leave the CNI plugin's program in its directory")
+}
+
+func (l *leftovers) remove() error {
+	if err := errors.Join(cni.Uninstall(l.confDir, l.binDir, l.keepProgram), arrival.Remove(l.socket)); err != nil {
+		return fmt.Errorf("uninstalling the CNI plugin: %w", err)
+	}
+	return nil
+}
+
 func newCNIUninstallCommand() *cobra.Command {
-	var confDir, binDir, socket string
-	var keep bool
+	var left leftovers
 	cmd := &cobra.Command{
 		Use:   "uninstall",
 		Short: "Undo what install, or an enforcer, did",
@@ -175,17 +194,13 @@ CRI-O tears a pod down by the configuration that it was set up with: as long as 
 program there, with --keep-program.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := errors.Join(cni.Uninstall(confDir, binDir, keep), arrival.Remove(socket)); err != nil {
-				return fmt.Errorf("uninstalling the CNI plugin: %w", err)
+			if err := left.remove(); err != nil {
+				return err
 			}
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), "Pods on this node start without waiting for their policy.")
 			return err
 		},
 	}
-	f := cmd.Flags()
-	f.StringVar(&confDir, "cni-conf-dir", cni.DefaultConfDir, "directory of the node's network configurations")
-	f.StringVar(&binDir, "cni-bin-dir", cni.DefaultBinDir, "directory of the node's CNI plugins")
-	f.StringVar(&socket, "cni-socket", arrival.DefaultSocket, "unix socket of this node's enforcer, which is removed unless one listens")
-	f.BoolVar(&keep, "keep-program", false, "leave the program in its directory")
+	left.add(cmd.Flags())
 	return cmd
 }
