@@ -1,10 +1,13 @@
 package packets
 
 import (
+	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -66,13 +69,20 @@ func tryCall(t *testing.T, w *world, network, from, to string, clientPort int) (
 	return l, nil
 }
 
+// tcpListener listens where another one may have listened a moment ago: a program that this process was just starting may still hold that one's socket.
 func tcpListener(t *testing.T, h *host.Host, a netip.AddrPort) net.Listener {
 	t.Helper()
 	var l net.Listener
-	must(t, h.Do(func() (err error) {
-		l, err = net.Listen("tcp", a.String())
-		return err
-	}))
+	eventually(t, 10*time.Second, fmt.Sprintf("%s is free", a), func() bool {
+		err := h.Do(func() (err error) {
+			l, err = net.Listen("tcp", a.String())
+			return err
+		})
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			must(t, err)
+		}
+		return err == nil
+	})
 	return l
 }
 
