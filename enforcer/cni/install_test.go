@@ -309,9 +309,13 @@ func TestItKeepsItselfThere(t *testing.T) {
 			}
 		}
 	}
-	d.must(os.Remove(filepath.Join(d.BinDir, Type)))
+	program := filepath.Join(d.BinDir, Type)
+	d.must(os.Remove(program))
 	d.write("10.conflist", flannel)
-	for start := time.Now(); len(d.files(d.BinDir)) == 0; time.Sleep(time.Millisecond) {
+	for start := time.Now(); ; time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(program); err == nil {
+			break
+		}
 		if time.Since(start) > 30*time.Second {
 			t.Fatal("the program is not there again")
 		}
