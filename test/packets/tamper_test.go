@@ -52,6 +52,11 @@ func (v victim) ipset(args ...string) {
 // chains are our chains, sorted.
 func (v victim) chains() []string { return slices.Sorted(maps.Keys(v.found.Tables[v.family].Chains)) }
 
+// policySets are those whose entries policy decides about. What is in the others is nobody's to repair.
+func (v victim) policySets() []ruleset.Set {
+	return slices.DeleteFunc(v.sets(), func(s ruleset.Set) bool { return s.Type == ruleset.HashIPPortIP })
+}
+
 // sets are our sets of the family, sorted.
 func (v victim) sets() []ruleset.Set {
 	var all []ruleset.Set
@@ -129,7 +134,7 @@ var tamperings = []struct {
 		}
 	}},
 	{"an entry is added", func(v victim, each each) {
-		for _, s := range v.sets() {
+		for _, s := range v.policySets() {
 			each(s.Name, func() { v.ipset("add", s.Name, strayEntry(s)) })
 		}
 	}},
@@ -143,12 +148,12 @@ var tamperings = []struct {
 		}
 	}},
 	{"a set is flushed", func(v victim, each each) {
-		for _, s := range v.sets() {
+		for _, s := range v.policySets() {
 			each(s.Name, func() { v.ipset("flush", s.Name) })
 		}
 	}},
 	{"a set is swapped with another program's", func(v victim, each each) {
-		for i, s := range v.sets() {
+		for i, s := range v.policySets() {
 			each(s.Name, func() {
 				other := fmt.Sprintf("other%d-%d", v.family, i)
 				v.ipset("create", other, string(s.Type), "family", s.Family.String())
