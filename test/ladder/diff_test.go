@@ -134,6 +134,9 @@ func tamper(r ruleset.Ruleset, random *rand.Rand) ruleset.Plan {
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Sets)) {
 		s := r.Sets[name]
+		if s.Type == ruleset.HashIPPortIP {
+			continue // what it holds is no part of a ruleset, and not looked at
+		}
 		add := ruleset.SetEntries{Set: name, Type: s.Type, Family: s.Family}
 		del := add
 		for _, e := range s.Entries {
