@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -76,8 +77,8 @@ func (s *stores) all() []toolscache.SharedIndexInformer {
 func (s *stores) snapshot(node string) compile.Snapshot {
 	return compile.Snapshot{
 		Node:       node,
-		Pods:       list(s.pods, func(e *podEntry) *compile.Pod { return e.pod }),
-		Namespaces: list(s.namespaces, func(e *namespaceEntry) *compile.Namespace { return e.namespace }),
+		Pods:       list(s.pods, podOf),
+		Namespaces: list(s.namespaces, namespaceOf),
 		Policies:   list(s.policies, itself[*networkingv1.NetworkPolicy]),
 	}
 }
@@ -95,16 +96,25 @@ func list[E, T any](from toolscache.SharedIndexInformer, take func(E) T) []T {
 
 func itself[T any](entry T) T { return entry }
 
+func podOf(e *podEntry) *compile.Pod                   { return e.pod }
+func namespaceOf(e *namespaceEntry) *compile.Namespace { return e.namespace }
+
+// get is what a cache holds under a key, the zero value if it holds nothing there.
+func get[E any](from toolscache.SharedIndexInformer, key string) E {
+	item, _, _ := from.GetStore().GetByKey(key) // a key can always be looked up
+	entry, _ := item.(E)
+	return entry
+}
+
 // hasNode reports whether the cluster has a node of the name.
 func (s *stores) hasNode(name string) bool {
-	_, ok, _ := s.nodes.GetStore().GetByKey(name)
-	return ok
+	return get[metav1.Object](s.nodes, name) != nil
 }
 
 // nodesWith is how many nodes run pods of a namespace, or any pods with the empty name. It walks over all pods.
 func (s *stores) nodesWith(namespace string) int {
 	nodes := map[string]bool{}
-	for _, p := range list(s.pods, func(e *podEntry) *compile.Pod { return e.pod }) {
+	for _, p := range list(s.pods, podOf) {
 		if namespace == "" || p.Namespace == namespace {
 			nodes[p.Node] = true
 		}

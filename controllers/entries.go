@@ -212,25 +212,22 @@ func reportToEntry(obj any) (any, error) {
 
 // oursWithStatus and sigsWithStatus are the transforms of policies where their status is written: they keep what stands there.
 func oursWithStatus(obj any) (any, error) {
-	switch o := obj.(type) {
+	stripped, err := stripOurs(obj)
+	switch o := stripped.(type) {
 	case *v1alpha1.ClusterNetworkPolicy:
-		return &v1alpha1.ClusterNetworkPolicy{
-			TypeMeta: ourType("ClusterNetworkPolicy"), ObjectMeta: versioned(o), Spec: o.Spec, Status: o.Status}, nil
+		o.Status = obj.(*v1alpha1.ClusterNetworkPolicy).Status
 	case *v1alpha1.NamespaceIsolation:
-		return &v1alpha1.NamespaceIsolation{
-			TypeMeta: ourType("NamespaceIsolation"), ObjectMeta: versioned(o), Spec: o.Spec, Status: o.Status}, nil
+		o.Status = obj.(*v1alpha1.NamespaceIsolation).Status
 	}
-	return obj, nil
+	return stripped, err
 }
 
 func sigsWithStatus(obj any) (any, error) {
-	p, ok := obj.(*signetv1alpha2.ClusterNetworkPolicy)
-	if !ok {
-		return obj, nil
+	converted, err := convertSIGs(obj)
+	if p, ok := obj.(*signetv1alpha2.ClusterNetworkPolicy); ok {
+		converted.(*v1alpha1.ClusterNetworkPolicy).Status.Conditions = p.Status.Conditions
 	}
-	ours := fromSIG(p)
-	ours.Status.Conditions = p.Status.Conditions
-	return ours, nil
+	return converted, err
 }
 
 // stripEnforcement leaves of a PolicyEnforcement its status, and whose it is.

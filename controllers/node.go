@@ -157,11 +157,11 @@ func (n *Node) resourceVersions() map[string]string {
 
 // owner is the UID of the Node object, empty while there is none.
 func (n *Node) owner() types.UID {
-	node, ok, _ := n.stores.nodes.GetStore().GetByKey(n.Name)
-	if !ok {
+	node := get[metav1.Object](n.stores.nodes, n.Name)
+	if node == nil {
 		return ""
 	}
-	return node.(metav1.Object).GetUID()
+	return node.GetUID()
 }
 
 func (n *Node) key() reconcile.Request {

@@ -58,6 +58,9 @@ func (k policyKey) String() string {
 	return k.resource + " " + k.namespace + "/" + k.name
 }
 
+// inCache is the key under which caches hold the object.
+func (k policyKey) inCache() string { return toolscache.NewObjectName(k.namespace, k.name).String() }
+
 type policyQueue = workqueue.TypedRateLimitingInterface[policyKey]
 
 const (
@@ -280,32 +283,19 @@ func (r *Policies) kindsAreSynced(ctx context.Context) (bool, error) {
 	return len(r.watches.missing()) == 0, nil
 }
 
-// store holds the policies of a resource; nil if the API has none.
-func (r *Policies) store(resource string) toolscache.Store {
-	if resource == networkPolicies.String() {
-		return r.view.policies.GetStore()
+// object is the policy of a key as the caches have it, nil if it is gone, or the API has no policies of its kind.
+func (r *Policies) object(key policyKey) metav1.Object {
+	if key.resource == networkPolicies.String() {
+		return get[metav1.Object](r.view.policies, key.inCache())
 	}
 	r.kinds.Lock()
 	defer r.kinds.Unlock()
 	for _, d := range r.watches.definitions {
-		if d.watch != nil && d.objects.groupResource().String() == resource {
-			return d.watch.informer.GetStore()
+		if d.watch != nil && d.objects.groupResource().String() == key.resource {
+			return get[metav1.Object](d.watch.informer, key.inCache())
 		}
 	}
 	return nil
-}
-
-// object is the policy of a key as the caches have it, nil if it is gone.
-func (r *Policies) object(key policyKey) metav1.Object {
-	store := r.store(key.resource)
-	if store == nil {
-		return nil
-	}
-	o, ok, _ := store.GetByKey(toolscache.NewObjectName(key.namespace, key.name).String())
-	if !ok {
-		return nil
-	}
-	return o.(metav1.Object)
 }
 
 // previous is the status as it stands, and its resource version: what the caches have, or what was written since.
@@ -355,7 +345,7 @@ func (r *Policies) mode(o metav1.Object) v1alpha1.Mode {
 // reviewed is the cluster as a review of one policy sees it.
 func (r *Policies) reviewed(u *compile.Understood) compile.View {
 	v := compile.View{Namespaces: map[string]*compile.Namespace{}, Pods: r.view.podsIn}
-	for _, ns := range list(r.view.namespaces, func(e *namespaceEntry) *compile.Namespace { return e.namespace }) {
+	for _, ns := range list(r.view.namespaces, namespaceOf) {
 		v.Namespaces[ns.Name] = ns
 	}
 	if _, one := u.Namespace(); !one {

@@ -32,36 +32,42 @@ type account struct {
 	status  v1alpha1.NodeEnforcementStatus
 	applied map[policy.Object]bool // what the last sync that succeeded has put in force
 	failing []policy.Object
-	crowd   int // how many nodes may have something to write because of what the last sync found changed
+	said    string // concern, as of the last sync
+	crowd   int    // how many nodes may have something to write because of what the last sync found changed
 }
 
 // newAccount starts from what does not change as long as the enforcer runs.
 func newAccount(facts v1alpha1.NodeEnforcementStatus) *account {
 	facts.Findings = facts.Findings[:min(len(facts.Findings), v1alpha1.MaxFindings)]
-	return &account{status: facts}
+	a := &account{status: facts}
+	a.said = a.concern()
+	return a
 }
 
 // note takes in a sync, and reports whether anything that concerns the node has changed: that is worth a write. How far the caches have
 // come, and how many addresses the sets hold, changes with every pod and policy of the cluster, and is written with the rest.
 func (a *account) note(s Synced) (changed bool) {
-	before, objects := a.concern(), a.objects()
+	applied, failing := a.applied, a.failing
 	a.noteRepairs(s)
 	if s.Err != nil {
 		a.refused(s)
 	} else {
 		a.succeeded(s)
 	}
-	a.crowd = crowdOf(objects, a.objects(), s.Nodes)
-	return before != a.concern()
+	says := a.concern()
+	changed = says != a.said
+	a.said, a.crowd = says, 1
+	if changed {
+		a.crowd = crowdOf(objects(applied, failing), objects(a.applied, a.failing), s.Nodes)
+	}
+	return changed
 }
 
-// objects are the policies that the account speaks of.
-func (a *account) objects() map[policy.Object]bool {
-	all := maps.Clone(a.applied)
-	if all == nil {
-		all = map[policy.Object]bool{}
-	}
-	for _, o := range a.failing {
+// objects are the policies that an account speaks of.
+func objects(applied map[policy.Object]bool, failing []policy.Object) map[policy.Object]bool {
+	all := map[policy.Object]bool{}
+	maps.Copy(all, applied)
+	for _, o := range failing {
 		all[o] = true
 	}
 	return all
@@ -123,7 +129,7 @@ func (a *account) succeeded(s Synced) {
 // refused keeps what was applied, and names the policies that are not in force as they are now: what the kernel refuses may be one
 // policy's, and holds up the others that changed with it.
 func (a *account) refused(s Synced) {
-	a.failing = a.failing[:0]
+	a.failing = nil
 	for _, o := range s.Report.Concerns.Objects {
 		if !a.applied[o] || s.Report.Unread {
 			a.failing = append(a.failing, o)

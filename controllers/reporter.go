@@ -184,10 +184,7 @@ func (c reportClient) WriteReport(ctx context.Context, report *v1alpha1.NodeEnfo
 	if err != nil {
 		return fmt.Errorf("writing NodeEnforcement %s: %w", report.Name, err)
 	}
-	err = c.Patch(types.ApplyYAMLPatchType).Resource("nodeenforcements").Name(report.Name).
-		Param("fieldManager", reportManager).Param("force", "true").
-		SetHeader("Accept", metadataOnly).
-		Body(body).Do(ctx).Error()
+	err = apply(c.Interface, reportManager, body).Resource("nodeenforcements").Name(report.Name).Do(ctx).Error()
 	if apierrors.IsNotFound(err) {
 		return fmt.Errorf("writing NodeEnforcement %s: %w: apply the CustomResourceDefinitions of this release", report.Name, err)
 	}

@@ -27,8 +27,11 @@ type statusWriter struct {
 	clients map[schema.GroupVersion]rest.Interface
 }
 
-// metadataOnly asks for no more than the metadata in return.
-const metadataOnly = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1, application/json"
+// apply is a server-side apply: what manager says in body is its own, whoever said it before. It asks for no more than the metadata in return.
+func apply(c rest.Interface, manager string, body []byte) *rest.Request {
+	return c.Patch(types.ApplyYAMLPatchType).Param("fieldManager", manager).Param("force", "true").
+		SetHeader("Accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1, application/json").Body(body)
+}
 
 // statusTarget says where the status of a policy is written.
 func statusTarget(key policyKey) (version schema.GroupVersion, kind, resource string) {
@@ -87,10 +90,8 @@ func (w *statusWriter) write(ctx context.Context, key policyKey, at string, stat
 	if err != nil {
 		return "", fmt.Errorf("writing the status of %s: %w", key, err)
 	}
-	answer, err := w.clients[version].Patch(types.ApplyYAMLPatchType).NamespaceIfScoped(key.namespace, key.namespace != "").
-		Resource(resource).Name(key.name).SubResource("status").
-		Param("fieldManager", statusManager).Param("force", "true").SetHeader("Accept", metadataOnly).
-		Body(body).Do(ctx).Raw()
+	answer, err := apply(w.clients[version], statusManager, body).NamespaceIfScoped(key.namespace, key.namespace != "").
+		Resource(resource).Name(key.name).SubResource("status").Do(ctx).Raw()
 	if apierrors.IsNotFound(err) && kind != "PolicyEnforcement" {
 		return "", nil
 	}

@@ -80,11 +80,11 @@ func newView(ctx context.Context, c cache.Cache) (*view, error) {
 }
 
 func (v *view) namespace(name string) *compile.Namespace {
-	e, ok, _ := v.namespaces.GetStore().GetByKey(name)
-	if !ok {
+	e := get[*namespaceEntry](v.namespaces, name)
+	if e == nil {
 		return nil
 	}
-	return e.(*namespaceEntry).namespace
+	return e.namespace
 }
 
 // podsIn are the pods of a namespace.
@@ -101,25 +101,14 @@ func (v *view) podsIn(namespace string) []*compile.Pod {
 }
 
 func (v *view) hasNode(name string) bool {
-	_, ok, _ := v.nodes.GetStore().GetByKey(name)
-	return ok
+	return get[metav1.Object](v.nodes, name) != nil
 }
 
-func (v *view) report(node string) *reportEntry {
-	e, ok, _ := v.reports.GetStore().GetByKey(node)
-	if !ok {
-		return nil
-	}
-	return e.(*reportEntry)
-}
+func (v *view) report(node string) *reportEntry { return get[*reportEntry](v.reports, node) }
 
 // enforcement is the PolicyEnforcement of a NetworkPolicy, nil if there is none.
 func (v *view) enforcement(key policyKey) *v1alpha1.PolicyEnforcement {
-	e, ok, _ := v.enforcements.GetStore().GetByKey(toolscache.NewObjectName(key.namespace, key.name).String())
-	if !ok {
-		return nil
-	}
-	return e.(*v1alpha1.PolicyEnforcement)
+	return get[*v1alpha1.PolicyEnforcement](v.enforcements, key.inCache())
 }
 
 // nodesOf are the nodes that exist and run pods which the policy selects, and the names of those that such pods are bound to and that do
@@ -154,7 +143,7 @@ func (v *view) nodesOf(u *compile.Understood, now time.Time) (nodes map[string]*
 		add(v.namespace(name), v.podsIn(name))
 		return nodes, absent
 	}
-	for _, ns := range list(v.namespaces, func(e *namespaceEntry) *compile.Namespace { return e.namespace }) {
+	for _, ns := range list(v.namespaces, namespaceOf) {
 		add(ns, v.podsIn(ns.Name))
 	}
 	return nodes, absent

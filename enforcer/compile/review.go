@@ -16,8 +16,7 @@ import (
 type View struct {
 	Namespaces      map[string]*Namespace
 	Pods            func(namespace string) []*Pod // of one namespace
-	Nodes           []*Node
-	ClusterPolicies []*Understood // all ClusterNetworkPolicies, to find those of the same tier and priority
+	ClusterPolicies []*Understood                 // all ClusterNetworkPolicies, to find those of the same tier and priority
 }
 
 // Remark is something about a policy that its author should know.

@@ -98,7 +98,7 @@ func TestAPolicyAskedAloneSelectsWhatItIsCompiledFor(t *testing.T) {
 
 // view is the cluster as a review sees it.
 func view(s compile.Snapshot, all []compile.Object) compile.View {
-	v := compile.View{Namespaces: map[string]*compile.Namespace{}, Nodes: s.Nodes}
+	v := compile.View{Namespaces: map[string]*compile.Namespace{}}
 	for _, ns := range s.Namespaces {
 		v.Namespaces[ns.Name] = ns
 	}
