@@ -22,6 +22,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	ctrlmanager "sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
@@ -172,6 +173,7 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 		debug.SetGCPercent(gcPercent)
 	}
 	runtime.MemProfileRate = 0 // nobody can ask for the profile, whose table would take more than a megabyte
+	letGoOfStart(logger)
 	plane, err := openDataplane(ctx, o.backend, logger)
 	if err != nil {
 		return err
@@ -221,6 +223,9 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 		if err := manager.Add(&controllers.Cutter{Live: live, Pods: node.PodsAt}); err != nil {
 			return fmt.Errorf("adding the end of live connections: %w", err)
 		}
+	}
+	if err := manager.Add(ctrlmanager.RunnableFunc(func(ctx context.Context) error { return letGoOnceSynced(ctx, node.Synced, logger) })); err != nil {
+		return fmt.Errorf("adding the end of the start: %w", err)
 	}
 	if err := manager.Add(journal); err != nil {
 		return fmt.Errorf("adding the log of denied packets: %w", err)
