@@ -23,6 +23,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/cni"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/lab"
+	"github.com/ringfence-io/ringfence/test/scale"
 )
 
 // starting is the namespace of pods that start.
@@ -83,7 +84,7 @@ func fillNode(ctx context.Context, client kubernetes.Interface) error {
 	}, metav1.CreateOptions{}); err != nil {
 		return err
 	}
-	return inParallel(100, func(i int) error {
+	return scale.InParallel(100, func(i int) error {
 		pod, err := createStarting(ctx, client, fmt.Sprintf("there-%d", i))
 		if err != nil {
 			return err
@@ -110,7 +111,7 @@ type arrivals struct {
 // round has some pods start at once, and returns how long each waited, in ms.
 func (a *arrivals) round(ctx context.Context, atOnce int, add func(context.Context, arrival.Pod) error) (sample, error) {
 	pods := make([]arrival.Pod, atOnce)
-	if err := inParallel(atOnce, func(i int) error {
+	if err := scale.InParallel(atOnce, func(i int) error {
 		pod, err := createStarting(ctx, a.client, fmt.Sprintf("new-%d", i))
 		if err == nil {
 			pods[i] = arrival.Pod{Namespace: starting, Name: pod.Name, UID: string(pod.UID), Container: "c" + string(pod.UID),

@@ -8,10 +8,8 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,21 +21,14 @@ import (
 	"github.com/ringfence-io/ringfence/lab/apiserver"
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/process"
+	"github.com/ringfence-io/ringfence/test/scale"
 )
 
 // patience bounds every wait for the cluster.
 const patience = 8 * time.Minute
 
 // program builds the enforcer, once for all benchmarks.
-var program = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(scratch, "ringfence")
-	build := exec.Command("go", "build", "-o", path, "github.com/ringfence-io/ringfence")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as `make build` does
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building ringfence: %w: %s", err, out)
-	}
-	return path, nil
-})
+var program = sync.OnceValues(func() (string, error) { return scale.Build(scratch) })
 
 // startLab starts a cluster of one node that ends with the benchmark.
 func startLab(b *testing.B, o lab.Options) (*lab.Lab, kubernetes.Interface) {
@@ -138,26 +129,4 @@ func soon(b *testing.B) context.Context {
 	ctx, cancel := context.WithTimeout(b.Context(), patience)
 	b.Cleanup(cancel)
 	return ctx
-}
-
-// inParallel calls f for every i below n, with a few at once, until one fails.
-func inParallel(n int, f func(i int) error) error {
-	const workers = 16
-	var next atomic.Int64
-	var failed atomic.Pointer[error]
-	var all sync.WaitGroup
-	for range workers {
-		all.Go(func() {
-			for i := int(next.Add(1)) - 1; i < n && failed.Load() == nil; i = int(next.Add(1)) - 1 {
-				if err := f(i); err != nil {
-					failed.CompareAndSwap(nil, &err)
-				}
-			}
-		})
-	}
-	all.Wait()
-	if err := failed.Load(); err != nil {
-		return *err
-	}
-	return nil
 }

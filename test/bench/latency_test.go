@@ -17,6 +17,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 	"github.com/ringfence-io/ringfence/lab"
 	"github.com/ringfence-io/ringfence/lab/cni"
+	"github.com/ringfence-io/ringfence/test/scale"
 )
 
 // How often each change is made: in so many rounds, which go through all numbers of policies, so often in each.
@@ -112,7 +113,7 @@ func (s *stage) populate(ctx context.Context) error {
 		}
 	}
 	s.remote = stagePod("remote", "watched", "elsewhere", "10.244.200.200")
-	return inParallel(elsewherePods, func(i int) error {
+	return scale.InParallel(elsewherePods, func(i int) error {
 		addr := netip.AddrFrom4([4]byte{10, 244, 201, byte(i)}).String()
 		return createPod(ctx, s.client, stagePod(fmt.Sprintf("elsewhere-%d", i), "elsewhere", "elsewhere", addr))
 	})
@@ -133,12 +134,12 @@ func stagePod(name, app, node, addr string) *corev1.Pod {
 func (s *stage) fill(ctx context.Context, n int) error {
 	policies := s.client.NetworkingV1().NetworkPolicies(stageNamespace)
 	n -= 2
-	err := inParallel(max(n-s.current, 0), func(i int) error {
+	err := scale.InParallel(max(n-s.current, 0), func(i int) error {
 		_, err := policies.Create(ctx, stagePolicy(s.current+i), metav1.CreateOptions{})
 		return err
 	})
 	if err == nil {
-		err = inParallel(max(s.current-n, 0), func(i int) error {
+		err = scale.InParallel(max(s.current-n, 0), func(i int) error {
 			return policies.Delete(ctx, stagePolicy(n+i).Name, metav1.DeleteOptions{})
 		})
 	}

@@ -15,6 +15,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/ringfence-io/ringfence/test/scale"
 )
 
 // The cluster whose enforcer is weighed.
@@ -85,7 +87,7 @@ func weigh(pid int) (weight, error) {
 
 // fillCluster creates the namespaces, the policies, and the pods with the status that their kubelets would write.
 func fillCluster(ctx context.Context, client kubernetes.Interface) error {
-	err := inParallel(manyNamespaces, func(i int) error {
+	err := scale.InParallel(manyNamespaces, func(i int) error {
 		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespaceName(i), Labels: map[string]string{"team": team(i)}}}
 		_, err := client.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{})
 		return err
@@ -93,7 +95,7 @@ func fillCluster(ctx context.Context, client kubernetes.Interface) error {
 	if err != nil {
 		return fmt.Errorf("creating namespaces: %w", err)
 	}
-	err = inParallel(policiesThere, func(i int) error {
+	err = scale.InParallel(policiesThere, func(i int) error {
 		p := policyThere(i)
 		_, err := client.NetworkingV1().NetworkPolicies(p.Namespace).Create(ctx, p, metav1.CreateOptions{})
 		return err
@@ -101,7 +103,7 @@ func fillCluster(ctx context.Context, client kubernetes.Interface) error {
 	if err != nil {
 		return fmt.Errorf("creating policies: %w", err)
 	}
-	err = inParallel(manyPods, func(i int) error { return createPod(ctx, client, podThere(i)) })
+	err = scale.InParallel(manyPods, func(i int) error { return createPod(ctx, client, podThere(i)) })
 	if err != nil {
 		return fmt.Errorf("creating pods: %w", err)
 	}
@@ -227,7 +229,7 @@ func policyThere(i int) *networkingv1.NetworkPolicy {
 
 // churn replaces a fiftieth of the pods, and changes and restores a tenth of the policies.
 func churn(ctx context.Context, client kubernetes.Interface) error {
-	err := inParallel(manyPods/50, func(i int) error {
+	err := scale.InParallel(manyPods/50, func(i int) error {
 		p := podThere(50 * i)
 		now := int64(0)
 		err := client.CoreV1().Pods(p.Namespace).Delete(ctx, p.Name, metav1.DeleteOptions{GracePeriodSeconds: &now})
@@ -239,7 +241,7 @@ func churn(ctx context.Context, client kubernetes.Interface) error {
 	if err != nil {
 		return fmt.Errorf("replacing pods: %w", err)
 	}
-	err = inParallel(policiesThere/10, func(i int) error {
+	err = scale.InParallel(policiesThere/10, func(i int) error {
 		p := policyThere(10 * i)
 		policies := client.NetworkingV1().NetworkPolicies(p.Namespace)
 		if err := policies.Delete(ctx, p.Name, metav1.DeleteOptions{}); err != nil {

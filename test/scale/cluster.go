@@ -13,11 +13,10 @@ import (
 	"net/http"
 	"net/netip"
 	"path/filepath"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
+	"golang.org/x/sync/errgroup"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -134,20 +133,20 @@ func (c *Cluster) install(ctx context.Context) error {
 
 // fill creates namespaces, nodes, pods and policies.
 func (c *Cluster) fill(ctx context.Context) error {
-	if err := inParallel(c.Namespaces, func(i int) error {
+	if err := InParallel(c.Namespaces, func(i int) error {
 		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespaceName(i)}}
 		_, err := c.kube.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{})
 		return err
 	}); err != nil {
 		return fmt.Errorf("creating namespaces: %w", err)
 	}
-	if err := inParallel(c.Nodes, func(i int) error {
+	if err := InParallel(c.Nodes, func(i int) error {
 		_, err := c.kube.CoreV1().Nodes().Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: nodeName(i)}}, metav1.CreateOptions{})
 		return err
 	}); err != nil {
 		return fmt.Errorf("creating nodes: %w", err)
 	}
-	if err := inParallel(c.AllPods(), func(i int) error {
+	if err := InParallel(c.AllPods(), func(i int) error {
 		p := c.pod(i/c.Pods, i%c.Pods)
 		created, err := c.kube.CoreV1().Pods(p.Namespace).Create(ctx, p, metav1.CreateOptions{})
 		if err != nil {
@@ -159,7 +158,7 @@ func (c *Cluster) fill(ctx context.Context) error {
 	}); err != nil {
 		return fmt.Errorf("creating pods: %w", err)
 	}
-	if err := inParallel(c.Namespaces*c.Policies, func(i int) error {
+	if err := InParallel(c.Namespaces*c.Policies, func(i int) error {
 		p := c.policy(i/c.Policies, i%c.Policies, 0)
 		_, err := c.kube.NetworkingV1().NetworkPolicies(p.Namespace).Create(ctx, p, metav1.CreateOptions{})
 		return err
@@ -277,7 +276,7 @@ func (c *Cluster) makeNodes(ctx context.Context) ([]*node, error) {
 	ours.QPS, ours.APIPath, ours.GroupVersion = -1, "/apis", &v1alpha1.GroupVersion
 	ours.NegotiatedSerializer = serializer.NewCodecFactory(controllers.Scheme()).WithoutConversion()
 	nodes := make([]*node, c.Nodes)
-	err = inParallel(c.Nodes, func(i int) error {
+	err = InParallel(c.Nodes, func(i int) error {
 		object, err := c.kube.CoreV1().Nodes().Get(ctx, nodeName(i), metav1.GetOptions{})
 		if err != nil {
 			return fmt.Errorf("reading a node: %w", err)
@@ -358,24 +357,12 @@ func (c *Cluster) Close() error {
 	return errors.Join(errs...)
 }
 
-// inParallel calls f for every i below n, with a few at once, until one fails.
-func inParallel(n int, f func(i int) error) error {
-	const workers = 32
-	var next atomic.Int64
-	var failed atomic.Pointer[error]
-	var all sync.WaitGroup
-	for range workers {
-		all.Go(func() {
-			for i := int(next.Add(1)) - 1; i < n && failed.Load() == nil; i = int(next.Add(1)) - 1 {
-				if err := f(i); err != nil {
-					failed.CompareAndSwap(nil, &err)
-				}
-			}
-		})
+// InParallel calls f for every i below n, with a few at once, until one fails.
+func InParallel(n int, f func(i int) error) error {
+	group, ctx := errgroup.WithContext(context.Background())
+	group.SetLimit(32)
+	for i := 0; i < n && ctx.Err() == nil; i++ {
+		group.Go(func() error { return f(i) })
 	}
-	all.Wait()
-	if err := failed.Load(); err != nil {
-		return *err
-	}
-	return nil
+	return group.Wait()
 }
