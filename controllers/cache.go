@@ -106,6 +106,15 @@ func get[E any](from toolscache.SharedIndexInformer, key string) E {
 	return entry
 }
 
+// pod is the pod of a name as the API shows it, nil if it does not.
+func (s *stores) pod(namespace, name string) *compile.Pod {
+	e := get[*podEntry](s.pods, toolscache.NewObjectName(namespace, name).String())
+	if e == nil {
+		return nil
+	}
+	return e.pod
+}
+
 // hasNode reports whether the cluster has a node of the name.
 func (s *stores) hasNode(name string) bool {
 	return get[metav1.Object](s.nodes, name) != nil

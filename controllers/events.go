@@ -52,6 +52,13 @@ func sameForPolicy(before, after any) bool {
 	return false
 }
 
+// confirmed reports whether an update says of a pod that it has the addresses which were announced, and is no news otherwise. It changes something only where
+// another pod is said to have one of them.
+func confirmed(before, after any) bool {
+	b, ok := before.(*podEntry)
+	return ok && same(after, b, func(a, b *podEntry) bool { return a.pod.Source != b.pod.Source && samePod(a.pod, b.pod) })
+}
+
 // same compares after with before, if it is one of those.
 func same[T any](after any, before T, equal func(after, before T) bool) bool {
 	a, ok := after.(T)
@@ -69,6 +76,8 @@ func sameVersioned(a, b metav1.Object) bool {
 	return a.GetUID() == b.GetUID() && a.GetGeneration() == b.GetGeneration() && created.Equal(&before)
 }
 
+// samePod leaves out whence the addresses are known: kubelets show what was announced a moment before, and would else have every node sync twice for
+// each pod. See [confirmed].
 func samePod(a, b *compile.Pod) bool {
 	return a.UID == b.UID && a.Node == b.Node && a.HostNetwork == b.HostNetwork && a.Finished == b.Finished &&
 		a.Terminating == b.Terminating && slices.Equal(a.Labels, b.Labels) && slices.Equal(a.Addrs, b.Addrs) &&

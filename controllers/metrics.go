@@ -56,6 +56,14 @@ var (
 		Name: "ringfence_last_report_timestamp_seconds",
 		Help: "Unix time of the last write of this node's NodeEnforcement that succeeded.",
 	})
+	announcementWrites = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "ringfence_announcement_writes_total",
+		Help: "Writes to the status of this node's new pods, which tell other nodes their addresses, or take them back.",
+	})
+	announcementErrors = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "ringfence_announcement_errors_total",
+		Help: "Writes to the status of this node's new pods that failed.",
+	})
 	policiesFailing = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ringfence_failing_policies",
 		Help: "Policies that this node does not enforce as they are now, because its last sync failed; its NodeEnforcement names them.",
@@ -89,7 +97,7 @@ func init() {
 func NodeMetrics() []prometheus.Collector {
 	return []prometheus.Collector{
 		syncSeconds, syncErrors, syncFailing, lastSync, changeSeconds, repairs, problemsNow, policiesFailing, enforced,
-		reportWrites, reportErrors, lastReport, cutConnections, cutSeconds, cutErrors,
+		reportWrites, reportErrors, lastReport, announcementWrites, announcementErrors, cutConnections, cutSeconds, cutErrors,
 	}
 }
 

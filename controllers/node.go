@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
@@ -63,15 +64,18 @@ type Node struct {
 	Points func(map[string]ruleset.Point)
 	// Arrivals are pods that the API does not show with their addresses yet. Without it there are none.
 	Arrivals Arrivals
+	// Announce has their addresses announced to the other nodes.
+	Announce bool
 
-	reporter *Reporter
-	stores   *stores
-	watches  *watches
-	verified time.Time                 // of the last sync that looked at the kernel
-	changed  atomic.Pointer[time.Time] // when the first event came that no sync has taken in; nil if there is none
-	synced   atomic.Bool
-	problems map[compile.Problem]bool // said already
-	unknown  bool                     // the cluster has no node of this name: said already
+	reporter  *Reporter
+	announcer *announcer
+	stores    *stores
+	watches   *watches
+	verified  time.Time                 // of the last sync that looked at the kernel
+	changed   atomic.Pointer[time.Time] // when the first event came that no sync has taken in; nil if there is none
+	synced    atomic.Bool
+	problems  map[compile.Problem]bool // said already
+	unknown   bool                     // the cluster has no node of this name: said already
 }
 
 // SetupWithManager starts the watches and the one worker. The worker starts when the manager's cache has synced, and syncs nothing before
@@ -88,6 +92,12 @@ func (n *Node) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 		n.reporter = NewReporter(n.Name, NewReportWriter(n.watches.watcher.clients[v1alpha1.GroupVersion]), n.owner, n.Heartbeat, *n.Facts)
 		if err := m.Add(n.reporter); err != nil {
 			return fmt.Errorf("setting up the reports of the node: %w", err)
+		}
+	}
+	if n.Arrivals != nil && n.Announce {
+		n.announcer = newAnnouncer(NewAnnouncementWriter(n.watches.watcher.clients[corev1.SchemeGroupVersion]))
+		if err := m.Add(n.announcer); err != nil {
+			return fmt.Errorf("setting up the announcements of the node: %w", err)
 		}
 	}
 	if err := register(NodeMetrics()); err != nil {
@@ -131,11 +141,21 @@ func retries[K comparable](longest time.Duration) workqueue.TypedRateLimiter[K] 
 	return workqueue.NewTypedItemExponentialFailureRateLimiter[K](5*time.Millisecond, longest)
 }
 
+// confirmDelay is how long after the API has shown what was announced a sync takes it in, if none has before: one for all that is shown meanwhile.
+const confirmDelay = 5 * time.Second
+
 // dirtyOn marks the node dirty on every event of an informer.
 func (n *Node) dirtyOn(informer toolscache.SharedIndexInformer) source.Source {
 	return source.Func(func(_ context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
 		dirty := func() { n.dirty(queue) }
-		_, err := informer.AddEventHandler(dirtyOnEvents(dirty))
+		handler := dirtyOnEvents(dirty)
+		handler.UpdateFunc = func(before, after any) {
+			dirtyIfChanged(before, after, dirty)
+			if confirmed(before, after) {
+				queue.AddAfter(n.key(), confirmDelay)
+			}
+		}
+		_, err := informer.AddEventHandler(handler)
 		dirty() // a cluster without a single object is to be enforced too
 		return err
 	})
@@ -198,6 +218,9 @@ func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Re
 	ended := func(error) {}
 	if n.Arrivals != nil {
 		ended = n.Arrivals.Into(&snapshot)
+	}
+	if n.announcer != nil {
+		n.announcer.note(announcements(snapshot, n.stores.pod))
 	}
 	verify := time.Since(n.verified) >= n.Resync
 	start := time.Now()

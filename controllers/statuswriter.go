@@ -30,8 +30,11 @@ type statusWriter struct {
 // apply is a server-side apply: what manager says in body is its own, whoever said it before. It asks for no more than the metadata in return.
 func apply(c rest.Interface, manager string, body []byte) *rest.Request {
 	return c.Patch(types.ApplyYAMLPatchType).Param("fieldManager", manager).Param("force", "true").
-		SetHeader("Accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1, application/json").Body(body)
+		SetHeader("Accept", onlyMetadata).Body(body)
 }
+
+// onlyMetadata asks for an answer without the object that was written.
+const onlyMetadata = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1, application/json"
 
 // statusTarget says where the status of a policy is written.
 func statusTarget(key policyKey) (version schema.GroupVersion, kind, resource string) {

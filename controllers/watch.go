@@ -163,7 +163,7 @@ func sayWatchError(ctx context.Context, r *toolscache.Reflector, err error) {
 }
 
 // dirtyOnEvents calls dirty on every event that policy looks at.
-func dirtyOnEvents(dirty func()) toolscache.ResourceEventHandler {
+func dirtyOnEvents(dirty func()) toolscache.ResourceEventHandlerFuncs {
 	return toolscache.ResourceEventHandlerFuncs{
 		AddFunc:    func(any) { dirty() },
 		UpdateFunc: func(before, after any) { dirtyIfChanged(before, after, dirty) },

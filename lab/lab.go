@@ -79,6 +79,8 @@ type Options struct {
 	FirstPacket bool
 	// FirstAct, if it is set, is what each pod's program does first.
 	FirstAct kubelet.FirstAct
+	// StatusDelay is how long after a pod has got its network its status says so; at once if it is 0.
+	StatusDelay time.Duration
 
 	// Dir keeps certificates, logs and kubeconfigs. It is made, must not exist, and is removed by Close. Without it, a
 	// temporary one is used.

@@ -105,7 +105,7 @@ func (n *Node) startKubelet(ctx context.Context) error {
 	n.kubelet, err = kubelet.New(kubelet.Config{
 		Node: n.Name, Host: n.Host, Addresses: n.Addresses, Network: network,
 		Client: n.lab.Client, Pods: n.lab.informers.Core().V1().Pods().Informer(),
-		HostName: n.lab.podHostName, Report: n.lab.opts.Report, FirstAct: n.lab.opts.FirstAct,
+		HostName: n.lab.podHostName, Report: n.lab.opts.Report, FirstAct: n.lab.opts.FirstAct, StatusDelay: n.lab.opts.StatusDelay,
 	})
 	if err != nil {
 		return err

@@ -61,6 +61,19 @@ const (
 	UnreadableReason = "Unreadable"
 )
 
+// AddressesCondition is the type of a condition that enforcers write into the status of pods which start on their node, long before the kubelet names the
+// pod's addresses there: with True, its message is these addresses, in ascending order, separated by commas. Enforcers and controllers believe it of a pod
+// none of whose containers has ever run, and only until status.podIPs says anything. With False, what was announced is the pod's no more.
+const AddressesCondition = "policy.ringfence.io/AddressesAssigned"
+
+// Reasons of [AddressesCondition].
+const (
+	// SandboxConnectedReason goes with True: the node's CNI plugins have given the addresses to the pod's sandbox.
+	SandboxConnectedReason = "SandboxConnected"
+	// SandboxGoneReason goes with False: the sandbox that had them is no more, or never came to be.
+	SandboxGoneReason = "SandboxGone"
+)
+
 // NodeStanding says how a node stands to a policy that it should enforce.
 //
 // +kubebuilder:validation:Enum=Failing;Unknown;Pending

@@ -221,14 +221,14 @@ func (t *Table) enter(s *compile.Snapshot, uid string, a *arrived, at place, hol
 		return
 	}
 	p := s.Pods[at-1]
-	if p.Node != s.Node || p.HostNetwork || p.Finished || showsOneOf(p, a.Pod) {
+	if p.Node != s.Node || p.HostNetwork || p.Finished || p.Source == compile.Shown && showsOneOf(p, a.Pod) {
 		delete(t.pods, uid)
 		return
 	}
 	a.seen = true
-	// Whatever address the API shows is of a sandbox that was before this one.
+	// Whatever address the API shows is of a sandbox that was before this one, or was announced by this node itself.
 	overlaid := *p
-	overlaid.Addrs = a.Addrs
+	overlaid.Addrs, overlaid.Source = a.Addrs, compile.Arrived
 	s.Pods[at-1] = &overlaid
 	for _, addr := range a.Addrs {
 		holders[addr] = &overlaid

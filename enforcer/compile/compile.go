@@ -84,13 +84,9 @@ func newCluster(s Snapshot) *cluster {
 		}
 		visible = append(visible, p)
 		for _, a := range p.Addrs {
-			if rival := owners[a]; rival != nil {
-				contested = true
-				if !p.outranks(rival) {
-					continue
-				}
-			}
-			owners[a] = p
+			rival := owners[a]
+			contested = contested || rival != nil
+			owners[a] = p.against(rival)
 		}
 	}
 	for _, p := range visible {
@@ -113,15 +109,6 @@ func newCluster(s Snapshot) *cluster {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.UID, b.UID))
 	})
 	return c
-}
-
-// outranks says which of two live pods that report the same address holds it: one that does not terminate, then the newer.
-// The cache may still show an address with the pod that had it before; the rule does not depend on the order of events.
-func (p *Pod) outranks(q *Pod) bool {
-	if p.Terminating != q.Terminating {
-		return q.Terminating
-	}
-	return cmp.Or(cmp.Compare(p.Created, q.Created), cmp.Compare(p.UID, q.UID)) > 0
 }
 
 // owning is p with only the addresses that it holds.

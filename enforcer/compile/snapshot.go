@@ -43,7 +43,7 @@ type Pod struct {
 	Created int64
 	Node    string
 	Labels  Labels
-	// Addrs are the addresses in status.podIPs that could be parsed.
+	// Addrs are the addresses that it has, by what Source says.
 	Addrs []netip.Addr
 	// Ports are the named ports of all containers, init and sidecar containers included.
 	Ports       []NamedPort
@@ -52,9 +52,22 @@ type Pod struct {
 	Finished bool
 	// Terminating is set for a pod with a deletion timestamp: it is enforced until it is gone.
 	Terminating bool
+	Source      Source
 
 	reported *Pod // as the API has it, of a copy without the addresses that another pod holds
 }
+
+// Source is whence it is known which addresses a pod has.
+type Source uint8
+
+const (
+	// Shown are those in status.podIPs that could be parsed, which may be none.
+	Shown Source = iota
+	// Announced are those that the enforcer of the pod's node has said, as long as status.podIPs has none.
+	Announced
+	// Arrived are those that the CNI plugins of this node have given the pod, as long as status.podIPs has none of them.
+	Arrived
+)
 
 // NamedPort is a container port that a policy can refer to by name.
 type NamedPort struct {
@@ -97,8 +110,11 @@ func NewPod(p *corev1.Pod) *Pod {
 	for _, ip := range p.Status.PodIPs {
 		texts = append(texts, ip.IP)
 	}
-	pod.Addrs = parseAddrs(texts)
-
+	if pod.Addrs = parseAddrs(texts); len(pod.Addrs) == 0 {
+		if pod.Addrs = announced(p); len(pod.Addrs) > 0 {
+			pod.Source = Announced
+		}
+	}
 	pod.Ports = namedPorts(p)
 	return pod
 }

@@ -37,11 +37,14 @@ type cniOptions struct {
 	binDir        string
 	onUnavailable string
 	timeout       time.Duration
+	announce      bool
 }
 
 func (o *cniOptions) add(f *pflag.FlagSet) {
 	f.StringVar(&o.socket, "cni-socket", arrival.DefaultSocket,
 		"unix socket at which the CNI plugin hands new pods over, so that policy holds from their first packet; empty for none")
+	f.BoolVar(&o.announce, "announce-addresses", true,
+		"with --cni-socket: tell other nodes the addresses of a new pod at once, in a condition of its status, not when its kubelet has written them")
 	o.addInstall(f)
 	f.Lookup("cni-conf-dir").Usage += "; the plugin is installed and kept there while the enforcer runs; empty for not"
 	f.Lookup("cni-bin-dir").Usage += "; both or none"
@@ -87,7 +90,7 @@ func (o *cniOptions) serve(ctx context.Context, node *controllers.Node, log logr
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	table := arrival.NewTable(filepath.Join(filepath.Dir(o.socket), arrival.StateFile), log)
-	node.Arrivals = table
+	node.Arrivals, node.Announce = table, o.announce
 	var running sync.WaitGroup
 	running.Go(func() { (&arrival.Server{Socket: o.socket, Pods: table, Log: log}).Run(ctx) })
 	if o.confDir != "" {

@@ -66,6 +66,8 @@ type Config struct {
 	// FirstAct, if it is set, is what a pod's program does first: it is called as soon as the pod has its network, before it listens and before its
 	// status is written.
 	FirstAct FirstAct
+	// StatusDelay is how long after a pod has got its network its status says so.
+	StatusDelay time.Duration
 }
 
 // FirstAct acts inside a pod that has just got its network.
@@ -182,6 +184,9 @@ func (k *Kubelet) sync(ctx context.Context, key types.NamespacedName) (time.Dura
 		if box, err = k.begin(ctx, key, pod); err != nil {
 			return 0, err
 		}
+	}
+	if wait := time.Until(box.connected.Add(k.config.StatusDelay)); wait > 0 {
+		return wait, nil
 	}
 	return 0, k.writeStatus(ctx, pod, runningStatus(pod, box, k.config.Addresses))
 }

@@ -25,8 +25,10 @@ type sandbox struct {
 	own     bool       // whether host is the sandbox's to close
 	pod     cni.Pod
 	addrs   []netip.Addr
-	started time.Time
-	servers []io.Closer
+	started time.Time // when it was begun
+	// connected is when it had its network.
+	connected time.Time
+	servers   []io.Closer
 }
 
 // begin makes the sandbox of a pod: namespace, network, listening containers.
@@ -36,6 +38,7 @@ func (k *Kubelet) begin(ctx context.Context, key types.NamespacedName, pod *core
 		if err := k.connect(ctx, box, pod); err != nil {
 			return nil, err
 		}
+		box.connected = time.Now()
 		if k.config.FirstAct != nil {
 			k.config.FirstAct(pod, box.host, box.addrs)
 		}

@@ -2,6 +2,7 @@ package kubelet
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 
@@ -9,6 +10,7 @@ import (
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
 )
 
 // isOver reports a pod whose containers have ended for good.
@@ -21,17 +23,34 @@ func deleteNow(uid types.UID) metav1.DeleteOptions {
 	return metav1.DeleteOptions{GracePeriodSeconds: &now, Preconditions: &metav1.Preconditions{UID: &uid}}
 }
 
-// writeStatus writes the status where it differs from what the object says.
+// writeStatus writes the status where it differs from what the object says, as kubelets do by a patch: what others write there, such as conditions of their own,
+// stays and is in nobody's way.
 func (k *Kubelet) writeStatus(ctx context.Context, pod *corev1.Pod, status corev1.PodStatus) error {
 	if apiequality.Semantic.DeepEqual(pod.Status, status) {
 		return nil
 	}
-	update := pod.DeepCopy()
-	update.Status = status
-	if _, err := k.config.Client.CoreV1().Pods(pod.Namespace).UpdateStatus(ctx, update, metav1.UpdateOptions{}); err != nil {
+	patch, err := statusPatch(pod, status)
+	if err != nil {
+		return fmt.Errorf("writing its status: %w", err)
+	}
+	pods := k.config.Client.CoreV1().Pods(pod.Namespace)
+	if _, err := pods.Patch(ctx, pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status"); err != nil {
 		return fmt.Errorf("writing its status: %w", err)
 	}
 	return nil
+}
+
+// statusPatch is what makes a pod's status out of that in its object. It is for this pod, and no other of its name.
+func statusPatch(pod *corev1.Pod, status corev1.PodStatus) ([]byte, error) {
+	before, err := json.Marshal(corev1.Pod{Status: pod.Status})
+	if err != nil {
+		return nil, err
+	}
+	after, err := json.Marshal(corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: pod.UID}, Status: status})
+	if err != nil {
+		return nil, err
+	}
+	return strategicpatch.CreateTwoWayMergePatch(before, after, corev1.Pod{})
 }
 
 // runningStatus is the status of a pod all of whose containers run.

@@ -3,7 +3,6 @@ package rights
 import (
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -64,13 +63,19 @@ func TestTheAdmissionPolicyFollowsTheNames(t *testing.T) {
 	must(t, os.WriteFile(file, []byte(renamed.Replace(string(text))), 0o600))
 	objects, err := render(filepath.Dir(file))
 	must(t, err)
-	policy := objects[slices.IndexFunc(objects, func(o *unstructured.Unstructured) bool { return o.GetKind() == "ValidatingAdmissionPolicy" })]
-	conditions, _, err := unstructured.NestedSlice(policy.Object, "spec", "matchConditions")
-	must(t, err)
-	want := []any{map[string]any{
+	expression := map[string]any{
 		"name": "enforcer", "expression": "request.userInfo.username.split(':') == ['system', 'serviceaccount', 'fences', 'east-enforcer']",
-	}}
-	if diff := cmp.Diff(want, conditions); diff != "" {
-		t.Errorf("whom the policy is about (-want +got):\n%s", diff)
+	}
+	want := map[string]any{"east-enforcer": []any{expression}, "east-enforcer-pods": []any{expression}}
+	got := map[string]any{}
+	for _, object := range objects {
+		if object.GetKind() == "ValidatingAdmissionPolicy" {
+			conditions, _, err := unstructured.NestedSlice(object.Object, "spec", "matchConditions")
+			must(t, err)
+			got[object.GetName()] = conditions
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("whom the policies are about (-want +got):\n%s", diff)
 	}
 }

@@ -85,7 +85,7 @@ func TestWhatEachMayWrite(t *testing.T) {
 		want    []string
 	}{
 		{enforcer, own, []string{
-			"create nodeenforcements.policy.ringfence.io", "patch nodeenforcements.policy.ringfence.io",
+			"create nodeenforcements.policy.ringfence.io", "patch nodeenforcements.policy.ringfence.io", "patch pods/status",
 		}},
 		{controller, kinds, []string{
 			"create events", "patch events",
