@@ -40,6 +40,11 @@ func shown(name string, texts ...string) *compile.Pod {
 	return &compile.Pod{Namespace: "shop", Name: name, UID: uid(name), Node: here, Addrs: addrs(texts...)}
 }
 
+// announced is the pod as the API shows it when this node has announced its addresses.
+func announced(name string, texts ...string) *compile.Pod {
+	return with(shown(name, texts...), func(p *compile.Pod) { p.Source = compile.Announced })
+}
+
 func with(p *compile.Pod, change func(*compile.Pod)) *compile.Pod {
 	change(p)
 	return p
@@ -190,6 +195,8 @@ func TestWhoseAddressesCount(t *testing.T) {
 	}{
 		{"the API shows no address yet", []*compile.Pod{shown("web")}, addrs("10.1.0.5"), true},
 		{"the API shows that of the sandbox before", []*compile.Pod{shown("web", "10.1.0.4")}, addrs("10.1.0.5"), true},
+		{"the API shows what this node has announced", []*compile.Pod{announced("web", "10.1.0.5")}, addrs("10.1.0.5"), true},
+		{"the API shows what was announced of the sandbox before", []*compile.Pod{announced("web", "10.1.0.4")}, addrs("10.1.0.5"), true},
 		{"the API shows the address", []*compile.Pod{shown("web", "10.1.0.5")}, addrs("10.1.0.5"), false},
 		{"the API shows the address and more", []*compile.Pod{shown("web", "10.1.0.5", "fd00::5")}, addrs("10.1.0.5", "fd00::5"), false},
 		{"the pod has finished", []*compile.Pod{with(shown("web"), func(p *compile.Pod) { p.Finished = true })}, nil, false},
@@ -211,6 +218,9 @@ func TestWhoseAddressesCount(t *testing.T) {
 		}
 		if diff := cmp.Diff(tt.want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+		}
+		if arrived := len(s.Pods) > 0 && s.Pods[0].Source == compile.Arrived; arrived != tt.known {
+			t.Errorf("%s: it is in the snapshot as one that the API does not show: %v, want %v", tt.name, arrived, tt.known)
 		}
 		if known := len(table.pods) > 0; known != tt.known {
 			t.Errorf("%s: still known: %v, want %v", tt.name, known, tt.known)

@@ -3,6 +3,7 @@ package compile
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -36,7 +37,48 @@ func TestHolder(t *testing.T) {
 			slices.Reverse(pods)
 		}
 	}
+	// What is announced takes an address from nobody whom the API shows with it, and several are none.
+	announced := func(name string) *Pod {
+		return pod(name, func(p *Pod) { p.Created, p.Source = 20, Announced })
+	}
+	old := pod("old", func(p *Pod) { p.Terminating = true })
+	for _, c := range []struct {
+		pods []*Pod
+		want string
+	}{
+		{[]*Pod{announced("one")}, "one"},
+		{[]*Pod{announced("one"), live}, "live"},
+		{[]*Pod{announced("one"), old}, "old"},
+		{[]*Pod{announced("one"), announced("two")}, ""},
+		{[]*Pod{announced("one"), announced("two"), announced("three")}, ""},
+		{[]*Pod{announced("one"), announced("two"), old}, "old"},
+		{[]*Pod{announced("one"), live, announced("two"), old}, "live"},
+		{[]*Pod{announced("one"), pod("ended", func(p *Pod) { p.Finished = true })}, "one"},
+	} {
+		for range len(c.pods) { // whichever comes first
+			got := ""
+			if holder := Holder(c.pods, a); holder != nil {
+				got = holder.Name
+			}
+			var members []string
+			for _, p := range newCluster(Snapshot{Pods: c.pods}).byNamespace[""] {
+				members = append(members, p.Name)
+			}
+			if got != c.want || strings.Join(members, " ") != c.want {
+				t.Errorf("of %v, %q holds the address and %q are members, want %q", names(c.pods), got, members, c.want)
+			}
+			c.pods = append(c.pods[1:], c.pods[0])
+		}
+	}
 	if got := Holder([]*Pod{live}, netip.MustParseAddr("10.0.0.2")); got != nil {
 		t.Errorf("an address of nobody is held by %v", got)
 	}
+}
+
+func names(pods []*Pod) []string {
+	out := make([]string, len(pods))
+	for i, p := range pods {
+		out[i] = p.Name
+	}
+	return out
 }
