@@ -10,13 +10,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
@@ -55,6 +55,7 @@ type AnnouncementWriter interface {
 // note may be called from one goroutine while Start runs in another.
 type announcer struct {
 	writer  AnnouncementWriter
+	log     logr.Logger
 	queue   workqueue.TypedRateLimitingInterface[types.UID]
 	retries workqueue.TypedRateLimiter[types.UID]
 
@@ -71,9 +72,9 @@ type announcing struct {
 
 var _ manager.LeaderElectionRunnable = (*announcer)(nil)
 
-func newAnnouncer(w AnnouncementWriter) *announcer {
+func newAnnouncer(w AnnouncementWriter, log logr.Logger) *announcer {
 	return &announcer{
-		writer: w, tasks: map[types.UID]*announcing{},
+		writer: w, log: log, tasks: map[types.UID]*announcing{},
 		queue:   workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[types.UID]()),
 		retries: workqueue.NewTypedItemExponentialFailureRateLimiter[types.UID](announceRetry, maxAnnounceRetry),
 	}
@@ -160,7 +161,7 @@ func (a *announcer) work(ctx context.Context) bool {
 	case isOfAnother(err):
 	default:
 		announcementErrors.Inc()
-		a.say(ctx, err)
+		a.say(err)
 		if !apierrors.IsForbidden(err) && !apierrors.IsInvalid(err) {
 			a.queue.AddAfter(uid, spread(a.retries.When(uid)))
 			return true
@@ -208,7 +209,7 @@ func (a *announcer) ended(to Announcement, written bool) {
 }
 
 // say logs the first of several failures.
-func (a *announcer) say(ctx context.Context, err error) {
+func (a *announcer) say(err error) {
 	a.mu.Lock()
 	silent := a.silent
 	a.silent = true
@@ -220,7 +221,7 @@ func (a *announcer) say(ctx context.Context, err error) {
 	if apierrors.IsForbidden(err) {
 		text += ". An enforcer needs the rights of config/rbac for that, of this release, and a token that names its node"
 	}
-	log.FromContext(ctx).Info(text, "error", err.Error())
+	a.log.Info(text, "error", err.Error())
 }
 
 // NewAnnouncementWriter writes announcements with a client of core/v1.

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -66,7 +67,7 @@ var _ AnnouncementWriter = (*board)(nil)
 // startAnnouncer begins to announce, in a bubble where time passes by itself.
 func startAnnouncer(t *testing.T) (*announcer, *board) {
 	b := &board{}
-	a := newAnnouncer(b)
+	a := newAnnouncer(b, logr.Discard())
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- a.Start(ctx) }()
@@ -225,6 +226,44 @@ func TestAnnouncements(t *testing.T) {
 		}
 		if strings.Join(got, "; ") != tt.want {
 			t.Errorf("%s: %q is to be said, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+// An event about addresses that the node knows already makes no haste, and every other one does.
+func TestEventsThatCanWait(t *testing.T) {
+	pod := func(node string, source compile.Source, addrs ...string) *podEntry {
+		p := &compile.Pod{Namespace: "shop", Name: "web", UID: "u", Node: node, Source: source}
+		for _, text := range addrs {
+			p.Addrs = append(p.Addrs, netip.MustParseAddr(text))
+		}
+		return &podEntry{pod: p}
+	}
+	labelled := pod("n2", compile.Shown, "10.1.0.5")
+	labelled.pod.Labels = compile.NewLabels(map[string]string{"app": "db"})
+	for _, tt := range []struct {
+		name          string
+		before, after any
+		wait          bool
+		changed       bool // for who does not wait
+	}{
+		{"what was announced is shown", pod("n2", compile.Announced, "10.1.0.5"), pod("n2", compile.Shown, "10.1.0.5"), true, false},
+		{"the same of its own pod", pod("n1", compile.Announced, "10.1.0.5"), pod("n1", compile.Shown, "10.1.0.5"), true, false},
+		{"its own pod is announced", pod("n1", compile.Shown), pod("n1", compile.Announced, "10.1.0.5"), true, true},
+		{"its own pod is announced with another address", pod("n1", compile.Announced, "10.1.0.4"), pod("n1", compile.Announced, "10.1.0.5"), true, true},
+		{"another node's pod is announced", pod("n2", compile.Shown), pod("n2", compile.Announced, "10.1.0.5"), false, true},
+		{"another than was announced is shown", pod("n2", compile.Announced, "10.1.0.4"), pod("n2", compile.Shown, "10.1.0.5"), false, true},
+		{"its own pod is shown", pod("n1", compile.Shown), pod("n1", compile.Shown, "10.1.0.5"), false, true},
+		{"what was announced is taken back", pod("n1", compile.Announced, "10.1.0.5"), pod("n1", compile.Shown), false, true},
+		{"it is shown with another label", pod("n2", compile.Announced, "10.1.0.5"), labelled, false, true},
+		{"nothing has changed", pod("n2", compile.Announced, "10.1.0.5"), pod("n2", compile.Announced, "10.1.0.5"), false, false},
+		{"it is no pod", &crdEntry{}, &crdEntry{}, false, false},
+	} {
+		if got := canWait("n1", tt.before, tt.after); got != tt.wait {
+			t.Errorf("%s: it can wait: %v, want %v", tt.name, got, tt.wait)
+		}
+		if changed := !sameForPolicy(tt.before, tt.after); changed != tt.changed {
+			t.Errorf("%s: policy looks at it: %v, want %v", tt.name, changed, tt.changed)
 		}
 	}
 }

@@ -52,11 +52,21 @@ func sameForPolicy(before, after any) bool {
 	return false
 }
 
-// confirmed reports whether an update says of a pod that it has the addresses which were announced, and is no news otherwise. It changes something only where
-// another pod is said to have one of them.
-func confirmed(before, after any) bool {
+// canWait reports whether an update says of a pod's addresses what the node knows already: those that were announced are shown, which changes something only
+// where another pod is said to have one of them; or those of a pod of its own are announced, as it has asked for itself.
+func canWait(node string, before, after any) bool {
 	b, ok := before.(*podEntry)
-	return ok && same(after, b, func(a, b *podEntry) bool { return a.pod.Source != b.pod.Source && samePod(a.pod, b.pod) })
+	return ok && same(after, b, func(a, b *podEntry) bool {
+		known := *a.pod
+		known.Addrs = b.pod.Addrs
+		if !samePod(&known, b.pod) {
+			return false
+		}
+		if slices.Equal(a.pod.Addrs, b.pod.Addrs) {
+			return a.pod.Source != b.pod.Source
+		}
+		return a.pod.Source == compile.Announced && a.pod.Node == node
+	})
 }
 
 // same compares after with before, if it is one of those.
@@ -77,7 +87,7 @@ func sameVersioned(a, b metav1.Object) bool {
 }
 
 // samePod leaves out whence the addresses are known: kubelets show what was announced a moment before, and would else have every node sync twice for
-// each pod. See [confirmed].
+// each pod. See [canWait].
 func samePod(a, b *compile.Pod) bool {
 	return a.UID == b.UID && a.Node == b.Node && a.HostNetwork == b.HostNetwork && a.Finished == b.Finished &&
 		a.Terminating == b.Terminating && slices.Equal(a.Labels, b.Labels) && slices.Equal(a.Addrs, b.Addrs) &&

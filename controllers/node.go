@@ -95,7 +95,7 @@ func (n *Node) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 		}
 	}
 	if n.Arrivals != nil && n.Announce {
-		n.announcer = newAnnouncer(NewAnnouncementWriter(n.watches.watcher.clients[corev1.SchemeGroupVersion]))
+		n.announcer = newAnnouncer(NewAnnouncementWriter(n.watches.watcher.clients[corev1.SchemeGroupVersion]), m.GetLogger().WithName("announcements"))
 		if err := m.Add(n.announcer); err != nil {
 			return fmt.Errorf("setting up the announcements of the node: %w", err)
 		}
@@ -141,8 +141,8 @@ func retries[K comparable](longest time.Duration) workqueue.TypedRateLimiter[K] 
 	return workqueue.NewTypedItemExponentialFailureRateLimiter[K](5*time.Millisecond, longest)
 }
 
-// confirmDelay is how long after the API has shown what was announced a sync takes it in, if none has before: one for all that is shown meanwhile.
-const confirmDelay = 5 * time.Second
+// laterDelay is how long after an event that can wait a sync takes it in, if none has before: one for all that come meanwhile.
+const laterDelay = 5 * time.Second
 
 // dirtyOn marks the node dirty on every event of an informer.
 func (n *Node) dirtyOn(informer toolscache.SharedIndexInformer) source.Source {
@@ -150,10 +150,11 @@ func (n *Node) dirtyOn(informer toolscache.SharedIndexInformer) source.Source {
 		dirty := func() { n.dirty(queue) }
 		handler := dirtyOnEvents(dirty)
 		handler.UpdateFunc = func(before, after any) {
-			dirtyIfChanged(before, after, dirty)
-			if confirmed(before, after) {
-				queue.AddAfter(n.key(), confirmDelay)
+			if canWait(n.Name, before, after) {
+				queue.AddAfter(n.key(), laterDelay)
+				return
 			}
+			dirtyIfChanged(before, after, dirty)
 		}
 		_, err := informer.AddEventHandler(handler)
 		dirty() // a cluster without a single object is to be enforced too

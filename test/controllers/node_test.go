@@ -269,6 +269,7 @@ type cluster struct {
 	road      *road        // between them and the API server
 	dns       []types.NamespacedName
 	arrivals  controllers.Arrivals
+	silent    bool // announces nothing
 	log       logr.Logger
 }
 
@@ -307,7 +308,7 @@ func (c *cluster) prepare(resync time.Duration) *running {
 	c.must(err)
 	r := &recorder{}
 	n := &running{recorder: r, t: c.t, manager: m, road: c.road, node: &controllers.Node{
-		Name: node, Sync: r, Resync: resync, Arrivals: c.arrivals, DNSServices: c.dns, DNSAddresses: []netip.Addr{netip.MustParseAddr("169.254.20.10")},
+		Name: node, Sync: r, Resync: resync, Arrivals: c.arrivals, Announce: !c.silent, DNSServices: c.dns, DNSAddresses: []netip.Addr{netip.MustParseAddr("169.254.20.10")},
 	}}
 	c.must(n.node.SetupWithManager(c.t.Context(), m))
 	return n

@@ -19,10 +19,7 @@ const enforcerUser = "enforcer"
 func TestTheRightsOfTheEnforcerAreEnough(t *testing.T) {
 	c := newCluster(t)
 	c.config = enforcerConfig
-	text, err := os.ReadFile("../../config/rbac/role.yaml")
-	c.must(err)
-	role := &rbacv1.ClusterRole{}
-	c.must(yaml.UnmarshalStrict(text, role))
+	role := c.enforcerRole()
 	for _, rule := range role.Rules {
 		want := []string{"get", "list", "watch"}
 		switch rule.Resources[0] { // of its own node; test/rights tries it
@@ -35,13 +32,7 @@ func TestTheRightsOfTheEnforcerAreEnough(t *testing.T) {
 			t.Errorf("verbs for %v (-want +got):\n%s", rule.Resources, diff)
 		}
 	}
-	binding := &rbacv1.ClusterRoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: role.Name},
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name},
-		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: enforcerUser}},
-	}
-	c.must(c.client.Create(t.Context(), role))
-	c.must(c.client.Create(t.Context(), binding))
+	c.grant(role, enforcerUser)
 
 	c.dns = []types.NamespacedName{{Namespace: c.namespace, Name: "kube-dns"}}
 	c.createService("kube-dns")
@@ -57,4 +48,25 @@ func TestTheRightsOfTheEnforcerAreEnough(t *testing.T) {
 	n.untilNow("everything", func(s seen) bool {
 		return cmp.Equal(s.objects(), want) && len(s.Nodes) == 1 && len(s.DNS.Services) == 1
 	})
+}
+
+// enforcerRole is the one of config/rbac.
+func (c *cluster) enforcerRole() *rbacv1.ClusterRole {
+	c.t.Helper()
+	text, err := os.ReadFile("../../config/rbac/role.yaml")
+	c.must(err)
+	role := &rbacv1.ClusterRole{}
+	c.must(yaml.UnmarshalStrict(text, role))
+	return role
+}
+
+// grant makes the role, and gives it to a user.
+func (c *cluster) grant(role *rbacv1.ClusterRole, user string) {
+	c.t.Helper()
+	c.must(c.client.Create(c.t.Context(), role))
+	c.must(c.client.Create(c.t.Context(), &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: role.Name},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user}},
+	}))
 }

@@ -19,7 +19,10 @@ import (
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/controllers"
 	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 	"github.com/ringfence-io/ringfence/lab"
 	"github.com/ringfence-io/ringfence/lab/cni"
@@ -393,6 +396,64 @@ func dialOnce(h *host.Host, to netip.AddrPort) (retransmitted uint32, err error)
 		return 0, err
 	}
 	return info.Total_retrans, nil
+}
+
+// ofClients isolates the clients themselves: its status counts them.
+const ofClients = `
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: clients, namespace: first}
+spec:
+  podSelector: {matchLabels: {app: client}}
+  policyTypes: [Ingress]
+`
+
+// TestOtherNodesNeedNotWaitForTheKubelet: kubelets take a while to write the status of a pod that has started, and another node lets it in long before, since its
+// own node has announced its addresses. The controller knows them too. Without that the other node waits for the status.
+func TestOtherNodesNeedNotWaitForTheKubelet(t *testing.T) {
+	const late, pods = 10 * time.Second, 8
+	for _, announced := range []bool{true, false} {
+		t.Run(fmt.Sprintf("announced=%v", announced), func(t *testing.T) {
+			a := &acts{t: t, denied: map[string]int{}}
+			l := start(t, lab.Options{
+				FirstPacket: true, FirstAct: a.act, StatusDelay: late, Controller: true,
+				EnforcerArgs: []string{fmt.Sprintf("--announce-addresses=%v", announced)},
+			})
+			must(t, l.Apply(soon(t), []byte(first+"---"+ofClients)))
+			a.prepare(l)
+			for i := range pods {
+				createActor(t, l, "client", i)
+			}
+			a.finish(pods)
+			t.Log(a.report())
+			for _, delay := range a.delays {
+				if announced == (delay >= late) {
+					t.Errorf("kubelets write after %s, and the other node lets a pod in after %s", late, delay)
+				}
+			}
+			if a.firstSYN != a.clients {
+				t.Errorf("of %d connections that policy allows on the same node, %d came about with the first packet", a.clients, a.firstSYN)
+			}
+			c, err := client.New(l.Config, client.Options{Scheme: controllers.Scheme()})
+			must(t, err)
+			(&told{l, c}).says(t, "first", "clients", on(1, pods))
+			shown, said := 0, 0
+			all, err := l.Client.CoreV1().Pods("first").List(soon(t), metav1.ListOptions{LabelSelector: "app=client"})
+			must(t, err)
+			for _, p := range all.Items {
+				if len(p.Status.PodIPs) > 0 {
+					shown++
+				}
+				if slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == v1alpha1.AddressesCondition }) {
+					said++
+				}
+			}
+			t.Logf("their own policy was programmed when the API showed the addresses of %d of %d, and %d were announced", shown, pods, said)
+			if announced && (shown == pods || said != pods) || !announced && said > 0 {
+				t.Error("that does not show what announcing does")
+			}
+		})
+	}
 }
 
 // TestARestartKnowsWhomTheAPIDoesNotShow has the enforcer of a pod's node start anew after the pod has got its network, and before its status names an address: the
