@@ -92,9 +92,9 @@ func TestFirstPacket(t *testing.T) {
 					done++
 				}
 				a.finish(done)
+				t.Log(a.report())
 				removeActors(t, l)
 			}
-			t.Log(a.report())
 			if !tt.plugin {
 				return
 			}
@@ -122,8 +122,10 @@ func removeActors(t *testing.T, l *lab.Lab) {
 	t.Helper()
 	pods := l.Client.CoreV1().Pods("first")
 	actors := metav1.ListOptions{LabelSelector: "app in (client, muted, shy)"}
-	must(t, pods.DeleteCollection(soon(t), metav1.DeleteOptions{}, actors))
-	must(t, lab.Poll(soon(t), func(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(t.Context(), patience+wave*time.Second) // each goes through the CNI plugins
+	defer cancel()
+	must(t, pods.DeleteCollection(ctx, metav1.DeleteOptions{}, actors))
+	must(t, lab.Poll(ctx, func(ctx context.Context) error {
 		left, err := pods.List(ctx, actors)
 		if err == nil && len(left.Items) > 0 {
 			err = fmt.Errorf("%d pods that have acted are still there", len(left.Items))
