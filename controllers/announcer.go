@@ -49,8 +49,8 @@ type AnnouncementWriter interface {
 	WriteAnnouncement(ctx context.Context, a Announcement) error
 }
 
-// announcer writes into the status of pods of this node which addresses they have, for the other nodes' sake, as soon as this node's CNI plugins have given them,
-// and takes back what does not hold. Nothing ever waits for it. A write that fails is tried again as long as it would say anything new.
+// announcer writes into the status of pods of this node which addresses they have, for the other nodes' sake, as soon as this node's CNI plugins have given
+// them, and takes back what does not hold. Nothing ever waits for it. A write that fails is tried again as long as it would say anything new.
 //
 // note may be called from one goroutine while Start runs in another.
 type announcer struct {

@@ -52,8 +52,8 @@ func canBePods(a netip.Addr) bool {
 	return a.Zone() == "" && !a.Is4In6() && !a.IsUnspecified() && !a.IsMulticast() && !a.IsLoopback()
 }
 
-// announced are the addresses that are announced of a pod, if that is to be believed: the condition outlives what it speaks of. A pod whose containers have run has
-// had its addresses in status.podIPs, so that what is announced may be of a sandbox before the present one, and somebody else's by now.
+// announced are the addresses that are announced of a pod, if that is to be believed: the condition outlives what it speaks of. A pod whose containers have
+// run has had its addresses in status.podIPs, so that what is announced may be of a sandbox before the present one, and somebody else's by now.
 func announced(p *corev1.Pod) []netip.Addr {
 	if p.Spec.NodeName == "" || p.Spec.HostNetwork || hasRun(p.Status) {
 		return nil

@@ -23,8 +23,8 @@ func Holder(pods []*Pod, a netip.Addr) *Pod {
 	return holder
 }
 
-// against is who holds an address that p and q have, q nil if nobody else is known to have it. An announcement takes it from no pod that status.podIPs shows with it,
-// and two announcements are none: what is announced comes earlier than what is shown, and nothing else may come of it that would not come of that.
+// against is who holds an address that p and q have, q nil if nobody else is known to have it. An announcement takes it from no pod that status.podIPs shows
+// with it, and two announcements are none: an announcement is there to be earlier than what is shown, and never to open more.
 func (p *Pod) against(q *Pod) *Pod {
 	switch {
 	case q == nil:

@@ -1,5 +1,6 @@
-// Firstpacket measures in any cluster what docs/first-packet.md promises: it starts pods whose first act is a connection, and says how many that policy denies got
-// through, how many that it allows on the same node came about with the first packet, and after how long another node let the pods in.
+// Firstpacket measures in any cluster what docs/first-packet.md promises: it starts pods whose first act is a connection, and says how many that policy denies
+// got through, how many that it allows on the same node came about with the first packet, and after how long another node let the pods in, the start of
+// their curl included.
 //
 //	go run ./hack/firstpacket --kubeconfig FILE --pods 1000
 //
@@ -48,7 +49,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	var m measurement
-	kubeconfig := flag.String("kubeconfig", os.Getenv("RINGFENCE_KUBECONFIG"), "kubeconfig file of the cluster (default $RINGFENCE_KUBECONFIG, then KUBECONFIG)")
+	kubeconfig := flag.String("kubeconfig", os.Getenv("RINGFENCE_KUBECONFIG"), "kubeconfig file; without it RINGFENCE_KUBECONFIG, then KUBECONFIG")
 	flag.IntVar(&m.pods, "pods", 100, "how many pods to start")
 	flag.IntVar(&m.atOnce, "at-once", 20, "how many of them there are at a time")
 	flag.StringVar(&m.image, "image", defaultImage, "image of the pods")
@@ -88,7 +89,8 @@ type measurement struct {
 
 // run measures, and returns what came of as many pods as could be started.
 func (m *measurement) run(ctx context.Context) (results tally, err error) {
-	ns, err := m.client.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "first-packet-"}}, metav1.CreateOptions{})
+	fresh := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "first-packet-"}}
+	ns, err := m.client.CoreV1().Namespaces().Create(ctx, fresh, metav1.CreateOptions{})
 	if err != nil {
 		return results, fmt.Errorf("making a namespace: %w", err)
 	}

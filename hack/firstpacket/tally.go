@@ -63,8 +63,8 @@ func (t tally) String() string {
 		}
 		return t.delays[min(int(share*float64(len(t.delays))), len(t.delays)-1)]
 	}
-	return fmt.Sprintf("of %d pods (%d announced): %d of %d that policy denies got through; %d of %d connections that it allows on the same node came about with the first "+
-		"packet; another node let %d of %d in at the first try, and all after p50 %s, p99 %s, max %s",
+	return fmt.Sprintf("of %d pods (%d announced): %d of %d that policy denies got through; %d of %d connections that it allows on the same node came about "+
+		"with the first packet; another node let %d of %d in at the first try, and all after p50 %s, p99 %s, max %s",
 		t.clients+t.muted, t.announced, t.through, t.muted, t.firstSYN, t.clients, t.firstTry, t.clients, at(0.5), at(0.99), at(1))
 }
 

@@ -23,8 +23,8 @@ func deleteNow(uid types.UID) metav1.DeleteOptions {
 	return metav1.DeleteOptions{GracePeriodSeconds: &now, Preconditions: &metav1.Preconditions{UID: &uid}}
 }
 
-// writeStatus writes the status where it differs from what the object says, as kubelets do by a patch: what others write there, such as conditions of their own,
-// stays and is in nobody's way.
+// writeStatus writes the status where it differs from what the object says, as kubelets do by a patch: what others write there, such as conditions of their
+// own, stays and is in nobody's way.
 func (k *Kubelet) writeStatus(ctx context.Context, pod *corev1.Pod, status corev1.PodStatus) error {
 	if apiequality.Semantic.DeepEqual(pod.Status, status) {
 		return nil
