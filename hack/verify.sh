@@ -35,11 +35,12 @@ renders() {
 }
 renders config/default CustomResourceDefinition Namespace ServiceAccount ClusterRole ClusterRoleBinding Role RoleBinding \
   ValidatingAdmissionPolicy ValidatingAdmissionPolicyBinding DaemonSet Deployment
-# An admission policy that looks for another name than the enforcers' would hold nobody. The lab takes it from config/rbac, where no kustomization
+# An admission policy that looks for another name than the enforcers' would hold nobody. The lab takes both from config/rbac, where no kustomization
 # puts names in. kustomize breaks lines where it likes.
 enforcers="['system', 'serviceaccount', 'ringfence-system', 'ringfence-enforcer']"
 for dir in config/rbac config/default; do
-  [[ $("$kubectl" kustomize "$dir" | tr -s ' \n' ' ') == *"== $enforcers"* ]] || say "the admission policy of $dir is not about $enforcers"
+  [[ $("$kubectl" kustomize "$dir" | tr -s ' \n' ' ') == *"== $enforcers"*"== $enforcers"* ]] ||
+    say "the two admission policies of $dir are not about $enforcers"
 done
 renders config/first-packet CustomResourceDefinition DaemonSet Deployment
 renders config/samples Namespace Pod NetworkPolicy
