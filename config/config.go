@@ -15,6 +15,13 @@ var CRDs embed.FS
 //go:embed enforcer/namespace.yaml rbac/*.yaml
 var Rights embed.FS
 
+// Enforcers holds what a bundle of the Operator Lifecycle Manager cannot carry of config/default and config/first-packet, which the controller
+// installs instead (olm). `make packages` writes it. $(NAMESPACE) and $(IMAGE) stand for the installation's, and the item $(ARGS) of a list for
+// the enforcers' other flags.
+//
+//go:embed olm/*.yaml
+var Enforcers embed.FS
+
 // Samples holds the sample application (samples/application) and its policies (samples/policies), and the samples for other
 // clusters: for a namespace of one's own (samples/namespace) and for all of a cluster (samples/cluster).
 //

@@ -21,6 +21,7 @@ type controllerOptions struct {
 	elect           bool
 	electNamespace  string
 	metrics, health string
+	installation    installationOptions
 }
 
 func newControllerCommand() *cobra.Command {
@@ -54,11 +55,16 @@ func (o *controllerOptions) flags() *pflag.FlagSet {
 	f.StringVar(&o.electNamespace, "leader-elect-namespace", "", "namespace of the Lease; without it the pod's own")
 	f.StringVar(&o.metrics, "metrics-bind-address", ":9442", "address of the Prometheus metrics; 0 for none")
 	f.StringVar(&o.health, "health-probe-bind-address", ":9443", "address of /healthz and /readyz; 0 for none")
+	o.installation.add(f)
 	o.log.add(f)
 	return f
 }
 
 func (o *controllerOptions) run(ctx context.Context, logger logr.Logger) error {
+	installation, err := o.installation.installation()
+	if err != nil {
+		return err
+	}
 	config, err := restConfig(o.kubeconfig)
 	if err != nil {
 		return err
@@ -80,6 +86,11 @@ func (o *controllerOptions) run(ctx context.Context, logger logr.Logger) error {
 	}
 	if err := (&controllers.Policies{}).SetupWithManager(ctx, manager); err != nil {
 		return err
+	}
+	if installation != nil {
+		if err := installation.SetupWithManager(manager); err != nil {
+			return err
+		}
 	}
 	for _, add := range []func(string, healthz.Checker) error{manager.AddHealthzCheck, manager.AddReadyzCheck} {
 		if err := add("ping", healthz.Ping); err != nil {

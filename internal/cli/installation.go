@@ -1,0 +1,107 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/yaml"
+
+	"github.com/ringfence-io/ringfence/config"
+	"github.com/ringfence-io/ringfence/controllers"
+)
+
+// installationOptions are the flags of the controller by which it installs what its own installer cannot. Each has an environment variable, since
+// that is all that people can set who install by the Operator Lifecycle Manager.
+type installationOptions struct {
+	variant    string
+	deployment string
+	image      string
+	args       string
+}
+
+func (o *installationOptions) add(f *pflag.FlagSet) {
+	f.StringVar(&o.variant, "install-enforcers", os.Getenv("INSTALL_ENFORCERS"),
+		"put the enforcers' DaemonSet and admission policy there and keep them as config/default or config/first-packet have them: default or "+
+			"first-packet; empty for not (default $INSTALL_ENFORCERS)")
+	f.StringVar(&o.deployment, "deployment", os.Getenv("DEPLOYMENT"),
+		"for --install-enforcers: namespace/name of the Deployment that runs this program (default $DEPLOYMENT)")
+	f.StringVar(&o.image, "enforcer-image", os.Getenv("RELATED_IMAGE_ENFORCER"),
+		"for --install-enforcers: the enforcers' image (default $RELATED_IMAGE_ENFORCER)")
+	f.StringVar(&o.args, "enforcer-args", os.Getenv("ENFORCER_ARGS"),
+		"for --install-enforcers: more flags of the enforcers, separated by spaces (default $ENFORCER_ARGS)")
+}
+
+// installation is what the flags ask for, nil if nothing.
+func (o *installationOptions) installation() (*controllers.Installation, error) {
+	if o.variant == "" {
+		return nil, nil
+	}
+	text, err := fs.ReadFile(config.Enforcers, "olm/"+o.variant+".yaml") // an embedded file's path has no ".."
+	if err != nil {
+		return nil, fmt.Errorf("--install-enforcers %q: give default or first-packet", o.variant)
+	}
+	namespace, name, _ := strings.Cut(o.deployment, "/")
+	if len(validation.IsDNS1123Label(namespace)) > 0 || len(validation.IsDNS1123Subdomain(name)) > 0 {
+		return nil, fmt.Errorf("--deployment %q names no Deployment: give namespace/name", o.deployment)
+	}
+	if o.image == "" {
+		return nil, errors.New("--enforcer-image is empty: give the image that this program runs from")
+	}
+	objects, err := decodeAll(text)
+	if err != nil {
+		return nil, err
+	}
+	for _, object := range objects {
+		object.Object = o.filled(namespace, object.Object).(map[string]any)
+	}
+	return &controllers.Installation{Objects: objects, Deployment: types.NamespacedName{Namespace: namespace, Name: name}}, nil
+}
+
+// filled is a value from config/olm with what is known only here in the places that are marked there.
+func (o *installationOptions) filled(namespace string, value any) any {
+	switch value := value.(type) {
+	case string:
+		return strings.NewReplacer("$(NAMESPACE)", namespace, "$(IMAGE)", o.image).Replace(value)
+	case map[string]any:
+		for k, v := range value {
+			value[k] = o.filled(namespace, v)
+		}
+	case []any:
+		out := make([]any, 0, len(value))
+		for _, v := range value {
+			if v != "$(ARGS)" {
+				out = append(out, o.filled(namespace, v))
+				continue
+			}
+			for _, arg := range strings.Fields(o.args) {
+				out = append(out, arg)
+			}
+		}
+		return out
+	}
+	return value
+}
+
+func decodeAll(text []byte) ([]*unstructured.Unstructured, error) {
+	var out []*unstructured.Unstructured
+	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(text), 4096)
+	for {
+		object := &unstructured.Unstructured{}
+		switch err := decoder.Decode(object); {
+		case errors.Is(err, io.EOF):
+			return out, nil
+		case err != nil:
+			return nil, fmt.Errorf("reading the enforcers' manifests: %w", err)
+		}
+		out = append(out, object)
+	}
+}
