@@ -1,6 +1,6 @@
 # Ringfence: what there is to build, run and check. `make help` lists it.
 #
-# Targets either check the tree or write to it, never both; those that write are fmt, generate, golden and tidy. Programs that are built
+# Targets either check the tree or write to it, never both; those that write are fmt, generate, bundle, chart, golden and tidy. Programs that are built
 # from other projects' modules live in a cache (XDG_CACHE_HOME, else ~/.cache), so that `make clean` does not cost minutes.
 
 .DEFAULT_GOAL := help
@@ -21,7 +21,7 @@ packages  = $(eval packages := $(shell go list -f '{{if or .TestGoFiles .XTestGo
 PACKETS   = $(filter $(module)/enforcer/dataplane $(module)/lab/host $(module)/lab/probe $(module)/lab/topology $(module)/test/packets%,$(packages))
 LADDER    = $(filter $(module)/test/ladder%,$(packages))
 BENCH     = $(filter $(module)/test/bench%,$(packages))
-UNIT      = $(filter-out $(PACKETS) $(LADDER) $(BENCH) $(module)/lab% $(module)/test/controllers% $(module)/test/crds% $(module)/test/e2e% $(module)/test/rights% $(module)/test/scale% $(module)/test/status%,$(packages))
+UNIT      = $(filter-out $(PACKETS) $(LADDER) $(BENCH) $(module)/lab% $(module)/test/controllers% $(module)/test/crds% $(module)/test/e2e% $(module)/test/olm% $(module)/test/rights% $(module)/test/scale% $(module)/test/status%,$(packages))
 E2E       = $(filter-out $(PACKETS) $(LADDER) $(BENCH) $(UNIT),$(packages))
 
 GOTEST = go run ./hack/gotest
@@ -119,15 +119,24 @@ fmt: ## format the code
 generate: ## write deep copies and CRDs anew, from the types in api
 	@hack/generate/generate.sh
 
+.PHONY: bundle
+bundle: ## write the OLM bundle anew, and what its controller installs, from config
+	@$(ASSETS); go -C hack/packages run . bundle
+
+.PHONY: chart
+chart: ## write the Helm chart anew, from config
+	@$(ASSETS); go -C hack/packages run . chart
+
 .PHONY: golden
 golden: ## write the golden files of tests anew, from what the code does now
 	@go test $$(git grep -l 'flag.Bool("update"' -- '*_test.go' | xargs -n 1 dirname | sort -u | sed 's,^,./,') -update
 
 .PHONY: tidy
-tidy: ## tidy go.mod, and those of the generator and of the GitOps checks
+tidy: ## tidy go.mod, and those of the generators and of the GitOps checks
 	@go mod tidy
 	@go -C hack/generate mod tidy
 	@go -C hack/gitops mod tidy
+	@go -C hack/packages mod tidy
 
 .PHONY: help
 help: ## this list

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # verify.sh: checks what no compiler looks at: that go.mod is tidy, that what is generated is up to date, that the manifests render,
-# that Prometheus reads the queries and fires the alerts that it should, that what Argo CD and Flux are told of our kinds is right, that links between
-# documents lead somewhere, and that the tests that documents name exist.
+# that the OLM bundle and the Helm chart install what they should, that Prometheus reads the queries and fires the alerts that it should, that what
+# Argo CD and Flux are told of our kinds is right, that links between documents lead somewhere, and that the tests that documents name exist.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -11,7 +11,7 @@ say() {
   failed=1
 }
 
-for module in . hack/generate hack/gitops; do
+for module in . hack/generate hack/gitops hack/packages; do
   go -C "$module" mod tidy -diff >/dev/null || say "the go.mod of $module is not tidy: run 'make tidy'"
 done
 
@@ -47,6 +47,18 @@ renders config/samples Namespace Pod NetworkPolicy
 if grep -qE '^kind: (ClusterNetworkPolicy|NamespaceIsolation)$' <<<"$("$kubectl" kustomize config/samples)"; then
   say "config/samples has policies for all of a cluster: whoever applies it wants no more than the sample application"
 fi
+
+renders config/manifests ClusterServiceVersion Deployment
+
+# What config makes for OLM and for Helm. Where it cannot be made, or is out of date, there is nothing to try.
+packages=$generated/packages
+for made in bundle chart; do
+  go -C hack/packages run . "$made" "$packages" || say "no $made can be made of config"
+done
+for place in bundle bundle.Dockerfile config/olm charts/ringfence; do
+  diff -rq "$place" "$packages/$place" >&2 || say "$place is out of date: run 'make bundle chart'"
+done
+go -C hack/packages test ./... >&2 || say "the OLM bundle or the Helm chart is not what it should be"
 
 renders config/prometheus PodMonitor PrometheusRule ConfigMap
 promtool=$(hack/prometheus/build.sh)
