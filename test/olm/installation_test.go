@@ -62,7 +62,7 @@ func (in *installation) damage(t *testing.T, want []*unstructured.Unstructured) 
 		}
 		must(t, admin.Patch(t.Context(), o.DeepCopy(), client.RawPatch(types.MergePatchType, []byte(patch))))
 		if o.GetKind() != "ValidatingAdmissionPolicyBinding" {
-			in.untilAll("repaired: "+o.GetKind(), want)
+			in.untilAll("repaired", []*unstructured.Unstructured{o})
 			continue
 		}
 		until(t, "denying again", func() string {
