@@ -27,8 +27,6 @@ type Dataplane interface {
 	// Apply carries out a plan. After an error the kernel may hold part of it: never more than the old and the new
 	// policy allow.
 	Apply(context.Context, ruleset.Plan) error
-	// CleanupElsewhere removes what an earlier run has left in a table or a back end that is no longer the chosen one.
-	CleanupElsewhere(context.Context) error
 }
 
 // Enforcer keeps one kernel at what snapshots say.
@@ -98,25 +96,14 @@ func (e *Enforcer) Sync(ctx context.Context, s compile.Snapshot, verify bool) (R
 	return report, unread
 }
 
-// apply carries out a plan. The first of a run takes over from the run before: once the policy is in force here, what was left
-// elsewhere goes, and then the sets that only that referred to.
+// apply carries out a plan. The first that succeeds takes over from the run before, which may have been another version's, in another place.
 func (e *Enforcer) apply(ctx context.Context, p ruleset.Plan) error {
-	if e.tookOver {
-		if p.Empty() {
-			return nil
-		}
-		return e.dataplane.Apply(ctx, p)
+	p.Elsewhere = !e.tookOver
+	if p.Empty() {
+		return nil
 	}
-	policy, orphans := p, ruleset.Plan{DestroySets: p.DestroySets}
-	policy.DestroySets = nil
-	for _, step := range []func() error{
-		func() error { return e.dataplane.Apply(ctx, policy) },
-		func() error { return e.dataplane.CleanupElsewhere(ctx) },
-		func() error { return e.dataplane.Apply(ctx, orphans) },
-	} {
-		if err := step(); err != nil {
-			return err
-		}
+	if err := e.dataplane.Apply(ctx, p); err != nil {
+		return err
 	}
 	e.tookOver = true
 	return nil

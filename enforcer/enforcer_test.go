@@ -193,40 +193,40 @@ func TestARestartTakesOver(t *testing.T) {
 	holds(t, kernel, changed)
 }
 
-// elsewhere is a kernel in which a back end that is no longer chosen still refers to a set.
-type elsewhere struct {
+// asked notes which plans ask for what is left elsewhere to go.
+type asked struct {
 	*dataplane.Fake
-	referred string
-	done     []string
+	elsewhere []bool
 }
 
-func (k *elsewhere) Apply(ctx context.Context, p ruleset.Plan) error {
-	if slices.Contains(p.DestroySets, k.referred) {
-		return errors.New("the set is in use")
-	}
-	k.done = append(k.done, "apply")
+func (k *asked) Apply(ctx context.Context, p ruleset.Plan) error {
+	k.elsewhere = append(k.elsewhere, p.Elsewhere)
 	return k.Fake.Apply(ctx, p)
 }
 
-func (k *elsewhere) CleanupElsewhere(context.Context) error {
-	k.done, k.referred = append(k.done, "clean up elsewhere"), ""
-	return nil
-}
-
-func TestWhatIsLeftElsewhereGoesOncePolicyIsInForceHere(t *testing.T) {
-	k := &elsewhere{Fake: dataplane.NewFake(dataplane.Capabilities{})}
-	old := ruleset.Set{Name: "RF-4A-old", Type: ruleset.HashIP, Family: ruleset.IPv4}
-	if err := k.Apply(t.Context(), ruleset.Plan{CreateSets: []ruleset.Set{old}}); err != nil {
-		t.Fatal(err)
+func TestWhatIsLeftElsewhereGoesWithTheFirstPlanThatSucceeds(t *testing.T) {
+	k := &asked{Fake: dataplane.NewFake(dataplane.Capabilities{})}
+	e := enforcer.New(k, options)
+	k.Before = func(s dataplane.Step) error {
+		if s.Kind == dataplane.Elsewhere {
+			return errors.New("the lock is held")
+		}
+		return nil
 	}
-	k.referred, k.done = old.Name, nil
-
 	s := snapshot(all, []string{"a"})
-	mustSync(t, enforcer.New(k, options), s, false)
-	if want := []string{"apply", "clean up elsewhere", "apply"}; !slices.Equal(k.done, want) {
-		t.Errorf("done: %v, want %v", k.done, want)
+	if _, err := e.Sync(t.Context(), s, false); err == nil {
+		t.Error("what is elsewhere is still there, and Sync said nothing")
 	}
 	holds(t, k.Fake, s)
+	k.Before = nil
+	if r := mustSync(t, e, s, false); !r.Applied.Empty() {
+		t.Errorf("what was enforced was applied again:\n%s", r.Applied)
+	}
+	mustSync(t, e, s, true)
+	mustSync(t, e, snapshot(all, []string{"b"}), false)
+	if want := []bool{true, true, false}; !slices.Equal(k.elsewhere, want) {
+		t.Errorf("plans that ask for it: %v, want %v", k.elsewhere, want)
+	}
 }
 
 func TestAFamilyThatCannotBeReadDoesNotHoldUpTheOther(t *testing.T) {

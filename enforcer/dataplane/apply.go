@@ -16,8 +16,9 @@ type steps interface {
 	addEntries(context.Context, ruleset.SetEntries) error
 	restore(context.Context, ruleset.Family, string) error
 	fixJump(context.Context, ruleset.JumpFix) error
+	cleanElsewhere(context.Context, []ruleset.Family) error
 	delEntries(context.Context, ruleset.SetEntries) error
-	destroySets(context.Context, []string) error
+	destroySets(context.Context, []ruleset.SetRef) error
 }
 
 // apply takes a plan's steps in the order that ruleset.Plan documents. Later steps of a family rely on its earlier ones:
@@ -39,6 +40,9 @@ func apply(ctx context.Context, k steps, p ruleset.Plan) error {
 		op := fmt.Sprintf("putting the jump in front of %s", j.Chain)
 		o.take(ctx, j.Family, func() error { return familyError(j.Family, op, k.fixJump(ctx, j)) })
 	}
+	if p.Elsewhere {
+		o.cleanElsewhere(ctx, k)
+	}
 	for _, s := range p.DelEntries {
 		s = withoutReplaced(s, p.AddEntries)
 		o.take(ctx, s.Family, func() error { return k.delEntries(ctx, s) })
@@ -50,6 +54,7 @@ func apply(ctx context.Context, k steps, p ruleset.Plan) error {
 // outcome is how the steps went so far.
 type outcome struct {
 	failed map[ruleset.Family]bool
+	left   bool // something may be left elsewhere
 	errs   []error
 }
 
@@ -70,35 +75,43 @@ func (o *outcome) take(ctx context.Context, f ruleset.Family, step func() error)
 	}
 }
 
-// retire destroys the sets of the families that have come this far. A name that says no family is tried in any case: the
-// kernel refuses what is still referred to.
-func (o *outcome) retire(ctx context.Context, k steps, names []string) {
-	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return o.failed[familyOfName(name)] })
-	if len(names) == 0 {
+// cleanElsewhere removes what is left elsewhere of the families that have come this far. If it fails, entries are deleted all the same: for want of them
+// nothing is let through by mistake, while for their sake something might be for as long as this fails.
+func (o *outcome) cleanElsewhere(ctx context.Context, k steps) {
+	families := slices.DeleteFunc(slices.Clone(ruleset.Families[:]), func(f ruleset.Family) bool { return o.failed[f] })
+	if len(families) == 0 {
 		return
 	}
 	err := context.Cause(ctx)
 	if err != nil {
-		err = fmt.Errorf("leaving %d sets undestroyed: %w", len(names), err)
+		err = fmt.Errorf("leaving what is left elsewhere: %w", err)
 	} else {
-		err = k.destroySets(ctx, names)
+		err = k.cleanElsewhere(ctx, families)
+	}
+	if err != nil {
+		o.left, o.errs = true, append(o.errs, err)
+	}
+}
+
+// retire destroys the sets of the families that have come this far: where a family has failed, the rules that are in force there refer to them. A set of no
+// family is tried in any case, the kernel refuses what is still referred to.
+func (o *outcome) retire(ctx context.Context, k steps, sets []ruleset.SetRef) {
+	if o.left {
+		return // rules there may refer to them
+	}
+	sets = slices.DeleteFunc(slices.Clone(sets), func(s ruleset.SetRef) bool { return o.failed[s.Family] })
+	if len(sets) == 0 {
+		return
+	}
+	err := context.Cause(ctx)
+	if err != nil {
+		err = fmt.Errorf("leaving %d sets undestroyed: %w", len(sets), err)
+	} else {
+		err = k.destroySets(ctx, sets)
 	}
 	if err != nil {
 		o.errs = append(o.errs, err)
 	}
-}
-
-// familyOfName is the family that a set's name says, 0 if none: RF-4A-..., RF-6N-...
-func familyOfName(name string) ruleset.Family {
-	if len(name) > len(ruleset.Prefix) && isOurs(name) {
-		switch name[len(ruleset.Prefix)] {
-		case '4':
-			return ruleset.IPv4
-		case '6':
-			return ruleset.IPv6
-		}
-	}
-	return 0
 }
 
 // withoutReplaced leaves away the entries of a deletion that differ from an added one by NoMatch alone. The kernel knows an

@@ -70,7 +70,7 @@ func TestSets(t *testing.T) {
 			if strings.Contains(r.name, "IPv6") {
 				f = ruleset.IPv6
 			}
-			s := set(t, fmt.Sprintf("RF-%dA-%d", f, i), r.kind, f, r.before...)
+			s := set(t, fmt.Sprintf("RF-v1-%dA-%d", f, i), r.kind, f, r.before...)
 			create.CreateSets = append(create.CreateSets, s)
 			change.AddEntries = append(change.AddEntries, entries(t, s, r.add...))
 			change.DelEntries = append(change.DelEntries, entries(t, s, r.del...))
@@ -95,7 +95,7 @@ func TestSets(t *testing.T) {
 
 func TestASetOfAnotherTypeGivesWay(t *testing.T) {
 	onEach(t, func(t *testing.T, d subject) {
-		const name = "RF-4N-x"
+		const name = "RF-v1-4N-x"
 		mustApply(t, d, ruleset.Plan{CreateSets: []ruleset.Set{set(t, name, ruleset.HashIP, ruleset.IPv4, "10.0.0.1")}})
 		want := set(t, name, ruleset.HashNet, ruleset.IPv4, "10.0.0.0/8")
 		mustApply(t, d, ruleset.Plan{CreateSets: []ruleset.Set{want}})
@@ -107,10 +107,10 @@ func TestASetOfAnotherTypeGivesWay(t *testing.T) {
 
 func TestALeftoverOfTheSameNameGivesWay(t *testing.T) {
 	onEach(t, func(t *testing.T, d subject) {
-		mustApply(t, d, ruleset.Plan{CreateSets: []ruleset.Set{set(t, "RF-4A-x", ruleset.HashIP, ruleset.IPv4, "10.0.0.1", "10.0.0.2")}})
-		want := set(t, "RF-4A-x", ruleset.HashIP, ruleset.IPv4, "10.0.0.2", "10.0.0.3")
+		mustApply(t, d, ruleset.Plan{CreateSets: []ruleset.Set{set(t, "RF-v1-4A-x", ruleset.HashIP, ruleset.IPv4, "10.0.0.1", "10.0.0.2")}})
+		want := set(t, "RF-v1-4A-x", ruleset.HashIP, ruleset.IPv4, "10.0.0.2", "10.0.0.3")
 		mustApply(t, d, ruleset.Plan{CreateSets: []ruleset.Set{want}})
-		if diff := cmp.Diff(want, mustObserve(t, d).Sets["RF-4A-x"], addrs); diff != "" {
+		if diff := cmp.Diff(want, mustObserve(t, d).Sets["RF-v1-4A-x"], addrs); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 	})
@@ -122,7 +122,7 @@ const manyAddresses = 70_000
 func TestASetBeyond65536Entries(t *testing.T) {
 	onEach(t, func(t *testing.T, d subject) {
 		for f, first := range map[ruleset.Family]string{ruleset.IPv4: "10.0.0.0", ruleset.IPv6: "fd00::"} {
-			s := set(t, fmt.Sprintf("RF-%dA-many", f), ruleset.HashIP, f)
+			s := set(t, fmt.Sprintf("RF-v1-%dA-many", f), ruleset.HashIP, f)
 			half := ruleset.SetEntries{Set: s.Name, Type: s.Type, Family: f}
 			a := netip.MustParseAddr(first)
 			for i := range manyAddresses {
@@ -150,19 +150,19 @@ func TestASetBeyond65536Entries(t *testing.T) {
 
 func TestASetThatARuleNamesIsNotDestroyed(t *testing.T) {
 	onEach(t, func(t *testing.T, d subject) {
-		used, unused := set(t, "RF-4A-used", ruleset.HashIP, ruleset.IPv4), set(t, "RF-4A-unused", ruleset.HashIP, ruleset.IPv4)
-		rules := map[string][]ruleset.Rule{"RF-X": {"-m set --match-set RF-4A-used src -j RETURN"}}
+		used, unused := set(t, "RF-v1-4A-used", ruleset.HashIP, ruleset.IPv4), set(t, "RF-v1-4A-unused", ruleset.HashIP, ruleset.IPv4)
+		rules := map[string][]ruleset.Rule{"RF-X": {"-m set --match-set RF-v1-4A-used src -j RETURN"}}
 		mustApply(t, d, ruleset.Plan{
 			CreateSets: []ruleset.Set{used, unused},
 			Restore:    map[ruleset.Family]string{ruleset.IPv4: chains(securityTable, rules)},
 		})
-		destroy := ruleset.Plan{DestroySets: []string{used.Name, unused.Name, "RF-4A-missing"}}
+		destroy := ruleset.Plan{DestroySets: refs(used.Name, unused.Name, "RF-v1-4A-missing")}
 		err := d.Apply(t.Context(), destroy)
 		var named *SetError
 		if !errors.As(err, &named) || named.Set != used.Name || !errors.Is(err, ErrSetInUse) {
 			t.Errorf("destroying a set in use: %v, want a SetError that names it", err)
 		}
-		if want := "set RF-4A-used: destroying it: a rule still refers to the set"; err == nil || err.Error() != want {
+		if want := "set RF-v1-4A-used: destroying it: a rule still refers to the set"; err == nil || err.Error() != want {
 			t.Errorf("the error is %v, want %s", err, want)
 		}
 		if got := mustObserve(t, d).Sets; len(got) != 1 || got[used.Name].Name == "" {
@@ -184,15 +184,15 @@ func TestASetThatIsReleasedSoonIsDestroyed(t *testing.T) {
 			enterNamespace(t)
 			d := newDataplane(t, backend)
 			mustApply(t, d, ruleset.Plan{
-				CreateSets: []ruleset.Set{set(t, "RF-4A-x", ruleset.HashIP, ruleset.IPv4)},
+				CreateSets: []ruleset.Set{set(t, "RF-v1-4A-x", ruleset.HashIP, ruleset.IPv4)},
 				Restore: map[ruleset.Family]string{ruleset.IPv4: chains(securityTable,
-					map[string][]ruleset.Rule{"RF-X": {"-m set --match-set RF-4A-x src -j RETURN"}})},
+					map[string][]ruleset.Rule{"RF-X": {"-m set --match-set RF-v1-4A-x src -j RETURN"}})},
 			})
 			release := exec.Command("sh", "-c", "sleep 0.2; iptables-"+backend+" -w -t security -F RF-X")
 			if err := release.Start(); err != nil {
 				t.Fatal(err)
 			}
-			mustApply(t, d, ruleset.Plan{DestroySets: []string{"RF-4A-x"}})
+			mustApply(t, d, ruleset.Plan{DestroySets: refs("RF-v1-4A-x")})
 			if err := release.Wait(); err != nil {
 				t.Fatal(err)
 			}
@@ -209,8 +209,8 @@ func TestAFailureInOneFamilyLeavesTheOtherAlone(t *testing.T) {
 		restore string // of IPv4
 		want    []string
 	}{
-		{"a set that is missing", "*security\n:RF-X - [0:0]\n-A RF-X -m set --match-set RF-4A-none src -j RETURN\nCOMMIT\n",
-			[]string{"inet: restoring the chains", "RF-4A-none", "line 3 of the input: -A RF-X -m set --match-set RF-4A-none src"}},
+		{"a set that is missing", "*security\n:RF-X - [0:0]\n-A RF-X -m set --match-set RF-v1-4A-none src -j RETURN\nCOMMIT\n",
+			[]string{"inet: restoring the chains", "RF-v1-4A-none", "line 3 of the input: -A RF-X -m set --match-set RF-v1-4A-none src"}},
 		{"a chain that is missing", "*security\n-X RF-NONE\nCOMMIT\n", []string{"inet: restoring the chains", "line 2 of the input: -X RF-NONE"}},
 		{"no rule at all", "*security\n:RF-X - [0:0]\nfrobnicate\nCOMMIT\n", []string{"line 3 of the input: frobnicate"}},
 	} {
@@ -221,15 +221,15 @@ func TestAFailureInOneFamilyLeavesTheOtherAlone(t *testing.T) {
 }
 
 func testFamilyFailure(t *testing.T, d subject, restore string, want []string) {
-	four := set(t, "RF-4A-x", ruleset.HashIP, ruleset.IPv4, "10.0.0.1", "10.0.0.2")
-	six := set(t, "RF-6A-x", ruleset.HashIP, ruleset.IPv6, "fd00::1", "fd00::2")
+	four := set(t, "RF-v1-4A-x", ruleset.HashIP, ruleset.IPv4, "10.0.0.1", "10.0.0.2")
+	six := set(t, "RF-v1-6A-x", ruleset.HashIP, ruleset.IPv6, "fd00::1", "fd00::2")
 	mustApply(t, d, ruleset.Plan{CreateSets: []ruleset.Set{four, six,
-		set(t, "RF-4A-old", ruleset.HashIP, ruleset.IPv4), set(t, "RF-6A-old", ruleset.HashIP, ruleset.IPv6)}})
+		set(t, "RF-v2-old4", ruleset.HashIP, ruleset.IPv4), set(t, "RF-v2-old6", ruleset.HashIP, ruleset.IPv6)}})
 	rules := map[string][]ruleset.Rule{"RF-X": {"-j RETURN"}}
 	err := d.Apply(t.Context(), ruleset.Plan{
 		Restore:     map[ruleset.Family]string{ruleset.IPv4: restore, ruleset.IPv6: chains(securityTable, rules)},
 		DelEntries:  []ruleset.SetEntries{entries(t, four, "10.0.0.1"), entries(t, six, "fd00::1")},
-		DestroySets: []string{"RF-4A-old", "RF-6A-old"},
+		DestroySets: []ruleset.SetRef{{Name: "RF-v2-old4", Family: ruleset.IPv4}, {Name: "RF-v2-old6", Family: ruleset.IPv6}},
 	})
 	var failed *FamilyError
 	if !errors.As(err, &failed) || failed.Family != ruleset.IPv4 {
@@ -242,7 +242,7 @@ func testFamilyFailure(t *testing.T, d subject, restore string, want []string) {
 	}
 	got := mustObserve(t, d)
 	wantSets := map[string]ruleset.Set{
-		four.Name: four, "RF-4A-old": set(t, "RF-4A-old", ruleset.HashIP, ruleset.IPv4),
+		four.Name: four, "RF-v2-old4": set(t, "RF-v2-old4", ruleset.HashIP, ruleset.IPv4),
 		six.Name: set(t, six.Name, ruleset.HashIP, ruleset.IPv6, "fd00::2"),
 	}
 	if diff := cmp.Diff(wantSets, got.Sets, addrs); diff != "" {
@@ -258,10 +258,10 @@ func testFamilyFailure(t *testing.T, d subject, restore string, want []string) {
 
 func TestAnEntryThatIsRefusedIsNamed(t *testing.T) {
 	onEach(t, func(t *testing.T, d subject) {
-		s := set(t, "RF-4N-x", ruleset.HashNet, ruleset.IPv4)
+		s := set(t, "RF-v1-4N-x", ruleset.HashNet, ruleset.IPv4)
 		mustApply(t, d, ruleset.Plan{CreateSets: []ruleset.Set{s}})
 		err := d.Apply(t.Context(), ruleset.Plan{AddEntries: []ruleset.SetEntries{entries(t, s, "10.0.0.0/8", "0.0.0.0/0")}})
-		if err == nil || !strings.Contains(err.Error(), "set RF-4N-x: adding entries: 0.0.0.0/0: ") {
+		if err == nil || !strings.Contains(err.Error(), "set RF-v1-4N-x: adding entries: 0.0.0.0/0: ") {
 			t.Errorf("the error is %v, want one that names the set and the entry", err)
 		}
 	})
@@ -273,9 +273,9 @@ func TestAContextThatHasEndedChangesNothing(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(gone)
 		err := d.Apply(ctx, ruleset.Plan{
-			CreateSets:  []ruleset.Set{set(t, "RF-4A-x", ruleset.HashIP, ruleset.IPv4)},
+			CreateSets:  []ruleset.Set{set(t, "RF-v1-4A-x", ruleset.HashIP, ruleset.IPv4)},
 			Restore:     map[ruleset.Family]string{ruleset.IPv6: chains(securityTable, map[string][]ruleset.Rule{"RF-X": nil})},
-			DestroySets: []string{"RF-4A-y"},
+			DestroySets: refs("RF-v1-4A-y"),
 		})
 		if !errors.Is(err, gone) {
 			t.Errorf("the error is %v, want %v", err, gone)

@@ -63,7 +63,7 @@ func filled(b *testing.B, backend string, n int) (*Dataplane, ruleset.SetEntries
 	if err != nil {
 		b.Fatal(err)
 	}
-	s := ruleset.Set{Name: "RF-4A-many", Type: ruleset.HashIP, Family: ruleset.IPv4}
+	s := ruleset.Set{Name: "RF-v1-4A-many", Type: ruleset.HashIP, Family: ruleset.IPv4}
 	many := ruleset.SetEntries{Set: s.Name, Type: s.Type, Family: s.Family}
 	rules := map[string][]ruleset.Rule{}
 	a := netip.MustParseAddr("10.0.0.0")

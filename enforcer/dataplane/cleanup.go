@@ -19,7 +19,7 @@ func Cleanup(ctx context.Context, log logr.Logger) error {
 	if log.GetSink() == nil {
 		log = logr.Discard()
 	}
-	err := cleanupTables(ctx, log, place{})
+	err := cleanupTables(ctx, log, place{}, ruleset.Families[:])
 	return errors.Join(err, cleanupSets(ctx))
 }
 
@@ -30,21 +30,17 @@ func (d *Dataplane) Cleanup(ctx context.Context) error {
 	return Cleanup(ctx, d.log)
 }
 
-// CleanupElsewhere removes our chains and jumps from the back end and the table that are not in use. They are there if the
-// choice fell otherwise before a restart, and would go on enforcing what was true then. It is to be called once the
-// first Apply has succeeded, so that there is no gap.
-func (d *Dataplane) CleanupElsewhere(ctx context.Context) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return cleanupTables(ctx, d.log, place{d.tools.backend, d.capabilities.Table})
-}
-
 // place is a back end and a table of it.
 type place struct{ backend, table string }
 
-// cleanupTables removes our chains and jumps from everywhere but the one place that is to be kept.
-func cleanupTables(ctx context.Context, log logr.Logger, keep place) error {
-	return eachBackend(log, "cleaning up", func(t *tools, f ruleset.Family) error { return t.cleanup(ctx, f, keep) })
+// cleanupTables removes chains and jumps of ours, of every layout, from everywhere but the one place that is to be kept.
+func cleanupTables(ctx context.Context, log logr.Logger, keep place, families []ruleset.Family) error {
+	return eachBackend(log, "cleaning up", func(t *tools, f ruleset.Family) error {
+		if !slices.Contains(families, f) {
+			return nil
+		}
+		return t.cleanup(ctx, f, keep)
+	})
 }
 
 // eachBackend visits both families of each back end in which something of ours can be. The errors say what is being done to it.

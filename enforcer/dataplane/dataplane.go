@@ -185,12 +185,13 @@ func (d *Dataplane) Apply(ctx context.Context, p ruleset.Plan) error {
 		return err
 	}
 	defer c.close()
-	return apply(ctx, &kernel{tools: d.tools, sets: c}, p)
+	return apply(ctx, &kernel{tools: d.tools, table: d.capabilities.Table, sets: c}, p)
 }
 
 // kernel takes the steps of a plan on the real kernel.
 type kernel struct {
 	tools *tools
+	table string
 	sets  *ipsets
 }
 
@@ -206,7 +207,11 @@ func (k *kernel) delEntries(ctx context.Context, s ruleset.SetEntries) error {
 	return k.sets.del(ctx, s)
 }
 
-func (k *kernel) destroySets(ctx context.Context, names []string) error {
+func (k *kernel) destroySets(ctx context.Context, sets []ruleset.SetRef) error {
+	names := make([]string, len(sets))
+	for i, s := range sets {
+		names[i] = s.Name
+	}
 	return k.sets.destroyAll(ctx, names)
 }
 
@@ -216,4 +221,8 @@ func (k *kernel) restore(ctx context.Context, f ruleset.Family, input string) er
 
 func (k *kernel) fixJump(ctx context.Context, j ruleset.JumpFix) error {
 	return k.tools.fixJump(ctx, j)
+}
+
+func (k *kernel) cleanElsewhere(ctx context.Context, families []ruleset.Family) error {
+	return cleanupTables(ctx, k.tools.log, place{k.tools.backend, k.table}, families)
 }

@@ -39,6 +39,7 @@ const (
 	AddEntries StepKind = "add entries"
 	Restore    StepKind = "restore"
 	FixJump    StepKind = "fix jump"
+	Elsewhere  StepKind = "clean up elsewhere"
 	DelEntries StepKind = "delete entries"
 	DestroySet StepKind = "destroy set"
 )
@@ -47,7 +48,7 @@ const (
 type Step struct {
 	Kind   StepKind
 	Family ruleset.Family
-	Name   string // of the set, or of the base chain; empty for a restore
+	Name   string // of the set, or of the base chain; empty for a restore, and elsewhere
 }
 
 // NewFake is a Fake with these capabilities. An empty Table means security, and no Families means both.
@@ -96,6 +97,9 @@ func (f *Fake) Observe(ctx context.Context) (ruleset.Ruleset, error) {
 	}
 	for name, s := range f.sets {
 		s.Entries = slices.Clone(s.Entries)
+		if !ruleset.IsOfLayout(name) {
+			s.Entries = nil // as list does
+		}
 		r.Sets[name] = s
 	}
 	return r, nil
@@ -119,11 +123,12 @@ func (f *Fake) Cleanup(ctx context.Context) error {
 			errs = append(errs, familyError(family, "cleaning up", k.restore(ctx, family, input)))
 		}
 	}
-	return errors.Join(append(errs, k.destroySets(ctx, slices.Sorted(maps.Keys(f.sets))))...)
+	var sets []ruleset.SetRef
+	for _, name := range slices.Sorted(maps.Keys(f.sets)) {
+		sets = append(sets, ruleset.SetRef{Name: name, Family: f.sets[name].Family})
+	}
+	return errors.Join(append(errs, k.destroySets(ctx, sets))...)
 }
-
-// CleanupElsewhere does nothing: there is no other back end.
-func (f *Fake) CleanupElsewhere(context.Context) error { return nil }
 
 // Restore hands input to the Fake's iptables-restore --noflush, to break what is ours or to add what is another program's.
 func (f *Fake) Restore(family ruleset.Family, input string) error {
@@ -273,18 +278,23 @@ func (k *fakeSteps) fixJump(_ context.Context, j ruleset.JumpFix) error {
 	return (*Fake)(k).Restore(j.Family, moveJump(j, stale))
 }
 
-func (k *fakeSteps) destroySets(_ context.Context, names []string) error {
+// cleanElsewhere finds nothing: there is no other back end.
+func (k *fakeSteps) cleanElsewhere(context.Context, []ruleset.Family) error {
+	return k.before(Step{Kind: Elsewhere})
+}
+
+func (k *fakeSteps) destroySets(_ context.Context, sets []ruleset.SetRef) error {
 	var errs []error
-	for _, name := range names {
-		if err := k.before(Step{DestroySet, familyOfName(name), name}); err != nil {
-			errs = append(errs, &SetError{Set: name, Op: "destroying it", Err: err})
+	for _, s := range sets {
+		if err := k.before(Step{DestroySet, s.Family, s.Name}); err != nil {
+			errs = append(errs, &SetError{Set: s.Name, Op: "destroying it", Err: err})
 			continue
 		}
 		k.mu.Lock()
-		if k.refers(name) {
-			errs = append(errs, &SetError{Set: name, Op: "destroying it", Err: ErrSetInUse})
+		if k.refers(s.Name) {
+			errs = append(errs, &SetError{Set: s.Name, Op: "destroying it", Err: ErrSetInUse})
 		} else {
-			delete(k.sets, name)
+			delete(k.sets, s.Name)
 		}
 		k.mu.Unlock()
 	}

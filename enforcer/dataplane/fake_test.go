@@ -16,8 +16,8 @@ func TestTheFakeTakesThePlansStepsInOrder(t *testing.T) {
 	mustApply(t, d, plan)
 	plan.AddEntries = []ruleset.SetEntries{entries(t, plan.CreateSets[0], "10.0.0.1")}
 	plan.DelEntries = []ruleset.SetEntries{entries(t, plan.CreateSets[1], "fd00::1")}
-	plan.CreateSets = []ruleset.Set{set(t, "RF-4A-new", ruleset.HashIP, ruleset.IPv4)}
-	plan.DestroySets = []string{"RF-4A-new"}
+	plan.CreateSets = []ruleset.Set{set(t, "RF-v1-4A-new", ruleset.HashIP, ruleset.IPv4)}
+	plan.DestroySets, plan.Elsewhere = refs("RF-v1-4A-new"), true
 	var got []Step
 	d.Before = func(s Step) error {
 		got = append(got, s)
@@ -25,13 +25,14 @@ func TestTheFakeTakesThePlansStepsInOrder(t *testing.T) {
 	}
 	mustApply(t, d, plan)
 	want := []Step{
-		{CreateSet, ruleset.IPv4, "RF-4A-new"},
-		{AddEntries, ruleset.IPv4, "RF-4A-x"},
+		{CreateSet, ruleset.IPv4, "RF-v1-4A-new"},
+		{AddEntries, ruleset.IPv4, "RF-v1-4A-x"},
 		{Restore, ruleset.IPv4, ""}, {Restore, ruleset.IPv6, ""},
 		{FixJump, ruleset.IPv4, "FORWARD"}, {FixJump, ruleset.IPv4, "INPUT"},
 		{FixJump, ruleset.IPv6, "FORWARD"}, {FixJump, ruleset.IPv6, "INPUT"},
-		{DelEntries, ruleset.IPv6, "RF-6A-x"},
-		{DestroySet, ruleset.IPv4, "RF-4A-new"},
+		{Kind: Elsewhere},
+		{DelEntries, ruleset.IPv6, "RF-v1-6A-x"},
+		{DestroySet, ruleset.IPv4, "RF-v1-4A-new"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("steps (-want +got):\n%s", diff)
@@ -80,8 +81,8 @@ func TestRestoreRefuses(t *testing.T) {
 	for name, body := range map[string]string{
 		"a jump to nowhere":                  "-A RF-A -j RF-NOWHERE",
 		"a rule in no chain":                 "-A RF-NOWHERE -j RETURN",
-		"a set that is missing":              "-A RF-A -m set --match-set RF-4A-none src -j RETURN",
-		"a set of the other family":          "-A RF-A -m set --match-set RF-6A-x src -j RETURN",
+		"a set that is missing":              "-A RF-A -m set --match-set RF-v1-4A-none src -j RETURN",
+		"a set of the other family":          "-A RF-A -m set --match-set RF-v1-6A-x src -j RETURN",
 		"a chain's name beyond 28 bytes":     ":RF-" + long[:26] + " - [0:0]",
 		"removing a chain with rules":        "-A RF-A -j RETURN\n-X RF-A",
 		"removing a chain that is jumped to": ":RF-B - [0:0]\n-A RF-A -j RF-B\n-X RF-B",
@@ -92,7 +93,7 @@ func TestRestoreRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			onEach(t, func(t *testing.T, d subject) {
-				mustApply(t, d, ruleset.Plan{CreateSets: []ruleset.Set{set(t, "RF-6A-x", ruleset.HashIP, ruleset.IPv6)}})
+				mustApply(t, d, ruleset.Plan{CreateSets: []ruleset.Set{set(t, "RF-v1-6A-x", ruleset.HashIP, ruleset.IPv6)}})
 				input := "*security\n:RF-A - [0:0]\n" + body + "\nCOMMIT\n"
 				err := d.Apply(t.Context(), ruleset.Plan{Restore: map[ruleset.Family]string{ruleset.IPv4: input}})
 				var tool *ToolError
@@ -125,10 +126,10 @@ func TestAnObservationIsACopy(t *testing.T) {
 	plan.CreateSets[0].Entries = []ruleset.Entry{was}
 	mustApply(t, d, plan)
 	r := mustObserve(t, d)
-	r.Tables[ruleset.IPv4].Chains["RF-DENY"][0] = "-j ACCEPT"
-	r.Sets["RF-4A-x"].Entries[0] = entry(t, "10.0.0.2")
+	r.Tables[ruleset.IPv4].Chains["RF-v1-DENY"][0] = "-j ACCEPT"
+	r.Sets["RF-v1-4A-x"].Entries[0] = entry(t, "10.0.0.2")
 	got := mustObserve(t, d)
-	if got.Tables[ruleset.IPv4].Chains["RF-DENY"][0] != "-j DROP" || got.Sets["RF-4A-x"].Entries[0] != was {
+	if got.Tables[ruleset.IPv4].Chains["RF-v1-DENY"][0] != "-j DROP" || got.Sets["RF-v1-4A-x"].Entries[0] != was {
 		t.Error("writing to an observation changes the fake")
 	}
 }

@@ -110,13 +110,13 @@ func fullPlan(t *testing.T, table string) ruleset.Plan {
 	t.Helper()
 	p := ruleset.Plan{Restore: map[ruleset.Family]string{}}
 	for _, f := range ruleset.Families {
-		name := map[ruleset.Family]string{ruleset.IPv4: "RF-4A-x", ruleset.IPv6: "RF-6A-x"}[f]
+		name := map[ruleset.Family]string{ruleset.IPv4: "RF-v1-4A-x", ruleset.IPv6: "RF-v1-6A-x"}[f]
 		p.CreateSets = append(p.CreateSets, set(t, name, ruleset.HashIP, f))
 		p.Restore[f] = chains(table, map[string][]ruleset.Rule{
-			"RF-DENY":    {"-j DROP"},
-			"RF-FORWARD": {"-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN", "-j RF-EGRESS"},
-			"RF-EGRESS":  {ruleset.Rule("-m set --match-set " + name + " src -g RF-DENY")},
-			"RF-INPUT":   nil,
+			"RF-v1-DENY":   {"-j DROP"},
+			"RF-FORWARD":   {"-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN", "-j RF-v1-EGRESS"},
+			"RF-v1-EGRESS": {ruleset.Rule("-m set --match-set " + name + " src -g RF-v1-DENY")},
+			"RF-INPUT":     nil,
 		})
 		for _, base := range []string{"FORWARD", "INPUT"} {
 			p.Jumps = append(p.Jumps, ruleset.JumpFix{
@@ -192,7 +192,7 @@ func TestCleanupFindsOursEverywhere(t *testing.T) {
 	}
 }
 
-func TestCleanupElsewhereKeepsWhatIsInUse(t *testing.T) {
+func TestWhatIsElsewhereGoesAndWhatIsInUseStays(t *testing.T) {
 	enterNamespace(t)
 	old, err := New(t.Context(), Options{Backend: Legacy, Table: mangleTable})
 	if err != nil {
@@ -207,9 +207,7 @@ func TestCleanupElsewhereKeepsWhatIsInUse(t *testing.T) {
 	plan.CreateSets = nil
 	mustApply(t, now, plan)
 	want := mustObserve(t, now)
-	if err := now.CleanupElsewhere(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	mustApply(t, now, ruleset.Plan{Elsewhere: true})
 	if diff := cmp.Diff(want, mustObserve(t, now), addrs); diff != "" {
 		t.Errorf("in use (-before +after):\n%s", diff)
 	}

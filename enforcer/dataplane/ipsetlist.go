@@ -35,7 +35,8 @@ func (c *ipsets) list(like map[string]ruleset.Set) (map[string]ruleset.Set, erro
 }
 
 // listing is a dump of sets as it is read. The kernel shows one set after the other: its entries are collected in room that the next one uses
-// again, and only what like does not have is kept apart. Sets may hold every pod of the cluster, many times over.
+// again, and only what like does not have is kept apart. Sets may hold every pod of the cluster, many times over. What sets of another layout hold is left
+// unread: nothing of it will be kept, it would take as much memory again as the sets that replace them, and there is no knowing what it means.
 type listing struct {
 	like, sets map[string]ruleset.Set
 	current    ruleset.Set
@@ -55,8 +56,8 @@ func (l *listing) read(name string, m message) error {
 		}
 		l.current, l.room = s, append(l.room[:0], s.Entries...)
 	}
-	if l.current.Type == ruleset.HashIPPortIP {
-		return nil // its entries are no part of a ruleset
+	if l.current.Type == ruleset.HashIPPortIP || !ruleset.IsOfLayout(name) {
+		return nil // these entries are no part of a ruleset
 	}
 	return m.entries(func(e ruleset.Entry) { l.room = append(l.room, e) })
 }

@@ -18,19 +18,19 @@ func TestAListingTakesFromWhatIsKnownOnlyWhatIsTheSame(t *testing.T) {
 		return all
 	}
 	known := map[string]ruleset.Set{
-		"RF-same":    {Name: "RF-same", Entries: entries("10.0.0.1", "10.0.0.2")},
-		"RF-changed": {Name: "RF-changed", Entries: entries("10.0.0.1", "10.0.0.2")},
-		"RF-emptied": {Name: "RF-emptied", Entries: entries("10.0.0.1")},
+		"RF-v1-same":    {Name: "RF-v1-same", Entries: entries("10.0.0.1", "10.0.0.2")},
+		"RF-v1-changed": {Name: "RF-v1-changed", Entries: entries("10.0.0.1", "10.0.0.2")},
+		"RF-v1-emptied": {Name: "RF-v1-emptied", Entries: entries("10.0.0.1")},
 	}
 	l := listing{like: known, sets: map[string]ruleset.Set{}}
 	for _, read := range []struct {
 		name    string
 		entries []ruleset.Entry
 	}{
-		{"RF-same", entries("10.0.0.2", "10.0.0.1", "10.0.0.2")}, // in the kernel's order, one of them twice
-		{"RF-changed", entries("10.0.0.3", "10.0.0.1")},
-		{"RF-emptied", nil},
-		{"RF-new", entries("10.0.0.9")},
+		{"RF-v1-same", entries("10.0.0.2", "10.0.0.1", "10.0.0.2")}, // in the kernel's order, one of them twice
+		{"RF-v1-changed", entries("10.0.0.3", "10.0.0.1")},
+		{"RF-v1-emptied", nil},
+		{"RF-v1-new", entries("10.0.0.9")},
 	} {
 		if err := l.read(read.name, message{}); err != nil {
 			t.Fatal(err)
@@ -39,7 +39,7 @@ func TestAListingTakesFromWhatIsKnownOnlyWhatIsTheSame(t *testing.T) {
 	}
 	l.finish()
 	want := map[string][]ruleset.Entry{
-		"RF-same": entries("10.0.0.1", "10.0.0.2"), "RF-changed": entries("10.0.0.1", "10.0.0.3"), "RF-emptied": nil, "RF-new": entries("10.0.0.9"),
+		"RF-v1-same": entries("10.0.0.1", "10.0.0.2"), "RF-v1-changed": entries("10.0.0.1", "10.0.0.3"), "RF-v1-emptied": nil, "RF-v1-new": entries("10.0.0.9"),
 	}
 	got := map[string][]ruleset.Entry{}
 	for name, s := range l.sets {
@@ -48,7 +48,7 @@ func TestAListingTakesFromWhatIsKnownOnlyWhatIsTheSame(t *testing.T) {
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 		t.Errorf("read (-want +got):\n%s", diff)
 	}
-	if &got["RF-same"][0] != &known["RF-same"].Entries[0] {
+	if &got["RF-v1-same"][0] != &known["RF-v1-same"].Entries[0] {
 		t.Error("what has not changed takes memory twice")
 	}
 }

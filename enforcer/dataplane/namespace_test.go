@@ -199,3 +199,12 @@ func entries(t *testing.T, s ruleset.Set, texts ...string) ruleset.SetEntries {
 	}
 	return list
 }
+
+// refs names sets of IPv4.
+func refs(names ...string) []ruleset.SetRef {
+	var all []ruleset.SetRef
+	for _, name := range names {
+		all = append(all, ruleset.SetRef{Name: name, Family: ruleset.IPv4})
+	}
+	return all
+}

@@ -197,7 +197,7 @@ func TestDeniedPacketsAreRead(t *testing.T) {
 	const odd policy.Protocol = 253 // for experiments, RFC 3692
 	icmp := map[ruleset.Family]policy.Protocol{ruleset.IPv4: policy.ICMP, ruleset.IPv6: policy.ICMPv6}
 	onBackends(t, func(t *testing.T, n routed, d *Dataplane) {
-		n.police(t, d, pointChains(), "RF-IW-"+audited, "RF-IL-"+logged)
+		n.police(t, d, pointChains(), "RF-v1-IW-"+audited, "RF-v1-IL-"+logged)
 		packets := make(chan Packet, 100)
 		n.read(t, d, ruleset.DefaultNFLogGroup, func(p Packet) { packets <- p })
 		begun := time.Now()
@@ -251,7 +251,7 @@ func TestSamplingIsLimitedAndCountingIsNot(t *testing.T) {
 	onBackends(t, func(t *testing.T, n routed, d *Dataplane) {
 		rules := pointChains()
 		rules["RF-END"] = sentinel(ruleset.DefaultNFLogGroup)
-		n.police(t, d, rules, "RF-END", "RF-IW-"+audited)
+		n.police(t, d, rules, "RF-END", "RF-v1-IW-"+audited)
 		packets := make(chan Packet, sent+1)
 		n.read(t, d, ruleset.DefaultNFLogGroup, func(p Packet) { packets <- p })
 

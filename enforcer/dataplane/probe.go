@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
@@ -54,10 +55,11 @@ func (k *kernelProbes) rules(ctx context.Context, f ruleset.Family, table string
 	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), removalTimeout)
 	defer cancel()
 	if needsProbeSet(rules) {
-		if err := c.create(ctx, ruleset.Set{Name: probeSet(f), Type: ruleset.HashIP, Family: f}); err != nil {
+		removeSet, err := c.createProbeSet(f)
+		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, c.destroyAll(after, []string{probeSet(f)})) }()
+		defer func() { err = errors.Join(err, removeSet(after)) }()
 	}
 	var input strings.Builder
 	fmt.Fprintf(&input, "*%s\n:%s - [0:0]\n", table, probeChain)
@@ -72,6 +74,25 @@ func (k *kernelProbes) rules(ctx context.Context, f ruleset.Family, table string
 		return err
 	}
 	return k.tools.restore(after, f, fmt.Sprintf("*%s\n:%s - [0:0]\n-X %s\nCOMMIT\n", table, probeChain, probeChain))
+}
+
+// createProbeSet makes the set that probing rules may name, and returns what removes it. If a probe was killed, the set may be there already, and in use: by the
+// chain that was left with it, in this table, or in one that is no longer asked, of the other back end maybe. Then it serves as well, and stays until that
+// chain has gone.
+func (c *ipsets) createProbeSet(f ruleset.Family) (remove func(context.Context) error, err error) {
+	name := probeSet(f)
+	err = c.createEmpty(ruleset.Set{Name: name, Type: ruleset.HashIP, Family: f})
+	left := errors.Is(err, unix.EEXIST)
+	if err != nil && !left {
+		return nil, &SetError{Set: name, Op: "creating it", Err: err}
+	}
+	return func(ctx context.Context) error {
+		err := c.destroyAll(ctx, []string{name})
+		if left && errors.Is(err, ErrSetInUse) {
+			return nil
+		}
+		return err
+	}, nil
 }
 
 func needsProbeSet(rules []string) bool {

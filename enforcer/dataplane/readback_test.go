@@ -72,14 +72,14 @@ var forms = []struct {
 	{name: "ports and ranges", v4: "-p udp -m multiport --dports 80,443:445,8080:8090 " + wordy + "-j RETURN"},
 	{name: "SCTP ports", v4: "-p sctp -m multiport --dports 80,443:445 " + wordy + "-j RETURN"},
 	{name: "15 ports", v4: "-p tcp -m multiport --dports 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15 " + wordy + "-j RETURN"},
-	{name: "set of sources", v4: "-m set --match-set RF-A src " + wordy + "-j RETURN"},
-	{name: "set of destinations", v4: "-m set --match-set RF-A dst " + wordy + "-j RETURN"},
-	{name: "not in a set", v4: "-m set ! --match-set RF-A dst " + wordy + "-j RETURN"},
-	{name: "set of blocks", v4: "-m set --match-set RF-N src " + wordy + "-j RETURN"},
-	{name: "named port", v4: "-p tcp -m set --match-set RF-P dst,dst " + wordy + "-j RETURN"},
-	{name: "port and set", v4: "-p tcp -m tcp --dport 80 -m set --match-set RF-A src " + wordy + "-j RETURN"},
-	{name: "ports and set", v4: "-p tcp -m multiport --dports 80,90 -m set --match-set RF-A src " + wordy + "-j RETURN"},
-	{name: "named port and peers", v4: "-p tcp -m set --match-set RF-P dst,dst -m set --match-set RF-A src " + wordy + "-j RETURN"},
+	{name: "set of sources", v4: "-m set --match-set RF-v1-A src " + wordy + "-j RETURN"},
+	{name: "set of destinations", v4: "-m set --match-set RF-v1-A dst " + wordy + "-j RETURN"},
+	{name: "not in a set", v4: "-m set ! --match-set RF-v1-A dst " + wordy + "-j RETURN"},
+	{name: "set of blocks", v4: "-m set --match-set RF-v1-N src " + wordy + "-j RETURN"},
+	{name: "named port", v4: "-p tcp -m set --match-set RF-v1-P dst,dst " + wordy + "-j RETURN"},
+	{name: "port and set", v4: "-p tcp -m tcp --dport 80 -m set --match-set RF-v1-A src " + wordy + "-j RETURN"},
+	{name: "ports and set", v4: "-p tcp -m multiport --dports 80,90 -m set --match-set RF-v1-A src " + wordy + "-j RETURN"},
+	{name: "named port and peers", v4: "-p tcp -m set --match-set RF-v1-P dst,dst -m set --match-set RF-v1-A src " + wordy + "-j RETURN"},
 	{name: "self",
 		v4: `-m bpf --bytecode "6,32 0 0 12,7 0 0 0,32 0 0 16,29 0 1 0,6 0 0 1,6 0 0 0" ` + wordy + `-j RETURN`,
 		v6: `-m bpf --bytecode "18,32 0 0 8,7 0 0 0,32 0 0 24,29 0 13 0,32 0 0 12,7 0 0 0,32 0 0 28,29 0 9 0,32 0 0 16,7 0 0 0,` +
@@ -100,12 +100,12 @@ func TestEachRuleReadsBackAsWritten(t *testing.T) {
 					r = form.v6
 				}
 				for _, s := range []string{"A", "N", "P"} {
-					r = ruleset.Rule(strings.ReplaceAll(string(r), "RF-"+s+" ", "RF-"+suffix+s+" "))
+					r = ruleset.Rule(strings.ReplaceAll(string(r), "RF-v1-"+s+" ", "RF-v1-"+suffix+s+" "))
 				}
 				rules["RF-FORMS"] = append(rules["RF-FORMS"], r)
 			}
-			p.CreateSets = append(p.CreateSets, set(t, "RF-"+suffix+"A", ruleset.HashIP, f),
-				set(t, "RF-"+suffix+"N", ruleset.HashNet, f), set(t, "RF-"+suffix+"P", ruleset.HashIPPort, f))
+			p.CreateSets = append(p.CreateSets, set(t, "RF-v1-"+suffix+"A", ruleset.HashIP, f),
+				set(t, "RF-v1-"+suffix+"N", ruleset.HashNet, f), set(t, "RF-v1-"+suffix+"P", ruleset.HashIPPort, f))
 			p.Restore[f] = chains(securityTable, rules)
 			want.Tables[f] = ruleset.Table{Name: securityTable, Chains: rules, Jumps: map[string][]int{}}
 		}

@@ -73,7 +73,7 @@ func (b *blind) Counts(ctx context.Context) (map[string]uint64, error) {
 func TestWhatGrowsIsSaidAtEachResync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const id = "aaaaaaaaaaaaaaaa"
-		chain := "RF-IW-" + id
+		chain := "RF-v1-IW-" + id
 		kernel, l := &blind{Fake: dataplane.NewFake(dataplane.Capabilities{})}, &log{}
 		hit := func(n uint64) {
 			t.Helper()

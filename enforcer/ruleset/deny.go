@@ -42,7 +42,7 @@ func (w *walk) isolationDenial(policies []int) []Rule {
 	case len(self) == 0:
 		return []Rule{"-j DROP"}
 	}
-	return []Rule{Rule("-g " + w.chain(denyChain, func() []Rule { return append(self, "-j DROP") }))}
+	return []Rule{Rule("-g " + w.chain(denyChain(), func() []Rule { return append(self, "-j DROP") }))}
 }
 
 func (w *walk) logs(asked bool) bool { return w.NFLogGroup != 0 && (asked || w.LogDenied) }

@@ -16,7 +16,7 @@ func Diff(want, have Ruleset) Plan {
 	}
 	for _, name := range slices.Sorted(maps.Keys(have.Sets)) {
 		if _, ok := want.Sets[name]; !ok {
-			p.DestroySets = append(p.DestroySets, name)
+			p.DestroySets = append(p.DestroySets, SetRef{name, have.Sets[name].Family})
 		}
 	}
 	for _, f := range Families {

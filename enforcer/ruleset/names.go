@@ -9,29 +9,54 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
-// Every name here is Prefix, a tag of at most 8 characters, and 16 characters of hash: at most 27. The kernel takes
-// 28 for a chain (XT_EXTENSION_MAXNAMELEN, less the final zero) and 31 for a set (IPSET_MAXNAMELEN, likewise).
+// Names are Prefix, "v", the layout of up to four characters, a tag of up to two, and 16 characters of hash, joined by "-": 28 characters at most. The roots
+// of trees, which have no hash, are shorter. The kernel takes 28 for a chain (XT_EXTENSION_MAXNAMELEN, less the final zero) and 31 for a set
+// (IPSET_MAXNAMELEN, likewise).
 
-// Prefix starts the name of every chain and set of ours. Whatever has it is ours to change and to remove.
+// Prefix starts the name of every chain and set of ours, in every version. Whatever has it is ours to change and to remove.
 const Prefix = "RF-"
 
-// The chains that exist once in a table.
+// layout is the version of what chains and sets mean. It stands in the name of each, so that none that another version has left is taken for one of this
+// version's: what has another layout is replaced as a whole. It changes when a name would come to mean something else: another type of set, other
+// entries, a chain that is entered with other packets. A rule that is written in another way is no other layout.
+//
+// A program of another layout is built by setting it at link time, to test that versions take over from each other:
+//
+//	go build -ldflags "-X github.com/ringfence-io/ringfence/enforcer/ruleset.layout=2"
+//
+// It is read where it is used: an initialiser of another variable might be computed by the compiler, before the linker sets this one.
+var layout = ownLayout
+
+// ownLayout is the layout of this version.
+const ownLayout = "1"
+
+// The names that are the same in every layout. A takeover puts other rules into the chains that base chains jump to, and leaves the jumps alone; so each
+// version must do with any packet, by whichever jump it comes.
 const (
 	forwardChain = Prefix + "FORWARD"
 	inputChain   = Prefix + "INPUT"
-	denyChain    = Prefix + "DENY"
 )
 
-// CutSet is the name of the set that holds the connections of a family that have been cut.
+// CutSet is the name of the set that holds the connections of a family that have been cut. What it holds is to outlive an upgrade, so that its name, its type
+// and the meaning of its entries are the same in every layout: what needs another one calls it by another name.
 func CutSet(f Family) string { return fmt.Sprintf("%s%d-CUT", Prefix, f) }
+
+// IsOfLayout reports whether a name is one that only this layout has. What other names stand for, other versions know.
+func IsOfLayout(name string) bool { return strings.HasPrefix(name, ofLayout("")) }
+
+// ofLayout is a name of this layout.
+func ofLayout(name string) string { return Prefix + "v" + layout + "-" + name }
+
+// denyChain is where a group ends.
+func denyChain() string { return ofLayout("DENY") }
 
 // rootChain is the root of one of a direction's prefix trees.
 func rootChain(d policy.Direction, kind treeKind) string {
-	name := Prefix + strings.ToUpper(d.String())
+	name := strings.ToUpper(d.String())
 	if kind != policyTree {
 		name += "-" + string(kind)
 	}
-	return name
+	return ofLayout(name)
 }
 
 // treeChain is the inner node of a direction's tree for the addresses in a prefix.
@@ -71,7 +96,7 @@ func hashed(tag string, parts ...string) string {
 	for _, p := range parts {
 		fmt.Fprintf(h, "%d:%s", len(p), p)
 	}
-	return Prefix + tag + "-" + strings.ToLower(base32.StdEncoding.EncodeToString(h.Sum(nil)[:10]))
+	return ofLayout(tag) + "-" + strings.ToLower(base32.StdEncoding.EncodeToString(h.Sum(nil)[:10]))
 }
 
 // maxComment is how long the name of a rule in a comment may be: the kernel takes 255 (XT_MAX_COMMENT_LEN, less the final zero), of which

@@ -25,11 +25,12 @@ var (
 // pointIDLength is that of a hash in a name.
 const pointIDLength = 16
 
-// PointOfChain is what the name of a chain says of the point whose rules stand in it: its ID, direction, and whether it only audits.
+// PointOfChain is what the name of a chain says of the point whose rules stand in it: its ID, direction, and whether it only audits. A chain of another
+// layout says nothing.
 func PointOfChain(chain string) (p Point, ok bool) {
 	for _, d := range policy.Directions {
 		for audit, kind := range pointTags {
-			if id, found := strings.CutPrefix(chain, Prefix+tag(d)+kind+"-"); found && isPointID(id) {
+			if id, found := strings.CutPrefix(chain, ofLayout(tag(d)+kind)+"-"); found && isPointID(id) {
 				return Point{ID: id, Direction: d, Index: -1, Audit: audit}, true
 			}
 		}

@@ -11,19 +11,23 @@ import (
 func TestPointOfChain(t *testing.T) {
 	const id = "abcdefghijklmn27"
 	for chain, want := range map[string]*Point{
-		"RF-IW-" + id:            {ID: id, Direction: policy.Ingress, Index: -1, Audit: true},
-		"RF-EW-" + id:            {ID: id, Direction: policy.Egress, Index: -1, Audit: true},
-		"RF-IL-" + id:            {ID: id, Direction: policy.Ingress, Index: -1},
-		"RF-EL-" + id:            {ID: id, Direction: policy.Egress, Index: -1},
-		"RF-IG-" + id:            nil, // a group
-		"RF-IW-" + id[1:]:        nil,
-		"RF-IW-" + id + "a":      nil,
-		"RF-IW-ABCDEFGHIJKLMN27": nil,
-		"RF-IW-abcdefgh1jklmn27": nil, // base 32 has no 1
-		"XX-IW-" + id:            nil,
-		"RF-W-" + id:             nil,
-		"RF-FORWARD":             nil,
-		"":                       nil,
+		"RF-v1-IW-" + id:            {ID: id, Direction: policy.Ingress, Index: -1, Audit: true},
+		"RF-v1-EW-" + id:            {ID: id, Direction: policy.Egress, Index: -1, Audit: true},
+		"RF-v1-IL-" + id:            {ID: id, Direction: policy.Ingress, Index: -1},
+		"RF-v1-EL-" + id:            {ID: id, Direction: policy.Egress, Index: -1},
+		"RF-v1-IG-" + id:            nil, // a group
+		"RF-v1-IW-" + id[1:]:        nil,
+		"RF-v1-IW-" + id + "a":      nil,
+		"RF-v1-IW-ABCDEFGHIJKLMN27": nil,
+		"RF-v1-IW-abcdefgh1jklmn27": nil, // base 32 has no 1
+		"XX-v1-IW-" + id:            nil,
+		"RF-v1-W-" + id:             nil,
+		"RF-IW-" + id:               nil, // of a version before there were layouts
+		"RF-v2-IW-" + id:            nil,
+		"RF-v11-IW-" + id:           nil,
+		"RF-v1-v2-IW-" + id:         nil,
+		"RF-FORWARD":                nil,
+		"":                          nil,
 	} {
 		got, ok := PointOfChain(chain)
 		if ok != (want != nil) {

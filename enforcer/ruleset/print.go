@@ -90,9 +90,12 @@ func (p Plan) String() string {
 	for _, j := range p.Jumps {
 		fmt.Fprintf(&b, "# %s, %s: our jump stands at %v, wanted is [1]\n-I %s 1 %s\n", j.Family, j.Table, j.Found, j.Chain, j.Rule)
 	}
+	if p.Elsewhere {
+		b.WriteString("# what is left of us in other tables and back ends goes\n")
+	}
 	writeEntries(&b, "del", p.DelEntries)
-	for _, name := range p.DestroySets {
-		fmt.Fprintf(&b, "destroy %s\n", name)
+	for _, s := range p.DestroySets {
+		fmt.Fprintf(&b, "destroy %s\n", s.Name)
 	}
 	return b.String()
 }

@@ -8,6 +8,7 @@
 //
 // Invariants:
 //   - every chain and set of ours has a name that starts with [Prefix], and nothing else is ever touched;
+//   - all of them but what a version takes over from another carry the version of their layout in their names;
 //   - Render is a function of its arguments alone: equal Nodes make equal Rulesets;
 //   - Diff(x, x) is empty.
 package ruleset
@@ -128,10 +129,19 @@ type Plan struct {
 	Restore map[Family]string
 	// Jumps are the base chains whose jump to us is missing, doubled or not in front.
 	Jumps []JumpFix
+	// Elsewhere is set in the first plan of a run: what an earlier run has left in another table or another back end goes. Policy is in force here by
+	// now, and rules there may rely on what goes next.
+	Elsewhere bool
 	// DelEntries come after the rules that relied on them are gone.
 	DelEntries []SetEntries
-	// DestroySets are the names of sets that nothing refers to any more.
-	DestroySets []string
+	// DestroySets are sets that nothing refers to any more.
+	DestroySets []SetRef
+}
+
+// SetRef names a set.
+type SetRef struct {
+	Name   string
+	Family Family // as found: a name of another layout does not say it
 }
 
 // SetEntries are entries to add to a set, or to delete from it.
@@ -153,5 +163,5 @@ type JumpFix struct {
 
 // Empty reports whether the plan changes nothing.
 func (p Plan) Empty() bool {
-	return len(p.CreateSets)+len(p.AddEntries)+len(p.Restore)+len(p.Jumps)+len(p.DelEntries)+len(p.DestroySets) == 0
+	return len(p.CreateSets)+len(p.AddEntries)+len(p.Restore)+len(p.Jumps)+len(p.DelEntries)+len(p.DestroySets) == 0 && !p.Elsewhere
 }

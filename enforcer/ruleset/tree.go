@@ -8,8 +8,14 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
-// fanOut is how many rules a packet meets at most in one node of a tree that is not too high.
-const fanOut = 16
+// fanOut is how many rules a packet meets at most in one node of a tree that is not too high. Where the layout was set at link time it is another, so that
+// what such a program takes over differs in more than its names.
+func fanOut() int {
+	if layout != ownLayout {
+		return 5
+	}
+	return 16
+}
 
 // leaf sends the packets of one address to a chain.
 type leaf struct {
@@ -34,7 +40,7 @@ func (w *walk) addTree(kind treeKind, leaves []leaf, otherwise string) {
 }
 
 func (w *walk) addNode(kind treeKind, chain string, leaves []leaf, otherwise string, depth int) {
-	width := fanOut
+	width := fanOut()
 	if depth == kind.depth() {
 		width = len(leaves)
 	}

@@ -80,11 +80,11 @@ func TestTreeIsShallowAndNarrowForANodeFullOfPods(t *testing.T) {
 		}
 		chains := policyTree.of(policy.Ingress, leaves, "")
 		for c, rules := range chains {
-			if len(rules) > fanOut {
-				t.Errorf("%d pods: %s has %d rules, want at most %d", n, c, len(rules), fanOut)
+			if len(rules) > fanOut() {
+				t.Errorf("%d pods: %s has %d rules, want at most %d", n, c, len(rules), fanOut())
 			}
 		}
-		if want := 1 + n/fanOut*min(1, n/(fanOut+1)); len(chains) != want {
+		if want := 1 + n/fanOut()*min(1, n/(fanOut()+1)); len(chains) != want {
 			t.Errorf("%d pods in a row take %d chains, want %d", n, len(chains), want)
 		}
 	}

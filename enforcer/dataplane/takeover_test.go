@@ -1,0 +1,143 @@
+package dataplane
+
+import (
+	"maps"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+)
+
+// beforeLayouts is what a node held under the version before names had a layout: chains of both families, then sets.
+const beforeLayouts = "testdata/before-layouts.txt"
+
+// install writes a text like that of beforeLayouts into the kernel, as that version would have.
+func install(t *testing.T, backend, text string) {
+	t.Helper()
+	at := strings.Index(text, "create ")
+	feed(t, text[at:], "ipset", "restore")
+	four, six, _ := strings.Cut(text[:at], "# inet6\n")
+	feed(t, four, "iptables-"+backend+"-restore", "--noflush", "-w")
+	feed(t, six, "ip6tables-"+backend+"-restore", "--noflush", "-w")
+}
+
+func feed(t *testing.T, input string, command ...string) {
+	t.Helper()
+	cmd := exec.Command(command[0], command[1:]...)
+	cmd.Stdin = strings.NewReader(input)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", strings.Join(command, " "), err, out)
+	}
+}
+
+// withoutTimeout finds the sets of connections that were cut: without a timeout ipset would not make them as we do.
+var withoutTimeout = regexp.MustCompile(`(?m)^create (\S+) hash:ip,port,ip .*$`)
+
+func TestWhatAVersionWithoutLayoutsHasLeftIsReplaced(t *testing.T) {
+	text, err := os.ReadFile(beforeLayouts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, backend := range []string{NFT, Legacy} {
+		t.Run(backend, func(t *testing.T) {
+			enterNamespace(t)
+			install(t, backend, withoutTimeout.ReplaceAllString(string(text), "$0 timeout 10"))
+			run(t, "ipset", "add", "RF-4-CUT", "10.0.0.1,tcp:80,10.0.0.2", "timeout", "1000")
+
+			d := newDataplane(t, backend)
+			want := ruleset.Render(tiered(t), ruleset.Options{Families: ruleset.Families[:], Table: securityTable, SelfMatch: true, HoldCut: true})
+			have := mustObserve(t, d)
+			if len(have.Tables[ruleset.IPv4].Chains) < 10 || len(have.Sets) < 10 {
+				t.Fatalf("%d chains and %d sets were found of what was left", len(have.Tables[ruleset.IPv4].Chains), len(have.Sets))
+			}
+			plan := ruleset.Diff(want, have)
+			if len(plan.Jumps) > 0 {
+				t.Errorf("the jumps are changed: %v", plan.Jumps)
+			}
+			mustApply(t, d, plan)
+			if diff := cmp.Diff(want.String(), mustObserve(t, d).String()); diff != "" {
+				t.Errorf("after the takeover (-want +got):\n%s", diff)
+			}
+			if list := run(t, "ipset", "list", "RF-4-CUT"); !strings.Contains(list, "10.0.0.1,tcp:80,10.0.0.2 timeout ") {
+				t.Errorf("a connection that was cut is no longer held off:\n%s", list)
+			}
+		})
+	}
+}
+
+// What sets of another layout hold means something to their version alone: it is not read, whatever their type.
+func TestSetsOfAnotherLayoutAreNotReadAndGo(t *testing.T) {
+	enterNamespace(t)
+	d := newDataplane(t, NFT)
+	for _, command := range []string{
+		"create RF-v7-4A-x hash:ip", "add RF-v7-4A-x 10.0.0.1",
+		"create RF-4A-x hash:ip", "add RF-4A-x 10.0.0.1",
+		"create RF-v7-M hash:ip,port,net family inet6", "add RF-v7-M fd00::1,tcp:80,fd00::/64",
+		"create RF-v7-L list:set", "add RF-v7-L RF-v7-4A-x",
+		"create RF-v7-B bitmap:port range 0-100", "add RF-v7-B 80",
+	} {
+		run(t, append([]string{"ipset"}, strings.Fields(command)...)...)
+	}
+	have := mustObserve(t, d)
+	want := map[string]ruleset.Set{
+		"RF-v7-4A-x": {Type: ruleset.HashIP, Family: ruleset.IPv4},
+		"RF-4A-x":    {Type: ruleset.HashIP, Family: ruleset.IPv4},
+		"RF-v7-M":    {Type: "hash:ip,port,net", Family: ruleset.IPv6},
+		"RF-v7-L":    {Type: "list:set"},
+		"RF-v7-B":    {Type: "bitmap:port"},
+	}
+	for name, s := range want {
+		s.Name = name
+		want[name] = s
+	}
+	if diff := cmp.Diff(want, have.Sets); diff != "" {
+		t.Errorf("found (-want +got):\n%s", diff)
+	}
+	mustApply(t, d, ruleset.Diff(ruleset.Ruleset{}, have)) // the list, too, which refers to one that comes before it
+	if left := mustObserve(t, d).Sets; len(left) > 0 {
+		t.Errorf("left: %v", slices.Sorted(maps.Keys(left)))
+	}
+}
+
+// A probe that is killed leaves its chain, and the set that this refers to, wherever it was probing. The next preflight must not take that for a kernel
+// that cannot match sets, not in that place and not in another; what is left goes with the first plan.
+func TestAProbeThatWasKilledDoesNotSpoilTheNext(t *testing.T) {
+	for _, tt := range []struct{ killed, next place }{
+		{place{NFT, securityTable}, place{NFT, securityTable}},
+		{place{NFT, securityTable}, place{NFT, mangleTable}},
+		{place{NFT, securityTable}, place{Legacy, securityTable}},
+		{place{Legacy, mangleTable}, place{NFT, securityTable}},
+	} {
+		killed, next := tt.killed, tt.next
+		t.Run(killed.backend+" "+killed.table+", then "+next.backend+" "+next.table, func(t *testing.T) {
+			enterNamespace(t)
+			for f, program := range map[ruleset.Family]string{ruleset.IPv4: "iptables-", ruleset.IPv6: "ip6tables-"} {
+				run(t, "ipset", "create", probeSet(f), "hash:ip", "family", f.String())
+				feed(t, chains(killed.table, map[string][]ruleset.Rule{
+					probeChain: {ruleset.Rule("-m set --match-set " + probeSet(f) + " src -j RETURN")},
+				}), program+killed.backend+"-restore", "--noflush", "-w")
+			}
+			d, err := New(t.Context(), Options{Backend: next.backend, Table: next.table})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c := d.Capabilities(); len(c.Families) != 2 {
+				t.Errorf("only %v would be enforced: %v", c.Families, d.Findings())
+			}
+			plan := ruleset.Diff(ruleset.Ruleset{}, mustObserve(t, d))
+			plan.Elsewhere = true
+			mustApply(t, d, plan)
+			for name, text := range everything(t) {
+				if strings.Contains(text, ruleset.Prefix) {
+					t.Errorf("%s:\n%s", name, text)
+				}
+			}
+		})
+	}
+}
