@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -44,9 +45,7 @@ func TestNoVerdictIsEverWrong(t *testing.T) {
 			seed := rand.Uint64()
 			t.Logf("seed %d", seed)
 			w := newWorld(t, c)
-			for _, name := range []string{"web", "db", "client", "far", "remote", "outside"} {
-				listen(t, w.places[name].host, topology.Twin(w.places[name].addr))
-			}
+			w.listenInBothFamilies(t)
 			f := newFire(t, w, seed)
 			f.apply(0)
 			watch, err := probe.Watch(watched(t, w), rate)
@@ -58,7 +57,7 @@ func TestNoVerdictIsEverWrong(t *testing.T) {
 			stop()
 			report, err := watch.Stop(20 * time.Second)
 			must(t, err)
-			f.end()
+			f.endAt(changes)
 
 			t.Logf("%d changes, %d kills: %s", changes, f.killed, report)
 			if f.killed < kills {
@@ -74,19 +73,34 @@ func TestNoVerdictIsEverWrong(t *testing.T) {
 	}
 }
 
+// listenInBothFamilies has all places of the watched lines answer, whatever the family of w.
+func (w *world) listenInBothFamilies(t *testing.T) {
+	t.Helper()
+	for _, name := range []string{"web", "db", "client", "far", "remote", "outside"} {
+		listen(t, w.places[name].host, topology.Twin(w.places[name].addr))
+	}
+}
+
 // fire runs an enforcer process on each node and kills some.
 type fire struct {
 	t         *testing.T
 	w         *world
 	seed      uint64
 	rng       *rand.Rand
+	version   version // that is started
 	processes []*process
 	killed    int
 	took      time.Duration // of an apply, on average
 }
 
+// version is a program that has enforcer processes, and the back end on which they enforce.
+type version struct{ program, layout, backend string }
+
 func newFire(t *testing.T, w *world, seed uint64) *fire {
+	self, err := os.Executable()
+	must(t, err)
 	f := &fire{t: t, w: w, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), took: 50 * time.Millisecond}
+	f.version = version{self, ownLayout, w.backend}
 	for _, n := range w.nodes {
 		f.processes = append(f.processes, f.start(n))
 	}
@@ -117,10 +131,10 @@ func (f *fire) apply(change int) {
 	f.took = (9*f.took + time.Since(begin)) / 10
 }
 
-// end stops the processes, and holds the kernel to what the last of them should have left.
-func (f *fire) end() {
+// endAt stops the processes, and holds the kernel to what the last of them should have left after a change.
+func (f *fire) endAt(change int) {
 	f.t.Helper()
-	c, err := churned(f.w.addrs(), f.seed, changes)
+	c, err := churned(f.w.addrs(), f.seed, change)
 	must(f.t, err)
 	for _, p := range f.processes {
 		p.kill(f.t, true)
@@ -178,6 +192,7 @@ type processConfig struct {
 	Node, Backend string
 	Seed          uint64
 	Addrs         map[string]netip.Addr
+	Mortal        bool
 }
 
 // enforcerEnv makes the test program an enforcer process, and holds its processConfig.
@@ -185,13 +200,9 @@ const enforcerEnv = "RINGFENCE_PACKETS_ENFORCER"
 
 func (f *fire) start(n *node) *process {
 	f.t.Helper()
-	config, err := json.Marshal(processConfig{Node: n.name, Backend: f.w.backend, Seed: f.seed, Addrs: f.w.addrs()})
-	must(f.t, err)
-	self, err := os.Executable()
-	must(f.t, err)
-	p := &process{node: n, cmd: n.Command(f.t.Context(), self), done: make(chan int, 1), stderr: &bytes.Buffer{}}
-	p.cmd.Env = append(os.Environ(), enforcerEnv+"="+string(config))
+	p := &process{node: n, cmd: f.command(n, false), done: make(chan int, 1), stderr: &bytes.Buffer{}}
 	p.cmd.Stderr = p.stderr
+	var err error
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	p.stdin, err = p.cmd.StdinPipe()
 	must(f.t, err)
@@ -209,6 +220,16 @@ func (f *fire) start(n *node) *process {
 		}
 	}()
 	return p
+}
+
+// command is an enforcer process that has not been started. A mortal one dies after the first step of its first plan.
+func (f *fire) command(n *node, mortal bool) *exec.Cmd {
+	f.t.Helper()
+	config, err := json.Marshal(processConfig{Node: n.name, Backend: f.version.backend, Seed: f.seed, Addrs: f.w.addrs(), Mortal: mortal})
+	must(f.t, err)
+	cmd := n.Command(f.t.Context(), f.version.program)
+	cmd.Env = append(os.Environ(), enforcerEnv+"="+string(config))
+	return cmd
 }
 
 func (p *process) send(t *testing.T, change int) {
@@ -264,8 +285,11 @@ func enforce(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	caps := plane.Capabilities()
-	e := enforcer.New(plane, ruleset.Options{Families: caps.Families, Table: caps.Table, SelfMatch: caps.SelfMatch, HoldCut: caps.HoldCut})
+	caps, kernel, dying := plane.Capabilities(), enforcer.Dataplane(plane), &mortal{Dataplane: plane}
+	if config.Mortal {
+		kernel = dying
+	}
+	e := enforcer.New(kernel, ruleset.Options{Families: caps.Families, Table: caps.Table, SelfMatch: caps.SelfMatch, HoldCut: caps.HoldCut})
 	lines := bufio.NewScanner(in)
 	for lines.Scan() {
 		var change int
@@ -276,8 +300,13 @@ func enforce(in io.Reader, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		if _, err := e.Sync(ctx, c.snapshot(config.Node), false); err != nil {
+		_, err = e.Sync(ctx, c.snapshot(config.Node), false)
+		if errors.Is(err, errDied) && dying.err == nil {
+			_, err := fmt.Fprintln(out, dying.died)
 			return err
+		}
+		if err != nil {
+			return errors.Join(err, dying.err)
 		}
 		if _, err := fmt.Fprintln(out, change); err != nil {
 			return err

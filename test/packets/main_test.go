@@ -22,22 +22,35 @@ import (
 // hostPrefix begins the names of the network namespaces that this package makes.
 const hostPrefix = "rf-packets"
 
+// programs is the directory of those that tests build.
+var programs string
+
 func TestMain(m *testing.M) {
 	if os.Getenv(enforcerEnv) != "" {
 		os.Exit(enforcerProcess(os.Stdin, os.Stdout))
 	}
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
 	flag.Parse()
 	// The tests wait much and compute little.
 	if err := flag.Set("test.parallel", "32"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		return 1
 	}
 	if os.Geteuid() == 0 {
 		if _, err := host.Sweep(hostPrefix); err != nil {
 			fmt.Fprintln(os.Stderr, "removing what killed runs have left:", err)
 		}
 	}
-	os.Exit(m.Run())
+	var err error
+	if programs, err = os.MkdirTemp("", "rf-packets-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(programs)
+	return m.Run()
 }
 
 // needRoot leaves a test out, loudly, where nobody could run it. In CI, and where only a program is missing, that is a failure.
