@@ -53,7 +53,8 @@ func packetsByID(counts []Count) map[string]uint64 {
 }
 
 // Counted is what every point of this node's rules has counted, whatever back end and table they stand in, one entry per family; enforced
-// says whether there are any rules of ours. Nothing is written, and no Dataplane is needed.
+// says whether there are any rules of ours. Nothing is written, and no Dataplane is needed. Rules of another layout, whose counts this version cannot tell, are
+// an error.
 func Counted(ctx context.Context, log logr.Logger) (counts []Count, enforced bool, err error) {
 	err = eachBackend(log, "reading the counters of", func(t *tools, f ruleset.Family) error {
 		out, err := t.saveCounters(ctx, f, "")
@@ -66,9 +67,21 @@ func Counted(ctx context.Context, log logr.Logger) (counts []Count, enforced boo
 		found, err := parseCounts(out)
 		counts = append(counts, found...)
 		enforced = enforced || bytes.Contains(out, []byte("\n:"+ruleset.Prefix))
-		return err
+		return errors.Join(err, otherLayout(out))
 	})
 	return counts, enforced, err
+}
+
+// otherLayout names a chain of another layout in what iptables-save prints, if there is one.
+func otherLayout(out []byte) error {
+	for line := range bytes.Lines(out) {
+		declared, isChain := strings.CutPrefix(string(line), ":")
+		chain, _, _ := strings.Cut(declared, " ")
+		if isChain && chain != probeChain && ruleset.IsOfAnotherLayout(chain) {
+			return fmt.Errorf("another version of Ringfence has written some of the rules, such as the chain %s: its own program tells what they have counted", chain)
+		}
+	}
+	return nil
 }
 
 // parseCounts takes the counts of points from what iptables-save -c prints: the counter of the first rule of each chain that is a point's.

@@ -97,7 +97,7 @@ func (f *Fake) Observe(ctx context.Context) (ruleset.Ruleset, error) {
 	}
 	for name, s := range f.sets {
 		s.Entries = slices.Clone(s.Entries)
-		if !ruleset.IsOfLayout(name) {
+		if ruleset.IsOfAnotherLayout(name) {
 			s.Entries = nil // as list does
 		}
 		r.Sets[name] = s

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringfence-io/ringfence/enforcer/ruleset"
@@ -50,6 +51,9 @@ func TestWhatAVersionWithoutLayoutsHasLeftIsReplaced(t *testing.T) {
 			install(t, backend, withoutTimeout.ReplaceAllString(string(text), "$0 timeout 10"))
 			run(t, "ipset", "add", "RF-4-CUT", "10.0.0.1,tcp:80,10.0.0.2", "timeout", "1000")
 
+			if _, enforced, err := Counted(t.Context(), logr.Discard()); !enforced || err == nil || !strings.Contains(err.Error(), "the chain RF-DENY") {
+				t.Errorf("counted: enforced %v, %v, want an error that names a chain of the other version", enforced, err)
+			}
 			d := newDataplane(t, backend)
 			want := ruleset.Render(tiered(t), ruleset.Options{Families: ruleset.Families[:], Table: securityTable, SelfMatch: true, HoldCut: true})
 			have := mustObserve(t, d)
@@ -63,6 +67,9 @@ func TestWhatAVersionWithoutLayoutsHasLeftIsReplaced(t *testing.T) {
 			mustApply(t, d, plan)
 			if diff := cmp.Diff(want.String(), mustObserve(t, d).String()); diff != "" {
 				t.Errorf("after the takeover (-want +got):\n%s", diff)
+			}
+			if _, enforced, err := Counted(t.Context(), logr.Discard()); !enforced || err != nil {
+				t.Errorf("counted after the takeover: enforced %v, %v", enforced, err)
 			}
 			if list := run(t, "ipset", "list", "RF-4-CUT"); !strings.Contains(list, "10.0.0.1,tcp:80,10.0.0.2 timeout ") {
 				t.Errorf("a connection that was cut is no longer held off:\n%s", list)

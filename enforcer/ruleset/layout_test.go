@@ -85,24 +85,28 @@ func (r Ruleset) names() []string {
 var shared = []string{"RF-4-CUT", "RF-6-CUT", "RF-FORWARD", "RF-INPUT"}
 
 func TestEveryNameSaysItsLayoutButForThoseThatAreTakenOver(t *testing.T) {
-	for _, layout := range []string{ownLayout, "2", "10"} {
-		var others []string
-		for _, name := range renderedIn(t, layout).names() {
-			switch {
-			case !IsOfLayout(name):
-				others = append(others, name)
-			case !strings.HasPrefix(name, "RF-v"+layout+"-"):
-				t.Errorf("%s does not say that it is of layout %s", name, layout)
+	for _, one := range []string{ownLayout, "2", "10"} {
+		names := renderedIn(t, one).names()
+		for _, name := range names {
+			if IsOfAnotherLayout(name) {
+				t.Errorf("%s is taken for a name of another layout than %s", name, one)
 			}
 		}
-		if diff := cmp.Diff(shared, others); diff != "" {
-			t.Errorf("layout %s, names without it (-want +got):\n%s", layout, diff)
+		for _, other := range []string{ownLayout, "2", "10", "100"} {
+			inLayout(t, other)
+			same := slices.DeleteFunc(slices.Clone(names), IsOfAnotherLayout)
+			if diff := cmp.Diff(shared, same); diff != "" && other != one {
+				t.Errorf("names of layout %s that are also of %s (-want +got):\n%s", one, other, diff)
+			}
 		}
 	}
 	inLayout(t, ownLayout)
-	for _, name := range []string{"RF-v2-DENY", "RF-v11-DENY", "RF-DENY", "RF-v1", "RF-1-DENY", "XX-v1-DENY", ""} {
-		if IsOfLayout(name) {
-			t.Errorf("%q is taken for a name of layout %s", name, layout)
+	for name, want := range map[string]bool{
+		"RF-DENY": true, "RF-IG-6p4kmnggvqjbbhrz": true, "RF-4A-6p4kmnggvqjbbhrz": true, // of the version before there were layouts
+		"RF-v11-DENY": true, "RF-v1": true, "RF-1-DENY": true, "RF-": true, "RF-v1-DENY": false, "RFC": false, "OTHER-RF-v2-DENY": false, "": false,
+	} {
+		if got := IsOfAnotherLayout(name); got != want {
+			t.Errorf("%q is of another layout: %v, want %v", name, got, want)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
@@ -41,8 +42,11 @@ const (
 // and the meaning of its entries are the same in every layout: what needs another one calls it by another name.
 func CutSet(f Family) string { return fmt.Sprintf("%s%d-CUT", Prefix, f) }
 
-// IsOfLayout reports whether a name is one that only this layout has. What other names stand for, other versions know.
-func IsOfLayout(name string) bool { return strings.HasPrefix(name, ofLayout("")) }
+// IsOfAnotherLayout reports whether a name is ours and none that this version gives. What it stands for, its own version knows.
+func IsOfAnotherLayout(name string) bool {
+	return strings.HasPrefix(name, Prefix) && !strings.HasPrefix(name, ofLayout("")) &&
+		!slices.Contains([]string{forwardChain, inputChain, CutSet(IPv4), CutSet(IPv6)}, name)
+}
 
 // ofLayout is a name of this layout.
 func ofLayout(name string) string { return Prefix + "v" + layout + "-" + name }

@@ -282,7 +282,7 @@ func (l *told) setOf(t *testing.T, node string) string {
 	t.Helper()
 	var found []string
 	for _, name := range l.sets(t, node) {
-		if strings.HasPrefix(name, "RF-4A-") {
+		if strings.HasPrefix(name, "RF-v1-4A-") {
 			found = append(found, name)
 		}
 	}

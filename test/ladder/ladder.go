@@ -140,11 +140,9 @@ func (j *Judges) notes(hits []string) []string {
 	var notes []string
 	for _, hit := range hits {
 		chain, rule, _ := strings.Cut(hit, " ")
-		for _, prefix := range []string{"RF-EW-", "RF-IW-"} {
-			if id, ok := strings.CutPrefix(chain, prefix); ok && strings.HasPrefix(rule, `-m comment --comment "would deny: `) {
-				p := j.Rendered.Points[id]
-				notes = append(notes, note(p.Ref, p.Direction.String()))
-			}
+		if p, ok := ruleset.PointOfChain(chain); ok && p.Audit && strings.HasPrefix(rule, `-m comment --comment "would deny: `) {
+			p = j.Rendered.Points[p.ID]
+			notes = append(notes, note(p.Ref, p.Direction.String()))
 		}
 	}
 	return notes

@@ -233,7 +233,7 @@ func groupNames(refs ...policy.Ref) []string {
 	var names []string
 	for _, table := range ruleset.Render(n, Options).Tables {
 		for name := range table.Chains {
-			if strings.HasPrefix(name, "RF-EG-") || strings.HasPrefix(name, "RF-IG-") {
+			if strings.HasPrefix(name, "RF-v1-EG-") || strings.HasPrefix(name, "RF-v1-IG-") {
 				names = append(names, name)
 			}
 		}

@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	takeovers      = 24 // of both nodes, besides those by processes that are killed
-	takeoverKills  = 24 // of enforcers while they take over
+	takeovers      = 16 // of both nodes, besides those by processes that are killed
+	takeoverKills  = 16 // of enforcers while they take over
 	ownLayout      = "1"
 	anotherLayout  = "2"
 	layoutVariable = "github.com/ringfence-io/ringfence/enforcer/ruleset.layout"
@@ -64,7 +64,6 @@ func TestNoVerdictIsWrongWhileVersionsTakeOver(t *testing.T) {
 		{"another layout and back end", nft, func(v version) version { return version{other, anotherLayout, otherBackend(v.backend)} }},
 	} {
 		t.Run(tt.what+"/"+tt.combination.String(), func(t *testing.T) {
-			t.Parallel()
 			seed := rand.Uint64()
 			t.Logf("seed %d", seed)
 			w := newWorld(t, tt.combination)
