@@ -78,7 +78,7 @@ func otherLayout(out []byte) error {
 		declared, isChain := strings.CutPrefix(string(line), ":")
 		chain, _, _ := strings.Cut(declared, " ")
 		if isChain && chain != probeChain && ruleset.IsOfAnotherLayout(chain) {
-			return fmt.Errorf("another version of Ringfence has written some of the rules, such as the chain %s: its own program tells what they have counted", chain)
+			return fmt.Errorf("some rules, such as the chain %s, are of another version of Ringfence: its own program tells what they have counted", chain)
 		}
 	}
 	return nil

@@ -76,9 +76,9 @@ func (k *kernelProbes) rules(ctx context.Context, f ruleset.Family, table string
 	return k.tools.restore(after, f, fmt.Sprintf("*%s\n:%s - [0:0]\n-X %s\nCOMMIT\n", table, probeChain, probeChain))
 }
 
-// createProbeSet makes the set that probing rules may name, and returns what removes it. If a probe was killed, the set may be there already, and in use: by the
-// chain that was left with it, in this table, or in one that is no longer asked, of the other back end maybe. Then it serves as well, and stays until that
-// chain has gone.
+// createProbeSet makes the set that probing rules may name, and returns what removes it. If a probe was killed, the set may be there already, and in use by
+// the chain that was left with it: in this table, or in one that is no longer asked, of the other back end maybe. Then it serves as well, and stays until
+// that chain has gone.
 func (c *ipsets) createProbeSet(f ruleset.Family) (remove func(context.Context) error, err error) {
 	name := probeSet(f)
 	err = c.createEmpty(ruleset.Set{Name: name, Type: ruleset.HashIP, Family: f})
