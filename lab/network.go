@@ -100,6 +100,7 @@ func (l *Lab) buildNetwork() error {
 // addNode makes the network namespace of the i-th node and plugs it into the wire.
 func (l *Lab) addNode(i int) error {
 	n := &Node{Name: fmt.Sprintf("n%d", i), lab: l}
+	n.SetEnforcer(l.opts.EnforcerBinary, l.opts.Backend, l.opts.EnforcerArgs...)
 	for _, f := range l.opts.Families {
 		n.Addresses = append(n.Addresses, nodeAddress(f, i).Addr())
 		n.PodCIDRs = append(n.PodCIDRs, podCIDR(f, i))

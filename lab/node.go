@@ -42,7 +42,14 @@ type Node struct {
 	kubelet *kubelet.Kubelet
 
 	mu       sync.Mutex
+	program  program // the enforcer's, at its next start
 	enforcer *process.Process
+}
+
+// program is what starts an enforcer.
+type program struct {
+	binary, backend string
+	args            []string
 }
 
 // object is the Node as a kubelet and a controller manager would have made it together.
@@ -138,6 +145,13 @@ func (n *Node) CNISocket() string {
 	return filepath.Join(n.lab.Dir, n.Name+"-run", "cni.sock")
 }
 
+// SetEnforcer says which program the node's next enforcers are, with which --iptables-backend and further flags. One that runs goes on as it is.
+func (n *Node) SetEnforcer(binary, backend string, args ...string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.program = program{binary, backend, args}
+}
+
 // StartEnforcer starts the node's enforcer, which must not be running.
 func (n *Node) StartEnforcer() error {
 	n.mu.Lock()
@@ -146,18 +160,23 @@ func (n *Node) StartEnforcer() error {
 		return fmt.Errorf("starting the enforcer of %s: one is running", n.Name)
 	}
 	args := append([]string{
-		"enforcer", "--kubeconfig", n.enforcerKubeconfig(), "--node-name", n.Name, "--iptables-backend", n.lab.opts.Backend,
+		"enforcer", "--kubeconfig", n.enforcerKubeconfig(), "--node-name", n.Name, "--iptables-backend", n.program.backend,
 		"--log-format", "text", "--cni-socket", n.CNISocket(),
 		"--health-probe-bind-address", fmt.Sprintf("127.0.0.1:%d", EnforcerHealth),
 		"--metrics-bind-address", fmt.Sprintf("127.0.0.1:%d", EnforcerMetrics),
-	}, n.lab.opts.EnforcerArgs...)
-	cmd := n.Host.Command(context.Background(), n.lab.opts.EnforcerBinary, args...)
-	// The file system is shared, and so would be the lock of xtables; a node has its own.
-	cmd.Env = append(os.Environ(), "XTABLES_LOCKFILE="+filepath.Join(n.lab.Dir, n.Name+"-xtables.lock"))
+	}, n.program.args...)
+	cmd := n.Host.Command(context.Background(), n.program.binary, args...)
+	cmd.Env = n.env()
 	var err error
 	n.enforcer, err = process.Start(cmd, "the enforcer of "+n.Name, n.EnforcerLog())
 	return err
 }
+
+// XtablesLock is the node's lock of xtables. The file system is shared, and so would be the usual one.
+func (n *Node) XtablesLock() string { return filepath.Join(n.lab.Dir, n.Name+"-xtables.lock") }
+
+// env is the environment of a program on the node.
+func (n *Node) env() []string { return append(os.Environ(), "XTABLES_LOCKFILE="+n.XtablesLock()) }
 
 // EnforcerLog is the file that the node's enforcer writes its log to, one after another.
 func (n *Node) EnforcerLog() string { return filepath.Join(n.lab.Dir, n.Name+"-enforcer.log") }
@@ -246,7 +265,7 @@ func get(ctx context.Context, h *host.Host, port int, path string) error {
 // Exec runs a program inside the node, with the node's own xtables lock, and returns what it printed.
 func (n *Node) Exec(ctx context.Context, name string, args ...string) ([]byte, error) {
 	cmd := n.Host.Command(ctx, name, args...)
-	cmd.Env = append(os.Environ(), "XTABLES_LOCKFILE="+filepath.Join(n.lab.Dir, n.Name+"-xtables.lock"))
+	cmd.Env = n.env()
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return out, fmt.Errorf("running %s on node %s: %w: %s", name, n.Name, err, out)
