@@ -34,6 +34,7 @@ type stage struct {
 	held    map[string][]string // ours in the kernel, when all parts are at their first way
 	took    time.Duration       // an enforcer to be ready
 	repair  time.Duration       // for which damage by somebody else may last
+	broken  bool                // what one condition has left behind is not for the next one to suffer
 }
 
 // actors are the pods that stay: "name namespace node".

@@ -140,6 +140,14 @@ type row struct {
 // undergo watches the flows from before a condition until the cluster is as it was, and judges what it has seen.
 func (s *stage) undergo(t *testing.T, c condition) row {
 	t.Helper()
+	for _, n := range s.lab.Nodes {
+		n.SetEnforcer(ringfence, s.backend)
+	}
+	if s.broken {
+		s.restartAll(t)
+		s.home(t)
+	}
+	t.Cleanup(func() { s.broken = t.Failed() })
 	began := time.Now()
 	watch, err := probe.Watch(s.flows(), conditionsRate)
 	must(t, err)
