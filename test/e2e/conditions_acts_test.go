@@ -330,7 +330,7 @@ func apiAway(t *testing.T, s *stage) string {
 	all.Wait()
 	must(t, s.lab.API.Resume(t.Context()))
 	s.ready(t)
-	for i := range parts {
+	for i := range ofPolicies {
 		must(t, s.change(soon(t), i, 1))
 	}
 	return fmt.Sprintf("%s away, %d restarts", away, restarts.Load())
