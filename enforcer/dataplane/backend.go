@@ -122,7 +122,7 @@ var packages = map[string]string{
 
 // findTools finds the programs of one back end.
 func findTools(backend string, o Options) (*tools, error) {
-	t := &tools{backend: backend, log: o.Log, lockWait: lockWait, family: map[ruleset.Family]familyTools{}}
+	t := &tools{backend: backend, log: o.Log, lockWait: lockWait, patience: patience, family: map[ruleset.Family]familyTools{}}
 	for _, f := range ruleset.Families {
 		name, protocol := "iptables", iptables.ProtocolIPv4
 		if f == ruleset.IPv6 {

@@ -138,10 +138,10 @@ func cleanupSets(ctx context.Context) error {
 		return err
 	}
 	defer c.close()
-	names, err := c.names()
+	names, err := setNames()
 	if err != nil {
-		if c.hasType(ruleset.HashIP, ruleset.IPv4) != nil {
-			return nil // a kernel without ipsets
+		if errors.Is(c.hasType(ruleset.HashIP, ruleset.IPv4), errNoIPSets) {
+			return nil
 		}
 		return err
 	}

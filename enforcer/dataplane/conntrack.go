@@ -61,7 +61,7 @@ func (c *tracking) available() error {
 func (c *tracking) dump(ctx context.Context, family uint8, visit func(policy.Connection)) error {
 	var failed error
 	r := c.request(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP, family)
-	err := r.ExecuteIter(unix.NETLINK_NETFILTER, 0, func(raw []byte) bool {
+	err := exchange(r, func(raw []byte) bool {
 		var one policy.Connection
 		if failed = context.Cause(ctx); failed == nil {
 			one, failed = connectionOf(raw)
@@ -86,18 +86,22 @@ func (c *tracking) delete(one policy.Connection) (bool, error) {
 	return err == nil, err
 }
 
-// Connections shows each live connection of the families that are enforced to visit, which may not call the Dataplane.
+// Connections shows each live connection of the families that are enforced to visit, which may not call the Dataplane. One may be shown more than once: if
+// the kernel cannot show all of them in one go, it is asked again.
 func (d *Dataplane) Connections(ctx context.Context, visit func(policy.Connection)) error {
-	c, err := openTracking()
-	if err != nil {
-		return err
-	}
-	defer c.close()
 	family := uint8(unix.AF_UNSPEC) // one walk over the kernel's table for both
 	if len(d.capabilities.Families) == 1 {
 		family = addressFamily(d.capabilities.Families[0])
 	}
-	if err := c.dump(ctx, family, visit); err != nil {
+	err := whole(func() error {
+		c, err := openTracking()
+		if err != nil {
+			return err
+		}
+		defer c.close()
+		return c.dump(ctx, family, visit)
+	})
+	if err != nil {
 		return fmt.Errorf("listing live connections: %w", err)
 	}
 	return nil
@@ -105,7 +109,11 @@ func (d *Dataplane) Connections(ctx context.Context, visit func(policy.Connectio
 
 // Addresses are all that the node has itself.
 func (d *Dataplane) Addresses(context.Context) ([]netip.Addr, error) {
-	list, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	var list []netlink.Addr
+	err := whole(func() (err error) {
+		list, err = netlink.AddrList(nil, netlink.FAMILY_ALL)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("listing the node's addresses: %w", err)
 	}

@@ -141,7 +141,7 @@ func (d *Dataplane) ObserveLike(ctx context.Context, like ruleset.Ruleset) (rule
 		}
 		r.Tables[f] = t
 	}
-	sets, err := observeSets(like.Sets)
+	sets, err := listSets(like.Sets)
 	if err != nil {
 		errs = append(errs, err)
 	} else {
@@ -161,15 +161,6 @@ func (d *Dataplane) observeTable(ctx context.Context, f ruleset.Family) (ruleset
 		return ruleset.Table{}, err
 	}
 	return saved[name].ours(name), nil
-}
-
-func observeSets(like map[string]ruleset.Set) (map[string]ruleset.Set, error) {
-	c, err := openIPSets()
-	if err != nil {
-		return nil, err
-	}
-	defer c.close()
-	return c.list(like)
 }
 
 // Apply takes the kernel through the plan's steps, in their order. A step that fails ends the plan for its family, and

@@ -82,6 +82,29 @@ func (c *ipsets) request(command int, name string) *nl.NetlinkRequest {
 	return r
 }
 
+// exchange sends a request and shows each message of the answer to visit, until that returns false. Tests put one in its place that the kernel has trouble with.
+var exchange = func(r *nl.NetlinkRequest, visit func([]byte) bool) error {
+	return r.ExecuteIter(unix.NETLINK_NETFILTER, 0, visit)
+}
+
+// dumpAttempts bounds how often a dump that was not shown in whole is begun anew.
+const dumpAttempts = 5
+
+// whole calls dump, which opens a socket of its own, until it has been shown all of what it asks for. A dump is cut short when what it shows comes and goes
+// (NLM_F_DUMP_INTR), when messages are lost for want of room (ENOBUFS), or by a signal (EINTR): half of the truth is an error.
+func whole(dump func() error) error {
+	for attempt := 1; ; attempt++ {
+		err := dump()
+		short := errors.Is(err, nl.ErrDumpInterrupted) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.EINTR)
+		if !short {
+			return err
+		}
+		if attempt == dumpAttempts {
+			return fmt.Errorf("begun %d times, and never shown in whole: %w", attempt, err)
+		}
+	}
+}
+
 func execute(r *nl.NetlinkRequest) error {
 	_, err := r.Execute(unix.NETLINK_NETFILTER, 0)
 	return kernelError(err)
@@ -105,7 +128,10 @@ func kernelError(err error) error {
 	return nl.IPSetError(errno)
 }
 
-var errNoSetType = errors.New("the kernel has no such type of set")
+var (
+	errNoIPSets  = errors.New("the kernel has no ip_set")
+	errNoSetType = errors.New("the kernel has no such type of set")
+)
 
 // create makes a set with all its entries. A set that has the name already is not the one that is wanted, or the plan would not
 // ask for it: it is destroyed first, which the kernel refuses if a rule refers to it.

@@ -16,22 +16,23 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
-// dumpAttempts bounds how often a dump is begun anew because sets came or went while it ran.
-const dumpAttempts = 5
-
-// list is our sets with their entries, which are those of like where it has the same.
-func (c *ipsets) list(like map[string]ruleset.Set) (map[string]ruleset.Set, error) {
-	for attempt := 1; ; attempt++ {
-		l := listing{like: like, sets: map[string]ruleset.Set{}}
-		err := c.dump(c.request(nl.IPSET_CMD_LIST, ""), l.read)
-		switch {
-		case err == nil:
-			l.finish()
-			return l.sets, nil
-		case !errors.Is(err, nl.ErrDumpInterrupted) || attempt == dumpAttempts:
-			return nil, fmt.Errorf("listing the ipsets: %w", err)
+// listSets are our sets with their entries, which are those of like where it has the same.
+func listSets(like map[string]ruleset.Set) (map[string]ruleset.Set, error) {
+	var l listing
+	err := whole(func() error {
+		c, err := openIPSets()
+		if err != nil {
+			return err
 		}
+		defer c.close()
+		l = listing{like: like, sets: map[string]ruleset.Set{}}
+		return c.dump(c.request(nl.IPSET_CMD_LIST, ""), l.read)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing the ipsets: %w", err)
 	}
+	l.finish()
+	return l.sets, nil
 }
 
 // listing is a dump of sets as it is read. The kernel shows one set after the other: its entries are collected in room that the next one uses
@@ -77,19 +78,27 @@ func (l *listing) finish() {
 	l.sets[s.Name] = s
 }
 
-// names are those of our sets, without looking into them.
-func (c *ipsets) names() ([]string, error) {
-	r := c.request(nl.IPSET_CMD_LIST, "")
-	const listNames = 1 << 1 // IPSET_FLAG_LIST_SETNAME
-	r.AddData(uint32Attr(nl.IPSET_ATTR_FLAGS, listNames))
+// setNames are those of our sets, without looking into them.
+func setNames() ([]string, error) {
 	var names []string
-	err := c.dump(r, func(name string, _ message) error {
-		if isOurs(name) {
-			names = append(names, name)
+	err := whole(func() error {
+		c, err := openIPSets()
+		if err != nil {
+			return err
 		}
-		return nil
+		defer c.close()
+		r := c.request(nl.IPSET_CMD_LIST, "")
+		const listNames = 1 << 1 // IPSET_FLAG_LIST_SETNAME
+		r.AddData(uint32Attr(nl.IPSET_ATTR_FLAGS, listNames))
+		names = nil
+		return c.dump(r, func(name string, _ message) error {
+			if isOurs(name) {
+				names = append(names, name)
+			}
+			return nil
+		})
 	})
-	if err != nil && !errors.Is(err, nl.ErrDumpInterrupted) {
+	if err != nil {
 		return nil, fmt.Errorf("listing the names of the ipsets: %w", err)
 	}
 	slices.Sort(names)
@@ -102,14 +111,14 @@ func (c *ipsets) hasType(t ruleset.SetType, f ruleset.Family) error {
 	r.AddData(nl.NewRtAttr(nl.IPSET_ATTR_TYPENAME, nl.ZeroTerminated(string(t))))
 	r.AddData(nl.NewRtAttr(nl.IPSET_ATTR_FAMILY, nl.Uint8Attr(addressFamily(f))))
 	var highest uint8
-	err := r.ExecuteIter(unix.NETLINK_NETFILTER, 0, func(raw []byte) bool {
+	err := exchange(r, func(raw []byte) bool {
 		if attrs, err := attributes(raw); err == nil {
 			highest = byteOf(attrs[nl.IPSET_ATTR_REVISION])
 		}
 		return true
 	})
 	if errors.Is(err, unix.EINVAL) { // nfnetlink's answer for a subsystem that nobody has registered
-		return errors.New("the kernel has no ip_set")
+		return errNoIPSets
 	}
 	if err := kernelError(err); err != nil {
 		return err
@@ -130,7 +139,7 @@ type message struct {
 // dump runs a request that the kernel answers with messages, and shows each of them to f.
 func (c *ipsets) dump(r *nl.NetlinkRequest, f func(name string, m message) error) error {
 	var failed error
-	err := r.ExecuteIter(unix.NETLINK_NETFILTER, 0, func(raw []byte) bool {
+	err := exchange(r, func(raw []byte) bool {
 		attrs, err := attributes(raw)
 		if err == nil {
 			m := message{adt: attrs[nl.IPSET_ATTR_ADT], setType: ruleset.SetType(stringOf(attrs[nl.IPSET_ATTR_TYPENAME]))}

@@ -23,7 +23,7 @@ func (t *tools) fixJump(ctx context.Context, j ruleset.JumpFix) error {
 		return nil
 	case len(stale) == 0:
 		hooks, spec := t.family[j.Family].hooks, texts(j.Rule)
-		return t.locked(ctx, func() error { return hooks.Insert(j.Table, j.Chain, 1, spec...) })
+		return t.locked(ctx, func(context.Context) error { return hooks.Insert(j.Table, j.Chain, 1, spec...) })
 	}
 	return t.restore(ctx, j.Family, moveJump(j, stale))
 }
@@ -32,7 +32,7 @@ func (t *tools) fixJump(ctx context.Context, j ruleset.JumpFix) error {
 func (t *tools) baseChain(ctx context.Context, j ruleset.JumpFix) ([]ruleset.Rule, error) {
 	hooks := t.family[j.Family].hooks
 	var lines []string
-	err := t.locked(ctx, func() (err error) {
+	err := t.locked(ctx, func(context.Context) (err error) {
 		lines, err = hooks.List(j.Table, j.Chain)
 		return err
 	})

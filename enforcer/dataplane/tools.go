@@ -24,8 +24,8 @@ const (
 	// lockWait is how long one run of a program queues for the xtables lock. flock(2) serves in turn, so that a waiter
 	// gets its chance; we only take ourselves out of the queue now and then to heed the context.
 	lockWait = 5 * time.Second
-	// lockPatience is when we give up if the context has not ended before.
-	lockPatience = time.Minute
+	// patience is when we give up if the context has not ended before: waiting for the lock, or for a program that does not end.
+	patience = time.Minute
 	// killGrace is how long a program that was killed may hold on to its pipes.
 	killGrace = 2 * time.Second
 )
@@ -36,6 +36,7 @@ type tools struct {
 	version  string
 	log      logr.Logger
 	lockWait time.Duration // of one run; whole seconds
+	patience time.Duration
 	family   map[ruleset.Family]familyTools
 }
 
@@ -59,7 +60,7 @@ func (t *tools) save(ctx context.Context, f ruleset.Family, table string) ([]byt
 	if table != "" {
 		args = []string{"-t", table}
 	}
-	return t.family[f].save.run(ctx, "", args...)
+	return t.read(ctx, f, args...)
 }
 
 // saveCounters is save with the counters in front of each rule.
@@ -68,31 +69,46 @@ func (t *tools) saveCounters(ctx context.Context, f ruleset.Family, table string
 	if table != "" {
 		args = append(args, "-t", table)
 	}
+	return t.read(ctx, f, args...)
+}
+
+// read runs iptables-save. One that hangs must not hold up whoever else reads or writes.
+func (t *tools) read(ctx context.Context, f ruleset.Family, args ...string) ([]byte, error) {
+	ctx, cancel := t.bounded(ctx)
+	defer cancel()
 	return t.family[f].save.run(ctx, "", args...)
+}
+
+func (t *tools) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, t.patience, fmt.Errorf("waited %s", t.patience))
 }
 
 // restore hands input to iptables-restore, which takes all of it or nothing. Chains that the input does not name stay as
 // they are, and so do other programs' rules and counters.
 func (t *tools) restore(ctx context.Context, f ruleset.Family, input string) error {
 	wait := strconv.Itoa(int(t.lockWait / time.Second))
-	return t.locked(ctx, func() error {
+	return t.locked(ctx, func(ctx context.Context) error {
 		_, err := t.family[f].restore.run(ctx, input, "--noflush", "-w", wait)
 		return err
 	})
 }
 
+// longestPause is between two runs that find the lock taken. Each queues for it, so that the pause costs nothing while the lock is held; it is there for
+// programs that do not queue, and delays the moment at which a lock that has come free is ours.
+const longestPause = 200 * time.Millisecond
+
 // locked calls f until it fails for another reason than the xtables lock, for as long as the context and our patience last.
-func (t *tools) locked(ctx context.Context, f func() error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, lockPatience, fmt.Errorf("waited %s", lockPatience))
+func (t *tools) locked(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := t.bounded(ctx)
 	defer cancel()
 	var waited error
-	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
-		err := f()
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, longestPause) {
+		err := f(ctx)
 		switch {
 		case err == nil:
 			return nil
 		case ctx.Err() != nil: // the program was killed, while it queued or while it worked
-			return errors.Join(waited, fmt.Errorf("%w: %w", err, context.Cause(ctx)))
+			return errors.Join(waited, err)
 		case !lockHeld(err):
 			return err
 		}
@@ -118,12 +134,14 @@ func lockHeld(err error) bool {
 }
 
 // run executes the program with input on its stdin. Killing it at the end of ctx is safe: it changes the kernel by one
-// system call, or one netlink transaction. It dies with this process, so that it cannot apply a plan of ours after our
-// successor has looked at the kernel. The kernel means the thread when it says parent, so the thread is kept.
+// system call, or one netlink transaction. With it go the programs that it has started: distributions put scripts in its place. It dies
+// with this process, so that it cannot apply a plan of ours after our successor has looked at the kernel. The kernel means the thread
+// when it says parent, so the thread is kept.
 func (p program) run(ctx context.Context, input string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, p.path, append(append([]string(nil), p.args...), args...)...)
 	cmd.WaitDelay = killGrace
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var stdout, stderr bytes.Buffer
@@ -133,7 +151,7 @@ func (p program) run(ctx context.Context, input string, args ...string) ([]byte,
 		return stdout.Bytes(), nil
 	}
 	if ctx.Err() != nil {
-		err = ctx.Err()
+		err = fmt.Errorf("it has not ended: %w: %w", ctx.Err(), context.Cause(ctx))
 	}
 	e := &ToolError{Tool: p.name, Stderr: stderr.String(), Err: err}
 	e.Line, e.Text = offendingLine(e.Stderr, input)
