@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
@@ -45,8 +46,8 @@ const (
 	// cutPause is between two looks at the live connections, so that changes without end do not cost looks without end. With the delay and the look itself it
 	// bounds how long a connection outlives the change that denies it: well below a second.
 	cutPause = 300 * time.Millisecond
-	// maxCutPause is between two attempts when all fail.
-	maxCutPause = 30 * time.Second
+	// maxCutPause is between two attempts when all fail, and up to half as much more.
+	maxCutPause = 20 * time.Second
 )
 
 // Cutter ends live connections when there may be some that policy has come to deny. Nothing waits for it.
@@ -54,6 +55,8 @@ type Cutter struct {
 	Live Live
 	// Pods names the pods that hold addresses, for the log.
 	Pods func(...netip.Addr) []string
+	// Troubles, if there are any, are told how attempts end.
+	Troubles *Troubles
 }
 
 var _ manager.Runnable = (*Cutter)(nil)
@@ -68,7 +71,7 @@ func (c *Cutter) Start(ctx context.Context) error {
 		}
 		wait(ctx, cutDelay)
 		for pause := cutPause; !c.cut(ctx); pause = min(2*pause, maxCutPause) {
-			wait(ctx, pause)
+			wait(ctx, spread(pause))
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -86,6 +89,9 @@ func (c *Cutter) cut(ctx context.Context) bool {
 	cutConnections.Add(float64(ended.Cut))
 	if ended.Cut > 0 {
 		logger.Info("cut live connections that policy has come to deny", "cut", ended.Cut, "of", ended.Seen, "first", c.names(ended.First))
+	}
+	if ctx.Err() == nil {
+		c.Troubles.Note(v1alpha1.CutFailingReason, err)
 	}
 	if err != nil && ctx.Err() == nil {
 		cutErrors.Inc()

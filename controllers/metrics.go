@@ -97,7 +97,7 @@ func init() {
 func NodeMetrics() []prometheus.Collector {
 	return []prometheus.Collector{
 		syncSeconds, syncErrors, syncFailing, lastSync, changeSeconds, repairs, problemsNow, policiesFailing, enforced,
-		reportWrites, reportErrors, lastReport, announcementWrites, announcementErrors, cutConnections, cutSeconds, cutErrors,
+		reportWrites, reportErrors, lastReport, announcementWrites, announcementErrors, cutConnections, cutSeconds, cutErrors, troublesNow,
 	}
 }
 

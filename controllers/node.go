@@ -60,6 +60,8 @@ type Node struct {
 	Facts *v1alpha1.NodeEnforcementStatus
 	// Heartbeat is the longest time between two reports.
 	Heartbeat time.Duration
+	// Troubles, if there are any, are said in the reports.
+	Troubles *Troubles
 	// Points, if there is one, is told after each sync in which places of the rules packets are counted or logged.
 	Points func(map[string]ruleset.Point)
 	// Arrivals are pods that the API does not show with their addresses yet. Without it there are none.
@@ -90,6 +92,9 @@ func (n *Node) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 	}
 	if n.Facts != nil {
 		n.reporter = NewReporter(n.Name, NewReportWriter(n.watches.watcher.clients[v1alpha1.GroupVersion]), n.owner, n.Heartbeat, *n.Facts)
+		if n.Troubles != nil {
+			n.reporter.troubles = n.Troubles
+		}
 		if err := m.Add(n.reporter); err != nil {
 			return fmt.Errorf("setting up the reports of the node: %w", err)
 		}

@@ -51,6 +51,7 @@ type Reporter struct {
 	writer    ReportWriter
 	owner     func() types.UID
 	heartbeat time.Duration
+	troubles  *Troubles
 
 	mu      sync.Mutex
 	account *account
@@ -65,7 +66,9 @@ var _ manager.LeaderElectionRunnable = (*Reporter)(nil)
 // two writes. The owner is the Node object's UID, empty while it is not known: then there is nothing to own a report, and none is written.
 func NewReporter(node string, w ReportWriter, owner func() types.UID, heartbeat time.Duration, facts v1alpha1.NodeEnforcementStatus) *Reporter {
 	facts.HeartbeatSeconds = int32(heartbeat.Seconds())
-	return &Reporter{node: node, writer: w, owner: owner, heartbeat: heartbeat, account: newAccount(facts), changed: make(chan struct{}, 1)}
+	return &Reporter{
+		node: node, writer: w, owner: owner, heartbeat: heartbeat, troubles: NewTroubles(), account: newAccount(facts), changed: make(chan struct{}, 1),
+	}
 }
 
 // NeedLeaderElection is false: each node speaks for itself.
@@ -101,10 +104,10 @@ func (r *Reporter) Start(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-r.changed:
-			if retry == 0 && !soon { // else the attempt that is due says it: one change after another would put it off for good
-				soon = true
-				due.Reset(max(r.delay(), time.Until(last.Add(spread(reportSpacing)))))
-			}
+			soon = r.soon(due, soon || retry > 0, last) || soon
+			continue
+		case <-r.troubles.changed:
+			soon = r.soon(due, soon || retry > 0, last) || soon
 			continue
 		case <-due.C:
 		}
@@ -126,6 +129,14 @@ func (r *Reporter) Start(ctx context.Context) error {
 		retry = min(max(2*retry, time.Second), maxReportWait)
 		due.Reset(spread(retry))
 	}
+}
+
+// soon makes the next write due soon, unless an attempt is: that one says it too, and one change after another would put it off for good.
+func (r *Reporter) soon(due *time.Timer, already bool, last time.Time) bool {
+	if !already {
+		due.Reset(max(r.delay(), time.Until(last.Add(spread(reportSpacing)))))
+	}
+	return !already
 }
 
 // delay is how long a change waits until it is written.
@@ -150,6 +161,7 @@ func (r *Reporter) write(ctx context.Context) error {
 		return fmt.Errorf("writing NodeEnforcement %s: the API has no Node of this name", r.node)
 	}
 	status.HeartbeatTime = metav1.NowMicro()
+	status.Conditions = append(status.Conditions, r.troubles.condition(time.Now()))
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
 	err := r.writer.WriteReport(ctx, &v1alpha1.NodeEnforcement{

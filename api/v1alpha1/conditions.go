@@ -48,7 +48,7 @@ const (
 	NodesUnknownReason = "NodesUnknown"
 )
 
-// EnforcingCondition is the one condition of a NodeEnforcement: whether the node's last sync brought its kernel to what the API says.
+// EnforcingCondition is the first condition of a NodeEnforcement: whether the node's last sync brought its kernel to what the API says.
 const EnforcingCondition = "Enforcing"
 
 // Reasons of [EnforcingCondition].
@@ -73,6 +73,26 @@ const (
 	// SandboxGoneReason goes with False: the sandbox that had them is no more, or never came to be.
 	SandboxGoneReason = "SandboxGone"
 )
+
+// HealthyCondition is the other condition of a NodeEnforcement: whether all works that the node's enforcer does besides the rules. False costs no policy
+// its force on new connections. It turns False once something has failed for seconds, and True when nothing has for half a minute.
+const HealthyCondition = "Healthy"
+
+// Reasons of [HealthyCondition].
+const (
+	// HealthyReason goes with True.
+	HealthyReason = "Healthy"
+	// CutFailingReason goes with False: live connections that policy has come to deny cannot be listed or ended, and go on.
+	CutFailingReason = "CutFailing"
+	// NotInstalledReason goes with False: the CNI plugin cannot be kept in the network configuration, so that pods do not wait for their policy.
+	NotInstalledReason = "NotInstalled"
+	// ArrivalsUnsavedReason goes with False: the addresses of pods that have just started cannot be written down. An enforcer that started now would not know
+	// them until the API shows them.
+	ArrivalsUnsavedReason = "ArrivalsUnsaved"
+)
+
+// TroubleReasons are the reasons for which Healthy is False, the gravest first. Where several apply it gives the reason, and the message has all.
+var TroubleReasons = []string{CutFailingReason, NotInstalledReason, ArrivalsUnsavedReason}
 
 // NodeStanding says how a node stands to a policy that it should enforce.
 //

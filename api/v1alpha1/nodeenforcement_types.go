@@ -24,6 +24,7 @@ const (
 // +kubebuilder:printcolumn:name="Pods",type=integer,JSONPath=`.status.applied.counts.pods`
 // +kubebuilder:printcolumn:name="Failing",type=integer,JSONPath=`.status.failing`
 // +kubebuilder:printcolumn:name="Heard",type=date,JSONPath=`.status.heartbeatTime`
+// +kubebuilder:printcolumn:name="Healthy",type=string,JSONPath=`.status.conditions[?(@.type=="Healthy")].status`,priority=1
 // +kubebuilder:printcolumn:name="Version",type=string,JSONPath=`.status.version`,priority=1
 // +kubebuilder:printcolumn:name="Why",type=string,JSONPath=`.status.conditions[?(@.type=="Enforcing")].message`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
@@ -48,7 +49,8 @@ type NodeEnforcementList struct {
 
 // NodeEnforcementStatus is what a node enforces, and how that is going.
 type NodeEnforcementStatus struct {
-	// conditions hold Enforcing: whether the last sync brought the kernel to what the API says.
+	// conditions hold Enforcing: whether the last sync brought the kernel to what the API says; and Healthy: whether all else works that the
+	// enforcer does.
 	//
 	// +optional
 	// +listType=map

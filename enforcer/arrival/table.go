@@ -39,6 +39,8 @@ type Table struct {
 	waiting map[*waiter]bool
 	synced  bool   // once, since this process started
 	saved   string // what the file holds, as far as is known
+	tell    func(error)
+	said    string // why the file cannot be written, empty if it could
 }
 
 // arrived is one pod of the table.
@@ -58,7 +60,7 @@ type waiter struct {
 
 // NewTable returns the table that a process before this one left in the file, empty if there is none.
 func NewTable(file string, log logr.Logger) *Table {
-	t := &Table{file: file, log: log, ask: func() {}, pods: map[string]*arrived{}, waiting: map[*waiter]bool{}}
+	t := &Table{file: file, log: log, ask: func() {}, tell: func(error) {}, pods: map[string]*arrived{}, waiting: map[*waiter]bool{}}
 	text, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return t
@@ -91,6 +93,13 @@ func (t *Table) OnArrival(ask func()) {
 	if wanted {
 		ask()
 	}
+}
+
+// OnSave has the table tell after each write of its file how it went.
+func (t *Table) OnSave(tell func(error)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.tell = tell
 }
 
 // Add takes a pod in and returns when a sync that knew it has succeeded, or with ctx.
@@ -159,7 +168,7 @@ func (t *Table) Into(s *compile.Snapshot) (ended func(error)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var ready []*waiter
-	if len(t.pods)+len(t.waiting) > 0 {
+	if len(t.pods)+len(t.waiting) > 0 || t.said != "" {
 		found := t.find(*s)
 		holders := map[netip.Addr]*compile.Pod{}
 		for uid, a := range t.pods {
@@ -331,12 +340,17 @@ func (t *Table) save() {
 	if err != nil || string(text) == t.saved {
 		return
 	}
-	if err := replaceFile(t.file, text); err != nil {
-		t.log.Info("new pods cannot be written down: an enforcer that starts now would not know them before the API shows their addresses",
-			"file", t.file, "error", err.Error())
+	err = replaceFile(t.file, text)
+	t.tell(err)
+	if err == nil {
+		t.saved, t.said = string(text), ""
 		return
 	}
-	t.saved = string(text)
+	if t.said != err.Error() { // each sync tries again
+		t.said = err.Error()
+		t.log.Info("new pods cannot be written down: an enforcer that starts now would not know them before the API shows their addresses; tried again",
+			"file", t.file, "error", t.said)
+	}
 }
 
 // replaceFile writes a file at once or not at all. It lies in memory, so that nothing has to be flushed.
@@ -345,8 +359,13 @@ func replaceFile(path string, text []byte) error {
 		return err
 	}
 	part := path + ".new"
-	if err := os.WriteFile(part, text, 0o600); err != nil {
-		return err
+	err := os.WriteFile(part, text, 0o600)
+	if err == nil {
+		err = os.Rename(part, path)
 	}
-	return os.Rename(part, path)
+	if err != nil {
+		_ = os.Remove(part) // half of it is of use to nobody, and takes room
+		return fmt.Errorf("writing down the pods that have just started: %w", err)
+	}
+	return nil
 }

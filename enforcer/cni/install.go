@@ -36,6 +36,8 @@ type Install struct {
 	// Program is the file to install as the plugin.
 	Program  string
 	Settings Settings
+	// Tell, if it is set, is told by Keep after each look whether all is in place.
+	Tell func(error)
 }
 
 // Defaults fills in what is zero.

@@ -67,6 +67,9 @@ func (k *keeper) run() (changed string, err error) {
 
 func (k *keeper) look() {
 	changed, err := k.run()
+	if k.install.Tell != nil {
+		k.install.Tell(err)
+	}
 	switch {
 	case err == nil && changed != "":
 		k.log.Info("the CNI plugin is in the network configuration: pods are policed from their first packet", "file", changed)

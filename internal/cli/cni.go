@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/controllers"
 	"github.com/ringfence-io/ringfence/enforcer/arrival"
 	"github.com/ringfence-io/ringfence/enforcer/cni"
@@ -84,17 +85,18 @@ func (o *cniOptions) settings() cni.Settings {
 }
 
 // serve answers the plugin for a node, and keeps it installed if it is to be. What it returns ends both.
-func (o *cniOptions) serve(ctx context.Context, node *controllers.Node, log logr.Logger) (stop func()) {
+func (o *cniOptions) serve(ctx context.Context, node *controllers.Node, troubles *controllers.Troubles, log logr.Logger) (stop func()) {
 	if o.socket == "" {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	table := arrival.NewTable(filepath.Join(filepath.Dir(o.socket), arrival.StateFile), log)
+	table.OnSave(func(err error) { troubles.Note(v1alpha1.ArrivalsUnsavedReason, err) })
 	node.Arrivals, node.Announce = table, o.announce
 	var running sync.WaitGroup
 	running.Go(func() { (&arrival.Server{Socket: o.socket, Pods: table, Log: log}).Run(ctx) })
 	if o.confDir != "" {
-		running.Go(func() { o.keep(ctx, log) })
+		running.Go(func() { o.keep(ctx, troubles, log) })
 	}
 	return func() {
 		cancel()
@@ -102,13 +104,15 @@ func (o *cniOptions) serve(ctx context.Context, node *controllers.Node, log logr
 	}
 }
 
-func (o *cniOptions) keep(ctx context.Context, log logr.Logger) {
+func (o *cniOptions) keep(ctx context.Context, troubles *controllers.Troubles, log logr.Logger) {
 	program, err := os.Executable()
 	if err != nil {
 		log.Error(err, "the CNI plugin cannot be installed: this program's own file is not known")
 		return
 	}
-	o.install(program).Keep(ctx, log)
+	install := o.install(program)
+	install.Tell = func(err error) { troubles.Note(v1alpha1.NotInstalledReason, err) }
+	install.Keep(ctx, log)
 }
 
 func (o *cniOptions) install(program string) cni.Install {

@@ -204,14 +204,14 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 	journal := &denials.Journal{
 		Source: plane, Log: logger.WithName("denials"), Group: render.NFLogGroup, Interval: o.resync,
 	}
-	sync := enforcer.New(plane, render)
+	sync, troubles := enforcer.New(plane, render), controllers.NewTroubles()
 	node := &controllers.Node{
 		Name: o.node, Resync: o.resync, Sync: sync, Points: journal.SetPoints,
 		DNSServices: dns, DNSAddresses: nodeDNS,
-		Heartbeat: o.heartbeat, Facts: facts(plane),
+		Heartbeat: o.heartbeat, Facts: facts(plane), Troubles: troubles,
 	}
 	journal.Pods = node
-	stop := o.cni.serve(ctx, node, logger.WithName("cni"))
+	stop := o.cni.serve(ctx, node, troubles, logger.WithName("cni"))
 	defer stop()
 	if err := node.SetupWithManager(ctx, manager); err != nil {
 		return err
@@ -220,7 +220,7 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 	if o.cutLive && plane.Capabilities().CutLive {
 		live := enforcer.NewLive(plane)
 		sync.Follow(live)
-		if err := manager.Add(&controllers.Cutter{Live: live, Pods: node.PodsAt}); err != nil {
+		if err := manager.Add(&controllers.Cutter{Live: live, Pods: node.PodsAt, Troubles: troubles}); err != nil {
 			return fmt.Errorf("adding the end of live connections: %w", err)
 		}
 	}
