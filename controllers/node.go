@@ -140,14 +140,22 @@ func (n *Node) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 	return nil
 }
 
-// retries says when what failed is tried again: at once, then after pauses that double up to the longest. controller-runtime's own longest
-// pause is a quarter of an hour: that long a kernel could go unrepaired, and a status wrong, after the cause of the failures has gone.
+// retries says when what failed is tried again: at once, then after pauses that double up to the longest, each spread by up to half as much more, so that
+// what fails at the same time does not come back at the same time. A success begins anew. So that it may be the cure, a change does not wait for the
+// pause to end, and does not shorten the one after it. controller-runtime's own longest pause is a quarter of an hour: that long a kernel could go
+// unrepaired, and a status wrong, after the cause of the failures has gone.
 func retries[K comparable](longest time.Duration) workqueue.TypedRateLimiter[K] {
-	return workqueue.NewTypedItemExponentialFailureRateLimiter[K](5*time.Millisecond, longest)
+	return spreading[K]{workqueue.NewTypedItemExponentialFailureRateLimiter[K](5*time.Millisecond, longest*2/3)}
 }
 
 // laterDelay is how long after an event that can wait a sync takes it in, if none has before: one for all that come meanwhile.
 const laterDelay = 5 * time.Second
+
+// spreading is a limiter whose pauses are spread.
+type spreading[K comparable] struct{ workqueue.TypedRateLimiter[K] }
+
+// When is how long to wait now.
+func (s spreading[K]) When(key K) time.Duration { return spread(s.TypedRateLimiter.When(key)) }
 
 // dirtyOn marks the node dirty on every event of an informer.
 func (n *Node) dirtyOn(informer toolscache.SharedIndexInformer) source.Source {

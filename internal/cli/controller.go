@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -61,6 +62,9 @@ func (o *controllerOptions) flags() *pflag.FlagSet {
 }
 
 func (o *controllerOptions) run(ctx context.Context, logger logr.Logger) error {
+	if err := limitMemory(ctx, memlimit.FromCgroup, logger); err != nil {
+		logger.Info("whatever limit the container has for memory, it is not heeded: set GOMEMLIMIT", "error", err.Error())
+	}
 	installation, err := o.installation.installation()
 	if err != nil {
 		return err

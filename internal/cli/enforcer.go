@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -171,6 +172,9 @@ const gcPercent = 25
 func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
+	}
+	if err := limitMemory(ctx, memlimit.FromCgroup, logger); err != nil {
+		logger.Info("whatever limit the container has for memory, it is not heeded: set GOMEMLIMIT", "error", err.Error())
 	}
 	runtime.MemProfileRate = 0 // nobody can ask for the profile, whose table would take more than a megabyte
 	letGoOfStart(logger)
