@@ -190,6 +190,9 @@ type reportEntry struct {
 	unread    bool   // what the node's kernel holds is not known
 	versions  map[string]string
 	digests   []uint64 // ascending
+
+	// void is set if the node has seen data that the API server no longer has: how far it has come then says nothing.
+	void bool
 }
 
 func reportToEntry(obj any) (any, error) {
@@ -200,6 +203,7 @@ func reportToEntry(obj any) (any, error) {
 	e := &reportEntry{
 		ObjectMeta: identity(r), heartbeat: r.Status.HeartbeatTime.Time,
 		interval: time.Duration(r.Status.HeartbeatSeconds) * time.Second, families: r.Status.Families,
+		void: r.Status.Before != "" && reached(r.Status.Before, r.ResourceVersion),
 	}
 	if c := meta.FindStatusCondition(r.Status.Conditions, v1alpha1.EnforcingCondition); c != nil && c.Status != metav1.ConditionTrue {
 		e.message, e.unread = cmp.Or(c.Message, c.Reason), c.Reason == v1alpha1.UnreadableReason

@@ -89,6 +89,8 @@ func (n *nodeCase) standing(c policyCase) (v1alpha1.NodeStanding, string) {
 		return v1alpha1.NodeUnknown, "no enforcer has reported from this node: see that a pod of the DaemonSet runs there"
 	case !n.heard:
 		return v1alpha1.NodeUnknown, "its enforcer has not been heard of for too long: see what its pod says; what it enforced is still in force"
+	case n.report.void:
+		return v1alpha1.NodePending, "its enforcer has seen changes that the API server has lost, and is about to start anew"
 	case n.report.unread:
 		return v1alpha1.NodeFailing, n.report.message
 	case n.family != "":

@@ -99,6 +99,9 @@ func (r *Policies) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 	r.index = newIndex()
 	r.writer = &statusWriter{clients: r.watches.watcher.clients}
 	r.recorder = m.GetEventRecorder("ringfence-controller")
+	if err := m.Add(outlook{r.watches.watcher.clients[v1alpha1.GroupVersion]}); err != nil {
+		return fmt.Errorf("setting up the policy controller: %w", err)
+	}
 	c, err := controller.NewTyped("policies", m, controller.TypedOptions[policyKey]{
 		Reconciler: r, MaxConcurrentReconciles: policyWorkers, CacheSyncTimeout: math.MaxInt64, RateLimiter: retries[policyKey](maxStatusWait),
 	})

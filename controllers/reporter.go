@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -37,7 +38,7 @@ const (
 	reportManager = "ringfence-enforcer"
 )
 
-// ReportWriter writes a node's account to the API.
+// ReportWriter writes a node's account to the API, and sets the report's resource version to the one that it has got.
 type ReportWriter interface {
 	WriteReport(ctx context.Context, report *v1alpha1.NodeEnforcement) error
 }
@@ -52,6 +53,7 @@ type Reporter struct {
 	owner     func() types.UID
 	heartbeat time.Duration
 	troubles  *Troubles
+	history   history // of the reports
 
 	mu      sync.Mutex
 	account *account
@@ -92,7 +94,7 @@ func (r *Reporter) Note(s Synced) {
 	}
 }
 
-// Start writes until ctx ends.
+// Start writes until ctx ends, or the API server has gone back to older data: then nothing that this process has cached can be relied upon.
 func (r *Reporter) Start(ctx context.Context) error {
 	var last time.Time // of the last attempt to write
 	retry := time.Duration(0)
@@ -120,6 +122,9 @@ func (r *Reporter) Start(ctx context.Context) error {
 		}
 		if ctx.Err() != nil {
 			return nil
+		}
+		if restored := new(RestoredError); errors.As(err, &restored) {
+			return err
 		}
 		reportErrors.Inc()
 		if !silent {
@@ -162,21 +167,23 @@ func (r *Reporter) write(ctx context.Context) error {
 	}
 	status.HeartbeatTime = metav1.NowMicro()
 	status.Conditions = append(status.Conditions, r.troubles.condition(time.Now()))
+	status.Before = r.history.newest
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
-	err := r.writer.WriteReport(ctx, &v1alpha1.NodeEnforcement{
+	report := &v1alpha1.NodeEnforcement{
 		TypeMeta: ourType("NodeEnforcement"),
 		ObjectMeta: metav1.ObjectMeta{
 			Name:            r.node,
 			OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: r.node, UID: owner}},
 		},
 		Status: *status,
-	})
-	if err == nil {
-		reportWrites.Inc()
-		lastReport.SetToCurrentTime()
 	}
-	return err
+	if err := r.writer.WriteReport(ctx, report); err != nil {
+		return err
+	}
+	reportWrites.Inc()
+	lastReport.SetToCurrentTime()
+	return r.history.note(report.ResourceVersion)
 }
 
 // spread is d, or up to half as much more.
@@ -196,12 +203,17 @@ func (c reportClient) WriteReport(ctx context.Context, report *v1alpha1.NodeEnfo
 	if err != nil {
 		return fmt.Errorf("writing NodeEnforcement %s: %w", report.Name, err)
 	}
-	err = apply(c.Interface, reportManager, body).Resource("nodeenforcements").Name(report.Name).Do(ctx).Error()
+	answer, err := apply(c.Interface, reportManager, body).Resource("nodeenforcements").Name(report.Name).Do(ctx).Raw()
 	if apierrors.IsNotFound(err) {
 		return fmt.Errorf("writing NodeEnforcement %s: %w: apply the CustomResourceDefinitions of this release", report.Name, err)
+	}
+	var written metav1.PartialObjectMetadata
+	if err == nil {
+		err = json.Unmarshal(answer, &written)
 	}
 	if err != nil {
 		return fmt.Errorf("writing NodeEnforcement %s: %w", report.Name, err)
 	}
+	report.ResourceVersion = written.ResourceVersion
 	return nil
 }

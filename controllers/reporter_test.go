@@ -24,6 +24,7 @@ type paper struct {
 	wrote  []written
 	tried  []time.Duration
 	refuse bool
+	count  int // of changes, in whose order resource versions are
 }
 
 // written is one report, and when it came.
@@ -40,6 +41,8 @@ func (p *paper) WriteReport(_ context.Context, report *v1alpha1.NodeEnforcement)
 	if p.refuse {
 		return errors.New("no room")
 	}
+	p.count++
+	report.ResourceVersion = fmt.Sprint(p.count)
 	p.wrote = append(p.wrote, written{time.Since(p.began), report})
 	return nil
 }

@@ -67,6 +67,12 @@ type NodeEnforcementStatus struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	HeartbeatSeconds int32 `json:"heartbeatSeconds,omitempty"`
+	// before is the resource version of the report before this one, by the same process. This one's is higher, unless the API server has gone
+	// back to older data between the two: then nothing follows from how far the enforcer had seen.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	Before string `json:"before,omitempty"`
 	// version is the enforcer's.
 	//
 	// +optional

@@ -91,15 +91,22 @@ func (s *Server) start(ctx context.Context) error {
 	if s.admin, err = s.Config(Admin); err != nil {
 		return err
 	}
-	if s.etcd, err = s.run("etcd",
+	if err := s.store(); err != nil {
+		return err
+	}
+	return s.Resume(ctx)
+}
+
+// store starts etcd.
+func (s *Server) store() error {
+	var err error
+	s.etcd, err = s.run("etcd",
 		"--data-dir="+s.file("etcd"),
 		"--listen-client-urls=http://127.0.0.1:2379", "--advertise-client-urls=http://127.0.0.1:2379",
 		"--listen-peer-urls=http://127.0.0.1:2380", "--log-level=warn",
 		"--unsafe-no-fsync", // nothing here has to survive a power cut
-	); err != nil {
-		return err
-	}
-	return s.Resume(ctx)
+	)
+	return err
 }
 
 // local is where the server listens for its own host, and so for the proxy.
@@ -199,6 +206,37 @@ func ready(ctx context.Context, client *http.Client, url string) bool {
 
 // Kill ends kube-apiserver at once, as a crash would; etcd and all it holds stay. [Server.Resume] brings it back.
 func (s *Server) Kill() { s.api.Kill() }
+
+// Backup keeps what the server holds now for [Server.Restore]. The server is away meanwhile.
+func (s *Server) Backup(ctx context.Context) error {
+	return s.offline(ctx, "backing up etcd", func() error {
+		if err := os.RemoveAll(s.file("backup")); err != nil {
+			return err
+		}
+		return os.CopyFS(s.file("backup"), os.DirFS(s.file("etcd")))
+	})
+}
+
+// Restore takes the server back to what it held at the [Server.Backup], its count of changes included: resource versions begin there again, and come to
+// mean something else than they did. An administrator's restore looks like this unless etcd is told to count on (etcdutl --bump-revision).
+func (s *Server) Restore(ctx context.Context) error {
+	return s.offline(ctx, "restoring etcd", func() error {
+		if err := os.RemoveAll(s.file("etcd")); err != nil {
+			return err
+		}
+		return os.CopyFS(s.file("etcd"), os.DirFS(s.file("backup")))
+	})
+}
+
+// offline does something to etcd's files while nobody uses them.
+func (s *Server) offline(ctx context.Context, what string, do func() error) error {
+	s.api.Kill()
+	s.etcd.Kill()
+	if err := errors.Join(do(), s.store()); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return s.Resume(ctx)
+}
 
 // PIDs are the processes that run now.
 func (s *Server) PIDs() []int {
