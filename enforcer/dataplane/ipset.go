@@ -82,7 +82,8 @@ func (c *ipsets) request(command int, name string) *nl.NetlinkRequest {
 	return r
 }
 
-// exchange sends a request and shows each message of the answer to visit, until that returns false. Tests put one in its place that the kernel has trouble with.
+// exchange sends a request and shows each message of the answer to visit, until that returns false. Tests put one in its place that the kernel has
+// trouble with.
 var exchange = func(r *nl.NetlinkRequest, visit func([]byte) bool) error {
 	return r.ExecuteIter(unix.NETLINK_NETFILTER, 0, visit)
 }

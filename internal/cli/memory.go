@@ -17,8 +17,8 @@ const (
 	memoryLook = time.Minute
 )
 
-// limitMemory keeps Go below the memory limit of the container, if it has one: rather than be killed for garbage, the process spends more time on collecting it.
-// GOMEMLIMIT, where it is set, says otherwise.
+// limitMemory keeps Go below the memory limit of the container, if it has one: rather than be killed for garbage, the process spends more time on
+// collecting it. GOMEMLIMIT, where it is set, says otherwise.
 func limitMemory(ctx context.Context, limit memlimit.Provider, log logr.Logger) error {
 	_, err := memlimit.Set(memlimit.WithProvider(limit), memlimit.WithRatio(memoryShare), memlimit.WithRefreshInterval(ctx, memoryLook),
 		memlimit.WithLogger(slog.New(logr.ToSlogHandler(log.WithName("memory")))))
