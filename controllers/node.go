@@ -76,8 +76,9 @@ type Node struct {
 	verified  time.Time                 // of the last sync that looked at the kernel
 	changed   atomic.Pointer[time.Time] // when the first event came that no sync has taken in; nil if there is none
 	synced    atomic.Bool
-	problems  map[compile.Problem]bool // said already
-	unknown   bool                     // the cluster has no node of this name: said already
+	syncing   atomic.Pointer[time.Time] // when the sync began that runs now; nil if none does
+	problems  map[compile.Problem]bool  // said already
+	unknown   bool                      // the cluster has no node of this name: said already
 }
 
 // SetupWithManager starts the watches and the one worker. The worker starts when the manager's cache has synced, and syncs nothing before
@@ -238,7 +239,9 @@ func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Re
 	}
 	verify := time.Since(n.verified) >= n.Resync
 	start := time.Now()
+	n.syncing.Store(&start)
 	report, err := n.Sync.Sync(ctx, snapshot, verify)
+	n.syncing.Store(nil)
 	ended(err)
 	observe(report, err, time.Since(start))
 	if n.reporter != nil {
@@ -299,6 +302,19 @@ func (n *Node) say(ctx context.Context, r enforcer.Report) {
 func (n *Node) Synced() error {
 	if !n.synced.Load() {
 		return fmt.Errorf("node %s: policy has not been enforced yet", n.Name)
+	}
+	return nil
+}
+
+// longestSync is longer than a sync can take whose every step waits for as long as it may and then goes well.
+const longestSync = 15 * time.Minute
+
+// Live fails while a sync does not end: the liveness check. Whatever holds it up, a program or a system call that does not return, a new start gets rid of, or
+// an administrator hears of.
+func (n *Node) Live() error {
+	began := n.syncing.Load()
+	if began != nil && time.Since(*began) > longestSync {
+		return fmt.Errorf("node %s: a sync has not ended for %s", n.Name, time.Since(*began).Round(time.Second))
 	}
 	return nil
 }

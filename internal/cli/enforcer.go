@@ -22,7 +22,6 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	ctrlmanager "sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
@@ -235,7 +234,7 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 		return fmt.Errorf("adding the log of denied packets: %w", err)
 	}
 	if err := errors.Join(
-		manager.AddHealthzCheck("ping", healthz.Ping),
+		manager.AddHealthzCheck("syncing", func(*http.Request) error { return node.Live() }),
 		manager.AddReadyzCheck("synced", func(*http.Request) error { return node.Synced() }),
 	); err != nil {
 		return fmt.Errorf("adding health checks: %w", err)

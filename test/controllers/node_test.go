@@ -193,9 +193,13 @@ type recorder struct {
 	mu       sync.Mutex
 	seen     []seen
 	failures int
+	during   func() // called while a sync runs, if it is set
 }
 
 func (r *recorder) Sync(_ context.Context, s compile.Snapshot, verify bool) (enforcer.Report, error) {
+	if r.during != nil {
+		r.during()
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	one := seen{Snapshot: s, verify: verify}

@@ -1,0 +1,93 @@
+package controllers
+
+import (
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ringfence-io/ringfence/controllers"
+	"github.com/ringfence-io/ringfence/enforcer/compile"
+)
+
+// bell is an Arrivals of nobody, by which a test asks for syncs.
+type bell struct{ ring atomic.Pointer[func()] }
+
+// Into adds nothing.
+func (b *bell) Into(*compile.Snapshot) func(error) { return func(error) {} }
+
+// OnArrival keeps what asks for a sync.
+func (b *bell) OnArrival(ask func()) { b.ring.Store(&ask) }
+
+var _ controllers.Arrivals = (*bell)(nil)
+
+// However many events come while a sync runs, one sync follows, which has them all, and what waits meanwhile takes no memory.
+func TestTenThousandEventsAreOneSync(t *testing.T) {
+	const events = 10_000
+	b := &bell{}
+	c := newCluster(t)
+	c.arrivals = b
+	pod := c.createPod("busy", node)
+	n := c.prepare(time.Hour)
+	var hold atomic.Pointer[chan struct{}]
+	n.during = func() {
+		if held := hold.Load(); held != nil {
+			<-*held
+		}
+	}
+	n.run()
+	n.until("the pod", func(all []seen) bool { return len(all) > 0 && all[len(all)-1].pod(c.namespace, "busy").Name != "" })
+	n.settle()
+
+	held := make(chan struct{})
+	hold.Store(&held)
+	(*b.ring.Load())() // a sync begins, and does not end
+	before := len(n.all())
+	for i := range 50 { // by the road that all events take
+		c.label(pod, "change", fmt.Sprint(i))
+	}
+	var then, now runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&then)
+	for range events {
+		(*b.ring.Load())()
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&now)
+	if grown := int64(now.HeapAlloc) - int64(then.HeapAlloc); grown > 1<<20 {
+		t.Errorf("%d events that wait take %d bytes", events, grown)
+	}
+	if err := n.node.Live(); err != nil {
+		t.Errorf("the node is not live: %v", err)
+	}
+	n.settle() // until the last label has come here
+	hold.Store(nil)
+	close(held)
+	n.until("the last change", func(all []seen) bool { return all[len(all)-1].pod(c.namespace, "busy").Labels.Get("change") == "49" })
+	n.settle()
+	if syncs := len(n.all()) - before; syncs > 3 {
+		t.Errorf("%d events and 50 changes of a pod made %d syncs", events, syncs)
+	}
+}
+
+// While syncs fail a change is tried at once, since it may be the cure; without a change, the pauses grow.
+func TestAChangeDoesNotWaitForThePauseToEnd(t *testing.T) {
+	b := &bell{}
+	c := newCluster(t)
+	c.arrivals = b
+	n := c.prepare(time.Hour)
+	n.fail(1 << 30)
+	n.run()
+	n.until("ten failures", func(all []seen) bool { return len(all) >= 10 }) // after which the pause is 2.5 s and more
+	failed := len(n.all())
+	n.recorder.mu.Lock()
+	n.failures = 0
+	n.recorder.mu.Unlock()
+	start := time.Now()
+	(*b.ring.Load())()
+	n.until("a sync that succeeds", func([]seen) bool { return n.node.Synced() == nil })
+	if took := time.Since(start); took > 2*time.Second || len(n.all()) != failed+1 {
+		t.Errorf("after %d failures the change was tried after %s, in %d attempts", failed, took, len(n.all())-failed)
+	}
+}
