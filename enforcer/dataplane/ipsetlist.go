@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -162,18 +161,13 @@ func attributes(raw []byte) (map[uint16][]byte, error) {
 	if len(raw) < nl.SizeofNfgenmsg {
 		return nil, fmt.Errorf("a netlink message of %d bytes is too short", len(raw))
 	}
-	list, err := nl.ParseRouteAttr(raw[nl.SizeofNfgenmsg:])
-	if err != nil {
-		return nil, err
-	}
-	byType := make(map[uint16][]byte, len(list))
-	for _, a := range list {
-		byType[kind(a)] = a.Value
-	}
-	return byType, nil
+	byType := map[uint16][]byte{}
+	err := eachAttribute(raw[nl.SizeofNfgenmsg:], func(kind uint16, value []byte) error {
+		byType[kind] = value
+		return nil
+	})
+	return byType, err
 }
-
-func kind(a syscall.NetlinkRouteAttr) uint16 { return a.Attr.Type & nl.NLA_TYPE_MASK }
 
 func byteOf(b []byte) uint8 {
 	if len(b) == 0 {
@@ -196,8 +190,8 @@ func (m message) entries(f func(ruleset.Entry)) error {
 	})
 }
 
-// eachAttribute shows each attribute in b to f, with its type without flags. It makes no list of them as nl.ParseRouteAttr does: a dump has
-// several for each entry.
+// eachAttribute shows each attribute in b to f, with its type without flags. It makes no list of them as nl.ParseRouteAttr does, since a dump has several
+// for each entry; and it takes one whose padding is missing, on which that panics.
 func eachAttribute(b []byte, f func(kind uint16, value []byte) error) error {
 	for len(b) >= unix.SizeofRtAttr {
 		length := int(binary.NativeEndian.Uint16(b))
