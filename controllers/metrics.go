@@ -144,7 +144,7 @@ func planSize(p ruleset.Plan) map[string]int {
 	size := map[string]int{
 		"table": len(p.Restore), "jump": len(p.Jumps), "set": len(p.CreateSets) + len(p.DestroySets), "entry": 0,
 	}
-	for _, all := range [][]ruleset.SetEntries{p.AddEntries, p.DelEntries} {
+	for _, all := range [][]ruleset.SetEntries{p.Close, p.AddEntries, p.DelEntries, p.Open} {
 		for _, s := range all {
 			size["entry"] += len(s.Entries)
 		}

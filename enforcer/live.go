@@ -68,7 +68,7 @@ func (l *Live) change(node *policy.Node, p ruleset.Plan, due bool, apply func() 
 // mayDeny reports whether a plan can make rules deny what they allowed before. Entries that are added let more through, but where a rule denies what is
 // in its set, or sends it past others.
 func mayDeny(n *policy.Node, p ruleset.Plan) bool {
-	if len(p.Restore)+len(p.Jumps)+len(p.DelEntries) > 0 {
+	if len(p.Restore)+len(p.Jumps)+len(p.Close)+len(p.DelEntries) > 0 {
 		return true
 	}
 	return len(p.AddEntries) > 0 && slices.ContainsFunc(n.Policies, func(p policy.Policy) bool {

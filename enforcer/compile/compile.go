@@ -34,6 +34,7 @@ func Compile(s Snapshot) (policy.Node, []Problem) {
 	slices.SortStableFunc(problems, func(a, b Problem) int { return a.Ref.Compare(b.Ref) })
 
 	node := policy.Node{Sets: map[policy.SetID]policy.Set{}, Concerns: concerned.sorted()}
+	c.closeTo(s, &node)
 	index := make([]int, len(parsed)) // in the node's policies
 	for i, p := range parsed {
 		if used[i] {

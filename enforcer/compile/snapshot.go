@@ -26,6 +26,8 @@ type Snapshot struct {
 	ClusterPolicies []*v1alpha1.ClusterNetworkPolicy
 	Isolations      []*v1alpha1.NamespaceIsolation
 	DNS             DNS
+	// Closed are the address ranges of the node's pods in which an address that no local pod is known to hold gets nothing through; none, by default.
+	Closed []netip.Prefix
 }
 
 // DNS is where pods ask for names.

@@ -22,11 +22,14 @@ type steps interface {
 }
 
 // apply takes a plan's steps in the order that ruleset.Plan documents. Later steps of a family rely on its earlier ones:
-// rules on their sets, deletions on nothing needing the entry any more. So a family's first failure is its last step.
+// rules on their sets, deletions on nothing needing the entry any more, and what is opened on the rules about it. So a family's first failure is its last step.
 func apply(ctx context.Context, k steps, p ruleset.Plan) error {
 	o := outcome{failed: map[ruleset.Family]bool{}}
 	for _, s := range p.CreateSets {
 		o.take(ctx, s.Family, func() error { return k.createSet(ctx, s) })
+	}
+	for _, s := range p.Close {
+		o.take(ctx, s.Family, func() error { return k.delEntries(ctx, s) })
 	}
 	for _, s := range p.AddEntries {
 		o.take(ctx, s.Family, func() error { return k.addEntries(ctx, s) })
@@ -46,6 +49,9 @@ func apply(ctx context.Context, k steps, p ruleset.Plan) error {
 	for _, s := range p.DelEntries {
 		s = withoutReplaced(s, p.AddEntries)
 		o.take(ctx, s.Family, func() error { return k.delEntries(ctx, s) })
+	}
+	for _, s := range p.Open {
+		o.take(ctx, s.Family, func() error { return k.addEntries(ctx, s) })
 	}
 	o.retire(ctx, k, p.DestroySets)
 	return errors.Join(o.errs...)

@@ -19,6 +19,8 @@ type Capabilities struct {
 	SelfMatch bool
 	// Log is set if rules can sample packets into NFLOG, in every one of Families.
 	Log bool
+	// OwnAddresses is set if rules can tell the node's own addresses from all others, in every one of Families.
+	OwnAddresses bool
 	// CutLive is set if live connections can be listed and ended.
 	CutLive bool
 	// HoldCut is set if rules can hold off what comes back of a connection that was cut, in every one of Families.
@@ -96,6 +98,7 @@ func modules(names string) string {
 // The needs of which Capabilities speak.
 const (
 	needSelfMatch = "xt_bpf"
+	needAddrType  = "xt_addrtype"
 	needLimit     = "xt_limit"
 	needNFLOG     = "xt_NFLOG"
 )
@@ -121,6 +124,9 @@ var needs = []need{
 		name: needSelfMatch, rule: fixed(selfProbe), optional: true,
 		cost:   "a pod that is isolated cannot reach itself through its own Service",
 		remedy: modules("xt_bpf"),
+	}, {
+		name: needAddrType, rule: fixed("-m addrtype ! --src-type LOCAL"), optional: true,
+		cost: "with --unknown-pods=drop nothing is dropped all the same", remedy: modules("xt_addrtype"),
 	}, {
 		name: needLimit, rule: fixed("-m limit --limit 10/sec --limit-burst 20"), optional: true,
 		cost: unlogged, remedy: modules("xt_limit"),
@@ -157,6 +163,7 @@ func preflight(ctx context.Context, p probes, table string) (Capabilities, []Fin
 		}
 	}
 	c.SelfMatch = s.allHave(c.Families, needSelfMatch)
+	c.OwnAddresses = s.allHave(c.Families, needAddrType)
 	c.Log = s.allHave(c.Families, needLimit) && s.allHave(c.Families, needNFLOG)
 	c.CutLive, c.HoldCut = live, s.allHave(c.Families, string(ruleset.HashIPPortIP))
 	s.families(c)

@@ -18,6 +18,8 @@ type Flow struct {
 	// FromNode is set for a packet that the node itself sends: it passes OUTPUT, which is not policed,
 	// so that the kubelet's probes always reach their pods.
 	FromNode bool
+	// ToNode is set for a packet to an address of the node itself: it passes INPUT.
+	ToNode bool
 }
 
 // Verdict says whether a flow may pass, and who decided.
@@ -48,6 +50,9 @@ func (n *Node) allows(f Flow, endpoint func(netip.Addr) *Endpoint, brief bool) V
 	if f.isNeighbourDiscovery() {
 		return Verdict{Allowed: true, Reason: "neighbour discovery is never dropped"}
 	}
+	if a, closed := n.closedEnd(f); closed {
+		return Verdict{Reason: fmt.Sprintf("no known pod holds %s, which is of this node's pods", a)}
+	}
 	v := Verdict{Allowed: true, Reason: "no policy applies to either end"}
 	for _, d := range []Direction{Egress, Ingress} {
 		local, remote := f.ends(d)
@@ -63,6 +68,24 @@ func (n *Node) allows(f Flow, endpoint func(netip.Addr) *Endpoint, brief bool) V
 		}
 	}
 	return v
+}
+
+// closedEnd is the end of a flow that gets nothing through.
+func (n *Node) closedEnd(f Flow) (netip.Addr, bool) {
+	if n.closes(f.Src) {
+		return f.Src, true
+	}
+	return f.Dst, !f.ToNode && n.closes(f.Dst)
+}
+
+// closes reports whether an address that the node does not have itself gets nothing through.
+func (n *Node) closes(a netip.Addr) bool {
+	for _, r := range n.Closed.Ranges {
+		if r.Contains(a) {
+			return !n.has(n.Closed.Known, Member{Addr: a})
+		}
+	}
+	return false
 }
 
 // walk asks the policies of one endpoint in one direction about a flow.

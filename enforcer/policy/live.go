@@ -78,9 +78,21 @@ func NewJudge(n *Node, own []netip.Addr) *Judge {
 	return j
 }
 
-// Concerns reports whether policy may have a say in a connection: whether one of its ends is an endpoint, and none the node itself as originator.
+// Concerns reports whether policy may have a say in a connection: whether one of its ends is an endpoint or closed, and none the node itself as originator.
 func (j *Judge) Concerns(c Connection) bool {
-	return c.Zone == 0 && (j.endpoints[c.Original.Src] != nil || j.endpoints[c.Reply.Src] != nil) && !j.own[c.Original.Src]
+	return c.Zone == 0 && !j.own[c.Original.Src] && (j.endpoints[c.Original.Src] != nil || j.endpoints[c.Reply.Src] != nil || j.closes(c))
+}
+
+func (j *Judge) closes(c Connection) bool {
+	_, closed := j.node.closedEnd(j.flow(c))
+	return closed
+}
+
+// flow is the connection's first packet.
+func (j *Judge) flow(c Connection) Flow {
+	f := c.Flow()
+	f.ToNode = j.own[f.Dst]
+	return f
 }
 
 // Denies reports whether policy denies a connection by itself, whatever its master may be, and why. Since an entry comes into being only
@@ -89,10 +101,10 @@ func (j *Judge) Denies(c Connection) (reason string, denied bool) {
 	if !j.Concerns(c) {
 		return "", false
 	}
-	if j.node.allows(c.Flow(), j.endpoint, true).Allowed {
+	if j.node.allows(j.flow(c), j.endpoint, true).Allowed {
 		return "", false
 	}
-	return j.node.allows(c.Flow(), j.endpoint, false).Reason, true
+	return j.node.allows(j.flow(c), j.endpoint, false).Reason, true
 }
 
 func (j *Judge) endpoint(a netip.Addr) *Endpoint { return j.endpoints[a] }

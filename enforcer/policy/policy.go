@@ -73,10 +73,21 @@ type Node struct {
 	Endpoints []Endpoint
 	// Policies are those that apply to at least one endpoint, by stage, and within a stage in the order in which they are asked.
 	Policies []Policy
-	// Sets are the pod sets that the policies' rules name.
+	// Closed are the addresses of this node's pods that get nothing through, whatever policies say, because no pod is known to hold them.
+	Closed Closed
+	// Sets are the pod sets that the policies' rules name, and that of Closed.
 	Sets map[SetID]Set
 	// Concerns says of what the rest is made. It is for reports: nothing is enforced by it.
 	Concerns Concerns
+}
+
+// Closed are address ranges of one node's pods. An address in them that is not known gets nothing through, in either direction, with one exception: those
+// that the node has itself.
+type Closed struct {
+	// Ranges are masked and sorted, and none lies within another. Without any, nothing is closed.
+	Ranges []netip.Prefix
+	// Known is the set of the addresses in Ranges that local pods hold, whether a policy applies to these or not.
+	Known SetID
 }
 
 // Concerns are the policies and pods that a node enforces something for, or would but for others.
@@ -86,6 +97,23 @@ type Concerns struct {
 	Objects []Object
 	// Pods are the digests of the local pods that they select, ascending; those too whose addresses other pods hold.
 	Pods []uint64
+	// Outside are addresses of local pods that lie in none of the closed ranges, and Strange those in them that pods of other nodes hold: with either, the
+	// ranges are not this node's. Both are empty where nothing is closed.
+	Outside, Strange Some
+}
+
+// Some are addresses of which one says enough.
+type Some struct {
+	Count int
+	First netip.Addr // the lowest
+}
+
+// Add takes in one more.
+func (s *Some) Add(a netip.Addr) {
+	if s.Count == 0 || a.Less(s.First) {
+		s.First = a
+	}
+	s.Count++
 }
 
 // Object is one version of an API object.

@@ -45,12 +45,16 @@ func diffSet(p *Plan, want Set, sets map[string]Set) {
 	if want.Type == HashIPPortIP {
 		return // whoever cuts connections fills it, and time empties it
 	}
+	adding, deleting := &p.AddEntries, &p.DelEntries
+	if opens(want.Name) {
+		adding, deleting = &p.Open, &p.Close
+	}
 	add, del := diffEntries(want.Entries, have.Entries)
 	if len(add) > 0 {
-		p.AddEntries = append(p.AddEntries, SetEntries{want.Name, want.Type, want.Family, add})
+		*adding = append(*adding, SetEntries{want.Name, want.Type, want.Family, add})
 	}
 	if len(del) > 0 {
-		p.DelEntries = append(p.DelEntries, SetEntries{want.Name, want.Type, want.Family, del})
+		*deleting = append(*deleting, SetEntries{want.Name, want.Type, want.Family, del})
 	}
 }
 

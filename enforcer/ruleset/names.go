@@ -93,6 +93,16 @@ func setName(t SetType, f Family, parts ...string) string {
 	return hashed(fmt.Sprintf("%d%s", f, letter), parts...)
 }
 
+// knownSet is the name of the set of the addresses that ranges are open to.
+func knownSet(f Family, id string) string { return hashed(knownTag(f), id) }
+
+func knownTag(f Family) string { return fmt.Sprintf("%dK", f) }
+
+// opens reports whether a set is one of [knownSet]: what is in it passes a rule that drops all else.
+func opens(set string) bool {
+	return slices.ContainsFunc(Families[:], func(f Family) bool { return strings.HasPrefix(set, Prefix+knownTag(f)+"-") })
+}
+
 // hashed makes a name from 80 bits of a hash over the parts. Each part carries its length, so that ("team", "ab") and
 // ("teama", "b") differ.
 func hashed(tag string, parts ...string) string {

@@ -81,6 +81,7 @@ func (p Plan) String() string {
 	for _, s := range p.CreateSets {
 		b.WriteString(s.String())
 	}
+	writeEntries(&b, "del", p.Close)
 	writeEntries(&b, "add", p.AddEntries)
 	for _, f := range Families {
 		if text, ok := p.Restore[f]; ok {
@@ -94,6 +95,7 @@ func (p Plan) String() string {
 		b.WriteString("# what is left of us in other tables and back ends goes\n")
 	}
 	writeEntries(&b, "del", p.DelEntries)
+	writeEntries(&b, "add", p.Open)
 	for _, s := range p.DestroySets {
 		fmt.Fprintf(&b, "destroy %s\n", s.Name)
 	}

@@ -3,6 +3,7 @@ package ruleset
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
@@ -120,7 +121,8 @@ func (t *renderer) hookRules(directions []policy.Direction, roots map[policy.Dir
 			jumps = append(jumps, Rule("-j "+root))
 		}
 	}
-	if len(jumps) == 0 {
+	closed := t.closedRules(directions)
+	if len(jumps)+len(closed) == 0 {
 		return nil
 	}
 	rules := []Rule{establishedRule}
@@ -132,7 +134,7 @@ func (t *renderer) hookRules(directions []policy.Direction, roots map[policy.Dir
 			rules = append(rules, Rule(fmt.Sprintf("-p ipv6-icmp -m icmp6 --icmpv6-type %d -j RETURN", icmpType)))
 		}
 	}
-	return append(rules, jumps...)
+	return slices.Concat(rules, closed, jumps)
 }
 
 // ruleTexts are the rules that together match what r matches, with what is to happen then.
@@ -159,6 +161,9 @@ func (t *renderer) podSet(id policy.SetID) string {
 		s.Type = HashIPPort
 	}
 	s.Name = setName(s.Type, t.family, string(id))
+	if id == t.node.Closed.Known {
+		s.Name = knownSet(t.family, string(id))
+	}
 	s.Entries = t.ownEntries(set.Members, t.like[s.Name].Entries)
 	t.sets[s.Name], t.names[id] = s, s.Name
 	return s.Name

@@ -122,6 +122,9 @@ type Plan struct {
 	// CreateSets are new sets with all their entries; nothing refers to them yet. A set of the same name
 	// but of another type is destroyed first.
 	CreateSets []Set
+	// Close takes entries out of sets whose entries pass a rule that drops all else: what is not known any more is closed before the rules that were about
+	// it go.
+	Close []SetEntries
 	// AddEntries come before the rules that rely on them.
 	AddEntries []SetEntries
 	// Restore is, per family, the input of one iptables-restore --noflush: changed chains rewritten,
@@ -134,6 +137,8 @@ type Plan struct {
 	Elsewhere bool
 	// DelEntries come after the rules that relied on them are gone.
 	DelEntries []SetEntries
+	// Open adds entries to the sets of Close: what has come to be known is open once everything about it is in force.
+	Open []SetEntries
 	// DestroySets are sets that nothing refers to any more.
 	DestroySets []SetRef
 }
@@ -163,5 +168,6 @@ type JumpFix struct {
 
 // Empty reports whether the plan changes nothing.
 func (p Plan) Empty() bool {
-	return len(p.CreateSets)+len(p.AddEntries)+len(p.Restore)+len(p.Jumps)+len(p.DelEntries)+len(p.DestroySets) == 0 && !p.Elsewhere
+	changes := len(p.CreateSets) + len(p.Close) + len(p.AddEntries) + len(p.Restore) + len(p.Jumps) + len(p.DelEntries) + len(p.Open) + len(p.DestroySets)
+	return changes == 0 && !p.Elsewhere
 }

@@ -136,7 +136,7 @@ func (n *churned) changeAndBack(ctx context.Context, with compile.Snapshot) erro
 // operations are what package dataplane makes of a plan: a message for a set to be made or destroyed and one for its changed entries,
 // of which hundreds fit, and a run of iptables-restore for each family.
 func operations(p ruleset.Plan) (messages, runs int) {
-	messages = len(p.CreateSets) + len(p.AddEntries) + len(p.DelEntries) + len(p.DestroySets)
+	messages = len(p.CreateSets) + len(p.Close) + len(p.AddEntries) + len(p.DelEntries) + len(p.Open) + len(p.DestroySets)
 	for _, s := range p.CreateSets {
 		if len(s.Entries) > 0 {
 			messages++

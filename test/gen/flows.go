@@ -124,8 +124,11 @@ func Flows(s *Source, c Case, n int) []oracle.Flow {
 		}
 		for _, node := range c.Nodes {
 			for _, a := range node.Addrs {
-				if a == f.Src && s.oneIn(2) {
+				if a == f.Src && (s.oneIn(2) || node.isGateway(a)) {
 					f.FromNode = node.Name
+				}
+				if a == f.Dst {
+					f.ToNode = node.Name
 				}
 			}
 		}

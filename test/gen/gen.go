@@ -71,12 +71,15 @@ type Options struct {
 	// Tiers adds what stands in front of and behind NetworkPolicies: nodes as objects, DNS, cluster policies, isolations, and modes. A
 	// seed's pods, namespaces and policies are otherwise the same with it and without.
 	Tiers bool
+	// Closed has most nodes drop what no known pod holds. Pods, namespaces and policies are otherwise the same with it and without.
+	Closed bool
 }
 
-// Node is a node of a case: its name and its own addresses.
+// Node is a node of a case: its name, its own addresses, and the ranges that its pods' addresses are of.
 type Node struct {
 	Name  string
 	Addrs []netip.Addr
+	Pods  []netip.Prefix
 }
 
 // Case is a cluster with its nodes.
@@ -94,6 +97,10 @@ func New(s *Source, o Options) Case {
 	c.Cluster.Policies = Policies(s, c, o)
 	if o.Tiers {
 		addTiers(s, &c, o)
+	}
+	if o.Closed {
+		addGateways(&c)
+		addClosed(s, &c)
 	}
 	return c
 }
@@ -118,6 +125,9 @@ func Redraw(s *Source, c Case, o Options) Case {
 	if o.Tiers {
 		addTiers(s, &redrawn, o)
 	}
+	if o.Closed {
+		addClosed(s, &redrawn)
+	}
 	return redrawn
 }
 
@@ -131,6 +141,7 @@ func nodes(s *Source) []Node {
 				netip.AddrFrom4([4]byte{192, 168, 0, byte(i + 1)}),
 				netip.MustParseAddr(fmt.Sprintf("fd00:168::%d", i+1)),
 			},
+			Pods: podRanges(i),
 		})
 	}
 	return out

@@ -35,7 +35,8 @@ var Options = ruleset.Options{Families: ruleset.Families[:], Table: "security", 
 func Snapshot(c oracle.Cluster, node string) compile.Snapshot {
 	s := compile.Snapshot{
 		Node: node, Policies: slices.Clone(c.Policies), ClusterPolicies: slices.Clone(c.ClusterPolicies), Isolations: slices.Clone(c.Isolations),
-		DNS: compile.DNS{Services: slices.Clone(c.DNSServices), Addresses: slices.Clone(c.DNSAddresses)},
+		DNS:    compile.DNS{Services: slices.Clone(c.DNSServices), Addresses: slices.Clone(c.DNSAddresses)},
+		Closed: slices.Clone(c.Closed[node]),
 	}
 	for _, n := range c.Nodes {
 		s.Nodes = append(s.Nodes, compile.NewNode(n))
@@ -159,6 +160,7 @@ func (j *Judges) trace(f oracle.Flow) (bool, []string, error) {
 	}
 	v, err := j.Tracer.Walk(hook, trace.Packet{
 		Src: f.Src, Dst: f.Dst, Protocol: uint8(f.Protocol), SrcPort: 40000, DstPort: f.DstPort, Type: f.ICMPType,
+		SrcLocal: slices.Contains(j.Node.Addrs, f.Src), DstLocal: slices.Contains(j.Node.Addrs, f.Dst),
 	})
 	return v.Passed, v.Hits, err
 }
@@ -167,7 +169,7 @@ func (j *Judges) trace(f oracle.Flow) (bool, []string, error) {
 func PolicyFlow(f oracle.Flow, node string) policy.Flow {
 	return policy.Flow{
 		Src: f.Src, Dst: f.Dst, Protocol: policy.Protocol(f.Protocol), DstPort: f.DstPort, ICMPType: f.ICMPType,
-		FromNode: f.FromNode == node,
+		FromNode: f.FromNode == node, ToNode: f.ToNode == node,
 	}
 }
 

@@ -2,6 +2,7 @@ package ladder
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -53,6 +54,12 @@ func smallerCases(c gen.Case) []gen.Case {
 	}
 	for _, pods := range without(was.Pods) {
 		with(func(c *oracle.Cluster) { c.Pods = pods })
+	}
+	for node := range was.Closed {
+		with(func(c *oracle.Cluster) {
+			c.Closed = maps.Clone(was.Closed)
+			delete(c.Closed, node)
+		})
 	}
 	for i, p := range was.Policies {
 		for _, spec := range smallerSpecs(p.Spec) {
@@ -252,6 +259,9 @@ func Describe(c oracle.Cluster) string {
 	}
 	for _, n := range c.Isolations {
 		write("NamespaceIsolation", map[string]any{"name": n.Name, "spec": n.Spec})
+	}
+	for _, node := range slices.Sorted(maps.Keys(c.Closed)) {
+		write("closed", map[string]any{"node": node, "ranges": c.Closed[node]})
 	}
 	for _, s := range c.DNSServices {
 		write("Service", map[string]any{"name": s.Namespace + "/" + s.Name, "spec": s.Spec})

@@ -35,6 +35,8 @@ type Cluster struct {
 	// DNSServices are the Services of the cluster's DNS, and DNSAddresses where nodes serve DNS themselves.
 	DNSServices  []*corev1.Service
 	DNSAddresses []netip.Addr
+	// Closed are, by node, the address ranges of its pods in which nothing passes that no pod is known to hold, where a node is run so.
+	Closed map[string][]netip.Prefix
 }
 
 // Protocol is an IP protocol number.
@@ -77,6 +79,8 @@ type Flow struct {
 	// FromNode names the node whose own processes, or host-network pods, send the packet. It is empty
 	// when the packet comes from a pod or from outside.
 	FromNode string
+	// ToNode names the node that has the destination address itself, if one has.
+	ToNode string
 }
 
 // String reads as a person would say it.
@@ -106,6 +110,11 @@ const (
 func (c Cluster) Allowed(f Flow) (bool, string) {
 	if f.isNeighbourDiscovery() {
 		return true, "neighbour discovery is never dropped"
+	}
+	for node := range c.Closed {
+		if reason := c.closed(node, f); reason != "" {
+			return false, reason
+		}
 	}
 	sent := c.leaving(c.owner(f.Src), f)
 	if !sent.allowed {
@@ -139,6 +148,9 @@ func (c Cluster) at(node string, f Flow) verdict {
 	}
 	if f.isNeighbourDiscovery() {
 		return verdict{allowed: true, reason: "neighbour discovery is never dropped"}
+	}
+	if reason := c.closed(node, f); reason != "" {
+		return verdict{reason: reason}
 	}
 	src, dst := c.owner(f.Src), c.owner(f.Dst)
 	v := verdict{allowed: true, reason: "neither end is a pod of this node"}

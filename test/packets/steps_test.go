@@ -38,6 +38,8 @@ func firstStep(p ruleset.Plan) (string, ruleset.Plan) {
 	switch {
 	case len(p.CreateSets) > 0:
 		return "creating sets", ruleset.Plan{CreateSets: p.CreateSets}
+	case len(p.Close) > 0:
+		return "closing", ruleset.Plan{Close: p.Close}
 	case len(p.AddEntries) > 0:
 		return "adding entries", ruleset.Plan{AddEntries: p.AddEntries}
 	case len(p.Restore) > 0:
@@ -50,6 +52,8 @@ func firstStep(p ruleset.Plan) (string, ruleset.Plan) {
 		return "fixing a jump", ruleset.Plan{Jumps: p.Jumps[:1]}
 	case len(p.DelEntries) > 0:
 		return "deleting entries", ruleset.Plan{DelEntries: p.DelEntries}
+	case len(p.Open) > 0:
+		return "opening", ruleset.Plan{Open: p.Open}
 	case len(p.DestroySets) > 0:
 		return "destroying sets", ruleset.Plan{DestroySets: p.DestroySets}
 	}

@@ -22,7 +22,7 @@ var protocolNumbers = map[string]int{"icmp": icmp, "tcp": tcp, "udp": udp, "ipv6
 func hasPorts(protocol int) bool { return protocol == tcp || protocol == udp || protocol == sctp }
 
 func knownModule(name string) error {
-	if !slices.Contains([]string{"tcp", "udp", "sctp", "multiport", "set", "bpf", "comment", "conntrack", "icmp6", "limit"}, name) {
+	if !slices.Contains([]string{"tcp", "udp", "sctp", "multiport", "set", "bpf", "comment", "conntrack", "icmp6", "limit", "addrtype"}, name) {
 		return fmt.Errorf("module %s is not known", name)
 	}
 	return nil
@@ -100,6 +100,13 @@ func (r *ruleReader) moduleOption(option, argument string) (match, error) {
 		return nil, nil // one packet at a time is never too many
 	case "conntrack --ctstate":
 		return inState(argument)
+	case "addrtype --src-type", "addrtype --dst-type":
+		if argument != "LOCAL" {
+			return nil, errors.New("the type LOCAL is all that is known")
+		}
+		return func(p *Packet) (bool, error) {
+			return option == "--src-type" && p.SrcLocal || option == "--dst-type" && p.DstLocal, nil
+		}, nil
 	case "icmp6 --icmpv6-type":
 		if r.protocol != icmpv6 || r.family != 6 {
 			return nil, errors.New("module icmp6 wants -p ipv6-icmp")

@@ -3,6 +3,7 @@ package trace
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -97,12 +98,15 @@ func (k *Kernel) readRule(f Family, text string) (rule, error) {
 	return r.rule, nil
 }
 
+// negatable are the options that may stand behind "!".
+var negatable = []string{"--ctstate", "--tcp-flags", "--match-set", "--src-type", "--dst-type"}
+
 // option reads one option with its argument. Every option here takes exactly one, but --match-set and --tcp-flags take two.
 func (r *ruleReader) option() error {
 	negated := r.words[0] == "!"
 	if negated {
 		r.words = r.words[1:]
-		if len(r.words) == 0 || r.words[0] != "--ctstate" && r.words[0] != "--tcp-flags" {
+		if len(r.words) == 0 || !slices.Contains(negatable, r.words[0]) {
 			return fmt.Errorf("! %s: there is no such option here", strings.Join(r.words, " "))
 		}
 	}

@@ -30,6 +30,8 @@ type Packet struct {
 	Type uint8
 	// State is the connection's state as conntrack names it; empty is NEW.
 	State string
+	// SrcLocal and DstLocal are set for addresses that the node has itself.
+	SrcLocal, DstLocal bool
 	// MidStream is set for a TCP packet that is not the SYN that begins a connection.
 	MidStream bool
 }
