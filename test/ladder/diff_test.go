@@ -8,9 +8,11 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
@@ -215,4 +217,45 @@ func checkAtomic(before, after oracle.Cluster, node gen.Node, flows []oracle.Flo
 		return nil
 	}
 	return errors.Join(reach(kernel, next.Rendered), wrong)
+}
+
+// TestAPodIsOpenOnceItsPolicyIsInForce: where unknown addresses are closed, a pod that comes or goes meets, between any two steps of the plan, the old
+// verdict or the new one: nothing, or what policy says. Never is it known without its policy.
+func TestAPodIsOpenOnceItsPolicyIsInForce(t *testing.T) {
+	var came atomic.Int64
+	forEachCase(t, 40, func(seed uint64) error {
+		s := gen.Seed(seed)
+		c := gen.New(s, gen.Options{Tiers: seed%2 == 0, Closed: true})
+		if shareAddresses(c.Cluster) {
+			return nil
+		}
+		flows, tried := gen.Flows(s, c, 60), 0
+		for i, p := range c.Cluster.Pods {
+			node := c.Nodes[slices.IndexFunc(c.Nodes, func(n gen.Node) bool { return n.Name == p.Spec.NodeName })]
+			closes := func(a netip.Addr) bool {
+				return holds(p, a) && slices.ContainsFunc(c.Cluster.Closed[node.Name], func(r netip.Prefix) bool { return r.Contains(a) })
+			}
+			its := slices.DeleteFunc(slices.Clone(flows), func(f oracle.Flow) bool { return !closes(f.Src) && !closes(f.Dst) })
+			if len(its) == 0 || tried == 2 {
+				continue
+			}
+			tried++
+			came.Add(1)
+			without := c.Cluster
+			without.Pods = slices.Delete(slices.Clone(c.Cluster.Pods), i, i+1)
+			for _, way := range [][2]oracle.Cluster{{without, c.Cluster}, {c.Cluster, without}} {
+				if err := checkAtomic(way[0], way[1], node, its); err != nil {
+					return fmt.Errorf("node %s, pod %s/%s: %w\nbefore:\n%s\nafter:\n%s", node.Name, p.Namespace, p.Name, err, Describe(way[0]), Describe(way[1]))
+				}
+			}
+		}
+		return nil
+	})
+	if !t.Failed() && came.Load() < 20 {
+		t.Errorf("%d pods have come and gone: the cases have become too tame", came.Load())
+	}
+}
+
+func holds(p *corev1.Pod, a netip.Addr) bool {
+	return slices.ContainsFunc(p.Status.PodIPs, func(ip corev1.PodIP) bool { return ip.IP == a.String() })
 }

@@ -121,6 +121,12 @@ var ways = [...]way{
 		}
 		return ""
 	}},
+	{"addresses that no pod is known to hold are closed, or not", 2, func(c *cluster, i int) string {
+		if i > 0 {
+			c.close()
+		}
+		return ""
+	}},
 	{"labels that no policy's selector needs", 3, func(c *cluster, i int) string {
 		c.pod("db").Labels["generation"] = fmt.Sprint(i)
 		c.namespaces[1].Labels["generation"] = fmt.Sprint(i)

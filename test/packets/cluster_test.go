@@ -29,6 +29,7 @@ type cluster struct {
 	policies   []*networkingv1.NetworkPolicy
 	wide       wide
 	dns        compile.DNS
+	closed     map[string][]netip.Prefix // by node: ranges that are closed to what no known pod holds
 
 	family ruleset.Family              // that is tested
 	addr   func(pod string) netip.Addr // where the network has the pod
@@ -69,7 +70,8 @@ var standardPods = map[string][]string{"n1": {"web", "db", "client"}, "n2": {"fa
 
 // snapshot is the cluster as a node's enforcer sees it.
 func (c *cluster) snapshot(node string) compile.Snapshot {
-	s := compile.Snapshot{Node: node, Policies: c.policies, ClusterPolicies: c.wide.policies, Isolations: c.wide.isolations, DNS: c.dns}
+	s := compile.Snapshot{Node: node, Policies: c.policies, ClusterPolicies: c.wide.policies, Isolations: c.wide.isolations, DNS: c.dns,
+		Closed: c.closed[node]}
 	for _, n := range c.nodes {
 		s.Nodes = append(s.Nodes, compile.NewNode(n))
 	}

@@ -65,7 +65,7 @@ func firstStep(p ruleset.Plan) (string, ruleset.Plan) {
 func TestDyingBetweenStepsOpensAndClosesNothing(t *testing.T) {
 	needRoot(t)
 	// Every kind of step that there is while a policy is in force. Jumps are put right once, when the first one comes.
-	kinds := []string{"creating sets", "adding entries", "restoring inet", "restoring inet6", "deleting entries", "destroying sets"}
+	kinds := []string{"creating sets", "closing", "adding entries", "restoring inet", "restoring inet6", "deleting entries", "opening", "destroying sets"}
 	const transitions, atMost = 5, 20
 	for _, c := range combinations() {
 		if c.kind != topology.Routed {
