@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"net/http"
+	"net/netip"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -118,6 +119,25 @@ func (s *stores) pod(namespace, name string) *compile.Pod {
 // hasNode reports whether the cluster has a node of the name.
 func (s *stores) hasNode(name string) bool {
 	return get[metav1.Object](s.nodes, name) != nil
+}
+
+// podRanges are those that a node names as its pods'.
+func (s *stores) podRanges(node string) []netip.Prefix {
+	n := get[*corev1.Node](s.nodes, node)
+	if n == nil {
+		return nil
+	}
+	texts := n.Spec.PodCIDRs
+	if len(texts) == 0 {
+		texts = []string{n.Spec.PodCIDR}
+	}
+	var ranges []netip.Prefix
+	for _, text := range texts {
+		if p, err := netip.ParsePrefix(text); err == nil {
+			ranges = append(ranges, p.Masked())
+		}
+	}
+	return ranges
 }
 
 // nodesWith is how many nodes run pods of a namespace, or any pods with the empty name. It walks over all pods.

@@ -107,13 +107,17 @@ func crdToEntry(obj any) (any, error) {
 	return e, nil
 }
 
-// stripNode leaves of the node's own object its name: kubelets write the rest of it all the time.
+// stripNode leaves of a Node its name, the ranges of its pods, its taints and its boot: kubelets write the rest of it all the time.
 func stripNode(obj any) (any, error) {
 	n, ok := obj.(*corev1.Node)
 	if !ok {
 		return obj, nil
 	}
-	return &corev1.Node{ObjectMeta: identity(n)}, nil
+	return &corev1.Node{
+		ObjectMeta: identity(n),
+		Spec:       corev1.NodeSpec{PodCIDR: n.Spec.PodCIDR, PodCIDRs: n.Spec.PodCIDRs, Taints: n.Spec.Taints},
+		Status:     corev1.NodeStatus{NodeInfo: corev1.NodeSystemInfo{BootID: n.Status.NodeInfo.BootID}},
+	}, nil
 }
 
 // stripPolicy leaves of a NetworkPolicy its spec and its mode.
@@ -188,6 +192,8 @@ type reportEntry struct {
 	families  []v1alpha1.Family
 	message   string // what is wrong; empty while the node enforces what the API says
 	unread    bool   // what the node's kernel holds is not known
+	boot      string // of the node's kernel
+	complete  bool   // all that the node is to enforce is in force
 	versions  map[string]string
 	digests   []uint64 // ascending
 
@@ -208,6 +214,7 @@ func reportToEntry(obj any) (any, error) {
 	if c := meta.FindStatusCondition(r.Status.Conditions, v1alpha1.EnforcingCondition); c != nil && c.Status != metav1.ConditionTrue {
 		e.message, e.unread = cmp.Or(c.Message, c.Reason), c.Reason == v1alpha1.UnreadableReason
 	}
+	e.boot, e.complete = r.Status.BootID, isComplete(&r.Status)
 	if a := r.Status.Applied; a != nil {
 		e.versions, e.digests = a.ResourceVersions, unpackDigests(a.PodDigests)
 	}

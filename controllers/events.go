@@ -41,7 +41,9 @@ func sameForPolicy(before, after any) bool {
 	case *corev1.Service:
 		return same(after, b, func(a, b *corev1.Service) bool { return a.UID == b.UID && equality.Semantic.DeepEqual(a.Spec, b.Spec) })
 	case *corev1.Node:
-		return same(after, b, func(a, b *corev1.Node) bool { return a.UID == b.UID })
+		return same(after, b, func(a, b *corev1.Node) bool {
+			return a.UID == b.UID && a.Spec.PodCIDR == b.Spec.PodCIDR && slices.Equal(a.Spec.PodCIDRs, b.Spec.PodCIDRs)
+		})
 	case *nodeEntry:
 		return same(after, b, func(a, b *nodeEntry) bool {
 			return a.UID == b.UID && slices.Equal(a.node.Labels, b.node.Labels) && slices.Equal(a.node.Addrs, b.node.Addrs)

@@ -97,13 +97,14 @@ func init() {
 func NodeMetrics() []prometheus.Collector {
 	return []prometheus.Collector{
 		syncSeconds, syncErrors, syncFailing, lastSync, changeSeconds, repairs, problemsNow, policiesFailing, enforced,
-		reportWrites, reportErrors, lastReport, announcementWrites, announcementErrors, cutConnections, cutSeconds, cutErrors, troublesNow,
+		unknownPodsFailing, reportWrites, reportErrors, lastReport, announcementWrites, announcementErrors, cutConnections, cutSeconds, cutErrors,
+		troublesNow,
 	}
 }
 
 // Metrics are what the controller says of itself.
 func (r *Policies) Metrics() []prometheus.Collector {
-	return []prometheus.Collector{standings{r}, programmingSeconds, statusWrites, statusErrors}
+	return []prometheus.Collector{standings{r}, programmingSeconds, statusWrites, statusErrors, startupTaintsRemoved}
 }
 
 // register adds metrics to those of this process, where they may be already.

@@ -68,6 +68,8 @@ type Node struct {
 	Arrivals Arrivals
 	// Announce has their addresses announced to the other nodes.
 	Announce bool
+	// UnknownPods are addresses of this node's pods that neither the API nor Arrivals show.
+	UnknownPods UnknownPods
 
 	reporter  *Reporter
 	announcer *announcer
@@ -79,6 +81,7 @@ type Node struct {
 	syncing   atomic.Pointer[time.Time] // when the sync began that runs now; nil if none does
 	problems  map[compile.Problem]bool  // said already
 	unknown   bool                      // the cluster has no node of this name: said already
+	closing   closing
 }
 
 // SetupWithManager starts the watches and the one worker. The worker starts when the manager's cache has synced, and syncs nothing before
@@ -88,6 +91,7 @@ func (n *Node) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 	if n.stores, err = newStores(ctx, m.GetCache()); err != nil {
 		return err
 	}
+	n.closing.UnknownPods = n.UnknownPods
 	if n.watches, err = newWatches(m.GetConfig(), m.GetHTTPClient(), n.DNSServices); err != nil {
 		return err
 	}
@@ -214,6 +218,7 @@ func (n *Node) take(ctx context.Context) (s compile.Snapshot, versions map[strin
 		versions = n.resourceVersions()
 		s = n.stores.snapshot(n.Name)
 		s.DNS.Addresses = n.DNSAddresses
+		s.Closed = n.closing.ranges(n.stores.podRanges(n.Name))
 		if wait, err = n.watches.gather(ctx, &s, n.synced.Load()); err != nil || wait > 0 || maps.Equal(versions, n.resourceVersions()) {
 			break
 		}
@@ -244,9 +249,12 @@ func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Re
 	n.syncing.Store(nil)
 	ended(err)
 	observe(report, err, time.Since(start))
+	unknownPods := n.closing.condition(snapshot.Closed, report.Concerns)
+	n.closing.say(ctx, unknownPods)
 	if n.reporter != nil {
 		n.reporter.Note(Synced{
 			Report: report, ResourceVersions: versions, Err: errors.Join(err, n.watches.incomplete()), At: time.Now(), Nodes: n.stores.nodesWith,
+			UnknownPods: unknownPods,
 		})
 	}
 	if n.Points != nil {

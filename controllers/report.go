@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
@@ -25,6 +26,8 @@ type Synced struct {
 	// Nodes says how many nodes run pods of a namespace, or of any with the empty name: at most as many are concerned by a policy there. Nil counts
 	// as one.
 	Nodes func(namespace string) int
+	// UnknownPods is what there is to say of unknown pods, nil if nothing: their condition.
+	UnknownPods *metav1.Condition
 }
 
 // account is what a node says of itself, sync after sync. It does no I/O, and reads no clock.
@@ -124,6 +127,9 @@ func (a *account) succeeded(s Synced) {
 		},
 	}
 	a.condition(metav1.ConditionTrue, v1alpha1.EnforcingReason, "the kernel holds what the API says", s.At)
+	if c := s.UnknownPods; c != nil {
+		a.set(*c, s.At)
+	}
 }
 
 // refused keeps what was applied, and names the policies that are not in force as they are now: what the kernel refuses may be one
@@ -151,13 +157,13 @@ func (a *account) refused(s Synced) {
 }
 
 func (a *account) condition(status metav1.ConditionStatus, reason, message string, at time.Time) {
-	since := metav1.NewTime(at)
-	if len(a.status.Conditions) > 0 && a.status.Conditions[0].Status == status {
-		since = a.status.Conditions[0].LastTransitionTime
-	}
-	a.status.Conditions = []metav1.Condition{{
-		Type: v1alpha1.EnforcingCondition, Status: status, Reason: reason, Message: message, LastTransitionTime: since,
-	}}
+	a.set(metav1.Condition{Type: v1alpha1.EnforcingCondition, Status: status, Reason: reason, Message: message}, at)
+}
+
+// set changes a condition; the time of the transition stays where the status does.
+func (a *account) set(c metav1.Condition, at time.Time) {
+	c.LastTransitionTime = metav1.NewTime(at)
+	meta.SetStatusCondition(&a.status.Conditions, c)
 }
 
 // concern is the part of the account whose change is worth a write, as text that can be compared.

@@ -48,8 +48,28 @@ const (
 	NodesUnknownReason = "NodesUnknown"
 )
 
-// EnforcingCondition is the first condition of a NodeEnforcement: whether the node's last sync brought its kernel to what the API says.
-const EnforcingCondition = "Enforcing"
+// The conditions of a NodeEnforcement.
+const (
+	// EnforcingCondition says whether the node's last sync brought its kernel to what the API says.
+	EnforcingCondition = "Enforcing"
+	// UnknownPodsDroppedCondition is there where the enforcer runs with --unknown-pods=drop: True if just those addresses of the node's pods that no known
+	// pod holds get nothing through, as of the last sync that succeeded.
+	UnknownPodsDroppedCondition = "UnknownPodsDropped"
+)
+
+// Reasons of [UnknownPodsDroppedCondition].
+const (
+	// UnknownPodsDroppedReason goes with True.
+	UnknownPodsDroppedReason = "Dropped"
+	// NoPodRangeReason goes with False: nobody knows which addresses are those of the node's pods, so that none is dropped.
+	NoPodRangeReason = "NoPodRange"
+	// KernelLacksReason goes with False: the node's kernel lacks what it takes, and none is dropped.
+	KernelLacksReason = "KernelLacks"
+	// PodsOutsideReason goes with False: pods of the node have addresses outside of the ranges, where none is dropped.
+	PodsOutsideReason = "PodsOutside"
+	// PodsOfOthersReason goes with False: pods of other nodes have addresses in the ranges, and are dropped.
+	PodsOfOthersReason = "PodsOfOthers"
+)
 
 // Reasons of [EnforcingCondition].
 const (

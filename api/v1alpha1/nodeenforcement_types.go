@@ -50,7 +50,7 @@ type NodeEnforcementList struct {
 // NodeEnforcementStatus is what a node enforces, and how that is going.
 type NodeEnforcementStatus struct {
 	// conditions hold Enforcing: whether the last sync brought the kernel to what the API says; and Healthy: whether all else works that the
-	// enforcer does.
+	// enforcer does. Where unknown pods are to be dropped, they hold UnknownPodsDropped: whether just these are.
 	//
 	// +optional
 	// +listType=map
@@ -73,6 +73,12 @@ type NodeEnforcementStatus struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	Before string `json:"before,omitempty"`
+	// bootID is that of the node's kernel since its last boot, by which all else here is known to be of this boot. The Node has it too, in
+	// status.nodeInfo.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=128
+	BootID string `json:"bootID,omitempty"`
 	// version is the enforcer's.
 	//
 	// +optional

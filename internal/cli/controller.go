@@ -3,11 +3,13 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/util/validation"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
@@ -23,6 +25,7 @@ type controllerOptions struct {
 	electNamespace  string
 	metrics, health string
 	installation    installationOptions
+	startupTaint    string
 }
 
 func newControllerCommand() *cobra.Command {
@@ -34,10 +37,14 @@ func newControllerCommand() *cobra.Command {
 conditions of ClusterNetworkPolicies and NamespaceIsolations, in a PolicyEnforcement for each
 NetworkPolicy, and in Events.
 
-It needs no rights on nodes, and enforcement never depends on it: while none runs, statuses
-stay as they are. With --leader-elect any number may run, and one of them writes.`,
+Of a node it removes the startup taint, if there is one, when the node's enforcer has put
+everything in force, and it changes nothing else of it. Enforcement never depends on it: while
+none runs, statuses and taints stay as they are. With --leader-elect any number may run, and one of them writes.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.validate(); err != nil {
+				return err
+			}
 			logger, err := o.log.logger()
 			if err != nil {
 				return err
@@ -57,8 +64,20 @@ func (o *controllerOptions) flags() *pflag.FlagSet {
 	f.StringVar(&o.metrics, "metrics-bind-address", ":9442", "address of the Prometheus metrics; 0 for none")
 	f.StringVar(&o.health, "health-probe-bind-address", ":9443", "address of /healthz and /readyz; 0 for none")
 	o.installation.add(f)
+	f.StringVar(&o.startupTaint, "startup-taint", controllers.DefaultStartupTaint,
+		"key of the taint that is removed from a node once its enforcer has put everything in force since the node's boot; empty: none")
 	o.log.add(f)
 	return f
+}
+
+func (o *controllerOptions) validate() error {
+	if o.startupTaint == "" {
+		return nil
+	}
+	if wrong := validation.IsQualifiedName(o.startupTaint); len(wrong) > 0 {
+		return fmt.Errorf("--startup-taint %q is no key of a taint: %s", o.startupTaint, strings.Join(wrong, "; "))
+	}
+	return nil
 }
 
 func (o *controllerOptions) run(ctx context.Context, logger logr.Logger) error {
@@ -93,6 +112,11 @@ func (o *controllerOptions) run(ctx context.Context, logger logr.Logger) error {
 	}
 	if installation != nil {
 		if err := installation.SetupWithManager(manager); err != nil {
+			return err
+		}
+	}
+	if o.startupTaint != "" {
+		if err := (&controllers.StartupTaint{Key: o.startupTaint}).SetupWithManager(ctx, manager); err != nil {
 			return err
 		}
 	}

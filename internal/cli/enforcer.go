@@ -50,6 +50,8 @@ type enforcerOptions struct {
 	heartbeat  time.Duration
 	cni        cniOptions
 	cutLive    bool
+	unknown    string
+	podCIDRs   []string
 }
 
 func newEnforcerCommand() *cobra.Command {
@@ -99,6 +101,11 @@ func (o *enforcerOptions) flags() *pflag.FlagSet {
 		"how often this node's NodeEnforcement is written even if nothing has changed; after three times as long without, the node counts as unknown")
 	o.cni.add(f)
 	f.BoolVar(&o.cutLive, "cut-live", true, "end live connections that policy has come to deny; those that it still allows are never touched")
+	f.StringVar(&o.unknown, "unknown-pods", unknownAllow,
+		"what becomes of addresses of this node's pods that no pod is known to hold: allow, or drop, by which a pod reaches and is reached by nobody but its "+
+			"own node until the API shows its addresses")
+	f.StringSliceVar(&o.podCIDRs, "pod-cidrs", nil,
+		"range of the addresses of this node's pods, for --unknown-pods=drop; may be repeated; without it the podCIDRs of the Node")
 	o.log.add(f)
 	return f
 }
@@ -119,7 +126,8 @@ func (o *enforcerOptions) validate() error {
 	if o.logDenied && o.nflogGroup == 0 {
 		errs = append(errs, errors.New("--log-denied needs an NFLOG group: leave --nflog-group 0 out"))
 	}
-	return errors.Join(append(errs, dnsErr, nodeErr, o.cni.validate())...)
+	_, unknownErr := o.unknownPods(dataplane.Capabilities{})
+	return errors.Join(append(errs, dnsErr, nodeErr, unknownErr, o.cni.validate())...)
 }
 
 func texts[T fmt.Stringer](values []T) []string {
@@ -193,6 +201,10 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 	if err != nil {
 		return err
 	}
+	unknown, err := o.unknownPods(plane.Capabilities())
+	if err != nil {
+		return err
+	}
 	manager, err := ctrl.NewManager(config, ctrl.Options{
 		Logger:                 logger,
 		Cache:                  controllers.CacheOptions(o.node),
@@ -211,7 +223,7 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 	node := &controllers.Node{
 		Name: o.node, Resync: o.resync, Sync: sync, Points: journal.SetPoints,
 		DNSServices: dns, DNSAddresses: nodeDNS,
-		Heartbeat: o.heartbeat, Facts: facts(plane), Troubles: troubles,
+		Heartbeat: o.heartbeat, Facts: facts(plane, logger), Troubles: troubles, UnknownPods: unknown,
 	}
 	journal.Pods = node
 	stop := o.cni.serve(ctx, node, troubles, logger.WithName("cni"))
@@ -261,11 +273,18 @@ func openDataplane(ctx context.Context, backend string, logger logr.Logger) (*da
 	return plane, nil
 }
 
+// bootIDFile is where kubelets read what they call the boot ID of their node.
+const bootIDFile = "/proc/sys/kernel/random/boot_id"
+
 // facts are what a node's report says of the node itself.
-func facts(plane *dataplane.Dataplane) *v1alpha1.NodeEnforcementStatus {
+func facts(plane *dataplane.Dataplane, logger logr.Logger) *v1alpha1.NodeEnforcementStatus {
 	c := plane.Capabilities()
+	boot, err := os.ReadFile(bootIDFile)
+	if err != nil {
+		logger.Info("since when this node runs cannot be told, so that its startup taint stays", "error", err.Error())
+	}
 	f := &v1alpha1.NodeEnforcementStatus{
-		Version: thisBuild().Version, Backend: plane.Backend(), IPTablesVersion: plane.Version(), Table: c.Table,
+		BootID: strings.TrimSpace(string(boot)), Version: thisBuild().Version, Backend: plane.Backend(), IPTablesVersion: plane.Version(), Table: c.Table,
 	}
 	for _, family := range c.Families {
 		name := v1alpha1.IPv4
