@@ -49,6 +49,11 @@ func (l *Lab) PolicyEnforcements(ctx context.Context) ([]*v1alpha1.PolicyEnforce
 	return listOurs[v1alpha1.PolicyEnforcement](ctx, l, "policyenforcements")
 }
 
+// NodeEnforcements are what the nodes' enforcers say of themselves.
+func (l *Lab) NodeEnforcements(ctx context.Context) ([]*v1alpha1.NodeEnforcement, error) {
+	return listOurs[v1alpha1.NodeEnforcement](ctx, l, "nodeenforcements")
+}
+
 // listOurs are the objects of one of our kinds.
 func listOurs[T any](ctx context.Context, l *Lab, resource string) ([]*T, error) {
 	list, err := l.dynamic.Resource(v1alpha1.GroupVersion.WithResource(resource)).List(ctx, metav1.ListOptions{})

@@ -136,6 +136,45 @@ func TestWhichLiveConnectionsAreDenied(t *testing.T) {
 	}
 }
 
+// TestWhatNoKnownPodHoldsIsDenied: of a range that is closed, known addresses and the node's own are as ever.
+func TestWhatNoKnownPodHoldsIsDenied(t *testing.T) {
+	unknown, gateway, unknownV6 := netip.MustParseAddr("10.0.0.77"), netip.MustParseAddr("10.0.0.254"), netip.MustParseAddr("fd00::77")
+	n := twoPods()
+	n.Closed = policy.Closed{Ranges: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24"), netip.MustParsePrefix("fd00::/64")}, Known: "known"}
+	known := policy.Set{Kind: policy.Addresses}
+	for _, a := range []netip.Addr{web, db, webV6} {
+		known.Members = append(known.Members, policy.Member{Addr: a})
+	}
+	n.Sets["known"] = known
+	judge := policy.NewJudge(n, []netip.Addr{nodeAddr, gateway})
+	for _, c := range []struct {
+		name   string
+		conn   policy.Connection
+		denied bool
+	}{
+		{"to it", conn(policy.TCP, other, unknown, 80), true},
+		{"from it", conn(policy.TCP, unknown, other, 80), true},
+		{"from it to its node", conn(policy.TCP, unknown, nodeAddr, 80), true},
+		{"from it to its gateway", conn(policy.TCP, unknown, gateway, 80), true},
+		{"from its node", conn(policy.TCP, nodeAddr, unknown, 80), false},
+		{"from its gateway", conn(policy.TCP, gateway, unknown, 80), false},
+		{"through a service", through(conn4(policy.TCP, other, service, 8080), unknown, 80), true},
+		{"a known pod to the gateway", conn(policy.TCP, web, gateway, 80), false},
+		{"a known pod that policy accepts", conn(policy.TCP, peer, web, 80), false},
+		{"a known pod that policy denies", conn(policy.TCP, other, web, 80), true},
+		{"a known pod without policy in this direction", conn(policy.TCP, web, other, 80), false},
+		{"IPv6", conn(policy.TCP, ov6, unknownV6, 80), true},
+		{"IPv6, known", conn(policy.TCP, pv6, webV6, 80), false},
+		{"neighbour discovery", echo(policy.ICMPv6, unknownV6, webV6, 135), false},
+		{"no end in a range", conn(policy.TCP, other, peer, 80), false},
+		{"in a zone of another program", inZone(1, conn(policy.TCP, other, unknown, 80)), false},
+	} {
+		if reason, denied := judge.Denies(c.conn); denied != c.denied || denied && reason == "" {
+			t.Errorf("%s: denied %t, want %t: %s", c.name, denied, c.denied, reason)
+		}
+	}
+}
+
 // TestRelatedConnectionsGoWithTheirMaster: a connection that passed because it was expected is judged by the one that expected it.
 func TestRelatedConnectionsGoWithTheirMaster(t *testing.T) {
 	allowed, denied := conn(policy.TCP, peer, web, 80), conn(policy.TCP, other, web, 80)

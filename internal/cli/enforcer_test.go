@@ -68,11 +68,18 @@ func TestAFlagThatIsRefusedIsNamed(t *testing.T) {
 			[]string{"", "kube-dns", "/kube-dns", "kube-system/", "a/b/c", "A/b", "a/b.c"}},
 		{"--node-local-dns", func(o *enforcerOptions, text string) { o.nodeDNS = []string{"10.0.0.1", text} },
 			[]string{"", "localhost", "169.254.20.0/24", "fe80::1%eth0", "::", "0.0.0.0", "224.0.0.1", "ff02::fb"}},
+		{"--unknown-pods", func(o *enforcerOptions, text string) { o.unknown = text }, []string{"", "deny", "Drop"}},
+		{"--pod-cidrs", func(o *enforcerOptions, text string) {
+			o.unknown, o.podCIDRs = unknownDrop, []string{"10.1.0.0/24", text}
+		},
+			[]string{"", "10.1.0.0", "10.1.0.1/24", "0.0.0.0/0", "::/0", "fe80::/64", "224.0.0.0/8", "127.0.0.0/8", "::ffff:10.0.0.0/120"}},
+		{"--pod-cidrs", func(o *enforcerOptions, text string) { o.podCIDRs = []string{text} }, []string{"10.1.0.0/24"}},
 		{"--node-name", func(o *enforcerOptions, text string) { o.node = text }, []string{""}},
 	}
 	for _, tt := range tests {
 		for _, text := range tt.texts {
-			o := enforcerOptions{node: "node-a", resync: time.Minute, heartbeat: time.Minute, dns: []string{"a/b"}, nodeDNS: []string{"10.0.0.1"}}
+			o := enforcerOptions{node: "node-a", resync: time.Minute, heartbeat: time.Minute, dns: []string{"a/b"}, nodeDNS: []string{"10.0.0.1"},
+				unknown: unknownAllow}
 			if err := o.validate(); err != nil {
 				t.Fatalf("options without a fault are refused: %v", err)
 			}

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/ringfence-io/ringfence/controllers"
 	"github.com/ringfence-io/ringfence/lab"
 )
 
@@ -52,8 +53,8 @@ func TestPodsHaveTheAccountsThatHaveTheRights(t *testing.T) {
 	}
 }
 
-// Whoever installs under other names has the same admission policy: one that looked for the old name would hold nobody.
-func TestTheAdmissionPolicyFollowsTheNames(t *testing.T) {
+// Whoever installs under other names has the same admission policies: ones that looked for the old names would hold nobody.
+func TestTheAdmissionPoliciesFollowTheNames(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.CopyFS(dir, os.DirFS("../../config")))
 	file := filepath.Join(dir, "default", "kustomization.yaml")
@@ -63,10 +64,6 @@ func TestTheAdmissionPolicyFollowsTheNames(t *testing.T) {
 	must(t, os.WriteFile(file, []byte(renamed.Replace(string(text))), 0o600))
 	objects, err := render(filepath.Dir(file))
 	must(t, err)
-	expression := map[string]any{
-		"name": "enforcer", "expression": "request.userInfo.username.split(':') == ['system', 'serviceaccount', 'fences', 'east-enforcer']",
-	}
-	want := map[string]any{"east-enforcer": []any{expression}, "east-enforcer-pods": []any{expression}}
 	got := map[string]any{}
 	for _, object := range objects {
 		if object.GetKind() == "ValidatingAdmissionPolicy" {
@@ -75,7 +72,33 @@ func TestTheAdmissionPolicyFollowsTheNames(t *testing.T) {
 			got[object.GetName()] = conditions
 		}
 	}
+	want := map[string]any{}
+	for policy, who := range map[string]string{"enforcer": "enforcer", "enforcer-pods": "enforcer", "controller": "controller"} {
+		want["east-"+policy] = []any{map[string]any{
+			"name": who, "expression": "request.userInfo.username.split(':') == ['system', 'serviceaccount', 'fences', 'east-" + who + "']",
+		}}
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("whom the policies are about (-want +got):\n%s", diff)
+	}
+}
+
+// The taint that keeps pods away from a node until policy is in force there must not keep those away that put it in force, and take the taint away.
+func TestOurPodsTolerateTheStartupTaint(t *testing.T) {
+	for _, object := range rendered {
+		list, ok, err := unstructured.NestedSlice(object.Object, "spec", "template", "spec", "tolerations")
+		must(t, err)
+		if !ok {
+			continue
+		}
+		tolerates := func(tolerations any) bool {
+			toleration := tolerations.(map[string]any)
+			key, named := toleration["key"]
+			_, oneEffect := toleration["effect"]
+			return toleration["operator"] == "Exists" && !oneEffect && (!named || key == controllers.DefaultStartupTaint)
+		}
+		if !slices.ContainsFunc(list, tolerates) {
+			t.Errorf("%s %s does not tolerate %s: %v", object.GetKind(), object.GetName(), controllers.DefaultStartupTaint, list)
+		}
 	}
 }

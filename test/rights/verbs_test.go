@@ -89,6 +89,7 @@ func TestWhatEachMayWrite(t *testing.T) {
 		}},
 		{controller, kinds, []string{
 			"create events", "patch events",
+			"patch nodes", // see TestTheControllerTakesNothingFromANodeButTheStartupTaint
 			"create events.events.k8s.io", "patch events.events.k8s.io",
 			"patch clusternetworkpolicies.policy.networking.k8s.io/status",
 			"patch clusternetworkpolicies.policy.ringfence.io/status",

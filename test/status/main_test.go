@@ -107,6 +107,7 @@ func startController(t *testing.T, to *rest.Config, change ...func(*ctrl.Options
 	must(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	must(t, (&controllers.Policies{}).SetupWithManager(ctx, m))
+	must(t, (&controllers.StartupTaint{Key: controllers.DefaultStartupTaint}).SetupWithManager(ctx, m))
 	metrics.Registry.Unregister(counts{}) // the next controller of this process brings them too
 	c.stop = stop
 	go func() { c.done <- m.Start(ctx) }()
