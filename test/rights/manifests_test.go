@@ -3,6 +3,7 @@ package rights
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
