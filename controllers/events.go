@@ -41,9 +41,7 @@ func sameForPolicy(before, after any) bool {
 	case *corev1.Service:
 		return same(after, b, func(a, b *corev1.Service) bool { return a.UID == b.UID && equality.Semantic.DeepEqual(a.Spec, b.Spec) })
 	case *corev1.Node:
-		return same(after, b, func(a, b *corev1.Node) bool {
-			return a.UID == b.UID && a.Spec.PodCIDR == b.Spec.PodCIDR && slices.Equal(a.Spec.PodCIDRs, b.Spec.PodCIDRs)
-		})
+		return same(after, b, sameNode)
 	case *nodeEntry:
 		return same(after, b, func(a, b *nodeEntry) bool {
 			return a.UID == b.UID && slices.Equal(a.node.Labels, b.node.Labels) && slices.Equal(a.node.Addrs, b.node.Addrs)
@@ -75,6 +73,11 @@ func canWait(node string, before, after any) bool {
 func same[T any](after any, before T, equal func(after, before T) bool) bool {
 	a, ok := after.(T)
 	return ok && equal(a, before)
+}
+
+// sameNode compares what an enforcer asks of its own node.
+func sameNode(a, b *corev1.Node) bool {
+	return a.UID == b.UID && a.Spec.PodCIDR == b.Spec.PodCIDR && slices.Equal(a.Spec.PodCIDRs, b.Spec.PodCIDRs)
 }
 
 func samePolicy(a, b *networkingv1.NetworkPolicy) bool {

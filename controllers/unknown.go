@@ -72,8 +72,8 @@ func (c *closing) condition(ranges []netip.Prefix, found policy.Concerns) *metav
 			"no unknown pod is dropped: the Node has no spec.podCIDRs, so nobody knows which addresses its pods get; give them with --pod-cidrs")
 	case found.Strange.Count > 0:
 		return says(metav1.ConditionFalse, v1alpha1.PodsOfOthersReason,
-			"%s is not the range of this node's pods alone: pods of other nodes hold %d addresses in it, %s the first, and what they send through this node is "+
-				"dropped; mend --pod-cidrs, or leave --unknown-pods=drop away", all, found.Strange.Count, found.Strange.First)
+			"%s is not the range of this node's pods alone: pods of other nodes hold %d addresses in it, %s the first, and what they send through this node "+
+				"is dropped; mend --pod-cidrs, or leave --unknown-pods=drop away", all, found.Strange.Count, found.Strange.First)
 	case found.Outside.Count > 0:
 		return says(metav1.ConditionFalse, v1alpha1.PodsOutsideReason,
 			"pods of this node hold %d addresses outside of %s, %s the first: unknown ones there are not dropped; give all ranges with --pod-cidrs",
