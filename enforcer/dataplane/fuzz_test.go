@@ -62,8 +62,8 @@ func FuzzSave(f *testing.F) {
 // FuzzCounts: each point has one count for each chain of its own, and nothing else counts.
 func FuzzCounts(f *testing.F) {
 	for _, seed := range []string{
-		"*security\n:RF-IW-0123456789abcdef - [0:0]\n[7:420] -A RF-IW-0123456789abcdef -m comment --comment \"would deny: NetworkPolicy shop/web ingress\"\nCOMMIT\n",
-		"[18446744073709551615:0] -A RF-IL-0 -j DROP\n", "[x:1] -A RF-IL-0 -j DROP\n", "[", "[] ", "[1:1] -A\n", "[1:1] -A RF-EL-\n[2:2] -A RF-EL-\n",
+		"*security\n:RF-v1-IW-0123456789abcdef - [0:0]\n[7:420] -A RF-v1-IW-0123456789abcdef -m comment --comment \"would deny: NetworkPolicy shop/web ingress\"\nCOMMIT\n",
+		"[18446744073709551615:0] -A RF-v1-IL-0 -j DROP\n", "[x:1] -A RF-v1-IL-0 -j DROP\n", "[", "[] ", "[1:1] -A\n", "[1:1] -A RF-v1-EL-\n[2:2] -A RF-v1-EL-\n",
 	} {
 		f.Add(seed)
 	}
@@ -131,7 +131,7 @@ func FuzzSetMessage(f *testing.F) {
 		} {
 			adt.AddChild(entryData(kind, e))
 		}
-		f.Add(netlinkMessage(nl.NewRtAttr(nl.IPSET_ATTR_SETNAME, nl.ZeroTerminated("RF-4A-x")),
+		f.Add(netlinkMessage(nl.NewRtAttr(nl.IPSET_ATTR_SETNAME, nl.ZeroTerminated("RF-v1-4A-x")),
 			nl.NewRtAttr(nl.IPSET_ATTR_TYPENAME, nl.ZeroTerminated(string(kind))), nl.NewRtAttr(nl.IPSET_ATTR_FAMILY, nl.Uint8Attr(unix.AF_INET)), adt))
 	}
 	f.Add([]byte{})

@@ -53,7 +53,7 @@ func TestADumpThatIsCutShortIsBegunAnew(t *testing.T) {
 	d := newDataplane(t, NFT)
 	var plan ruleset.Plan
 	for i := range 20 { // far more than one message
-		s := set(t, fmt.Sprintf("RF-4A-%d", i), ruleset.HashIP, ruleset.IPv4)
+		s := set(t, fmt.Sprintf("RF-v1-4A-%d", i), ruleset.HashIP, ruleset.IPv4)
 		for n := range 200 {
 			s.Entries = append(s.Entries, entry(t, fmt.Sprintf("10.0.%d.%d", i, n)))
 		}
@@ -93,7 +93,7 @@ func TestADumpThatIsAlwaysCutShortIsAnError(t *testing.T) {
 	enterNamespace(t)
 	d := newDataplane(t, NFT)
 	mustApply(t, d, ruleset.Plan{CreateSets: []ruleset.Set{
-		set(t, "RF-4A-x", ruleset.HashIP, ruleset.IPv4, "10.0.0.1"), set(t, "RF-4A-y", ruleset.HashIP, ruleset.IPv4, "10.0.0.1")}})
+		set(t, "RF-v1-4A-x", ruleset.HashIP, ruleset.IPv4, "10.0.0.1"), set(t, "RF-4A-y", ruleset.HashIP, ruleset.IPv4, "10.0.0.1")}})
 	track(t, trackedEntries...)
 	for name, err := range cutShort {
 		for what, dump := range map[string]func() error{
