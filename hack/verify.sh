@@ -60,7 +60,7 @@ for place in bundle bundle.Dockerfile config/olm charts/ringfence; do
 done
 go -C hack/packages test ./... >&2 || say "the OLM bundle or the Helm chart is not what it should be"
 
-renders config/prometheus PodMonitor PrometheusRule ConfigMap
+renders config/prometheus Service ServiceMonitor PrometheusRule ConfigMap
 promtool=$(hack/prometheus/build.sh)
 queries=$generated/queries
 mkdir "$queries"

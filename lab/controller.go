@@ -41,7 +41,7 @@ func (l *Lab) StartController(name string) error {
 		"controller", "--kubeconfig", l.controllerKubeconfig(),
 		"--leader-elect", "--leader-elect-namespace", systemNamespace,
 		"--log-format", "text",
-		"--metrics-bind-address", fmt.Sprintf("127.0.0.1:%d", c.metrics),
+		"--metrics-bind-address", fmt.Sprintf("127.0.0.1:%d", c.metrics), "--metrics-secure=false",
 		"--health-probe-bind-address", fmt.Sprintf("127.0.0.1:%d", c.health),
 	)
 	started, err := process.Start(cmd, "controller "+name, l.ControllerLog(name))

@@ -163,7 +163,7 @@ func (n *Node) StartEnforcer() error {
 		"enforcer", "--kubeconfig", n.enforcerKubeconfig(), "--node-name", n.Name, "--iptables-backend", n.program.backend,
 		"--log-format", "text", "--cni-socket", n.CNISocket(),
 		"--health-probe-bind-address", fmt.Sprintf("127.0.0.1:%d", EnforcerHealth),
-		"--metrics-bind-address", fmt.Sprintf("127.0.0.1:%d", EnforcerMetrics),
+		"--metrics-bind-address", fmt.Sprintf("127.0.0.1:%d", EnforcerMetrics), "--metrics-secure=false",
 	}, n.program.args...)
 	cmd := n.Host.Command(context.Background(), n.program.binary, args...)
 	cmd.Env = n.env()

@@ -44,7 +44,7 @@ func TestPrograms(t *testing.T) {
 		must(t, l.StartController("c2"))
 		for name, port := range map[string]int{"c1": 9500, "c2": 9502} {
 			calledWith(t, l, name, 1, fmt.Sprintf("controller --kubeconfig %s/controller.kubeconfig --leader-elect --leader-elect-namespace ringfence-system "+
-				"--log-format text --metrics-bind-address 127.0.0.1:%d --health-probe-bind-address 127.0.0.1:%d", l.Dir, port, port+1))
+				"--log-format text --metrics-bind-address 127.0.0.1:%d --metrics-secure=false --health-probe-bind-address 127.0.0.1:%d", l.Dir, port, port+1))
 		}
 	})
 	t.Run("one does not run twice", func(t *testing.T) {

@@ -12,20 +12,20 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/ringfence-io/ringfence/controllers"
 )
 
 // controllerOptions are the flags of 'ringfence controller'.
 type controllerOptions struct {
-	log             logFlags
-	kubeconfig      string
-	elect           bool
-	electNamespace  string
-	metrics, health string
-	installation    installationOptions
-	startupTaint    string
+	log            logFlags
+	kubeconfig     string
+	elect          bool
+	electNamespace string
+	metrics        metricsFlags
+	health         string
+	installation   installationOptions
+	startupTaint   string
 }
 
 func newControllerCommand() *cobra.Command {
@@ -61,7 +61,7 @@ func (o *controllerOptions) flags() *pflag.FlagSet {
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig file; without it KUBECONFIG, then the pod's service account")
 	f.BoolVar(&o.elect, "leader-elect", false, "write only while this is the one that holds the Lease ringfence-controller")
 	f.StringVar(&o.electNamespace, "leader-elect-namespace", "", "namespace of the Lease; without it the pod's own")
-	f.StringVar(&o.metrics, "metrics-bind-address", ":9442", "address of the Prometheus metrics; 0 for none")
+	o.metrics.add(f, ":9442")
 	f.StringVar(&o.health, "health-probe-bind-address", ":9443", "address of /healthz and /readyz; 0 for none")
 	o.installation.add(f)
 	f.StringVar(&o.startupTaint, "startup-taint", controllers.DefaultStartupTaint,
@@ -97,7 +97,7 @@ func (o *controllerOptions) run(ctx context.Context, logger logr.Logger) error {
 		Cache:                         controllers.ControllerCacheOptions(),
 		Scheme:                        controllers.Scheme(),
 		MapperProvider:                controllers.ControllerRESTMapper,
-		Metrics:                       metricsserver.Options{BindAddress: o.metrics},
+		Metrics:                       o.metrics.options(),
 		HealthProbeBindAddress:        o.health,
 		LeaderElection:                o.elect,
 		LeaderElectionID:              "ringfence-controller",

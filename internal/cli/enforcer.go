@@ -24,7 +24,6 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	ctrlmanager "sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/controllers"
@@ -41,7 +40,7 @@ type enforcerOptions struct {
 	node       string
 	backend    string
 	resync     time.Duration
-	metrics    string
+	metrics    metricsFlags
 	health     string
 	dns        []string
 	nodeDNS    []string
@@ -87,7 +86,7 @@ func (o *enforcerOptions) flags() *pflag.FlagSet {
 	f.StringVar(&o.node, "node-name", os.Getenv("NODE_NAME"), "this node's name in the cluster (default $NODE_NAME)")
 	f.StringVar(&o.backend, "iptables-backend", "auto", "legacy, nft, or auto: the one that the kubelet uses")
 	f.DurationVar(&o.resync, "resync-interval", 30*time.Second, "how often the kernel is compared with what it should hold, and repaired")
-	f.StringVar(&o.metrics, "metrics-bind-address", ":9441", "address of the Prometheus metrics; 0 for none")
+	o.metrics.add(f, ":9441")
 	f.StringVar(&o.health, "health-probe-bind-address", ":9440", "address of /healthz and /readyz; 0 for none")
 	f.StringSliceVar(&o.dns, "dns-service", texts(controllers.DefaultDNSServices),
 		"namespace/name of the cluster's DNS Service, which isolated namespaces may be allowed to ask; may be repeated, need not exist")
@@ -209,7 +208,7 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 		Logger:                 logger,
 		Cache:                  controllers.CacheOptions(o.node),
 		MapperProvider:         controllers.RESTMapper,
-		Metrics:                metricsserver.Options{BindAddress: o.metrics},
+		Metrics:                o.metrics.options(),
 		HealthProbeBindAddress: o.health,
 	})
 	if err != nil {

@@ -2,6 +2,7 @@ package prometheus
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -136,63 +138,82 @@ func TestPanelsStandBesideEachOther(t *testing.T) {
 	}
 }
 
-// The monitors find the pods of config/default, and give the labels that the queries ask for.
-func TestMonitorsFindTheProcesses(t *testing.T) {
-	type monitor struct {
-		APIVersion, Kind string
-		Metadata         struct{ Name string }
-		Spec             struct {
-			Selector struct {
-				MatchLabels map[string]string
-			}
-			PodMetricsEndpoints []struct {
-				Port        string
-				Relabelings []struct {
-					SourceLabels             []string
-					TargetLabel, Replacement string
-				}
+// monitor is what monitors.yaml says of a ServiceMonitor.
+type monitor struct {
+	APIVersion, Kind string
+	Metadata         struct{ Name string }
+	Spec             struct {
+		Selector  struct{ MatchLabels map[string]string }
+		Endpoints []struct {
+			Port, Scheme, BearerTokenFile string
+			TLSConfig                     map[string]bool
+			Relabelings                   []struct {
+				SourceLabels             []string
+				TargetLabel, Replacement string
 			}
 		}
 	}
+}
+
+// The monitors find the pods of config/default by their Services, ask as the guard of the metrics wants it, and give the labels that the queries ask for.
+func TestMonitorsFindTheProcesses(t *testing.T) {
 	text, err := os.ReadFile("../../config/prometheus/monitors.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	pods := map[string]string{"enforcer": "enforcer/daemonset.yaml", "controller": "manager/deployment.yaml"}
-	ports := map[string]int32{"enforcer": 9441, "controller": 9442}
+	monitors, services := map[string]monitor{}, map[string]corev1.Service{}
 	for document := range strings.SplitSeq(string(text), "\n---\n") {
 		var m monitor
-		if err := yaml.UnmarshalStrict([]byte(document), &m); err != nil {
+		if err := yaml.Unmarshal([]byte(document), &m); err != nil {
 			t.Fatal(err)
 		}
+		if m.Kind == "ServiceMonitor" {
+			err = yaml.UnmarshalStrict([]byte(document), &m)
+			monitors[m.Metadata.Name] = m
+		} else {
+			var s corev1.Service
+			err = yaml.UnmarshalStrict([]byte(document), &s)
+			services[strings.TrimSuffix(s.Name, "-metrics")] = s
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	for name, workloadFile := range map[string]string{"enforcer": "enforcer/daemonset.yaml", "controller": "manager/deployment.yaml"} {
 		var workload appsv1.DaemonSet // a Deployment's template is at the same place
-		read(t, "../../config/"+pods[m.Metadata.Name], &workload)
-		delete(pods, m.Metadata.Name)
-		template := workload.Spec.Template
-		if diff := cmp.Diff(template.Labels, m.Spec.Selector.MatchLabels); diff != "" {
-			t.Errorf("%s: labels of the pods (-pods +monitor):\n%s", m.Metadata.Name, diff)
+		read(t, "../../config/"+workloadFile, &workload)
+		template, service := workload.Spec.Template, services[name]
+		if diff := cmp.Diff(template.Labels, service.Spec.Selector); diff != "" {
+			t.Errorf("%s: labels of the pods (-pods +service):\n%s", name, diff)
 		}
-		endpoint := m.Spec.PodMetricsEndpoints[0]
-		found := false
-		for _, port := range template.Spec.Containers[0].Ports {
-			found = found || port.Name == endpoint.Port && port.ContainerPort == ports[m.Metadata.Name]
+		m := monitors[name]
+		labels := map[string]string{"app.kubernetes.io/name": "ringfence"} // which kustomization.yaml adds
+		maps.Copy(labels, service.Labels)
+		if diff := cmp.Diff(labels, m.Spec.Selector.MatchLabels); diff != "" {
+			t.Errorf("%s: labels of the service (-service +monitor):\n%s", name, diff)
 		}
-		if !found {
-			t.Errorf("%s: port %s is not that of the metrics", m.Metadata.Name, endpoint.Port)
+		if len(m.Spec.Endpoints) != 1 || len(service.Spec.Ports) != 1 {
+			t.Fatalf("%s: %d endpoints, %d ports, want one of each", name, len(m.Spec.Endpoints), len(service.Spec.Ports))
+		}
+		endpoint, port := m.Spec.Endpoints[0], service.Spec.Ports[0]
+		if endpoint.Port != port.Name || endpoint.Scheme != "https" || endpoint.BearerTokenFile == "" {
+			t.Errorf("%s: Prometheus does not ask as it has to: %+v", name, endpoint)
+		}
+		ports := map[string]int32{"enforcer": 9441, "controller": 9442}
+		isMetrics := func(p corev1.ContainerPort) bool { return p.Name == port.TargetPort.StrVal && p.ContainerPort == ports[name] }
+		if port.Port != ports[name] || !slices.ContainsFunc(template.Spec.Containers[0].Ports, isMetrics) {
+			t.Errorf("%s: port %s is not that of the metrics", name, port.TargetPort.StrVal)
 		}
 		given := map[string]string{}
 		for _, r := range endpoint.Relabelings {
 			given[r.TargetLabel] = r.Replacement + strings.Join(r.SourceLabels, " ")
 		}
-		want := map[string]string{"job": "ringfence-" + m.Metadata.Name}
-		if m.Metadata.Name == "enforcer" {
+		want := map[string]string{"job": "ringfence-" + name}
+		if name == "enforcer" {
 			want["node"] = "__meta_kubernetes_pod_node_name"
 		}
 		if diff := cmp.Diff(want, given); diff != "" {
-			t.Errorf("%s: labels of the series (-want +got):\n%s", m.Metadata.Name, diff)
+			t.Errorf("%s: labels of the series (-want +got):\n%s", name, diff)
 		}
-	}
-	for name := range pods {
-		t.Errorf("no monitor finds the %s", name)
 	}
 }
