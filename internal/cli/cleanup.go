@@ -12,6 +12,7 @@ import (
 func newCleanupCommand() *cobra.Command {
 	var log logFlags
 	var left leftovers
+	var stay bool
 	cmd := &cobra.Command{
 		Use:   "cleanup",
 		Short: "Remove everything of ours from this node, and nothing else",
@@ -30,11 +31,15 @@ Stop the enforcer on the node first, or it puts everything back.`,
 			if err := errors.Join(left.remove(), dataplane.Cleanup(cmd.Context(), logger)); err != nil {
 				return fmt.Errorf("cleaning up: %w", err)
 			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), "Nothing of ours is left on this node: no policy is enforced here.")
-			return err
+			if _, err = fmt.Fprintln(cmd.OutOrStdout(), "Nothing of ours is left on this node: no policy is enforced here."); err != nil || !stay {
+				return err
+			}
+			<-cmd.Context().Done()
+			return nil
 		},
 	}
 	left.add(cmd.Flags())
+	cmd.Flags().BoolVar(&stay, "stay", false, "do not end until told to (SIGTERM), as the pods of a DaemonSet must")
 	log.format, log.level = "text", "warn"
 	return cmd
 }

@@ -21,7 +21,7 @@ func TestTheLabGivesTheRightsOfACluster(t *testing.T) {
 	want := map[string]any{}
 	for _, object := range rendered {
 		switch object.GetKind() {
-		case "CustomResourceDefinition", "DaemonSet", "Deployment":
+		case "CustomResourceDefinition", "DaemonSet", "Deployment", "PodDisruptionBudget", "ResourceQuota":
 		default:
 			object = object.DeepCopy()
 			unstructured.RemoveNestedField(object.Object, "metadata", "labels", "app.kubernetes.io/name")
