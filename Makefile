@@ -11,7 +11,11 @@ MAKEFLAGS += --no-builtin-rules
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
 FUZZTIME ?= 30s
 ONCE     ?=
+IMAGE    ?= ringfence:$(VERSION)
+ARCHES   ?= $(shell go env GOARCH)
 LDFLAGS  := -X github.com/ringfence-io/ringfence/internal/cli.version=$(VERSION)
+
+comma := ,
 
 # Packages with tests, by what these need; Go is asked for them once, and only by targets that use them. UNIT needs nothing but Go;
 # PACKETS makes network namespaces, and rules in them; E2E needs the API server and the CNI plugins too, and is all the rest, so
@@ -93,6 +97,23 @@ cover: ## which statements the tests reach, but for those of the lab: coverage.h
 build: ## bin/ringfence
 	@CGO_ENABLED=0 go build -ldflags '$(LDFLAGS)' -o bin/ringfence .
 
+.PHONY: programs
+programs: # of the image, without what only debuggers read
+	@for arch in $(subst $(comma), ,$(ARCHES)); do \
+	  CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath -ldflags '-s -w $(LDFLAGS)' -o dist/programs/ringfence-$$arch .; done
+
+.PHONY: image
+image: programs ## dist/ringfence-image.tar, dist/image (OCI) and dist/ringfence.spdx.json, for ARCHES (this machine's), without Docker
+	@go -C hack/image run . -version $(VERSION) -revision "$$(git rev-parse HEAD 2>/dev/null)" -created "$$(git log -1 --format=%ct 2>/dev/null || echo 0)" \
+	  -arch $(ARCHES) -program $(CURDIR)/dist/programs/ringfence-{arch} -tags $(IMAGE)$(comma)ringfence:latest -out $(CURDIR)/dist
+
+.PHONY: manifests
+manifests: ## dist/install.yaml and the like for each overlay, with IMAGE (ringfence:VERSION) as image
+	@hack/manifests.sh $(IMAGE) dist
+
+.PHONY: dist
+dist: image manifests ## all that a release consists of
+
 .PHONY: deps
 deps: ## install what is missing of iptables, ipset, conntrack and iproute2 (apt)
 	@hack/deps.sh
@@ -132,11 +153,8 @@ golden: ## write the golden files of tests anew, from what the code does now
 	@go test $$(git grep -l 'flag.Bool("update"' -- '*_test.go' | xargs -n 1 dirname | sort -u | sed 's,^,./,') -update
 
 .PHONY: tidy
-tidy: ## tidy go.mod, and those of the generators and of the GitOps checks
-	@go mod tidy
-	@go -C hack/generate mod tidy
-	@go -C hack/gitops mod tidy
-	@go -C hack/packages mod tidy
+tidy: ## tidy go.mod, and those of what is under hack
+	@for module in . $$(dirname $$(git ls-files 'hack/*/go.mod')); do case $$module in hack/kube*) ;; *) go -C $$module mod tidy;; esac; done
 
 .PHONY: help
 help: ## this list

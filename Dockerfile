@@ -1,0 +1,47 @@
+# The image of Ringfence, with Docker: docker build --build-arg VERSION=v0.1.0 --build-arg REVISION=$(git rev-parse HEAD) -t ringfence:v0.1.0 .
+#
+# `make image` makes one of the same packages and the same program without Docker, and without what only a Debian system needs: no shell, no apt. That is
+# the one that is released; this one is for whoever builds with Docker, or wants a shell in it.
+#
+# The digests are given by whoever builds for others: GOLANG=golang:1.26.8-bookworm@sha256:..., DEBIAN=debian:bookworm-20250520-slim@sha256:...
+ARG GOLANG=golang:1.26.8-bookworm
+ARG DEBIAN=debian:bookworm-20250520-slim
+
+FROM --platform=$BUILDPLATFORM ${GOLANG} AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY main.go ./
+COPY api ./api
+COPY config ./config
+COPY controllers ./controllers
+COPY enforcer ./enforcer
+COPY internal ./internal
+COPY lab ./lab
+COPY test ./test
+ARG VERSION=development TARGETOS=linux TARGETARCH
+RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath \
+    -ldflags "-s -w -X github.com/ringfence-io/ringfence/internal/cli.version=${VERSION}" -o /out/ringfence .
+
+FROM ${DEBIAN}
+COPY hack/image/packages /tmp/packages
+# What Debian has mended since the base was made comes too.
+RUN apt-get update \
+ && DEBIAN_FRONTEND=noninteractive apt-get upgrade -y \
+ && sed 's/#.*//' /tmp/packages | DEBIAN_FRONTEND=noninteractive xargs apt-get install -y --no-install-recommends \
+ && rm -rf /var/lib/apt/lists/* /var/log/* /var/cache/* /tmp/packages
+COPY --from=build /out/ringfence /usr/bin/ringfence
+RUN ln -s ringfence /usr/bin/ringfence-cni
+ARG VERSION=development REVISION
+LABEL org.opencontainers.image.title="ringfence" \
+      org.opencontainers.image.description="Kubernetes NetworkPolicy for clusters whose CNI does not enforce it" \
+      org.opencontainers.image.url="https://github.com/ringfence-io/ringfence" \
+      org.opencontainers.image.source="https://github.com/ringfence-io/ringfence" \
+      org.opencontainers.image.documentation="https://github.com/ringfence-io/ringfence/tree/main/docs" \
+      org.opencontainers.image.vendor="The Ringfence authors" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+# Whoever needs root, as enforcers do, says so in the manifest.
+USER 65532:65532
+ENTRYPOINT ["/usr/bin/ringfence"]
