@@ -154,7 +154,7 @@ golden: ## write the golden files of tests anew, from what the code does now
 
 .PHONY: tidy
 tidy: ## tidy go.mod, and those of what is under hack
-	@for module in . $$(dirname $$(git ls-files 'hack/*/go.mod')); do case $$module in hack/kube*) ;; *) go -C $$module mod tidy;; esac; done
+	@for module in . hack/generate hack/gitops hack/image hack/packages; do go -C $$module mod tidy; done
 
 .PHONY: help
 help: ## this list

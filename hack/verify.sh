@@ -11,7 +11,7 @@ say() {
   failed=1
 }
 
-for module in . hack/generate hack/gitops hack/packages; do
+for module in . hack/generate hack/gitops hack/image hack/packages; do
   go -C "$module" mod tidy -diff >/dev/null || say "the go.mod of $module is not tidy: run 'make tidy'"
 done
 
@@ -34,7 +34,7 @@ renders() {
   done
 }
 renders config/default CustomResourceDefinition Namespace ServiceAccount ClusterRole ClusterRoleBinding Role RoleBinding \
-  ValidatingAdmissionPolicy ValidatingAdmissionPolicyBinding DaemonSet Deployment
+  ValidatingAdmissionPolicy ValidatingAdmissionPolicyBinding DaemonSet Deployment PodDisruptionBudget ResourceQuota
 # An admission policy that looks for another name than the enforcers' would hold nobody. The lab takes both from config/rbac, where no kustomization
 # puts names in. kustomize breaks lines where it likes.
 enforcers="['system', 'serviceaccount', 'ringfence-system', 'ringfence-enforcer']"
@@ -43,6 +43,16 @@ for dir in config/rbac config/default; do
     say "the two admission policies of $dir are not about $enforcers"
 done
 renders config/first-packet CustomResourceDefinition DaemonSet Deployment
+# What a release has of all these, and of the overlays: no container is left with another image than that of the release.
+manifests=$generated/manifests
+hack/manifests.sh registry.example:5000/ringfence:v1.2.3 "$manifests" || say "not all of config renders"
+for file in install first-packet uninstall {kind,k3s,openshift}{,-first-packet,-uninstall}; do
+  grep -q '^kind: DaemonSet$' "$manifests/$file.yaml" || say "$file.yaml has no DaemonSet"
+done
+if images=$(grep -rE '^ +(- )?image:' "$manifests" | grep -v ' registry.example:5000/ringfence:v1.2.3$'); then
+  say "containers that have another image: $images"
+fi
+renders config/overlays/openshift SecurityContextConstraints RoleBinding
 renders config/samples Namespace Pod NetworkPolicy
 if grep -qE '^kind: (ClusterNetworkPolicy|NamespaceIsolation)$' <<<"$("$kubectl" kustomize config/samples)"; then
   say "config/samples has policies for all of a cluster: whoever applies it wants no more than the sample application"

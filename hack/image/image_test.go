@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
@@ -64,15 +65,17 @@ func imageOptions(program, out string) *options {
 	}
 }
 
-// unpacked is the image in a directory of the test's own.
+// unpacked is the image in a directory. It is unpacked once: containers cannot write in it.
 func unpacked(t *testing.T) string {
 	t.Helper()
-	image, err := tarball.ImageFromPath(filepath.Join(made, "ringfence-image.tar"), nil)
-	if err != nil { // it has two names, of which one is to be said
-		image, err = first(t).Image(firstManifest(t).Digest)
+	root := filepath.Join(made, "root")
+	if _, err := os.Stat(root); err == nil {
+		return root
 	}
+	tag, err := name.NewTag("ringfence:v1.2.3")
 	must(t, err)
-	root := t.TempDir()
+	image, err := tarball.ImageFromPath(filepath.Join(made, "ringfence-image.tar"), &tag)
+	must(t, err)
 	content := mutate.Extract(image)
 	defer content.Close()
 	r := tar.NewReader(content)
@@ -106,13 +109,6 @@ func first(t *testing.T) v1.ImageIndex {
 	index, err := layout.ImageIndexFromPath(filepath.Join(made, "image"))
 	must(t, err)
 	return index
-}
-
-func firstManifest(t *testing.T) v1.Descriptor {
-	t.Helper()
-	manifest, err := first(t).IndexManifest()
-	must(t, err)
-	return manifest.Manifests[0]
 }
 
 // The layout holds what its digests say, under all names, and Docker's older form of it is the same image.

@@ -189,6 +189,9 @@ func (c confinement) mount() error {
 		none(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), "leaving the host's mounts"),
 		none(unix.Mount(c.Root, c.Root, "", unix.MS_BIND, ""), "mounting the root"),
 	}
+	for _, device := range []string{"/dev/null", "/dev/zero", "/dev/urandom"} {
+		c.Mounts = append(c.Mounts, [2]string{device, device})
+	}
 	for _, m := range c.Mounts {
 		to := filepath.Join(c.Root, m[1])
 		errs = append(errs, none(mountpoint(m[0], to), "making a place for "+m[1]), none(unix.Mount(m[0], to, "", unix.MS_BIND, ""), "mounting "+m[1]))

@@ -200,7 +200,9 @@ func TestMonitorsFindTheProcesses(t *testing.T) {
 			t.Errorf("%s: Prometheus does not ask as it has to: %+v", name, endpoint)
 		}
 		ports := map[string]int32{"enforcer": 9441, "controller": 9442}
-		isMetrics := func(p corev1.ContainerPort) bool { return p.Name == port.TargetPort.StrVal && p.ContainerPort == ports[name] }
+		isMetrics := func(p corev1.ContainerPort) bool {
+			return p.Name == port.TargetPort.StrVal && p.ContainerPort == ports[name]
+		}
 		if port.Port != ports[name] || !slices.ContainsFunc(template.Spec.Containers[0].Ports, isMetrics) {
 			t.Errorf("%s: port %s is not that of the metrics", name, port.TargetPort.StrVal)
 		}
