@@ -3,8 +3,8 @@
 # `make image` makes one of the same packages and the same program without Docker, and without what only a Debian system needs: no shell, no apt. That is
 # the one that is released; this one is for whoever builds with Docker, or wants a shell in it.
 #
-# The digests are given by whoever builds for others: GOLANG=golang:1.26.8-bookworm@sha256:..., DEBIAN=debian:bookworm-20250520-slim@sha256:...
-ARG GOLANG=golang:1.26.8-bookworm
+# The digests are given by whoever builds for others: GOLANG=golang:1.26.8@sha256:..., DEBIAN=debian:bookworm-20250520-slim@sha256:...
+ARG GOLANG=golang:1.26.8
 ARG DEBIAN=debian:bookworm-20250520-slim
 
 FROM --platform=$BUILDPLATFORM ${GOLANG} AS build
