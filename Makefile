@@ -41,8 +41,8 @@ run: deps build ## a cluster on this machine: who reaches whom before and after 
 ##@ Check
 
 .PHONY: test
-test: ## all tests, as root: everything below up to test-e2e, nothing skipped
-	@hack/stages.sh deps-test kube lint vet verify test-unit test-packets test-ladder test-e2e
+test: ## all tests, as root: everything below up to test-image, nothing skipped
+	@hack/stages.sh deps-test kube lint vet verify test-unit test-packets test-ladder test-e2e test-image
 
 .PHONY: test-unit
 test-unit: ## pure packages, under the race detector
@@ -59,6 +59,11 @@ test-ladder: ## API texts = Node.Allows = traced ruleset = real packets, on rand
 .PHONY: test-e2e
 test-e2e: ## against a real API server: CRDs, controllers, the lab and what happens in it
 	@$(ASSETS); $(GOTEST) -count=1 -p 1 -timeout 40m $(E2E)
+
+.PHONY: test-image
+test-image: ## the container image: made of Debian's packages (apt), and run as the manifests say, in namespaces
+	@[[ -e /usr/share/keyrings/debian-archive-keyring.gpg ]] || apt-get install -qqy debian-archive-keyring >/dev/null
+	@$(ASSETS); go -C hack/image test -count=1 -timeout 20m ./...
 
 .PHONY: race
 race: ## all tests under the race detector (slow)
