@@ -8,6 +8,9 @@
 # A KUBEBUILDER_ASSETS or CNI_PATH that is set and complete is used instead. Prints what it does on standard error,
 # and on standard output nothing but the two variables, so that a shell can eval it.
 #
+# KUBE_VERSION=1.35.4 builds the kube-apiserver of that release of Kubernetes instead, for the same etcd and kubectl; a KUBEBUILDER_ASSETS
+# that is set does not count then.
+#
 # usage: build.sh [kube|cni]...    (default: both)
 set -euo pipefail
 
@@ -29,15 +32,16 @@ complete() {
   for name; do [[ -x $dir/$name ]] || return 1; done
 }
 
-# build DIR NAME MODULE PACKAGE ABOUT: makes DIR/NAME from PACKAGE of the module in hack/MODULE. ABOUT says how long the
-# first time takes. It takes its final name last, so that an interrupted build leaves nothing that looks whole.
+# build DIR NAME MODULE PACKAGE ABOUT: makes DIR/NAME from PACKAGE of the module in the directory MODULE, which may be below hack. ABOUT
+# says how long the first time takes. It takes its final name last, so that an interrupted build leaves nothing that looks whole.
 build() {
   local dir=$1 name=$2 module=$3 package=$4 about=$5 start=$SECONDS shown=0 total done
   [[ ! -x $dir/$name ]] || return 0
   mkdir -p "$dir"
   part=$dir/.$name.$$
   say "building $name (the first time: $about)"
-  cd "$hack/$module"
+  cd "$hack"
+  cd "$module"
   go mod download 2>&1 | sed 's/^/  /' >&2
   total=$(go list -deps "$package" | wc -l)
   # One compiler per core, but politely: this may run beside real work.
@@ -69,18 +73,58 @@ build() {
 
 version() { (cd "$hack/$1" && go list -m -f '{{.Version}}' "$2"); }
 
+# flagsOf VERSION: what tells a program of Kubernetes which release it is of.
+flagsOf() {
+  local vars=k8s.io/component-base/version minor=${1#*.}
+  printf '%s' "-s -w -X $vars.gitVersion=$1 -X $vars.gitMajor=1 -X $vars.gitMinor=${minor%.*} -X $vars.gitTreeState=clean"
+}
+
+# moduleOf DIR VERSION: makes in DIR a module that builds the programs of a release of Kubernetes from what it was released with: its own go.mod
+# and go.sum, in which those modules that it takes from its tree are at the version that was published with it.
+moduleOf() {
+  local dir=$1 version=$2 source staged
+  mkdir -p "$dir"
+  cd "$dir"
+  source=$(go mod download -json "k8s.io/kubernetes@$version" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p') || true
+  if [[ -z $source ]]; then
+    say "the module proxy does not have k8s.io/kubernetes@$version, or cannot vouch for it:"
+    go mod download "k8s.io/kubernetes@$version" >&2 || true
+    exit 1
+  fi
+  install -m 644 "$source/go.mod" "$source/go.sum" .
+  go mod edit -module=kube-apiserver -require="k8s.io/kubernetes@$version"
+  for staged in $(sed -n 's,.*=> ./staging/src/\(.*\),\1,p' "$source/go.mod"); do
+    go mod edit -replace="$staged=$staged@v0.${version#v1.}"
+  done
+  go list -mod=mod -deps k8s.io/kubernetes/cmd/kube-apiserver >/dev/null # notes the sums of those, which the checksum database vouches for
+}
+
+# another DIR: builds kube-apiserver of KUBE_VERSION, another release than hack/kube pins. Its etcd and kubectl are those in DIR.
+another() {
+  local version=v${KUBE_VERSION#v} pinned=$1 name flags
+  KUBEBUILDER_ASSETS=$cache/kube-$version
+  flags=$(flagsOf "$version")
+  if [[ ! -x $KUBEBUILDER_ASSETS/kube-apiserver ]]; then
+    (moduleOf "$KUBEBUILDER_ASSETS/module" "$version")
+    build "$KUBEBUILDER_ASSETS" kube-apiserver "$KUBEBUILDER_ASSETS/module" k8s.io/kubernetes/cmd/kube-apiserver 'about five minutes on two cores'
+  fi
+  for name in etcd kubectl; do
+    ln -sfn "$pinned/$name" "$KUBEBUILDER_ASSETS/$name"
+  done
+}
+
 kube() {
-  if [[ -n ${KUBEBUILDER_ASSETS:-} ]] && complete "$KUBEBUILDER_ASSETS" kube-apiserver etcd; then
+  if [[ -z ${KUBE_VERSION:-} && -n ${KUBEBUILDER_ASSETS:-} ]] && complete "$KUBEBUILDER_ASSETS" kube-apiserver etcd; then
     say "API server: KUBEBUILDER_ASSETS=$KUBEBUILDER_ASSETS"
   else
-    local version minor vars=k8s.io/component-base/version
+    local version flags
     version=$(version kube k8s.io/kubernetes)
-    minor=${version#*.}
     KUBEBUILDER_ASSETS=$cache/kube-$version
-    flags="-s -w -X $vars.gitVersion=$version -X $vars.gitMajor=1 -X $vars.gitMinor=${minor%.*} -X $vars.gitTreeState=clean"
+    flags=$(flagsOf "$version")
     build "$KUBEBUILDER_ASSETS" etcd kube go.etcd.io/etcd/server/v3 'about a minute on two cores'
     build "$KUBEBUILDER_ASSETS" kube-apiserver kube k8s.io/kubernetes/cmd/kube-apiserver 'about five minutes on two cores'
     build "$KUBEBUILDER_ASSETS" kubectl kube k8s.io/kubernetes/cmd/kubectl 'about a minute on two cores'
+    [[ -z ${KUBE_VERSION:-} || v${KUBE_VERSION#v} == "$version" ]] || another "$KUBEBUILDER_ASSETS"
     say "API server: $KUBEBUILDER_ASSETS"
   fi
   printf 'export KUBEBUILDER_ASSETS=%q\n' "$KUBEBUILDER_ASSETS"
