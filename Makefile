@@ -10,6 +10,8 @@ MAKEFLAGS += --no-builtin-rules
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
 FUZZTIME ?= 30s
+# The minors of Kubernetes that are supported beside the one that hack/kube pins, at the newest patch release that the Go module proxy has.
+MINORS   ?= 1.35.4 1.37.0
 ONCE     ?=
 IMAGE    ?= ringfence:$(VERSION)
 ARCHES   ?= $(shell go env GOARCH)
@@ -64,6 +66,14 @@ test-e2e: ## against a real API server: CRDs, controllers, the lab and what happ
 test-image: ## the container image: made of Debian's packages (apt), and run as the manifests say, in namespaces
 	@[[ -e /usr/share/keyrings/debian-archive-keyring.gpg ]] || apt-get install -qqy debian-archive-keyring >/dev/null
 	@$(ASSETS); go -C hack/image test -count=1 -timeout 20m ./...
+
+.PHONY: test-minors
+test-minors: ## our kinds, rights and statuses against other releases of Kubernetes: those of MINORS, which it builds (slow)
+	@for version in $(MINORS); do \
+	  printf '==> Kubernetes %s\n' $$version; \
+	  eval "$$(KUBE_VERSION=$$version hack/kube/build.sh)"; \
+	  $(GOTEST) -count=1 -p 1 -timeout 40m ./test/crds ./test/rights ./test/status; \
+	done
 
 .PHONY: race
 race: ## all tests under the race detector (slow)

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # verify.sh: checks what no compiler looks at: that go.mod is tidy, that what is generated is up to date, that the manifests render,
 # that the OLM bundle and the Helm chart install what they should, that Prometheus reads the queries and fires the alerts that it should, that what
-# Argo CD and Flux are told of our kinds is right, that links between documents lead somewhere, and that the tests that documents name exist.
+# Argo CD and Flux are told of our kinds is right, that GitHub understands the workflows, that links between documents lead somewhere, and that the
+# tests that documents name exist.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -80,6 +81,9 @@ said=$("$promtool" check rules --lint=all --lint-fatal "$queries/alerts.yaml" "$
   say "config/prometheus asks what Prometheus does not understand: $said"
 said=$("$promtool" test rules "$queries/tests.yaml" 2>&1) || say "the alerts are not what test/prometheus/alerts.yaml says: $said"
 go -C hack/gitops test ./... >&2 || say "config/argocd or config/flux says something else of a policy's health than it should"
+
+# The workflows, without the linters of other languages, which a machine may have or not.
+said=$(go tool -modfile=hack/workflows/go.mod actionlint -shellcheck= -pyflakes= 2>&1) || say "the workflows are not what GitHub understands: $said"
 
 # Links of the form [text](path), seen from the file that has them.
 while IFS=: read -r file link; do

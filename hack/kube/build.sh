@@ -122,9 +122,12 @@ kube() {
     KUBEBUILDER_ASSETS=$cache/kube-$version
     flags=$(flagsOf "$version")
     build "$KUBEBUILDER_ASSETS" etcd kube go.etcd.io/etcd/server/v3 'about a minute on two cores'
-    build "$KUBEBUILDER_ASSETS" kube-apiserver kube k8s.io/kubernetes/cmd/kube-apiserver 'about five minutes on two cores'
     build "$KUBEBUILDER_ASSETS" kubectl kube k8s.io/kubernetes/cmd/kubectl 'about a minute on two cores'
-    [[ -z ${KUBE_VERSION:-} || v${KUBE_VERSION#v} == "$version" ]] || another "$KUBEBUILDER_ASSETS"
+    if [[ -z ${KUBE_VERSION:-} || v${KUBE_VERSION#v} == "$version" ]]; then
+      build "$KUBEBUILDER_ASSETS" kube-apiserver kube k8s.io/kubernetes/cmd/kube-apiserver 'about five minutes on two cores'
+    else
+      another "$KUBEBUILDER_ASSETS"
+    fi
     say "API server: $KUBEBUILDER_ASSETS"
   fi
   printf 'export KUBEBUILDER_ASSETS=%q\n' "$KUBEBUILDER_ASSETS"
