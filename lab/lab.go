@@ -75,6 +75,8 @@ type Options struct {
 	Backend string
 	// EnforcerArgs are further flags of the enforcer.
 	EnforcerArgs []string
+	// APIServerArgs are further flags of kube-apiserver.
+	APIServerArgs []string
 	// FirstPacket chains the enforcer's CNI plugin behind the others, so that a pod waits for its policy.
 	FirstPacket bool
 	// FirstAct, if it is set, is what each pod's program does first.
@@ -194,7 +196,9 @@ func (l *Lab) start(ctx context.Context) error {
 	}
 	l.opts.Progress("starting the API server")
 	var err error
-	l.API, err = apiserver.Start(ctx, apiserver.Options{Host: l.World, Addresses: l.WorldAddresses(), Dir: l.Dir})
+	l.API, err = apiserver.Start(ctx, apiserver.Options{
+		Host: l.World, Addresses: l.WorldAddresses(), Dir: l.Dir, Args: l.opts.APIServerArgs,
+	})
 	if err != nil {
 		return err
 	}

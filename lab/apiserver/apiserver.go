@@ -43,6 +43,8 @@ type Options struct {
 	Addresses []netip.Addr
 	// Dir is an existing directory for certificates, etcd's data and the programs' logs.
 	Dir string
+	// Args are further flags of kube-apiserver.
+	Args []string
 }
 
 // Server is a running API server.
@@ -146,19 +148,19 @@ func (s *Server) run(name string, args ...string) (*process.Process, error) {
 // Resume starts kube-apiserver, as Start does and after a [Server.Kill], and returns when it is ready.
 func (s *Server) Resume(ctx context.Context) error {
 	var err error
-	s.api, err = s.run("kube-apiserver",
+	s.api, err = s.run("kube-apiserver", append([]string{
 		"--etcd-servers=http://127.0.0.1:2379",
-		"--bind-address=::", "--secure-port="+fmt.Sprint(Port),
-		"--advertise-address="+s.opts.Addresses[0].String(), "--endpoint-reconciler-type=none",
+		"--bind-address=::", "--secure-port=" + fmt.Sprint(Port),
+		"--advertise-address=" + s.opts.Addresses[0].String(), "--endpoint-reconciler-type=none",
 		"--service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112",
 		"--authorization-mode=RBAC", "--anonymous-auth=false", "--allow-privileged",
 		"--disable-admission-plugins=ServiceAccount,TaintNodesByCondition,DefaultTolerationSeconds",
-		"--client-ca-file="+s.file("ca.crt"),
-		"--tls-cert-file="+s.file("apiserver.crt"), "--tls-private-key-file="+s.file("apiserver.key"),
+		"--client-ca-file=" + s.file("ca.crt"),
+		"--tls-cert-file=" + s.file("apiserver.crt"), "--tls-private-key-file=" + s.file("apiserver.key"),
 		"--service-account-issuer=https://kubernetes.default.svc",
-		"--service-account-key-file="+s.file("tokens.crt"), "--service-account-signing-key-file="+s.file("tokens.key"),
+		"--service-account-key-file=" + s.file("tokens.crt"), "--service-account-signing-key-file=" + s.file("tokens.key"),
 		"--shutdown-delay-duration=0s", "--profiling=false",
-	)
+	}, s.opts.Args...)...)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package rights
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -90,8 +91,11 @@ func TestTheControllerDoesNotSpeakForNodes(t *testing.T) {
 	removed(t, "n1")
 	must(t, apply(t.Context(), as(t, enforcer, "n1"), report("n1")))
 	c := as(t, controller, "")
-	_, err := c.Resource(nodeEnforcements).Get(t.Context(), "n1", metav1.GetOptions{})
+	all, err := c.Resource(nodeEnforcements).List(t.Context(), metav1.ListOptions{})
 	must(t, err)
+	if !slices.ContainsFunc(all.Items, func(o unstructured.Unstructured) bool { return o.GetName() == "n1" }) {
+		t.Errorf("it sees %d NodeEnforcements, and not that of n1", len(all.Items))
+	}
 	refused(t, apply(t.Context(), c, report("n1", set("legacy", "status", "backend"))),
 		`User "system:serviceaccount:ringfence-system:ringfence-controller" cannot patch resource "nodeenforcements"`)
 }

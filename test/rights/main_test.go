@@ -55,11 +55,11 @@ func TestMain(m *testing.M) { apiserver.Main(m, prepare) }
 // prepare installs config/default, as kubectl apply -k would, the SIG's kind, and two nodes.
 func prepare(env *envtest.Environment) error {
 	restConfig = env.Config
-	sig, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/network-policy-api").Output()
+	sig, err := sigCRDs(context.Background())
 	if err != nil {
-		return fmt.Errorf("looking for the SIG's module: %w", err)
+		return err
 	}
-	crds := []string{"../../config/crd/bases", filepath.Join(strings.TrimSpace(string(sig)), "config/crd/standard")}
+	crds := []string{"../../config/crd/bases", sig}
 	if _, err := envtest.InstallCRDs(restConfig, envtest.CRDInstallOptions{Paths: crds, ErrorIfPathMissing: true}); err != nil {
 		return fmt.Errorf("installing the CRDs: %w", err)
 	}
@@ -89,6 +89,15 @@ func prepare(env *envtest.Environment) error {
 		}
 	}
 	return untilInForce(ctx)
+}
+
+// sigCRDs is the directory with the SIG's CustomResourceDefinition.
+func sigCRDs(ctx context.Context) (string, error) {
+	module, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/network-policy-api").Output()
+	if err != nil {
+		return "", fmt.Errorf("looking for the SIG's module: %w", err)
+	}
+	return filepath.Join(strings.TrimSpace(string(module)), "config/crd/standard"), nil
 }
 
 // render is what kustomize makes of a directory.

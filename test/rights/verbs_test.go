@@ -67,13 +67,17 @@ var (
 		{policyEnforcements, `{apiVersion: policy.ringfence.io/v1alpha1, kind: PolicyEnforcement, ` + inDefault + `}`},
 		{nodeEnforcements, `{apiVersion: policy.ringfence.io/v1alpha1, kind: NodeEnforcement, metadata: {name: one}}`},
 	}
-	// ownLease is the kind of lease by which controllers agree who leads.
-	ownLease = kind{in("coordination.k8s.io", "v1", "leases"), `{apiVersion: coordination.k8s.io/v1, kind: Lease, ` + inSystem + `}`}
+	// ownKinds are what controllers write in their own namespace: a lease, by which they agree who leads, and an Event about that.
+	ownKinds = []kind{
+		{in("coordination.k8s.io", "v1", "leases"), `{apiVersion: coordination.k8s.io/v1, kind: Lease, ` + inSystem + `}`},
+		{core("events"), `{apiVersion: v1, kind: Event, ` + inSystem + `, involvedObject: {namespace: ` + system + `}}`},
+	}
+	ownLease = ownKinds[0]
 )
 
 // What each program may write, of all there is: every other write is refused. Nothing is kept of what is tried here.
 func TestWhatEachMayWrite(t *testing.T) {
-	own := append(slices.Clone(kinds), ownLease)
+	own := slices.Concat(kinds, ownKinds)
 	for _, k := range own {
 		object := parsed(k.object)
 		must(t, admin.Create(t.Context(), object))
@@ -88,7 +92,6 @@ func TestWhatEachMayWrite(t *testing.T) {
 			"create nodeenforcements.policy.ringfence.io", "patch nodeenforcements.policy.ringfence.io", "patch pods/status",
 		}},
 		{controller, kinds, []string{
-			"create events", "patch events",
 			"patch nodes", // see TestTheControllerTakesNothingFromANodeButTheStartupTaint
 			"create events.events.k8s.io", "patch events.events.k8s.io",
 			"patch clusternetworkpolicies.policy.networking.k8s.io/status",
@@ -97,7 +100,7 @@ func TestWhatEachMayWrite(t *testing.T) {
 			"create policyenforcements.policy.ringfence.io", "delete policyenforcements.policy.ringfence.io",
 			"patch policyenforcements.policy.ringfence.io/status",
 		}},
-		{controller, []kind{ownLease}, []string{"create leases.coordination.k8s.io", "update leases.coordination.k8s.io"}},
+		{controller, ownKinds, []string{"create events", "create leases.coordination.k8s.io", "update leases.coordination.k8s.io"}},
 	}
 	for _, tt := range tests {
 		t.Run(fmt.Sprintf("%s, %d kinds", tt.account, len(tt.kinds)), func(t *testing.T) {
