@@ -91,6 +91,10 @@ vet: ## go vet, and that every package and test builds
 verify: ## go.mod is tidy, generated files are up to date, manifests render, alerts fire when they should, documents name what exists
 	@hack/verify.sh
 
+.PHONY: outdated
+outdated: ## modules of any go.mod with a newer release, but for those that are held with a reason (asks the module proxy)
+	@hack/outdated.sh
+
 .PHONY: fuzz
 fuzz: ## each fuzz target for FUZZTIME (30s)
 	@hack/fuzz.sh $(FUZZTIME) ./...
@@ -169,7 +173,7 @@ golden: ## write the golden files of tests anew, from what the code does now
 
 .PHONY: tidy
 tidy: ## tidy go.mod, and those of what is under hack
-	@for module in . hack/generate hack/gitops hack/image hack/packages; do go -C $$module mod tidy; done
+	@for module in . hack/generate hack/gitops hack/image hack/packages hack/workflows; do go -C $$module mod tidy; done
 
 .PHONY: help
 help: ## this list

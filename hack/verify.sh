@@ -12,7 +12,7 @@ say() {
   failed=1
 }
 
-for module in . hack/generate hack/gitops hack/image hack/packages; do
+for module in . hack/generate hack/gitops hack/image hack/packages hack/workflows; do
   go -C "$module" mod tidy -diff >/dev/null || say "the go.mod of $module is not tidy: run 'make tidy'"
 done
 

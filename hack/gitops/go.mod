@@ -4,11 +4,11 @@ module github.com/ringfence-io/ringfence/hack/gitops
 go 1.26.0
 
 require (
-	github.com/fluxcd/pkg/apis/kustomize v1.10.0
-	github.com/fluxcd/pkg/runtime v0.60.0
+	github.com/fluxcd/pkg/apis/kustomize v1.10.0 // held: v1.23 needs Go 1.27
+	github.com/fluxcd/pkg/runtime v0.60.0 // held: v0.122 needs Go 1.27
 	github.com/google/go-cmp v0.7.0
-	github.com/yuin/gopher-lua v1.1.1
-	k8s.io/apimachinery v0.33.0
+	github.com/yuin/gopher-lua v1.1.2
+	k8s.io/apimachinery v0.33.0 // held: what fluxcd/pkg/runtime v0.60 is released with
 	sigs.k8s.io/cli-utils v0.37.2
 	sigs.k8s.io/yaml v1.6.0
 )
