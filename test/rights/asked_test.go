@@ -126,3 +126,58 @@ func beyond(rights []right, requests []request) []string {
 	}
 	return out
 }
+
+// What the checks above make of single lines.
+func TestWhatAnAuditLogSays(t *testing.T) {
+	line := func(verb, object, code, decision string) string {
+		return fmt.Sprintf(`{"verb": %q, "requestURI": "/metrics?x=y", "user": {"username": "system:serviceaccount:ringfence-system:ringfence-enforcer"}%s,
+			"responseStatus": {"code": %s}, "annotations": {"authorization.k8s.io/decision": %q, "authorization.k8s.io/reason": "why"}}`, verb, object, code, decision)
+	}
+	const (
+		pods    = `, "objectRef": {"resource": "pods", "apiVersion": "v1"}`
+		onePod  = `, "objectRef": {"resource": "pods", "subresource": "status", "namespace": "a", "name": "b"}`
+		reports = `, "objectRef": {"resource": "nodeenforcements", "apiGroup": "policy.ringfence.io", "name": "n1"}`
+	)
+	rights := []right{
+		{account: enforcer, verb: "list", resource: "pods"},
+		{account: enforcer, verb: "patch", resource: "pods/status", namespace: "a"},
+		{account: enforcer, verb: "patch", resource: "nodeenforcements.policy.ringfence.io", name: "n1"},
+		{account: enforcer, verb: "create", resource: "nodeenforcements.policy.ringfence.io"},
+		{account: enforcer, verb: "get", resource: "/metrics"},
+	}
+	tests := []struct {
+		name, line string
+		used       []int // of the rights
+		beyond     bool
+	}{
+		{"a list", line("list", pods, "200", "allow"), []int{0}, false},
+		{"a subresource of one object", line("patch", onePod, "200", "allow"), []int{1}, false},
+		{"a patch that changes", line("patch", reports, "200", "allow"), []int{2}, false},
+		{"a patch that makes", line("patch", reports, "201", "allow"), []int{2, 3}, false},
+		{"no resource", line("get", "", "200", "allow"), []int{4}, false},
+		{"what is allowed by somebody else's role", line("watch", pods, "200", "allow"), nil, true},
+		{"what no role allows", line("delete", pods, "403", "forbid"), nil, true},
+		{"what a role allows and an admission policy refuses", line("list", pods, "403", "allow"), []int{0}, true},
+		{"another name", line("patch", strings.Replace(reports, "n1", "n2", 1), "200", "allow"), nil, true},
+		{"another namespace", line("patch", strings.Replace(onePod, `"a"`, `"c"`, 1), "200", "allow"), nil, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r, err := readRequest([]byte(tt.line))
+			must(t, err)
+			var used []int
+			idle := unused(rights, asked([]request{r}))
+			for i, one := range rights {
+				if !slices.Contains(idle, one) {
+					used = append(used, i)
+				}
+			}
+			if !slices.Equal(used, tt.used) {
+				t.Errorf("it uses the rights %v, want %v", used, tt.used)
+			}
+			if got := beyond(rights, []request{r}); (len(got) > 0) != tt.beyond {
+				t.Errorf("beyond the rights is %q, want that: %t", got, tt.beyond)
+			}
+		})
+	}
+}

@@ -63,6 +63,7 @@ func TestEachRightIsNeededAndNoOther(t *testing.T) {
 	rights, err := granted(t.Context(), rendered)
 	must(t, err)
 	log, flags := newAudit(t)
+	t.Cleanup(func() { nothingBeyond(t, log, rights) }) // also of a story that came to no end, perhaps for that
 	listFirst(t, true)
 	l := tell(t, flags)
 	seen := until(t, log, rights)
@@ -85,11 +86,18 @@ func TestEachRightIsNeededAndNoOther(t *testing.T) {
 	if len(all) <= len(seen) {
 		t.Errorf("the programs have asked nothing after their restart")
 	}
+	t.Logf("%d rights, %d requests of %d kinds", len(rights), len(all), len(asked(all)))
+	withoutEach(t, rights, asked(all))
+}
+
+// nothingBeyond checks that the programs have asked for nothing but what their roles give them, to the end of their lives.
+func nothingBeyond(t *testing.T, log audit, rights []right) {
+	t.Helper()
+	all, err := log.requests()
+	must(t, err)
 	for _, line := range beyond(rights, all) {
 		t.Errorf("a program asks for what config/rbac does not give it: %s. Either it must not, or its role lacks a rule", line)
 	}
-	t.Logf("%d rights, %d requests of %d kinds", len(rights), len(all), len(asked(all)))
-	withoutEach(t, rights, asked(all))
 }
 
 // tell starts a lab whose programs have the rights of config/default, and has them meet all there is.
