@@ -100,7 +100,7 @@ func knownTag(f Family) string { return fmt.Sprintf("%dK", f) }
 
 // opens reports whether a set is one of [knownSet]: what is in it passes a rule that drops all else.
 func opens(set string) bool {
-	return slices.ContainsFunc(Families[:], func(f Family) bool { return strings.HasPrefix(set, Prefix+knownTag(f)+"-") })
+	return slices.ContainsFunc(Families[:], func(f Family) bool { return strings.HasPrefix(set, ofLayout(knownTag(f)+"-")) })
 }
 
 // hashed makes a name from 80 bits of a hash over the parts. Each part carries its length, so that ("team", "ab") and

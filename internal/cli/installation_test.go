@@ -12,6 +12,7 @@ import (
 )
 
 func TestWhatTheControllerInstalls(t *testing.T) {
+	const probes = "--health-probe-bind-address=127.0.0.1:9440"
 	set := []string{"--deployment=net/controller", "--enforcer-image=example.com/r:v2"}
 	tests := []struct {
 		name  string
@@ -19,13 +20,13 @@ func TestWhatTheControllerInstalls(t *testing.T) {
 		env   map[string]string
 		args  []any // of the enforcers
 	}{
-		{"as config/default", append(set, "--install-enforcers=default"), nil, []any{"enforcer"}},
+		{"as config/default", append(set, "--install-enforcers=default"), nil, []any{"enforcer", probes}},
 		{"with the CNI plugin", append(set, "--install-enforcers=first-packet"), nil,
-			[]any{"enforcer", "--cni-conf-dir=/host/cni/net.d", "--cni-bin-dir=/host/cni/bin"}},
+			[]any{"enforcer", probes, "--cni-conf-dir=/host/cni/net.d", "--cni-bin-dir=/host/cni/bin"}},
 		{"with more flags", append(set, "--install-enforcers=default", "--enforcer-args= --log-denied  --dns-service=a/b,c/d "), nil,
-			[]any{"enforcer", "--log-denied", "--dns-service=a/b,c/d"}},
+			[]any{"enforcer", probes, "--log-denied", "--dns-service=a/b,c/d"}},
 		{"by the environment", nil, map[string]string{"INSTALL_ENFORCERS": "default", "DEPLOYMENT": "net/controller",
-			"RELATED_IMAGE_ENFORCER": "example.com/r:v2", "ENFORCER_ARGS": "--log-denied"}, []any{"enforcer", "--log-denied"}},
+			"RELATED_IMAGE_ENFORCER": "example.com/r:v2", "ENFORCER_ARGS": "--log-denied"}, []any{"enforcer", probes, "--log-denied"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -52,8 +53,9 @@ func TestWhatTheControllerInstalls(t *testing.T) {
 						t.Errorf("namespace, image and arguments (-want +got):\n%s", diff)
 					}
 				case "ValidatingAdmissionPolicy":
-					if !strings.Contains(string(text), "'serviceaccount', 'net', 'ringfence-enforcer'") {
-						t.Errorf("the admission policy is not about the enforcers of namespace net:\n%s", text)
+					of, _, _ := strings.Cut(o.GetName(), "-pods") // ringfence-enforcer-pods is about the enforcers too
+					if !strings.Contains(string(text), "'serviceaccount', 'net', '"+of+"'") {
+						t.Errorf("the admission policy %s is not about the one of namespace net:\n%s", o.GetName(), text)
 					}
 				}
 			}

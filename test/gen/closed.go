@@ -21,10 +21,13 @@ func addGateways(c *Case) {
 	}
 }
 
-// gateway is an address that no pod is given: the 78th of a range.
+// gatewayByte is the last byte of an address that no pod is given.
+const gatewayByte = 77
+
+// gateway is the node's own address in a range of its pods.
 func gateway(p netip.Prefix) netip.Addr {
 	bytes := p.Addr().AsSlice()
-	bytes[len(bytes)-1] = 77
+	bytes[len(bytes)-1] = gatewayByte
 	a, _ := netip.AddrFromSlice(bytes)
 	return a
 }

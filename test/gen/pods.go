@@ -131,6 +131,9 @@ func podAddress(s *Source, node int, large bool) (v4, v6 netip.Addr) {
 	if large {
 		b = byte(s.intN(256))
 	}
+	if b == gatewayByte {
+		b++
+	}
 	return netip.AddrFrom4([4]byte{10, 244, byte(node), b}),
 		netip.AddrFrom16([16]byte{0xfd, 0, 0, 0x10, 0, 0x24, 0, byte(node), 15: b})
 }
