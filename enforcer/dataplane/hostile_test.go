@@ -246,8 +246,8 @@ func TestARestoreThatIsKilledMidway(t *testing.T) {
 			if _, ok := got.Tables[ruleset.IPv6].Chains["RF-NEW"]; !ok {
 				t.Error("the other family waits")
 			}
-			if new, ok := got.Tables[ruleset.IPv4].Chains["RF-NEW"]; ok && !slices.Equal(new, []ruleset.Rule{"-j RETURN"}) {
-				t.Errorf("half of a chain is there: %q", new)
+			if rules, ok := got.Tables[ruleset.IPv4].Chains["RF-NEW"]; ok && !slices.Equal(rules, []ruleset.Rule{"-j RETURN"}) {
+				t.Errorf("half of a chain is there: %q", rules)
 			}
 			mustApply(t, good, oneChain("RF-NEW"))
 		})

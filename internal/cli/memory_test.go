@@ -32,7 +32,9 @@ func TestGoStaysBelowTheContainersMemoryLimit(t *testing.T) {
 			debug.SetMemoryLimit(unlimited)
 			t.Setenv("GOMEMLIMIT", tt.env)
 			if tt.env == "" {
-				os.Unsetenv("GOMEMLIMIT")
+				if err := os.Unsetenv("GOMEMLIMIT"); err != nil {
+					t.Fatal(err)
+				}
 			}
 			if err := limitMemory(t.Context(), tt.limit, logr.Discard()); (err != nil) != tt.wantsError {
 				t.Errorf("the error is %v", err)

@@ -89,7 +89,8 @@ func FuzzObjects(f *testing.F) {
 			if _, again := compile.Compile(Snapshot(soiled.Cluster, node.Name)); !slices.Equal(problems, again) {
 				t.Errorf("problems are %v, and the second time %v", problems, again)
 			}
-			if Rendered(soiled.Cluster, node.Name).String() != Rendered(soiled.Cluster, node.Name).String() {
+			once, twice := Rendered(soiled.Cluster, node.Name).String(), Rendered(soiled.Cluster, node.Name).String()
+			if once != twice {
 				t.Error("what is rendered differs from time to time")
 			}
 			for _, flow := range flows {

@@ -181,15 +181,15 @@ func TestOrderOfEventsDoesNotMatter(t *testing.T) {
 					events[random.IntN(i+1)](cache) // an event may come again
 				}
 				if random.IntN(3) == 0 {
-					if err := syncTo(e, kernel, cache.cluster(to.Cluster.DNSAddresses), false); err != nil {
+					if err := syncTo(e, kernel, cache.cluster(to.Cluster), false); err != nil {
 						return fmt.Errorf("round %d, after %d events: %w", round, i+1, err)
 					}
 				}
 			}
-			if err := syncTo(e, kernel, cache.cluster(to.Cluster.DNSAddresses), true); err != nil {
+			if err := syncTo(e, kernel, cache.cluster(to.Cluster), true); err != nil {
 				return fmt.Errorf("round %d: %w", round, err)
 			}
-			if diff := cmp.Diff(Rendered(to.Cluster, "node1").String(), Rendered(cache.cluster(to.Cluster.DNSAddresses), "node1").String()); diff != "" {
+			if diff := cmp.Diff(Rendered(to.Cluster, "node1").String(), Rendered(cache.cluster(to.Cluster), "node1").String()); diff != "" {
 				return fmt.Errorf("round %d (-want +got):\n%s", round, diff)
 			}
 		}
@@ -236,12 +236,13 @@ func objectsOf[T metav1.Object](k cache) []T {
 	return objects
 }
 
-// cluster is what the cache holds, in no order. The addresses of DNS are the node's own configuration.
-func (k cache) cluster(dns []netip.Addr) oracle.Cluster {
+// cluster is what the cache holds, in no order. The addresses of DNS and the ranges that are closed are the nodes' own configuration: as of another cluster.
+func (k cache) cluster(of oracle.Cluster) oracle.Cluster {
 	return oracle.Cluster{
 		Pods: objectsOf[*corev1.Pod](k), Namespaces: objectsOf[*corev1.Namespace](k), Nodes: objectsOf[*corev1.Node](k),
 		Policies: objectsOf[*networkingv1.NetworkPolicy](k), ClusterPolicies: objectsOf[*v1alpha1.ClusterNetworkPolicy](k),
-		Isolations: objectsOf[*v1alpha1.NamespaceIsolation](k), DNSServices: objectsOf[*corev1.Service](k), DNSAddresses: dns,
+		Isolations: objectsOf[*v1alpha1.NamespaceIsolation](k), DNSServices: objectsOf[*corev1.Service](k),
+		DNSAddresses: of.DNSAddresses, Closed: of.Closed,
 	}
 }
 
@@ -301,7 +302,7 @@ func TestAddressOfACompletedPod(t *testing.T) {
 			k := newCache(oracle.Cluster{Pods: []*corev1.Pod{server, old}, Policies: []*networkingv1.NetworkPolicy{onlyFriends}})
 			kernel := dataplane.NewFake(dataplane.Capabilities{})
 			e := enforcer.New(kernel, Options)
-			if err := syncTo(e, kernel, k.cluster(nil), false); err != nil {
+			if err := syncTo(e, kernel, k.cluster(oracle.Cluster{}), false); err != nil {
 				t.Fatal(err)
 			}
 			if !passes(t, kernel, address, "10.244.0.5") {
@@ -309,7 +310,7 @@ func TestAddressOfACompletedPod(t *testing.T) {
 			}
 			for i, event := range events {
 				event(k)
-				if err := syncTo(e, kernel, k.cluster(nil), false); err != nil {
+				if err := syncTo(e, kernel, k.cluster(oracle.Cluster{}), false); err != nil {
 					t.Fatal(err)
 				}
 				if passes(t, kernel, address, "10.244.0.5") {

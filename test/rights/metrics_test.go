@@ -101,7 +101,7 @@ func ask(t *testing.T, url, token string, want int) (status int, body string) {
 		if token != "" {
 			r.Header.Set("Authorization", "Bearer "+token)
 		}
-		status, body = noAnswer, ""
+		status = noAnswer
 		if answer, err := client.Do(r); err != nil {
 			body = err.Error()
 		} else {
