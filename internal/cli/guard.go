@@ -40,7 +40,7 @@ var errAskedTooOften = errors.New("the API server has been asked about too many 
 // guard lets requests pass whose token the API server knows, and whose owner it allows to make them, by TokenReview and SubjectAccessReview.
 //
 // controller-runtime has a filter that does the same with the API server's own library. That would double our program and add 18 MB of memory on every
-// node (docs/adr/0011-metrics-guard.md).
+// node (docs/adr/0015-metrics-guard.md).
 //
 // It is safe for use by several goroutines.
 type guard struct {
