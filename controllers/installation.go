@@ -38,7 +38,7 @@ import (
 // what others have added stays. An object that somebody else has put there is left alone, and it is said.
 //
 // Nothing is ever deleted here. Objects in a namespace are owned by the Deployment that runs this program; cluster-scoped ones, which nothing in a
-// namespace can own, by the CRD of the NodeEnforcements that they are about. The garbage collector removes them with their owners.
+// namespace can own, by the CRD of the NodeEnforcements. The garbage collector removes them with their owners.
 type Installation struct {
 	Objects    []*unstructured.Unstructured
 	Deployment types.NamespacedName

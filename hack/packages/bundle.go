@@ -31,6 +31,10 @@ var besides = []string{
 	"ConsoleYAMLSample", "ConsoleQuickStart", "ConsoleCLIDownload", "ConsoleLink",
 }
 
+// beforehand are kinds of config that an installation by OLM goes without: who installs has to put them there before it, where they are needed
+// (docs/install-olm.md). The controller cannot: where pods of its priority class need a quota, it does not run before there is one.
+var beforehand = []string{"ResourceQuota"}
+
 // variants are the directories of config that the controller can install from: what --install-enforcers takes.
 var variants = []string{"default", "first-packet"}
 
@@ -223,7 +227,7 @@ func installedLater(t tree, out files) error {
 			if err != nil {
 				return err
 			}
-			if is(o, "Deployment", "Namespace") || is(o, besides...) {
+			if is(o, "Deployment", "Namespace") || is(o, besides...) || is(o, beforehand...) {
 				others[identity(o)] = text
 				continue
 			}

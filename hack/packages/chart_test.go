@@ -58,15 +58,28 @@ func TestADefaultRelease(t *testing.T) {
 	same(t, want, released(t, home, ""))
 }
 
-// The admission policy has to name the service account of the enforcers wherever they are.
-func TestTheAdmissionPolicyFollowsTheNamespace(t *testing.T) {
+// Each admission policy has to name the service account that it holds wherever that is.
+func TestTheAdmissionPoliciesFollowTheNamespace(t *testing.T) {
+	want := map[string]string{
+		"ringfence-controller": "ringfence-controller", "ringfence-enforcer": "ringfence-enforcer", "ringfence-enforcer-pods": "ringfence-enforcer",
+	}
+	for account := range want {
+		want[account] = "['system', 'serviceaccount', 'NAMESPACE', '" + want[account] + "']"
+	}
 	for _, namespace := range []string{home, "net-policy", "1234"} {
-		policy := &unstructured.Unstructured{Object: released(t, namespace, "")["ValidatingAdmissionPolicy /ringfence-enforcer"].(map[string]any)}
-		conditions, _, _ := unstructured.NestedSlice(policy.Object, "spec", "matchConditions")
-		got := strings.Join(strings.Fields(conditions[0].(map[string]any)["expression"].(string)), " ")
-		want := "request.userInfo.username.split(':') == ['system', 'serviceaccount', '" + namespace + "', 'ringfence-enforcer']"
-		if got != want {
-			t.Errorf("in namespace %s it is about\n\t%s\nwant\n\t%s", namespace, got, want)
+		got := map[string]string{}
+		for _, o := range released(t, namespace, "") {
+			policy := &unstructured.Unstructured{Object: o.(map[string]any)}
+			if !is(policy, "ValidatingAdmissionPolicy") {
+				continue
+			}
+			conditions, _, _ := unstructured.NestedSlice(policy.Object, "spec", "matchConditions")
+			expression := strings.Join(strings.Fields(conditions[0].(map[string]any)["expression"].(string)), " ")
+			account, _ := strings.CutPrefix(expression, "request.userInfo.username.split(':') == ")
+			got[policy.GetName()] = strings.ReplaceAll(account, "'"+namespace+"'", "'NAMESPACE'")
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("in namespace %s the policies are about (-want +got):\n%s", namespace, diff)
 		}
 	}
 }
@@ -94,7 +107,7 @@ func TestValues(t *testing.T) {
 		{"image: {pullPolicy: Always}", both(container+"imagePullPolicy", `"Always"`)},
 		{"imagePullSecrets: [{name: registry}]", both(pod+"imagePullSecrets", `[{"name":"registry"}]`)},
 		{"enforcer: {extraArgs: [--log-denied, --dns-service=a/b]}", map[string]string{
-			enforcer + " " + container + "args": `["enforcer","--log-denied","--dns-service=a/b"]`}},
+			enforcer + " " + container + "args": `["enforcer","--health-probe-bind-address=127.0.0.1:9440","--log-denied","--dns-service=a/b"]`}},
 		{"controller: {extraArgs: [--log-level=debug]}", map[string]string{
 			controller + " " + container + "args": `["controller","--leader-elect","--log-level=debug"]`}},
 		{"enforcer: {resources: {requests: {cpu: 1, memory: null}}}", map[string]string{
@@ -130,7 +143,7 @@ func TestValuesOfOptionalParts(t *testing.T) {
 		func(name string, host map[string]any) {
 			directories = append(directories, name+" "+host["path"].(string))
 		})
-	want := []string{"xtables-lock /run/xtables.lock", "modules /lib/modules", "run /run/ringfence", "cni-conf /etc/cni/net.d", "cni-bin /opt/other"}
+	want := []string{"xtables-lock /run/xtables.lock", "run /run/ringfence", "cni-conf /etc/cni/net.d", "cni-bin /opt/other"}
 	if diff := cmp.Diff(want, directories); diff != "" {
 		t.Errorf("directories (-want +got):\n%s", diff)
 	}

@@ -30,7 +30,7 @@ type installationOptions struct {
 
 func (o *installationOptions) add(f *pflag.FlagSet) {
 	f.StringVar(&o.variant, "install-enforcers", os.Getenv("INSTALL_ENFORCERS"),
-		"put the enforcers' DaemonSet and admission policy there and keep them as config/default or config/first-packet have them: default or "+
+		"put the enforcers' DaemonSet and the admission policies there and keep them as config/default or config/first-packet have them: default or "+
 			"first-packet; empty for not (default $INSTALL_ENFORCERS)")
 	f.StringVar(&o.deployment, "deployment", os.Getenv("DEPLOYMENT"),
 		"for --install-enforcers: namespace/name of the Deployment that runs this program (default $DEPLOYMENT)")

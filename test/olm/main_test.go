@@ -180,8 +180,10 @@ func (in *installation) as(account string) *rest.Config {
 
 // remove removes what would be in the way of another installation.
 func (in *installation) remove() {
-	for _, kind := range []string{"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"} {
-		must(in.t, client.IgnoreNotFound(admin.Delete(context.Background(), empty("admissionregistration.k8s.io/v1", kind, "", "ringfence-enforcer"))))
+	for _, o := range in.installed("default", in.controller.Image) {
+		if o.GetNamespace() == "" {
+			must(in.t, client.IgnoreNotFound(admin.Delete(context.Background(), o)))
+		}
 	}
 }
 
@@ -266,16 +268,16 @@ func decode(t *testing.T, text []byte) []*unstructured.Unstructured {
 }
 
 // kustomized is an object of config/default.
-func kustomized(t *testing.T, kind string) *unstructured.Unstructured {
+func kustomized(t *testing.T, kind, name string) *unstructured.Unstructured {
 	t.Helper()
 	text, err := exec.Command(labserver.Kubectl(), "kustomize", "../../config/default").Output()
 	must(t, err)
 	for _, o := range decode(t, text) {
-		if o.GetKind() == kind {
+		if o.GetKind() == kind && o.GetName() == name {
 			return o
 		}
 	}
-	t.Fatalf("config/default has no %s", kind)
+	t.Fatalf("config/default has no %s %s", kind, name)
 	return nil
 }
 
