@@ -10,9 +10,9 @@ import (
 	"github.com/ringfence-io/ringfence/lab/process"
 )
 
-// firstControllerPort is where the first controller's metrics are, with its probes behind. The next one has the next two ports: they all run
-// in the world.
-const firstControllerPort = 9500
+// FirstControllerMetrics is the port where the first controller has its metrics, on the world's loopback, with its probes behind. The next one has the
+// next two ports.
+const FirstControllerMetrics = 9500
 
 // controllerGroup is those of a lab, by their names. One that has ended stays among them, with its ports and its log.
 type controllerGroup struct {
@@ -34,16 +34,17 @@ func (l *Lab) StartController(name string) error {
 		return fmt.Errorf("starting controller %s: it is running", name)
 	}
 	if !ok {
-		port := firstControllerPort + 2*len(l.controllers.named)
+		port := FirstControllerMetrics + 2*len(l.controllers.named)
 		c = &controller{metrics: port, health: port + 1}
 	}
-	cmd := l.World.Command(context.Background(), l.opts.EnforcerBinary,
+	args := append([]string{
 		"controller", "--kubeconfig", l.controllerKubeconfig(),
 		"--leader-elect", "--leader-elect-namespace", systemNamespace,
 		"--log-format", "text",
 		"--metrics-bind-address", fmt.Sprintf("127.0.0.1:%d", c.metrics), "--metrics-secure=false",
 		"--health-probe-bind-address", fmt.Sprintf("127.0.0.1:%d", c.health),
-	)
+	}, l.opts.ControllerArgs...)
+	cmd := l.World.Command(context.Background(), l.opts.EnforcerBinary, args...)
 	started, err := process.Start(cmd, "controller "+name, l.ControllerLog(name))
 	if err != nil {
 		return err

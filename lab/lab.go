@@ -75,6 +75,8 @@ type Options struct {
 	Backend string
 	// EnforcerArgs are further flags of the enforcer.
 	EnforcerArgs []string
+	// ControllerArgs are further flags of all controllers.
+	ControllerArgs []string
 	// APIServerArgs are further flags of kube-apiserver.
 	APIServerArgs []string
 	// FirstPacket chains the enforcer's CNI plugin behind the others, so that a pod waits for its policy.

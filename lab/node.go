@@ -6,11 +6,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -83,6 +83,11 @@ func (n *Node) object() *corev1.Node {
 func (n *Node) register(ctx context.Context) error {
 	nodes := n.lab.Client.CoreV1().Nodes()
 	object := n.object()
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return fmt.Errorf("registering node %s: %w", n.Name, err)
+	}
+	object.Status.NodeInfo.BootID = strings.TrimSpace(string(boot))
 	created, err := nodes.Create(ctx, object, metav1.CreateOptions{})
 	if err != nil {
 		return fmt.Errorf("registering node %s: %w", n.Name, err)
@@ -237,15 +242,7 @@ func (n *Node) Get(ctx context.Context, port int, path string) error {
 
 // get asks a server on a host's loopback, and returns nil if it answers 200.
 func get(ctx context.Context, h *host.Host, port int, path string) error {
-	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
-		var conn net.Conn
-		err := h.Do(func() (err error) {
-			conn, err = (&net.Dialer{}).DialContext(ctx, network, addr)
-			return err
-		})
-		return conn, err
-	}
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: dial}}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: h.DialContext}}
 	url := fmt.Sprintf("http://127.0.0.1:%d%s", port, path)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -134,6 +135,16 @@ func onOwnThread(f func() error) error {
 		done <- f()
 	}()
 	return <-done
+}
+
+// DialContext is net.Dialer's, from inside the host, for addresses that need no DNS.
+func (h *Host) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	var conn net.Conn
+	err := h.Do(func() (err error) {
+		conn, err = (&net.Dialer{}).DialContext(ctx, network, address)
+		return err
+	})
+	return conn, err
 }
 
 // Command is exec.CommandContext for a program inside the host.

@@ -1,6 +1,7 @@
 package rights
 
 import (
+	"context"
 	"crypto/tls"
 	"io"
 	"net"
@@ -41,7 +42,7 @@ func TestMetricsAreForThoseWhoMayReadThem(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			status, body := ask(t, tt.scheme+"://"+address+"/metrics", tt.token, tt.want)
+			status, body := ask(t, (&net.Dialer{}).DialContext, tt.scheme+"://"+address+"/metrics", tt.token, tt.want)
 			if status != tt.want {
 				t.Errorf("status %d, want %d: %s", status, tt.want, body)
 			}
@@ -91,10 +92,14 @@ func serviceAccount(t *testing.T, name string) (token string) {
 	return token
 }
 
+// dialer is net.Dialer's DialContext, or a host's.
+type dialer func(ctx context.Context, network, address string) (net.Conn, error)
+
 // ask asks until the answer is as wanted, for a minute: the process and the roles come into force in their own time.
-func ask(t *testing.T, url, token string, want int) (status int, body string) {
+func ask(t *testing.T, dial dialer, url, token string, want int) (status int, body string) {
 	t.Helper()
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	client := &http.Client{Transport: &http.Transport{DialContext: dial, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	defer client.CloseIdleConnections()
 	for deadline := time.Now().Add(time.Minute); ; {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
 		must(t, err)

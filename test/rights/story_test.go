@@ -30,6 +30,15 @@ const (
 ---
 {apiVersion: v1, kind: Pod, metadata: {namespace: story, name: one, labels: {app: web}}, spec: {containers: [{name: c, image: i}]}}
 `
+	// scrapers are two who ask for metrics, of whom one may.
+	scrapers = `{apiVersion: v1, kind: ServiceAccount, metadata: {namespace: story, name: reader}}
+---
+{apiVersion: v1, kind: ServiceAccount, metadata: {namespace: story, name: stranger}}
+---
+{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: story-reader},
+  roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: ringfence-metrics-reader},
+  subjects: [{kind: ServiceAccount, namespace: story, name: reader}]}
+`
 	// policies are one of each kind. Nodes are read only while a policy has them for a peer.
 	policies = `{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {namespace: story, name: web},
   spec: {podSelector: {matchLabels: {app: web}}}}
@@ -47,6 +56,9 @@ const (
 	changed = `{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {namespace: story, name: web},
   spec: {podSelector: {matchLabels: {app: web}}, ingress: [{ports: [{port: %d}]}]}}`
 )
+
+// kubeletDelay is how late the kubelet says which addresses a pod has: the enforcer has announced them long before.
+const kubeletDelay = 10 * time.Second
 
 // patience is for everything that happens some time after it was asked for.
 const patience = 2 * time.Minute
@@ -110,6 +122,7 @@ func tell(t *testing.T, flags []string) *lab.Lab {
 	}
 	l, err := lab.Start(soon(t), lab.Options{
 		Nodes: 1, EnforcerBinary: program, Controller: true, FirstPacket: true, APIServerArgs: flags, Report: func(err error) { t.Log(err) },
+		StatusDelay: kubeletDelay, EnforcerArgs: []string{"--metrics-secure"}, ControllerArgs: []string{"--metrics-secure"},
 	})
 	must(t, err)
 	t.Cleanup(func() {
@@ -128,6 +141,10 @@ func tell(t *testing.T, flags []string) *lab.Lab {
 	must(t, l.Apply(soon(t), crd))
 	must(t, l.WaitEnforcers(soon(t)))
 	must(t, l.Apply(soon(t), []byte(story)))
+	isAnnounced(t, l)
+	losesStartupTaint(t, l)
+	must(t, l.Apply(soon(t), []byte(scrapers)))
+	isScraped(t, l)
 	_, err = l.WaitReady(soon(t))
 	must(t, err)
 	must(t, lab.Poll(soon(t), func(ctx context.Context) error { return l.Apply(ctx, []byte(policies)) })) // the SIG's kind takes a moment
