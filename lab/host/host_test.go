@@ -76,13 +76,9 @@ func TestVethCarriesBothFamilies(t *testing.T) {
 			l, err = net.Listen("tcp", net.JoinHostPort(p+"2", "80"))
 			return err
 		}))
-		must(t, a.Do(func() error {
-			c, err := net.Dial("tcp", l.Addr().String())
-			if err == nil {
-				err = c.Close()
-			}
-			return err
-		}))
+		c, err := a.DialContext(t.Context(), "tcp", l.Addr().String())
+		must(t, err)
+		must(t, c.Close())
 		must(t, l.Close())
 	}
 }

@@ -1,13 +1,13 @@
 package rights
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -66,7 +66,7 @@ func granted(ctx context.Context, objects []*unstructured.Unstructured) ([]right
 			}
 		}
 	}
-	slices.SortFunc(rights, func(a, b right) int { return cmp.Compare(a.String(), b.String()) })
+	slices.SortFunc(rights, func(a, b right) int { return strings.Compare(a.String(), b.String()) })
 	return rights, nil
 }
 
@@ -139,6 +139,29 @@ func (r right) split() (group, resource string) {
 		resource += "/" + sub
 	}
 	return group, resource
+}
+
+// Each role is that of one of our programs, but the one for scrapers, which is nobody's until an administrator binds it.
+func TestOnlyTheRoleOfScrapersIsBoundToNobody(t *testing.T) {
+	unbound, bound := map[string]any{}, map[string]bool{}
+	for _, object := range rendered {
+		name, _, err := unstructured.NestedString(object.Object, "roleRef", "name")
+		must(t, err)
+		kind, _, err := unstructured.NestedString(object.Object, "roleRef", "kind")
+		must(t, err)
+		bound[kind+" "+name] = true
+	}
+	for _, object := range rendered {
+		if role := object.GetKind() + " " + object.GetName(); strings.HasSuffix(object.GetKind(), "Role") && !bound[role] {
+			unbound[role] = object.Object["rules"]
+		}
+	}
+	want := map[string]any{"ClusterRole ringfence-metrics-reader": []any{
+		map[string]any{"nonResourceURLs": []any{"/metrics"}, "verbs": []any{"get"}},
+	}}
+	if diff := cmp.Diff(want, unbound); diff != "" {
+		t.Errorf("roles that are bound to nobody (-want +got):\n%s", diff)
+	}
 }
 
 // Whoever reads a role has to see what it gives: "*" is more tomorrow than today, and no test can show that all of it is needed.

@@ -118,6 +118,43 @@ func TestWhatEachMayWrite(t *testing.T) {
 	}
 }
 
+// Questions to the API server are writes, too, though nothing is kept of them. Of what is somebody else's, each program may ask whose a token is, and
+// what its owner may do; neither gets a token.
+func TestWhatEachMayAsk(t *testing.T) {
+	const anybody = `spec: {user: somebody, resourceAttributes: {verb: get, resource: pods, namespace: default}}`
+	questions := []kind{
+		{in("authentication.k8s.io", "v1", "tokenreviews"), `{apiVersion: authentication.k8s.io/v1, kind: TokenReview, spec: {token: forged}}`},
+		{in("authorization.k8s.io", "v1", "subjectaccessreviews"), `{apiVersion: authorization.k8s.io/v1, kind: SubjectAccessReview, ` + anybody + `}`},
+		{in("authorization.k8s.io", "v1", "localsubjectaccessreviews"),
+			`{apiVersion: authorization.k8s.io/v1, kind: LocalSubjectAccessReview, metadata: {namespace: default}, ` + anybody + `}`},
+		{core("serviceaccounts"), `{apiVersion: authentication.k8s.io/v1, kind: TokenRequest, metadata: {namespace: default, name: default}}`},
+	}
+	want := []string{"subjectaccessreviews", "tokenreviews"}
+	for _, account := range []string{enforcer, controller} {
+		t.Run(account, func(t *testing.T) {
+			c := as(t, account, "")
+			var got []string
+			for _, q := range questions {
+				object, resource := parsed(q.object), q.resource.Resource
+				var sub []string
+				if object.GetKind() == "TokenRequest" {
+					sub, resource = []string{"token"}, resource+"/token"
+				}
+				_, err := c.Resource(q.resource).Namespace(object.GetNamespace()).Create(t.Context(), object, metav1.CreateOptions{}, sub...)
+				if err == nil {
+					got = append(got, resource)
+				} else if !withoutRight(err, "create", resource) {
+					t.Errorf("asking for %s: %v", resource, err)
+				}
+			}
+			slices.Sort(got)
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("what %s may ask (-want +got):\n%s", account, diff)
+			}
+		})
+	}
+}
+
 // allowed tries all writes to a kind, and returns those that are not refused for want of a right.
 func allowed(t *testing.T, c dynamic.Interface, k kind) []string {
 	t.Helper()
