@@ -18,14 +18,17 @@ type Tracker interface {
 	Addresses(context.Context) ([]netip.Addr, error)
 	// Connections shows each live connection to visit.
 	Connections(ctx context.Context, visit func(policy.Connection)) error
-	// Cut ends connections so that no packet of them revives them, and says how many were still there.
-	Cut(context.Context, []policy.Connection) (int, error)
+	// Cut ends connections, and says how many were still there. If they are held off, no packet of their other ends revives them.
+	Cut(ctx context.Context, all []policy.Connection, holdOff bool) (int, error)
 }
 
 // Live ends the live connections that policy has come to deny, and touches no other.
 //
 // [Enforcer.Sync] says when there may be some, on [Live.Due]; it never waits for the connections to be listed and judged. While some of them are cut the
 // rules stay as they are, and each is judged once more by the policy that is in force then: what has been allowed meanwhile is not touched.
+//
+// Where our rules had been away, nobody may have tracked a connection when it began, and its entry may have the ends the wrong way round. If policy denies such
+// an entry, but would allow the other end to begin, the entry goes, and the other end is not held off: the next packet that is allowed shows who began.
 //
 // Its methods may be called from several goroutines, Cut from one at a time.
 type Live struct {
@@ -34,6 +37,7 @@ type Live struct {
 
 	mu      sync.Mutex   // held while the rules change, and while connections are cut
 	node    *policy.Node // what is in force; nil while nothing is due, since it may be large
+	gap     *policy.Node // what came into force after our rules had been away; nil if they have been there since the last Cut that succeeded
 	changes int          // those that may have come to deny something
 }
 
@@ -55,6 +59,9 @@ func (l *Live) change(node *policy.Node, p ruleset.Plan, due bool, apply func() 
 	if due || l.node != nil && !p.Empty() {
 		l.node = node
 	}
+	if wereAway(p) {
+		l.gap = node
+	}
 	if due {
 		l.changes++
 		select {
@@ -63,6 +70,11 @@ func (l *Live) change(node *policy.Node, p ruleset.Plan, due bool, apply func() 
 		}
 	}
 	return err
+}
+
+// wereAway reports whether a plan brings back what leads packets to our rules, and has them tracked.
+func wereAway(p ruleset.Plan) bool {
+	return slices.ContainsFunc(p.Jumps, func(j ruleset.JumpFix) bool { return len(j.Found) == 0 })
 }
 
 // mayDeny reports whether a plan can make rules deny what they allowed before. Entries that are added let more through, but where a rule denies what is
@@ -82,6 +94,8 @@ func mayDeny(n *policy.Node, p ruleset.Plan) bool {
 type Ended struct {
 	// Seen are the live connections that there were, and Cut those that policy denied and that have been ended.
 	Seen, Cut int
+	// Forgotten are those of Cut whose other end goes on if policy allows it: they may have been taken for what they are not.
+	Forgotten int
 	// First are some of the latter.
 	First []policy.Case
 }
@@ -131,7 +145,7 @@ func (l *Live) settle(changes int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.changes == changes {
-		l.node = nil
+		l.node, l.gap = nil, nil
 	}
 }
 
@@ -139,22 +153,45 @@ func (l *Live) settle(changes int) {
 func (l *Live) cut(ctx context.Context, cases []policy.Case, own []netip.Addr, e *Ended) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	judge := policy.NewJudge(l.node, own)
-	var connections []policy.Connection
+	judge, begunUnseen := policy.NewJudge(l.node, own), l.unseen(own)
+	var heldOff, forgotten []policy.Connection
 	for _, c := range cases {
 		reason, denied := judge.Denies(c.By)
 		if !denied {
 			continue
 		}
-		connections = append(connections, c.Connection)
+		if begunUnseen(c.By) && judge.MayBeReply(c.By) {
+			forgotten = append(forgotten, c.Connection)
+		} else {
+			heldOff = append(heldOff, c.Connection)
+		}
 		if len(e.First) < shown {
 			e.First = append(e.First, policy.Case{Connection: c.Connection, Reason: reason, By: c.By})
 		}
 	}
-	if len(connections) == 0 {
-		return nil
-	}
-	n, err := l.tracker.Cut(ctx, connections)
+	n, err := l.end(ctx, heldOff, true)
 	e.Cut += n
-	return err
+	m, also := l.end(ctx, forgotten, false)
+	e.Cut, e.Forgotten = e.Cut+m, e.Forgotten+m
+	return errors.Join(err, also)
+}
+
+// unseen says whether a connection that is denied may have begun while our rules were away. One that policy allowed when they came back was not denied before: a
+// change since then has come to deny it.
+func (l *Live) unseen(own []netip.Addr) func(policy.Connection) bool {
+	if l.gap == nil {
+		return func(policy.Connection) bool { return false }
+	}
+	judge := policy.NewJudge(l.gap, own)
+	return func(c policy.Connection) bool {
+		_, denied := judge.Denies(c)
+		return denied
+	}
+}
+
+func (l *Live) end(ctx context.Context, some []policy.Connection, holdOff bool) (int, error) {
+	if len(some) == 0 {
+		return 0, nil
+	}
+	return l.tracker.Cut(ctx, some, holdOff)
 }

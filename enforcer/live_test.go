@@ -13,6 +13,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 var (
@@ -188,5 +189,78 @@ func TestAFailedSyncCutsAllTheSame(t *testing.T) {
 	}
 	if got := mustCut(t, live); got.Cut != 1 {
 		t.Errorf("got %+v", got)
+	}
+}
+
+// TestOnlyWhatMayHaveBegunUnseenIsNotHeldOff: a may reach b, b may not reach a, and connection tracking says that b has begun. Either a did and nobody saw it, or
+// b did and must not come back with a's next packet.
+func TestOnlyWhatMayHaveBegunUnseenIsNotHeldOff(t *testing.T) {
+	fromA, none := snapshot(all, []string{"a"}), snapshot(all, []string{"nobody"})
+	flush := func(t *testing.T, kernel *dataplane.Fake) {
+		if err := kernel.Cleanup(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	overtake := func(t *testing.T, kernel *dataplane.Fake) {
+		for _, f := range ruleset.Families {
+			if err := kernel.Restore(f, "*security\n-I FORWARD 1 -j ACCEPT\nCOMMIT\n"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, c := range []struct {
+		name    string
+		before  []compile.Snapshot                         // enforced and dealt with, by another run of the enforcer
+		damage  func(t *testing.T, kernel *dataplane.Fake) // by another program; nil if there is none
+		after   []compile.Snapshot                         // that come one after another, the first with a look at the kernel
+		restart bool
+		held    bool
+	}{
+		{"rules come to a node", nil, nil, []compile.Snapshot{fromA}, false, false},
+		{"rules come back", []compile.Snapshot{fromA}, flush, []compile.Snapshot{fromA}, false, false},
+		{"rules come back with the next run", []compile.Snapshot{fromA}, flush, []compile.Snapshot{fromA}, true, false},
+		{"rules come back, and something else changes", []compile.Snapshot{fromA}, flush, []compile.Snapshot{fromA, snapshot(append(slices.Clone(all), "c"), []string{"a"})}, false, false},
+		{"rules come back, and nobody may reach anybody", []compile.Snapshot{none}, flush, []compile.Snapshot{none}, false, true},
+		{"rules come back, and then a change denies it", []compile.Snapshot{snapshot(all, all)}, flush, []compile.Snapshot{snapshot(all, all), fromA}, false, true},
+		{"another program's rule was in front", []compile.Snapshot{fromA}, overtake, []compile.Snapshot{fromA}, false, true},
+		{"a change denies it", []compile.Snapshot{snapshot(all, all)}, nil, []compile.Snapshot{fromA}, false, true},
+		{"a change denies it between two runs", []compile.Snapshot{snapshot(all, all)}, nil, []compile.Snapshot{fromA}, true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			kernel, e, live := following()
+			for _, s := range c.before {
+				mustSync(t, e, s, false)
+				mustCut(t, live)
+			}
+			if c.restart {
+				e, live = enforcer.New(kernel, options), enforcer.NewLive(kernel)
+				e.Follow(live)
+			}
+			if c.damage != nil {
+				c.damage(t, kernel)
+			}
+			kernel.Track(nil, from(2, 1))
+			for i, s := range c.after {
+				mustSync(t, e, s, i == 0)
+			}
+			got := mustCut(t, live)
+			if held := len(kernel.Held()) == 1; got.Cut != 1 || held != c.held || (got.Forgotten == 1) == c.held {
+				t.Errorf("held off %t, want %t: %+v", held, c.held, got)
+			}
+		})
+	}
+}
+
+// TestRulesThatCameBackAreForgottenOnceSeenTo: what a later change denies is held off again.
+func TestRulesThatCameBackAreForgottenOnceSeenTo(t *testing.T) {
+	kernel, e, live := following()
+	kernel.Track(nil, from(2, 1))
+	mustSync(t, e, snapshot(all, all), false)
+	mustCut(t, live)
+	for _, s := range []compile.Snapshot{snapshot(all, []string{"nobody"}), snapshot(all, []string{"a"})} {
+		mustSync(t, e, s, false)
+	}
+	if got := mustCut(t, live); got.Cut != 1 || got.Forgotten != 0 || len(kernel.Held()) != 1 {
+		t.Errorf("held off %v: %+v", kernel.Held(), got)
 	}
 }

@@ -126,11 +126,11 @@ func (d *Dataplane) Addresses(context.Context) ([]netip.Addr, error) {
 	return addrs, nil
 }
 
-// Cut ends connections: it has what their other ends still send held off, and then removes their entries. It says how many entries it has removed; one that is
-// gone already is no error.
-func (d *Dataplane) Cut(ctx context.Context, all []policy.Connection) (int, error) {
+// Cut ends connections: it removes their entries, and before that has what their other ends still send held off, if that is asked for. It says how many entries it
+// has removed; one that is gone already is no error.
+func (d *Dataplane) Cut(ctx context.Context, all []policy.Connection, holdOff bool) (int, error) {
 	var errs []error
-	if d.capabilities.HoldCut {
+	if holdOff && d.capabilities.HoldCut {
 		if err := hold(ctx, all); err != nil {
 			errs = append(errs, err) // that they end is worth more than that they stay ended
 		}

@@ -87,16 +87,16 @@ func TestLiveConnectionsAreReadAndCut(t *testing.T) {
 	ours := slices.DeleteFunc(slices.Clone(all), func(c policy.Connection) bool { return c.Zone != 0 })
 	others := ours[0]
 	others.ID++ // one that has taken its place
-	if n, err := d.Cut(t.Context(), []policy.Connection{others}); n != 0 || err != nil {
+	if n, err := d.Cut(t.Context(), []policy.Connection{others}, true); n != 0 || err != nil {
 		t.Errorf("cut %d, and %v, where another connection has the same tuple", n, err)
 	}
-	if n, err := d.Cut(t.Context(), ours); n != len(ours) || err != nil {
+	if n, err := d.Cut(t.Context(), ours, true); n != len(ours) || err != nil {
 		t.Errorf("cut %d of %d: %v", n, len(ours), err)
 	}
 	if diff := cmp.Diff([]string{"tcp 10.0.0.1:40000 -> 10.0.0.2:80, tcp 10.0.0.2:80 -> 10.0.0.1:40000, zone 5"}, tupleTexts(connections(t, d))); diff != "" {
 		t.Errorf("what is left (-want +got):\n%s", diff)
 	}
-	if n, err := d.Cut(t.Context(), ours); n != 0 || err != nil {
+	if n, err := d.Cut(t.Context(), ours, true); n != 0 || err != nil {
 		t.Errorf("cut %d that were gone: %v", n, err)
 	}
 

@@ -33,7 +33,7 @@ func (f *Fake) FailTracking(err error) {
 	f.live.err = err
 }
 
-// Held are the connections that were cut, in their order: what their other ends send is held off.
+// Held are the connections that were cut so that what their other ends send is held off, in their order.
 func (f *Fake) Held() []policy.Connection {
 	f.live.mu.Lock()
 	defer f.live.mu.Unlock()
@@ -59,7 +59,7 @@ func (f *Fake) Connections(_ context.Context, visit func(policy.Connection)) err
 }
 
 // Cut is as Dataplane's.
-func (f *Fake) Cut(ctx context.Context, all []policy.Connection) (int, error) {
+func (f *Fake) Cut(ctx context.Context, all []policy.Connection, holdOff bool) (int, error) {
 	f.live.mu.Lock()
 	defer f.live.mu.Unlock()
 	if err := context.Cause(ctx); err != nil {
@@ -70,7 +70,9 @@ func (f *Fake) Cut(ctx context.Context, all []policy.Connection) (int, error) {
 	}
 	before := len(f.live.connections)
 	for _, one := range all {
-		f.live.held = append(f.live.held, one)
+		if holdOff {
+			f.live.held = append(f.live.held, one)
+		}
 		f.live.connections = slices.DeleteFunc(f.live.connections, func(c policy.Connection) bool {
 			return c.Original == one.Original && c.ID == one.ID && c.Zone == 0
 		})

@@ -56,6 +56,13 @@ func (c Connection) Flow() Flow {
 	return f
 }
 
+// Reverse is the connection that the next packet of the other end would begin if nobody remembered this one.
+func (c Connection) Reverse() Connection {
+	r := c.Reply
+	r.Src, r.Dst, r.SrcPort, r.DstPort = r.Dst, r.Src, r.DstPort, r.SrcPort
+	return Connection{Original: c.Reply, Reply: r, Zone: c.Zone, ID: c.ID, Left: c.Left}
+}
+
 // Judge decides about many connections at one moment. It gives each the verdict that [Node.Allows] would give a first packet; most, which concern no
 // endpoint, without asking any policy.
 type Judge struct {
@@ -105,6 +112,16 @@ func (j *Judge) Denies(c Connection) (reason string, denied bool) {
 		return "", false
 	}
 	return j.node.allows(j.flow(c), j.endpoint, false).Reason, true
+}
+
+// MayBeReply reports whether the originator of a connection may be the one that answers, and policy allows what the other end has begun: connection tracking
+// that has not seen a first packet takes the answer for one. Whoever was led to another destination than it addressed is no server.
+func (j *Judge) MayBeReply(c Connection) bool {
+	if c.Original.Dst != c.Reply.Src || c.Original.DstPort != c.Reply.SrcPort {
+		return false
+	}
+	_, denied := j.Denies(c.Reverse())
+	return !denied
 }
 
 func (j *Judge) endpoint(a netip.Addr) *Endpoint { return j.endpoints[a] }

@@ -136,6 +136,35 @@ func TestWhichLiveConnectionsAreDenied(t *testing.T) {
 	}
 }
 
+// TestWhichConnectionsMayBeReplies: those that connection tracking may have the wrong way round, where the other way would be allowed.
+func TestWhichConnectionsMayBeReplies(t *testing.T) {
+	answer := func(p policy.Protocol, src, dst netip.Addr, port uint16) policy.Connection { // of a connection to the port
+		c := conn(p, dst, src, port)
+		return policy.Connection{Original: c.Reply, Reply: c.Original}
+	}
+	for _, c := range []struct {
+		name string
+		conn policy.Connection
+		want bool
+	}{
+		{"an answer to whom policy accepts", answer(policy.TCP, web, peer, 80), true},
+		{"over SCTP", answer(policy.SCTP, web, peer, 80), true},
+		{"over IPv6", answer(policy.TCP, webV6, pv6, 80), true},
+		{"over UDP, which no rule accepts", answer(policy.UDP, web, peer, 80), false},
+		{"from another port", answer(policy.TCP, web, peer, 81), false},
+		{"to another peer", answer(policy.TCP, web, other, 80), false},
+		{"to the node itself, which policy leaves alone", answer(policy.UDP, web, nodeAddr, 81), true},
+		{"from where policy does not look", conn(policy.UDP, db, other, 80), true},
+		{"masqueraded: what comes back is the node's", masqueraded(conn(policy.TCP, db, other, 80), nodeAddr), true},
+		{"what is led to another address is a request", through(conn4(policy.TCP, db, service, 80), other, 80), false},
+		{"what is led to another port is a request", through(conn4(policy.TCP, db, other, 80), other, 8080), false},
+	} {
+		if got := policy.NewJudge(twoPods(), []netip.Addr{nodeAddr}).MayBeReply(c.conn); got != c.want {
+			t.Errorf("%s: %s may be a reply: %t, want %t", c.name, c.conn.Original, got, c.want)
+		}
+	}
+}
+
 // TestWhatNoKnownPodHoldsIsDenied: of a range that is closed, known addresses and the node's own are as ever.
 func TestWhatNoKnownPodHoldsIsDenied(t *testing.T) {
 	unknown, gateway, unknownV6 := netip.MustParseAddr("10.0.0.77"), netip.MustParseAddr("10.0.0.254"), netip.MustParseAddr("fd00::77")
