@@ -55,11 +55,11 @@ func tryCall(t *testing.T, w *world, network, from, to string, clientPort int) (
 	} else {
 		local := l.client.LocalAddr().(*net.UDPAddr).AddrPort()
 		client := netip.AddrPortFrom(a.in(w.family), local.Port())
-		must(t, b.host.Do(func() (err error) {
+		bind(t, b.host, address, func() (err error) {
 			d := net.Dialer{LocalAddr: net.UDPAddrFromAddrPort(address)}
 			l.server, err = d.DialContext(t.Context(), network, client.String())
 			return err
-		}))
+		})
 	}
 	t.Cleanup(l.hangUp)
 	if !l.carries(l.client, l.server) || !l.carries(l.server, l.client) {
@@ -69,21 +69,26 @@ func tryCall(t *testing.T, w *world, network, from, to string, clientPort int) (
 	return l, nil
 }
 
-// tcpListener listens where another one may have listened a moment ago: a program that this process was just starting may still hold that one's socket.
 func tcpListener(t *testing.T, h *host.Host, a netip.AddrPort) net.Listener {
 	t.Helper()
 	var l net.Listener
+	bind(t, h, a, func() (err error) {
+		l, err = net.Listen("tcp", a.String())
+		return err
+	})
+	return l
+}
+
+// bind opens a socket at an address where another one may have been a moment ago: a program that this process was just starting may still hold that one.
+func bind(t *testing.T, h *host.Host, a netip.AddrPort, open func() error) {
+	t.Helper()
 	eventually(t, 10*time.Second, fmt.Sprintf("%s is free", a), func() bool {
-		err := h.Do(func() (err error) {
-			l, err = net.Listen("tcp", a.String())
-			return err
-		})
+		err := h.Do(open)
 		if !errors.Is(err, syscall.EADDRINUSE) {
 			must(t, err)
 		}
 		return err == nil
 	})
-	return l
 }
 
 // carries has one end speak and reports whether the other hears of it, or of anything said before, within the time that a repetition takes.
