@@ -113,6 +113,16 @@ func TestLiveConnectionsAreReadAndCut(t *testing.T) {
 		t.Errorf("held are %v", held)
 	}
 
+	// Unless that is not asked for.
+	track(t, "-p tcp -s 10.0.0.1 -d 10.0.0.2 --sport 40009 --dport 80 --state ESTABLISHED -t 5000 -u SEEN_REPLY,ASSURED")
+	forgotten := slices.DeleteFunc(connections(t, d), func(c policy.Connection) bool { return c.Original.SrcPort != 40009 })
+	if n, err := d.Cut(t.Context(), forgotten, false); n != 1 || err != nil {
+		t.Errorf("cut %d of one that is not held off: %v", n, err)
+	}
+	if held := heldEntries(t); len(held) != 4 {
+		t.Errorf("held are %v", held)
+	}
+
 	// They are no part of the ruleset.
 	want := ruleset.Ruleset{Sets: map[string]ruleset.Set{}}
 	for _, s := range cutSets() {
