@@ -81,6 +81,9 @@ func TestLiveConnectionsAreReadAndCut(t *testing.T) {
 		if c.ID == 0 || c.Left <= 0 || c.Left > 5000*time.Second {
 			t.Errorf("%s has the ID %d and %s left", text(c), c.ID, c.Left)
 		}
+		if c.SYN {
+			t.Errorf("%s: nobody has seen a SYN", text(c))
+		}
 	}
 
 	mustApply(t, d, ruleset.Plan{CreateSets: cutSets()})

@@ -41,6 +41,8 @@ func connectionOf(raw []byte) (policy.Connection, error) {
 			err = readTuple(value, &one.Reply, &one.Zone)
 		case attrTupleMaster:
 			err = readTuple(value, &one.Master, &one.Zone)
+		case nl.CTA_PROTOINFO:
+			one.SYN, err = readSYN(value)
 		case nl.CTA_ZONE:
 			one.Zone = uint16Of(value)
 		case nl.CTA_ID:
@@ -122,6 +124,30 @@ func readProtocol(raw []byte, t *policy.Tuple) error {
 		}
 	}
 	return nil
+}
+
+// readSYN reads of a TCP connection whether its SYN was seen. The kernel is liberal about the windows of one that it has picked up in mid-stream
+// (IP_CT_TCP_FLAG_BE_LIBERAL, linux/netfilter/nf_conntrack_tcp.h).
+func readSYN(raw []byte) (bool, error) {
+	const beLiberal = 0x08
+	tcp, err := find(nl.CTA_PROTOINFO_TCP, raw)
+	if err != nil {
+		return false, err
+	}
+	flags, err := find(nl.CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, tcp)
+	return len(flags) > 0 && byteOf(flags)&beLiberal == 0, err
+}
+
+// find is the value of an attribute, nil if it is not there.
+func find(kind uint16, raw []byte) ([]byte, error) {
+	for len(raw) > 0 {
+		found, value, rest, err := nextAttr(raw)
+		if err != nil || found == kind {
+			return value, err
+		}
+		raw = rest
+	}
+	return nil, nil
 }
 
 // nextAttr takes one attribute from the front of b. Its type comes without flags.

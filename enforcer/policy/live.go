@@ -20,6 +20,8 @@ type Connection struct {
 	Zone uint16
 	// ID tells the entry from another that may come to have the same tuples.
 	ID uint32
+	// SYN is set where TCP's tracking has seen the SYN, so that it is certain who began.
+	SYN bool
 	// Left is how long the entry would stay if no further packet came.
 	Left time.Duration
 }
@@ -115,9 +117,9 @@ func (j *Judge) Denies(c Connection) (reason string, denied bool) {
 }
 
 // MayBeReply reports whether the originator of a connection may be the one that answers, and policy allows what the other end has begun: connection tracking
-// that has not seen a first packet takes the answer for one. Whoever was led to another destination than it addressed is no server.
+// that has not seen a first packet takes the answer for one. Whoever has sent a SYN, or was led to another destination than it addressed, did begin.
 func (j *Judge) MayBeReply(c Connection) bool {
-	if c.Original.Dst != c.Reply.Src || c.Original.DstPort != c.Reply.SrcPort {
+	if c.SYN || c.Original.Dst != c.Reply.Src || c.Original.DstPort != c.Reply.SrcPort {
 		return false
 	}
 	_, denied := j.Denies(c.Reverse())

@@ -76,6 +76,11 @@ func echo(p policy.Protocol, src, dst netip.Addr, icmpType uint8) policy.Connect
 	return c
 }
 
+func begunWithSYN(c policy.Connection) policy.Connection {
+	c.SYN = true
+	return c
+}
+
 func inZone(zone uint16, c policy.Connection) policy.Connection {
 	c.Zone = zone
 	return c
@@ -148,6 +153,7 @@ func TestWhichConnectionsMayBeReplies(t *testing.T) {
 		want bool
 	}{
 		{"an answer to whom policy accepts", answer(policy.TCP, web, peer, 80), true},
+		{"of which the SYN was seen", begunWithSYN(answer(policy.TCP, web, peer, 80)), false},
 		{"over SCTP", answer(policy.SCTP, web, peer, 80), true},
 		{"over IPv6", answer(policy.TCP, webV6, pv6, 80), true},
 		{"over UDP, which no rule accepts", answer(policy.UDP, web, peer, 80), false},

@@ -67,7 +67,7 @@ func TestWhatIsAllowedGoesOnAfterAFlush(t *testing.T) {
 					if !l.carries(l.server, l.client) {
 						t.Fatalf("%s from %s: without rules the server is not heard", network, from)
 					}
-					if all := w.begun(t, protocolNames[network], "web", from); len(all) != 1 {
+					if all := w.begun(t, protocolNames[network], "web", from); len(all) != 1 || all[0].SYN {
 						t.Fatalf("%s from %s: the kernel knows of %v, not of the one connection from web", network, from, all)
 					}
 					w.repair(t, answers)
@@ -89,6 +89,36 @@ func TestWhatIsAllowedGoesOnAfterAFlush(t *testing.T) {
 					another.hangUp()
 				}
 			}
+		})
+	}
+}
+
+// TestWhatSlippedInStaysCut: client may not reach web, and did while our rules were away. The kernel has seen how that began, so that the connection is cut when the
+// rules are back, and web's next word does not bring it back, though web may reach client.
+func TestWhatSlippedInStaysCut(t *testing.T) {
+	needRoot(t)
+	for _, c := range combinations() {
+		t.Run(c.String(), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, c)
+			lives := w.enforcers(true)
+			closed := w.cluster()
+			closed.policies = policies(t, fromRed, w.family)
+			w.sync(t, closed)
+			w.cutNow(t, lives)
+			w.flush(t)
+			l := call(t, w, "tcp", "client", "web", 0)
+			if all := w.begun(t, policy.TCP, "client", "web"); len(all) != 1 || !all[0].SYN {
+				t.Errorf("the kernel knows of %v, not of the one connection with its SYN", all)
+			}
+			w.repair(t, closed)
+			if cut := w.cutNow(t, lives); cut != 1 {
+				t.Errorf("%d connections were cut, want one", cut)
+			}
+			if l.carries(l.server, l.client) || l.carries(l.client, l.server) {
+				t.Error("a connection that slipped in goes on")
+			}
+			w.othersPass(t, "tcp", "client")
 		})
 	}
 }
