@@ -88,7 +88,8 @@ func (c *Cutter) cut(ctx context.Context) bool {
 	cutSeconds.Observe(time.Since(start).Seconds())
 	cutConnections.Add(float64(ended.Cut))
 	if ended.Cut > 0 {
-		logger.Info("cut live connections that policy has come to deny", "cut", ended.Cut, "of", ended.Seen, "notHeldOff", ended.Forgotten, "first", c.names(ended.First))
+		logger.Info("cut live connections that policy has come to deny",
+			"cut", ended.Cut, "of", ended.Seen, "notHeldOff", ended.Forgotten, "first", c.names(ended.First))
 	}
 	if ctx.Err() == nil {
 		c.Troubles.Note(v1alpha1.CutFailingReason, err)

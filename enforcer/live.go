@@ -176,8 +176,8 @@ func (l *Live) cut(ctx context.Context, cases []policy.Case, own []netip.Addr, e
 	return errors.Join(err, also)
 }
 
-// unseen says whether a connection that is denied may have begun while our rules were away. One that policy allowed when they came back was not denied before: a
-// change since then has come to deny it.
+// unseen says whether a connection that is denied may have begun while our rules were away. One that policy allowed when they came back was not denied before:
+// a change since then has come to deny it.
 func (l *Live) unseen(own []netip.Addr) func(policy.Connection) bool {
 	if l.gap == nil {
 		return func(policy.Connection) bool { return false }

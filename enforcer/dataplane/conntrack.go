@@ -126,8 +126,8 @@ func (d *Dataplane) Addresses(context.Context) ([]netip.Addr, error) {
 	return addrs, nil
 }
 
-// Cut ends connections: it removes their entries, and before that has what their other ends still send held off, if that is asked for. It says how many entries it
-// has removed; one that is gone already is no error.
+// Cut ends connections: it removes their entries, and before that has what their other ends still send held off, if that is asked for. It says how many
+// entries it has removed; one that is gone already is no error.
 func (d *Dataplane) Cut(ctx context.Context, all []policy.Connection, holdOff bool) (int, error) {
 	var errs []error
 	if holdOff && d.capabilities.HoldCut {
