@@ -151,17 +151,25 @@ func kernel(t *testing.T, l *lab.Lab) map[string][]string {
 	held := map[string][]string{}
 	for _, n := range l.Nodes {
 		for _, save := range []string{"iptables-legacy-save", "ip6tables-legacy-save", "iptables-nft-save", "ip6tables-nft-save"} {
-			out, err := n.Exec(soon(t), save)
-			must(t, err)
-			held[n.Name+" "+save] = inOrder(out, func(line string) string {
+			held[n.Name+" "+save] = inOrder(printed(t, n, save), func(line string) string {
 				return strings.Join(strings.Fields(line)[:min(2, len(strings.Fields(line)))], " ")
 			})
 		}
-		out, err := n.Exec(soon(t), "ipset", "save")
-		must(t, err)
-		held[n.Name+" ipset"] = inOrder(out, func(line string) string { return line })
+		held[n.Name+" ipset"] = inOrder(printed(t, n, "ipset", "save"), func(line string) string { return line })
 	}
 	return held
+}
+
+// printed is what a tool prints that lists a node's rules or sets. It fails where an enforcer at work destroys a set between the rule that names it and the tool's
+// question for the name: then it is asked again.
+func printed(t *testing.T, n *lab.Node, tool string, args ...string) []byte {
+	t.Helper()
+	var out []byte
+	must(t, lab.Poll(soon(t), func(ctx context.Context) (err error) {
+		out, err = n.Exec(ctx, tool, args...)
+		return err
+	}))
+	return out
 }
 
 // inOrder sorts lines by a key, and leaves out comments, which hold the time, base chains' counters, and connections that were cut, which time decides
