@@ -37,7 +37,7 @@ type Live struct {
 
 	mu      sync.Mutex   // held while the rules change, and while connections are cut
 	node    *policy.Node // what is in force; nil while nothing is due, since it may be large
-	gap     *policy.Node // what came into force after our rules had been away; nil if they have been there since the last Cut that succeeded
+	gap     *policy.Node // what was in force when our rules had been away, or may be; nil if a change alone is why there is anything to look at
 	changes int          // those that may have come to deny something
 }
 
@@ -48,19 +48,20 @@ func NewLive(t Tracker) *Live { return &Live{tracker: t, due: make(chan struct{}
 func (l *Live) Due() <-chan struct{} { return l.due }
 
 // change has apply take the kernel to what node says. If due, live connections are to be looked at: after an error too, when it is not known what is in
-// force, and what the new policy denies is to end all the same.
-func (l *Live) change(node *policy.Node, p ruleset.Plan, due bool, apply func() error) error {
+// force, and what the new policy denies is to end all the same. If idle, nothing has changed since the sync before. What is found then that policy denies came
+// while the rules were away, as nobody may have noticed yet: a look at the kernel is over before the look at the connections begins.
+func (l *Live) change(node *policy.Node, p ruleset.Plan, due, idle bool, apply func() error) error {
 	if l == nil {
 		return apply()
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	err := apply()
+	if wereAway(p) || idle && l.node == nil {
+		l.gap = node
+	}
 	if due || l.node != nil && !p.Empty() {
 		l.node = node
-	}
-	if wereAway(p) {
-		l.gap = node
 	}
 	if due {
 		l.changes++

@@ -251,6 +251,33 @@ func TestOnlyWhatMayHaveBegunUnseenIsNotHeldOff(t *testing.T) {
 	}
 }
 
+// TestRulesThatGoAwayUnnoticed: the look at the kernel found them, and they are gone when the connections are looked at.
+func TestRulesThatGoAwayUnnoticed(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		then []compile.Snapshot // that come in between
+		held bool
+	}{
+		{"nothing else changes", nil, false},
+		{"something else changes", []compile.Snapshot{snapshot(append(slices.Clone(all), "c"), []string{"a"})}, false},
+		{"nobody may reach anybody any more", []compile.Snapshot{snapshot(all, []string{"nobody"})}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			kernel, e, live := following()
+			mustSync(t, e, snapshot(all, []string{"a"}), false)
+			mustCut(t, live)
+			mustSync(t, e, snapshot(all, []string{"a"}), true)
+			kernel.Track(nil, from(2, 1))
+			for _, s := range c.then {
+				mustSync(t, e, s, false)
+			}
+			if got := mustCut(t, live); got.Cut != 1 || len(kernel.Held()) == 1 != c.held {
+				t.Errorf("held off %v, want %t: %+v", kernel.Held(), c.held, got)
+			}
+		})
+	}
+}
+
 // TestRulesThatCameBackAreForgottenOnceSeenTo: what a later change denies is held off again.
 func TestRulesThatCameBackAreForgottenOnceSeenTo(t *testing.T) {
 	kernel, e, live := following()
