@@ -42,6 +42,7 @@ enforcers="['system', 'serviceaccount', 'ringfence-system', 'ringfence-enforcer'
 for dir in config/rbac config/default; do
   [[ $("$kubectl" kustomize "$dir" | tr -s ' \n' ' ') == *"== $enforcers"*"== $enforcers"* ]] ||
     say "the two admission policies of $dir are not about $enforcers"
+  [[ $("$kubectl" kustomize "$dir" | tr -s ' \n' ' ') == *"== ${enforcers/enforcer/controller}"* ]] || say "no admission policy of $dir is about the controller"
 done
 renders config/first-packet CustomResourceDefinition DaemonSet Deployment
 # What a release has of all these, and of the overlays: no container is left with another image than that of the release.
