@@ -131,7 +131,8 @@ manifests: ## dist/install.yaml and the like for each overlay, with IMAGE (ringf
 	@hack/manifests.sh $(IMAGE) dist
 
 .PHONY: dist
-dist: image manifests ## all that a release consists of
+dist: image ## all that a release of VERSION, such as v1.2.3, consists of: image, manifests, chart and bundle
+	@hack/release.sh $(IMAGE) $(VERSION) dist
 
 .PHONY: deps
 deps: ## install what is missing of iptables, ipset, conntrack and iproute2 (apt)

@@ -47,7 +47,11 @@ done
 renders config/first-packet CustomResourceDefinition DaemonSet Deployment
 # What a release has of all these, and of the overlays: no container is left with another image than that of the release.
 manifests=$generated/manifests
-hack/manifests.sh registry.example:5000/ringfence:v1.2.3 "$manifests" || say "not all of config renders"
+hack/release.sh registry.example:5000/ringfence:v1.2.3 v1.2.3 "$manifests" || say "not all of a release can be made"
+for package in chart bundle; do
+  packed=$(tar -xzOf "$manifests/ringfence-$package-1.2.3.tgz") || say "the release has no $package"
+  [[ $packed == *registry.example:5000/ringfence* && $packed != *ringfence:latest* && $packed == *1.2.3* ]] || say "the $package of a release has another image, or another version"
+done
 for file in install first-packet uninstall {kind,k3s,openshift}{,-first-packet,-uninstall}; do
   grep -q '^kind: DaemonSet$' "$manifests/$file.yaml" || say "$file.yaml has no DaemonSet"
 done
