@@ -21,7 +21,7 @@ import (
 // idle are connections that nobody sends a packet of, as connection tracking is told of them: between strangers, and of a pod's past that nobody denies.
 var idle = []string{
 	"-p tcp -s 198.51.100.1 -d 198.51.100.2 --sport 40000 --dport 80 --state ESTABLISHED -t 3600 -u SEEN_REPLY,ASSURED",
-	"-p udp -s 2001:db8::1 -d 2001:db8::2 --sport 40000 --dport 53 -t 3600 -u SEEN_REPLY",
+	"-p udp -s 2001:db8:57::1 -d 2001:db8:57::2 --sport 40000 --dport 53 -t 3600 -u SEEN_REPLY",
 }
 
 // TestCleanupLeavesNoTrace has a node enforce policies and keep the CNI plugin installed, ends its enforcer, and looks what 'ringfence cleanup' leaves:
@@ -178,7 +178,7 @@ func nftTablesInUse(ruleset string) []string {
 func strangers(listing string) []string {
 	var all []string
 	for line := range strings.Lines(listing) {
-		if strings.Contains(line, "198.51.100.") || strings.Contains(line, "2001:db8::") {
+		if strings.Contains(line, "198.51.100.") || strings.Contains(line, "2001:db8:57::") {
 			f := strings.Fields(line)
 			all = append(all, strings.Join(append(f[:2:2], f[3:]...), " "))
 		}
