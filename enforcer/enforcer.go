@@ -86,8 +86,7 @@ func (e *Enforcer) Sync(ctx context.Context, s compile.Snapshot, verify bool) (R
 	}
 	report.Applied = ruleset.Diff(want, have)
 	due := verify || !e.tookOver || mayDeny(&node, report.Applied)
-	idle := e.tookOver && report.Applied.Empty()
-	if err := e.live.change(&node, report.Applied, due, idle, func() error { return e.apply(ctx, report.Applied) }); err != nil {
+	if err := e.live.change(&node, report.Applied, due, func() error { return e.apply(ctx, report.Applied) }); err != nil {
 		e.known = nil
 		return report, errors.Join(unread, fmt.Errorf("applying policy: %w", err))
 	}

@@ -37,8 +37,9 @@ type Live struct {
 
 	mu      sync.Mutex   // held while the rules change, and while connections are cut
 	node    *policy.Node // what is in force; nil while nothing is due, since it may be large
-	gap     *policy.Node // what was in force when our rules had been away, or may be; nil if a change alone is why there is anything to look at
+	gap     *policy.Node // what came into force after our rules had been away; nil if they have been there since the last Cut that succeeded
 	changes int          // those that may have come to deny something
+	settled *policy.Node // what was in force at the last Cut that succeeded: nothing that it denies was left
 }
 
 // NewLive begins with nothing due.
@@ -48,16 +49,15 @@ func NewLive(t Tracker) *Live { return &Live{tracker: t, due: make(chan struct{}
 func (l *Live) Due() <-chan struct{} { return l.due }
 
 // change has apply take the kernel to what node says. If due, live connections are to be looked at: after an error too, when it is not known what is in
-// force, and what the new policy denies is to end all the same. If idle, nothing has changed since the sync before. What is found then that policy denies came
-// while the rules were away, as nobody may have noticed yet: a look at the kernel is over before the look at the connections begins.
-func (l *Live) change(node *policy.Node, p ruleset.Plan, due, idle bool, apply func() error) error {
+// force, and what the new policy denies is to end all the same.
+func (l *Live) change(node *policy.Node, p ruleset.Plan, due bool, apply func() error) error {
 	if l == nil {
 		return apply()
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	err := apply()
-	if wereAway(p) || idle && l.node == nil {
+	if wereAway(p) {
 		l.gap = node
 	}
 	if due || l.node != nil && !p.Empty() {
@@ -146,7 +146,7 @@ func (l *Live) settle(changes int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.changes == changes {
-		l.node, l.gap = nil, nil
+		l.settled, l.node, l.gap = l.node, nil, nil
 	}
 }
 
@@ -177,16 +177,20 @@ func (l *Live) cut(ctx context.Context, cases []policy.Case, own []netip.Addr, e
 	return errors.Join(err, also)
 }
 
-// unseen says whether a connection that is denied may have begun while our rules were away. One that policy allowed when they came back was not denied before:
-// a change since then has come to deny it.
+// unseen says whether a connection that is denied may have begun while our rules were away: what policy denied when they came back, or at the last look, which
+// left nothing of the kind. Whatever both allowed, a change since then has come to deny.
 func (l *Live) unseen(own []netip.Addr) func(policy.Connection) bool {
-	if l.gap == nil {
-		return func(policy.Connection) bool { return false }
+	var judges []*policy.Judge
+	for _, node := range []*policy.Node{l.gap, l.settled} {
+		if node != nil {
+			judges = append(judges, policy.NewJudge(node, own))
+		}
 	}
-	judge := policy.NewJudge(l.gap, own)
 	return func(c policy.Connection) bool {
-		_, denied := judge.Denies(c)
-		return denied
+		return slices.ContainsFunc(judges, func(j *policy.Judge) bool {
+			_, denied := j.Denies(c)
+			return denied
+		})
 	}
 }
 
