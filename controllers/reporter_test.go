@@ -53,6 +53,13 @@ func (p *paper) refuses(refuse bool) {
 	p.refuse = refuse
 }
 
+// goesBackTo restores the API server from older data, in which there were count changes.
+func (p *paper) goesBackTo(count int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.count = count
+}
+
 var _ ReportWriter = (*paper)(nil)
 
 // desk is a Reporter at work, in a bubble where time passes by itself.

@@ -52,7 +52,7 @@ func TestAReporterEndsWhenTheAPIServerHasGoneBack(t *testing.T) {
 		go func() { ended <- d.Start(t.Context()) }()
 		d.change(1)
 		passes(10 * time.Minute)
-		p.count = 500
+		p.goesBackTo(500)
 		passes(2 * time.Minute)
 		var restored *RestoredError
 		select {
