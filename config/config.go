@@ -16,7 +16,7 @@ var CRDs embed.FS
 var Rights embed.FS
 
 // Enforcers holds what a bundle of the Operator Lifecycle Manager cannot carry of config/default and config/first-packet, which the controller
-// installs instead (olm). `make packages` writes it. $(NAMESPACE) and $(IMAGE) stand for the installation's, and the item $(ARGS) of a list for
+// installs instead (olm). `make bundle` writes it. $(NAMESPACE) and $(IMAGE) stand for the installation's, and the item $(ARGS) of a list for
 // the enforcers' other flags.
 //
 //go:embed olm/*.yaml

@@ -3,9 +3,7 @@ package lab
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"slices"
 	"strings"
@@ -15,7 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/restmapper"
 
@@ -69,7 +66,7 @@ const kindsPatience = time.Minute
 
 // Apply writes the objects of a YAML stream, of any kind that the API server knows, in their order.
 func (l *Lab) Apply(ctx context.Context, stream []byte) error {
-	objects, err := decode(stream)
+	objects, err := config.Decode(stream)
 	if err != nil {
 		return err
 	}
@@ -85,25 +82,6 @@ func (l *Lab) apply(ctx context.Context, objects []*unstructured.Unstructured) e
 		_, err = client.Apply(ctx, object.GetName(), object, metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
 		return err
 	})
-}
-
-// decode reads the objects of a YAML stream.
-func decode(stream []byte) ([]*unstructured.Unstructured, error) {
-	var objects []*unstructured.Unstructured
-	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(stream), 4096)
-	for {
-		object := &unstructured.Unstructured{}
-		err := decoder.Decode(object)
-		if errors.Is(err, io.EOF) {
-			return objects, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("reading YAML: %w", err)
-		}
-		if len(object.Object) > 0 {
-			objects = append(objects, object)
-		}
-	}
 }
 
 // each does something with the objects, in their order.
@@ -133,7 +111,7 @@ func (l *Lab) clientOf(mapper meta.RESTMapper, object *unstructured.Unstructured
 
 // Delete deletes the objects of a YAML stream. What is not there is as it should be.
 func (l *Lab) Delete(ctx context.Context, stream []byte) error {
-	objects, err := decode(stream)
+	objects, err := config.Decode(stream)
 	if err != nil {
 		return err
 	}

@@ -61,7 +61,7 @@ func Rights() ([]*unstructured.Unstructured, error) {
 	}
 	var out []*unstructured.Unstructured
 	for _, text := range slices.Concat(namespace, rbac) {
-		objects, err := decode(text)
+		objects, err := config.Decode(text)
 		if err != nil {
 			return nil, err
 		}

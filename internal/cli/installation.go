@@ -1,19 +1,15 @@
 package cli
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"strings"
 
 	"github.com/spf13/pflag"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apimachinery/pkg/util/yaml"
 
 	"github.com/ringfence-io/ringfence/config"
 	"github.com/ringfence-io/ringfence/controllers"
@@ -56,9 +52,9 @@ func (o *installationOptions) installation() (*controllers.Installation, error) 
 	if o.image == "" {
 		return nil, errors.New("--enforcer-image is empty: give the image that this program runs from")
 	}
-	objects, err := decodeAll(text)
+	objects, err := config.Decode(text)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("reading the enforcers' manifests: %w", err)
 	}
 	for _, object := range objects {
 		object.Object = o.filled(namespace, object.Object).(map[string]any)
@@ -89,19 +85,4 @@ func (o *installationOptions) filled(namespace string, value any) any {
 		return out
 	}
 	return value
-}
-
-func decodeAll(text []byte) ([]*unstructured.Unstructured, error) {
-	var out []*unstructured.Unstructured
-	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(text), 4096)
-	for {
-		object := &unstructured.Unstructured{}
-		switch err := decoder.Decode(object); {
-		case errors.Is(err, io.EOF):
-			return out, nil
-		case err != nil:
-			return nil, fmt.Errorf("reading the enforcers' manifests: %w", err)
-		}
-		out = append(out, object)
-	}
 }

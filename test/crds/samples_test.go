@@ -1,10 +1,7 @@
 package crds
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"io"
 	"io/fs"
 	"path"
 	"slices"
@@ -12,7 +9,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	shipped "github.com/ringfence-io/ringfence/config"
@@ -61,16 +57,9 @@ func readObjects(t *testing.T, file string) []*unstructured.Unstructured {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var objects []*unstructured.Unstructured
-	for decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(text), 4096); ; {
-		o := new(unstructured.Unstructured)
-		err := decoder.Decode(o)
-		if errors.Is(err, io.EOF) {
-			return objects
-		}
-		if err != nil {
-			t.Fatalf("reading %s: %v", file, err)
-		}
-		objects = append(objects, o)
+	objects, err := shipped.Decode(text)
+	if err != nil {
+		t.Fatalf("reading %s: %v", file, err)
 	}
+	return objects
 }

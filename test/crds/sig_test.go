@@ -3,9 +3,7 @@ package crds
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -22,12 +20,12 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	sig "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	shipped "github.com/ringfence-io/ringfence/config"
 )
 
 const (
@@ -268,7 +266,7 @@ func manifests(t *testing.T, module, below string) []manifest {
 		if err != nil {
 			return err
 		}
-		objects, err := decode(rendered(t, path, string(text)))
+		objects, err := shipped.Decode(rendered(t, path, string(text)))
 		if err != nil {
 			return fmt.Errorf("reading %s: %w", path, err)
 		}
@@ -283,22 +281,6 @@ func manifests(t *testing.T, module, below string) []manifest {
 		t.Fatalf("looking for the SIG's manifests: %v", err)
 	}
 	return out
-}
-
-// decode reads the objects of a file.
-func decode(text []byte) ([]*unstructured.Unstructured, error) {
-	var out []*unstructured.Unstructured
-	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(text), 4096)
-	for {
-		o := new(unstructured.Unstructured)
-		switch err := decoder.Decode(o); {
-		case errors.Is(err, io.EOF):
-			return out, nil
-		case err != nil:
-			return nil, err
-		}
-		out = append(out, o)
-	}
 }
 
 // rendered fills in the ports that the SIG's suite would find free on the hosts.

@@ -5,9 +5,7 @@ package rights
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -27,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
+	"github.com/ringfence-io/ringfence/config"
 	labserver "github.com/ringfence-io/ringfence/lab/apiserver"
 	"github.com/ringfence-io/ringfence/test/apiserver"
 )
@@ -110,18 +109,11 @@ func render(dir string) ([]*unstructured.Unstructured, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rendering %s with %s, which hack/kube/build.sh builds: %w: %s", dir, kubectl, err, said.Bytes())
 	}
-	var out []*unstructured.Unstructured
-	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(text), 4096)
-	for {
-		object := &unstructured.Unstructured{}
-		switch err := decoder.Decode(object); {
-		case errors.Is(err, io.EOF):
-			return out, nil
-		case err != nil:
-			return nil, fmt.Errorf("reading what %s renders to: %w", dir, err)
-		}
-		out = append(out, object)
+	objects, err := config.Decode(text)
+	if err != nil {
+		return nil, fmt.Errorf("reading what %s renders to: %w", dir, err)
 	}
+	return objects, nil
 }
 
 // untilInForce waits until the API server, which reads roles and admission policies in its own time, refuses what it should.
