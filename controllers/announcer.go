@@ -174,9 +174,12 @@ func (a *announcer) work(ctx context.Context) bool {
 
 // isOfAnother reports whether a pod could not be written to because it is gone, and perhaps another has its name.
 func isOfAnother(err error) bool {
+	if apierrors.IsNotFound(err) {
+		return true
+	}
 	var status apierrors.APIStatus
-	if apierrors.IsNotFound(err) || !errors.As(err, &status) || status.Status().Details == nil {
-		return apierrors.IsNotFound(err)
+	if !errors.As(err, &status) || status.Status().Details == nil {
+		return false
 	}
 	return slices.ContainsFunc(status.Status().Details.Causes, func(c metav1.StatusCause) bool { return c.Field == "metadata.uid" })
 }

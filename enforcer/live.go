@@ -36,7 +36,7 @@ type Live struct {
 	due     chan struct{}
 
 	mu      sync.Mutex   // held while the rules change, and while connections are cut
-	node    *policy.Node // what is in force; nil while nothing is due, since it may be large
+	node    *policy.Node // what is in force; nil while nothing is due
 	gap     *policy.Node // what came into force after our rules had been away; nil if they have been there since the last Cut that succeeded
 	changes int          // those that may have come to deny something
 	settled *policy.Node // what was in force at the last Cut that succeeded: nothing that it denies was left
@@ -97,7 +97,7 @@ type Ended struct {
 	Seen, Cut int
 	// Forgotten are those of Cut whose other end goes on if policy allows it: they may have been taken for what they are not.
 	Forgotten int
-	// First are some of the latter.
+	// First are some of Cut.
 	First []policy.Case
 }
 

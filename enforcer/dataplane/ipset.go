@@ -158,7 +158,7 @@ func (c *ipsets) createEmpty(s ruleset.Set) error {
 	r.AddData(nl.NewRtAttr(nl.IPSET_ATTR_FAMILY, nl.Uint8Attr(addressFamily(s.Family))))
 	data := nl.NewRtAttr(nl.IPSET_ATTR_DATA|int(nl.NLA_F_NESTED), nil)
 	data.AddChild(uint32Attr(nl.IPSET_ATTR_HASHSIZE, hashSize(len(s.Entries))))
-	if s.Type == ruleset.HashIPPortIP {
+	if s.Type.Timed() {
 		data.AddChild(uint32Attr(nl.IPSET_ATTR_MAXELEM, maxHeld))
 		// Its entries last for a time, each for its own: a set that begins without cannot have any.
 		data.AddChild(uint32Attr(nl.IPSET_ATTR_TIMEOUT, uint32(shortestHold/time.Second)))

@@ -56,7 +56,7 @@ func (l *listing) read(name string, m message) error {
 		}
 		l.current, l.room = s, append(l.room[:0], s.Entries...)
 	}
-	if l.current.Type == ruleset.HashIPPortIP || ruleset.IsOfAnotherLayout(name) {
+	if l.current.Type.Timed() || ruleset.IsOfAnotherLayout(name) {
 		return nil // these entries are no part of a ruleset
 	}
 	return m.entries(func(e ruleset.Entry) { l.room = append(l.room, e) })

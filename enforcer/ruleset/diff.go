@@ -42,7 +42,7 @@ func diffSet(p *Plan, want Set, sets map[string]Set) {
 		p.CreateSets = append(p.CreateSets, want)
 		return
 	}
-	if want.Type == HashIPPortIP {
+	if want.Type.Timed() {
 		return // whoever cuts connections fills it, and time empties it
 	}
 	adding, deleting := &p.AddEntries, &p.DelEntries

@@ -83,6 +83,9 @@ const (
 	HashIPPortIP SetType = "hash:ip,port,ip"
 )
 
+// Timed reports whether entries of such a set come and go by time. They are no part of a ruleset: nobody compares them, or repairs them.
+func (t SetType) Timed() bool { return t == HashIPPortIP }
+
 // Set is one ipset.
 type Set struct {
 	Name   string

@@ -136,7 +136,7 @@ func tamper(r ruleset.Ruleset, random *rand.Rand) ruleset.Plan {
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Sets)) {
 		s := r.Sets[name]
-		if s.Type == ruleset.HashIPPortIP {
+		if s.Type.Timed() {
 			continue // what it holds is no part of a ruleset, and not looked at
 		}
 		add := ruleset.SetEntries{Set: name, Type: s.Type, Family: s.Family}

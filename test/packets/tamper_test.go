@@ -54,7 +54,7 @@ func (v victim) chains() []string { return slices.Sorted(maps.Keys(v.found.Table
 
 // policySets are those whose entries policy decides about. What is in the others is nobody's to repair.
 func (v victim) policySets() []ruleset.Set {
-	return slices.DeleteFunc(v.sets(), func(s ruleset.Set) bool { return s.Type == ruleset.HashIPPortIP })
+	return slices.DeleteFunc(v.sets(), func(s ruleset.Set) bool { return s.Type.Timed() })
 }
 
 // sets are our sets of the family, sorted.
