@@ -92,6 +92,8 @@ func split(ws []word) []part {
 			if i++; i < len(ws) {
 				ws[i].quoted = true // and if it looks like an option, it still is a value
 			}
+		case ws[i].text == "--match-set":
+			i++ // a set may have any name, and iptables-save does not quote it
 		case beginsPart(ws, i):
 			if i > start {
 				parts = append(parts, ws[start:i:i])
