@@ -13,6 +13,11 @@ FUZZTIME ?= 30s
 # The minors of Kubernetes that are supported beside the one that hack/kube pins, at the newest patch release that the Go module proxy has.
 MINORS   ?= 1.35.4 1.37.0
 ONCE     ?=
+# Of `make e2e`: what is installed and what removes it, directories of kustomize or files; the image of the application's pods.
+INSTALL   ?= config/default
+UNINSTALL ?= config/uninstall
+FROM      ?=
+AGNHOST   ?=
 IMAGE    ?= ringfence:$(VERSION)
 ARCHES   ?= $(shell go env GOARCH)
 LDFLAGS  := -X github.com/ringfence-io/ringfence/internal/cli.version=$(VERSION)
@@ -75,6 +80,11 @@ test-minors: ## our kinds, rights and statuses against other releases of Kuberne
 	  $(GOTEST) -count=1 -p 1 -timeout 40m ./test/crds ./test/rights ./test/status; \
 	done
 
+.PHONY: e2e
+e2e: ## in the cluster of KUBECONFIG, without Ringfence so far: install, samples, status, audit, upgrade (FROM a file of an earlier release), uninstall
+	@go test -tags cluster -count=1 -v -timeout 60m ./test/cluster -args \
+	  -install $(INSTALL) -uninstall $(UNINSTALL) $(if $(FROM),-from $(FROM)) $(if $(AGNHOST),-agnhost $(AGNHOST))
+
 .PHONY: race
 race: ## all tests under the race detector (slow)
 	@$(ASSETS); $(GOTEST) -race -count=1 -p 1 -timeout 90m $(filter-out $(BENCH),$(packages))
@@ -85,7 +95,7 @@ lint: ## golangci-lint, which also holds the import table of docs/architecture.m
 
 .PHONY: vet
 vet: ## go vet, and that every package and test builds
-	@go vet ./...
+	@go vet -tags cluster ./...
 
 .PHONY: verify
 verify: ## go.mod is tidy, generated files are up to date, manifests render, alerts fire when they should, documents name what exists
