@@ -141,9 +141,9 @@ func (s *stores) podRanges(node string) []netip.Prefix {
 }
 
 // nodesWith is how many nodes run pods of a namespace, or any pods with the empty name. It walks over all pods.
-func (s *stores) nodesWith(namespace string) int {
+func nodesWith(pods []*compile.Pod, namespace string) int {
 	nodes := map[string]bool{}
-	for _, p := range list(s.pods, podOf) {
+	for _, p := range pods {
 		if namespace == "" || p.Namespace == namespace {
 			nodes[p.Node] = true
 		}

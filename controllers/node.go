@@ -253,8 +253,8 @@ func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Re
 	n.closing.say(ctx, unknownPods)
 	if n.reporter != nil {
 		n.reporter.Note(Synced{
-			Report: report, ResourceVersions: versions, Err: errors.Join(err, n.watches.incomplete()), At: time.Now(), Nodes: n.stores.nodesWith,
-			UnknownPods: unknownPods,
+			Report: report, ResourceVersions: versions, Err: errors.Join(err, n.watches.incomplete()), At: time.Now(), UnknownPods: unknownPods,
+			Nodes: func(namespace string) int { return nodesWith(snapshot.Pods, namespace) },
 		})
 	}
 	if n.Points != nil {
