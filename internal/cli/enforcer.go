@@ -238,7 +238,7 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 			return fmt.Errorf("adding the end of live connections: %w", err)
 		}
 	}
-	if err := manager.Add(ctrlmanager.RunnableFunc(func(ctx context.Context) error { return letGoOnceSynced(ctx, node.Synced, logger) })); err != nil {
+	if err := manager.Add(ctrlmanager.RunnableFunc(func(ctx context.Context) error { return letGoOnceRead(ctx, node.Synced, logger) })); err != nil {
 		return fmt.Errorf("adding the end of the start: %w", err)
 	}
 	if err := manager.Add(journal); err != nil {

@@ -20,8 +20,10 @@ func letGoOfStart(log logr.Logger) {
 	}
 }
 
-// letGoOnceSynced does so again when the first sync has succeeded: reading the whole cluster takes other parts of the program than following it.
-func letGoOnceSynced(ctx context.Context, synced func() error, log logr.Logger) error {
+// letGoOnceRead does so again when the cluster has been read, which is when the manager starts it, and when the first sync has succeeded: reading the
+// whole cluster takes other parts of the program than following it, and the first sync takes the most memory of its own.
+func letGoOnceRead(ctx context.Context, synced func() error, log logr.Logger) error {
+	letGoOfStart(log)
 	err := wait.PollUntilContextCancel(ctx, time.Second, false, func(context.Context) (bool, error) { return synced() == nil, nil })
 	if err != nil {
 		return nil //nolint:nilerr // the end came first
