@@ -14,8 +14,13 @@ import (
 
 // Compile says what the snapshot's node must enforce. The problems are those of all policies in the
 // snapshot, whether they concern the node or not, sorted by object.
-func Compile(s Snapshot) (policy.Node, []Problem) {
+func Compile(s Snapshot) (policy.Node, []Problem) { return CompileLike(s, nil) }
+
+// CompileLike is [Compile], but where a set of like has the members that are wanted, it is these that stand in the result: a node that differs little
+// from another takes little memory of its own.
+func CompileLike(s Snapshot, like map[policy.SetID]policy.Set) (policy.Node, []Problem) {
 	c := newCluster(s)
+	c.like = like
 	parsed, problems := c.parseAll(s)
 	subjects := make([]subject, len(c.local))
 	used := make([]bool, len(parsed))
@@ -69,6 +74,7 @@ type cluster struct {
 	nodes       []*Node
 	losers      []*Pod          // on the node, without an address that no other pod holds
 	members     []policy.Member // room to collect those of one set in
+	like        map[policy.SetID]policy.Set
 }
 
 func newCluster(s Snapshot) *cluster {
@@ -334,5 +340,11 @@ func (c *cluster) addSet(sets map[policy.SetID]policy.Set, id policy.SetID, kind
 	c.members = c.members[:0]
 	fill(func(m policy.Member) { c.members = append(c.members, m) })
 	slices.SortFunc(c.members, policy.Member.Compare)
-	sets[id] = policy.Set{Kind: kind, Members: slices.Clone(slices.Compact(c.members))}
+	members := slices.Compact(c.members)
+	if same := c.like[id].Members; slices.Equal(same, members) {
+		members = same
+	} else {
+		members = slices.Clone(members)
+	}
+	sets[id] = policy.Set{Kind: kind, Members: members}
 }

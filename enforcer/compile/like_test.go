@@ -1,0 +1,50 @@
+package compile
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+)
+
+func TestCompileLikeIsCompile(t *testing.T) {
+	// Every address of the node's pods is a member of its set of known addresses.
+	snapshot := func(addrs ...string) Snapshot {
+		s := Snapshot{Node: "n", Closed: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
+		for i, a := range addrs {
+			name := fmt.Sprint(i)
+			s.Pods = append(s.Pods, &Pod{Name: name, UID: name, Node: "n", Addrs: []netip.Addr{netip.MustParseAddr(a)}})
+		}
+		return s
+	}
+	before, _ := Compile(snapshot("10.0.0.1", "10.0.0.2"))
+	members := func(n policy.Node) []policy.Member { return n.Sets[n.Closed.Known].Members }
+	for name, tt := range map[string]struct {
+		after  Snapshot
+		shared bool
+	}{
+		"nothing changed": {snapshot("10.0.0.1", "10.0.0.2"), true},
+		"another order":   {snapshot("10.0.0.2", "10.0.0.1"), true},
+		"one more":        {snapshot("10.0.0.1", "10.0.0.2", "10.0.0.3"), false},
+		"one fewer":       {snapshot("10.0.0.1"), false},
+		"another one":     {snapshot("10.0.0.1", "10.0.0.3"), false},
+		"none":            {snapshot(), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			want, _ := Compile(tt.after)
+			got, _ := CompileLike(tt.after, before.Sets)
+			same := cmp.Options{
+				cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+			}
+			if diff := cmp.Diff(want, got, same); diff != "" {
+				t.Errorf("-without +with what there was:\n%s", diff)
+			}
+			if shared := len(members(got)) > 0 && &members(got)[0] == &members(before)[0]; shared != tt.shared {
+				t.Errorf("shared: %v, want %v", shared, tt.shared)
+			}
+		})
+	}
+}
