@@ -28,7 +28,7 @@ func (c *cluster) closeTo(s Snapshot, node *policy.Node) {
 	c.addSet(node.Sets, node.Closed.Known, policy.Addresses, func(yield func(policy.Member)) {
 		eachAddress(c.local, func(_ *Pod, a netip.Addr) {
 			if inRange(a) {
-				yield(policy.Member{Addr: a})
+				yield(policy.Member{Addr: policy.AddrOf(a)})
 			}
 		})
 	})

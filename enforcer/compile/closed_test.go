@@ -42,7 +42,7 @@ func TestWhichAddressesAreKnown(t *testing.T) {
 	}
 	var known []netip.Addr
 	for _, m := range node.Sets[node.Closed.Known].Members {
-		known = append(known, m.Addr)
+		known = append(known, m.Addr.IP())
 	}
 	if diff := cmp.Diff(addrs("10.1.0.1", "10.1.0.2", "10.1.0.5", "fd00::1"), known, same); diff != "" {
 		t.Errorf("known (-want +got):\n%s", diff)

@@ -212,7 +212,7 @@ func (c *cluster) selected(s podSelector, sets map[policy.SetID]policy.Set) poli
 	c.addSet(sets, id, policy.Addresses, func(yield func(policy.Member)) {
 		c.eachSelected(s, func(p *Pod) {
 			for _, a := range p.Addrs {
-				yield(policy.Member{Addr: a})
+				yield(policy.Member{Addr: policy.AddrOf(a)})
 			}
 		})
 	})
@@ -228,7 +228,7 @@ func (c *cluster) selectedNodes(s labels.Selector, sets map[policy.SetID]policy.
 				continue
 			}
 			for _, a := range n.Addrs {
-				yield(policy.Member{Addr: a})
+				yield(policy.Member{Addr: policy.AddrOf(a)})
 			}
 		}
 	})
@@ -327,7 +327,7 @@ func (p *Pod) eachNamed(name portName, yield func(policy.Member)) {
 			continue
 		}
 		for _, a := range p.Addrs {
-			yield(policy.Member{Addr: a, Protocol: port.Protocol, Port: port.Port})
+			yield(policy.Member{Addr: policy.AddrOf(a), Protocol: port.Protocol, Port: port.Port})
 		}
 	}
 }

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
@@ -126,7 +126,7 @@ func withoutReplaced(s ruleset.SetEntries, added []ruleset.SetEntries) ruleset.S
 	if s.Type != ruleset.HashNet {
 		return s
 	}
-	replaced := map[netip.Prefix]bool{}
+	replaced := map[policy.Prefix]bool{}
 	for _, a := range added {
 		for _, e := range a.Entries {
 			replaced[e.Prefix] = replaced[e.Prefix] || a.Set == s.Set

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
@@ -127,9 +128,9 @@ func TestASetBeyond65536Entries(t *testing.T) {
 			a := netip.MustParseAddr(first)
 			for i := range manyAddresses {
 				a = a.Next()
-				s.Entries = append(s.Entries, ruleset.Entry{Prefix: netip.PrefixFrom(a, a.BitLen())})
+				s.Entries = append(s.Entries, ruleset.Entry{Prefix: policy.PrefixOf(netip.PrefixFrom(a, a.BitLen()))})
 				if i%2 == 0 {
-					half.Entries = append(half.Entries, ruleset.Entry{Prefix: netip.PrefixFrom(a, a.BitLen())})
+					half.Entries = append(half.Entries, ruleset.Entry{Prefix: policy.PrefixOf(netip.PrefixFrom(a, a.BitLen()))})
 				}
 			}
 			start := time.Now()

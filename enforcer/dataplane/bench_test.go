@@ -10,6 +10,7 @@ import (
 
 	"github.com/vishvananda/netns"
 
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
@@ -69,7 +70,7 @@ func filled(b *testing.B, backend string, n int) (*Dataplane, ruleset.SetEntries
 	a := netip.MustParseAddr("10.0.0.0")
 	for i := range n {
 		a = a.Next()
-		e := ruleset.Entry{Prefix: netip.PrefixFrom(a, 32)}
+		e := ruleset.Entry{Prefix: policy.PrefixOf(netip.PrefixFrom(a, 32))}
 		s.Entries = append(s.Entries, e)
 		many.Entries = append(many.Entries, e)
 		chain := fmt.Sprintf("RF-%d", i/10)

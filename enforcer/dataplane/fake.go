@@ -212,7 +212,7 @@ func (k *fakeSteps) add(s ruleset.SetEntries) error {
 		return &SetError{Set: s.Set, Op: "adding entries", Err: errors.New("no such set")}
 	}
 	for _, e := range s.Entries {
-		if err := acceptable(set, e.Prefix); err != nil {
+		if err := acceptable(set, e.Prefix.IPs()); err != nil {
 			return &SetError{Set: s.Set, Op: "adding entries", Err: fmt.Errorf("%s: %w", e.Text(s.Type), err)}
 		}
 		i, found := slices.BinarySearchFunc(set.Entries, e, ruleset.Entry.Compare)

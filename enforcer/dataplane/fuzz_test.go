@@ -172,12 +172,11 @@ func FuzzSetMessage(f *testing.F) {
 }
 
 // prefixOf is an address or a block.
-func prefixOf(text string) netip.Prefix {
+func prefixOf(text string) policy.Prefix {
 	if p, err := netip.ParsePrefix(text); err == nil {
-		return p
+		return policy.PrefixOf(p)
 	}
-	a := netip.MustParseAddr(text)
-	return netip.PrefixFrom(a, a.BitLen())
+	return policy.AddrOf(netip.MustParseAddr(text)).Whole()
 }
 
 // FuzzConnection: one message of a dump of connection tracking. A connection that is read has both of its tuples, and they can be written into a request that

@@ -231,7 +231,7 @@ func entryOf(data []byte) (ruleset.Entry, error) {
 	if length < 0 {
 		length = addr.BitLen()
 	}
-	e.Prefix = netip.PrefixFrom(addr, length)
+	e.Prefix = policy.PrefixOf(netip.PrefixFrom(addr, length))
 	return e, err
 }
 

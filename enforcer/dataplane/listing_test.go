@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
@@ -13,7 +14,7 @@ func TestAListingTakesFromWhatIsKnownOnlyWhatIsTheSame(t *testing.T) {
 	entries := func(addrs ...string) []ruleset.Entry {
 		var all []ruleset.Entry
 		for _, a := range addrs {
-			all = append(all, ruleset.Entry{Prefix: netip.MustParsePrefix(a + "/32")})
+			all = append(all, ruleset.Entry{Prefix: policy.PrefixOf(netip.MustParsePrefix(a + "/32"))})
 		}
 		return all
 	}

@@ -187,7 +187,7 @@ func entry(t *testing.T, text string) ruleset.Entry {
 			t.Fatal(err)
 		}
 	}
-	e.Prefix = mustPrefix(t, addr)
+	e.Prefix = policy.PrefixOf(mustPrefix(t, addr))
 	return e
 }
 

@@ -13,7 +13,7 @@ import (
 // everyKind is a node with each kind of peer and of ports, in both directions and both families.
 func everyKind(t *testing.T) policy.Node {
 	t.Helper()
-	addr := netip.MustParseAddr
+	addr := func(text string) policy.Addr { return policy.AddrOf(netip.MustParseAddr(text)) }
 	pods := policy.Set{Kind: policy.Addresses, Members: []policy.Member{{Addr: addr("10.0.1.1")}, {Addr: addr("fd00:1::1")}}}
 	named := policy.Set{Kind: policy.AddressPorts, Members: []policy.Member{
 		{Addr: addr("10.0.1.1"), Protocol: policy.TCP, Port: 80}, {Addr: addr("fd00:1::1"), Protocol: policy.TCP, Port: 8080},

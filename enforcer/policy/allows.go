@@ -82,7 +82,7 @@ func (n *Node) closedEnd(f Flow) (netip.Addr, bool) {
 func (n *Node) closes(a netip.Addr) bool {
 	for _, r := range n.Closed.Ranges {
 		if r.Contains(a) {
-			return !n.has(n.Closed.Known, Member{Addr: a})
+			return !n.has(n.Closed.Known, Member{Addr: AddrOf(a)})
 		}
 	}
 	return false
@@ -243,7 +243,7 @@ func (n *Node) peerHas(p Peer, a netip.Addr) bool {
 	case AnyPeer:
 		return true
 	case InSet:
-		return n.has(p.Set, Member{Addr: a})
+		return n.has(p.Set, Member{Addr: AddrOf(a)})
 	case InBlocks:
 		return slices.ContainsFunc(p.Blocks, func(b Block) bool { return b.Contains(a) })
 	}
@@ -259,7 +259,7 @@ func (n *Node) portsHave(p Ports, f Flow) bool {
 			return r.Protocol == f.Protocol && r.First <= f.DstPort && f.DstPort <= r.Last
 		})
 	case InPorts:
-		return (p.Protocol == 0 || p.Protocol == f.Protocol) && n.has(p.Set, Member{f.Dst, f.Protocol, f.DstPort})
+		return (p.Protocol == 0 || p.Protocol == f.Protocol) && n.has(p.Set, Member{AddrOf(f.Dst), f.Protocol, f.DstPort})
 	}
 	return false
 }

@@ -309,7 +309,7 @@ type Set struct {
 
 // Member is one address of a set, with a protocol and a port in a set of AddressPorts.
 type Member struct {
-	Addr     netip.Addr
+	Addr     Addr
 	Protocol Protocol
 	Port     uint16
 }

@@ -13,7 +13,7 @@ func TestRenderLikeIsRender(t *testing.T) {
 	members := func(addrs ...string) []policy.Member {
 		var all []policy.Member
 		for _, a := range addrs {
-			all = append(all, policy.Member{Addr: netip.MustParseAddr(a)})
+			all = append(all, policy.Member{Addr: policy.AddrOf(netip.MustParseAddr(a))})
 		}
 		return all
 	}

@@ -73,7 +73,7 @@ func (t *renderer) blockMatches(blocks []policy.Block, side string, bySet func(s
 	if len(plain) > maxInline {
 		entries := make([]Entry, 0, len(plain))
 		for _, p := range plain {
-			entries = append(entries, Entry{Prefix: p})
+			entries = append(entries, Entry{Prefix: policy.PrefixOf(p)})
 		}
 		return append(excepting, bySet(t.netSet(SortEntries(entries))))
 	}
@@ -91,12 +91,12 @@ func blockEntries(b policy.Block) []Entry {
 	var entries []Entry
 	for _, x := range b.Except {
 		if !slices.Contains(halves, x) {
-			entries = append(entries, Entry{Prefix: x, NoMatch: true})
+			entries = append(entries, Entry{Prefix: policy.PrefixOf(x), NoMatch: true})
 		}
 	}
 	for _, p := range halves {
 		if !slices.Contains(b.Except, p) {
-			entries = append(entries, Entry{Prefix: p})
+			entries = append(entries, Entry{Prefix: policy.PrefixOf(p)})
 		}
 	}
 	return SortEntries(entries)

@@ -2,7 +2,6 @@ package ruleset
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
@@ -173,7 +172,7 @@ func (t *renderer) podSet(id policy.SetID) string {
 func (t *renderer) ownEntries(members []policy.Member, have []Entry) []Entry {
 	own, same := 0, true
 	for _, m := range members {
-		if FamilyOf(m.Addr) == t.family {
+		if m.Addr.Is4() == (t.family == IPv4) {
 			same = same && own < len(have) && have[own] == entryOf(m)
 			own++
 		}
@@ -183,7 +182,7 @@ func (t *renderer) ownEntries(members []policy.Member, have []Entry) []Entry {
 	}
 	entries := make([]Entry, 0, own)
 	for _, m := range members {
-		if FamilyOf(m.Addr) == t.family {
+		if m.Addr.Is4() == (t.family == IPv4) {
 			entries = append(entries, entryOf(m))
 		}
 	}
@@ -191,7 +190,7 @@ func (t *renderer) ownEntries(members []policy.Member, have []Entry) []Entry {
 }
 
 func entryOf(m policy.Member) Entry {
-	return Entry{Prefix: netip.PrefixFrom(m.Addr, m.Addr.BitLen()), Protocol: m.Protocol, Port: m.Port}
+	return Entry{Prefix: m.Addr.Whole(), Protocol: m.Protocol, Port: m.Port}
 }
 
 // netSet adds a set of blocks, given in the order of [Set.Entries], which is named after its content, and returns its name: blocks do not change.

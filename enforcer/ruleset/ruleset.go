@@ -98,10 +98,10 @@ type Set struct {
 
 // Entry is one entry of a set. Unused fields are zero.
 type Entry struct {
-	Prefix   netip.Prefix    // a full-length prefix in hash:ip and hash:ip,port
+	Prefix   policy.Prefix   // a full-length prefix in hash:ip and hash:ip,port
 	Protocol policy.Protocol // hash:ip,port only
-	Port     uint16          // hash:ip,port only
 	NoMatch  bool            // hash:net only: addresses in Prefix are not in the set
+	Port     uint16          // hash:ip,port only
 }
 
 // SortEntries brings entries into the order of [Set.Entries], in place, and drops doubles.
@@ -114,7 +114,7 @@ func SortEntries(entries []Entry) []Entry {
 // differ in NoMatch alone are never in one set.
 func (e Entry) Compare(o Entry) int {
 	return cmp.Or(
-		e.Prefix.Addr().Compare(o.Prefix.Addr()), cmp.Compare(e.Prefix.Bits(), o.Prefix.Bits()),
+		e.Prefix.Compare(o.Prefix),
 		cmp.Compare(e.Protocol, o.Protocol), cmp.Compare(e.Port, o.Port))
 }
 

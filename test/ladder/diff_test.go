@@ -151,7 +151,7 @@ func tamper(r ruleset.Ruleset, random *rand.Rand) ruleset.Plan {
 			}
 		}
 		if some() {
-			stranger := ruleset.Entry{Prefix: strangers[s.Family]}
+			stranger := ruleset.Entry{Prefix: policy.PrefixOf(strangers[s.Family])}
 			if s.Type == ruleset.HashIPPort {
 				stranger.Protocol, stranger.Port = 6, 4444
 			}
