@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"bytes"
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -264,9 +266,26 @@ func (n *Node) portsHave(p Ports, f Flow) bool {
 	return false
 }
 
+// has searches a set for a member.
 func (n *Node) has(id SetID, m Member) bool {
-	_, ok := slices.BinarySearchFunc(n.Sets[id].Members, m, Member.Compare)
-	return ok
+	members := n.Sets[id].Members
+	for len(members) > 0 { // slices.BinarySearchFunc copies two members for each comparison, and each live connection is searched for
+		middle := len(members) / 2
+		at := &members[middle]
+		c := bytes.Compare(at.Addr[:], m.Addr[:])
+		if c == 0 {
+			c = cmp.Or(cmp.Compare(at.Protocol, m.Protocol), cmp.Compare(at.Port, m.Port))
+		}
+		switch {
+		case c == 0:
+			return true
+		case c < 0:
+			members = members[middle+1:]
+		default:
+			members = members[:middle]
+		}
+	}
+	return false
 }
 
 // Contains reports whether a is in the block.
