@@ -17,7 +17,11 @@ import (
 // Prefixes read as netip prints them, protocols as policy.Protocol does, a comment and a BPF program are always quoted,
 // and what matches every packet is left out. A rule that nobody here would write stays what it is, word by word.
 func Canonical(r ruleset.Rule) ruleset.Rule {
-	parts := split(words(string(r)))
+	ws := words(string(r))
+	if n := len(ws); n > 0 && ws[n-1].takesAny() {
+		return r // whatever came to stand behind it would be its value
+	}
+	parts := split(ws)
 	for i := range parts {
 		parts[i].normalise()
 	}
@@ -30,11 +34,20 @@ func Canonical(r ruleset.Rule) ruleset.Rule {
 	return ruleset.Rule(strings.Join(text, " "))
 }
 
-// word is one word of a rule's text. A quoted word is a value, never an option.
+// word is one word of a rule's text. A quoted word is a value, never an option, and so is one behind an option whose value may be anything.
 type word struct {
 	text   string
 	quoted bool
+	value  bool
 }
+
+// takesAny reports an option whose value may look like an option itself, and is not always quoted.
+func (w word) takesAny() bool {
+	return !w.quoted && !w.value && (w.text == "--comment" || w.text == "--bytecode" || w.text == "--match-set")
+}
+
+// is reports whether the word is this option.
+func (w word) is(option string) bool { return w.text == option && !w.quoted && !w.value }
 
 // words takes a rule's text apart as iptables-restore does: at blanks, except within double quotes, where a backslash
 // escapes what follows it.
@@ -63,6 +76,12 @@ func words(s string) []word {
 	if in {
 		all = append(all, w)
 	}
+	for i := range all[:max(0, len(all)-1)] {
+		if all[i].takesAny() {
+			all[i+1].value = true
+			all[i+1].quoted = all[i+1].quoted || all[i].text != "--match-set" // so that it is written as any other: iptables-save quotes as needed
+		}
+	}
 	return all
 }
 
@@ -87,13 +106,7 @@ func split(ws []word) []part {
 	start := 0
 	for i := 0; i < len(ws); i++ {
 		switch {
-		case ws[i].quoted:
-		case ws[i].text == "--comment", ws[i].text == "--bytecode":
-			if i++; i < len(ws) {
-				ws[i].quoted = true // and if it looks like an option, it still is a value
-			}
-		case ws[i].text == "--match-set":
-			i++ // a set may have any name, and iptables-save does not quote it
+		case ws[i].quoted, ws[i].value:
 		case beginsPart(ws, i):
 			if i > start {
 				parts = append(parts, ws[start:i:i])
@@ -113,7 +126,7 @@ func split(ws []word) []part {
 // beginsPart reports whether an option that belongs to no match stands at i, or its negation.
 func beginsPart(ws []word, i int) bool {
 	if ws[i].text == "!" {
-		return i+1 < len(ws) && !ws[i+1].quoted && isOwnOption(ws[i+1].text)
+		return i+1 < len(ws) && !ws[i+1].quoted && isOwnOption(ws[i+1].text) // behind "!" stands no value
 	}
 	return isOwnOption(ws[i].text)
 }
@@ -192,7 +205,7 @@ func (p part) matchesAll() bool {
 // normalise rewrites the values that iptables versions print differently.
 func (p part) normalise() {
 	for i := 0; i+1 < len(p); i++ {
-		if p[i].quoted {
+		if p[i].quoted || p[i].value {
 			continue
 		}
 		v := &p[i+1]

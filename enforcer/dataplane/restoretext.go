@@ -167,7 +167,7 @@ func matchedSets(r ruleset.Rule) []string {
 	var sets []string
 	ws := words(string(r))
 	for i := 0; i+1 < len(ws); i++ {
-		if !ws[i].quoted && ws[i].text == "--match-set" {
+		if ws[i].is("--match-set") {
 			sets = append(sets, ws[i+1].text)
 		}
 	}
@@ -178,7 +178,7 @@ func matchedSets(r ruleset.Rule) []string {
 func valueOf(r ruleset.Rule, option string) string {
 	ws := words(string(r))
 	for i := 0; i+1 < len(ws); i++ {
-		if !ws[i].quoted && ws[i].text == option {
+		if ws[i].is(option) {
 			return ws[i+1].text
 		}
 	}
