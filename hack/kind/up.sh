@@ -45,8 +45,12 @@ addresses() { kubectl get node "$1" -o jsonpath='{range .status.addresses[?(@.ty
 of() { if [[ $1 == *:* ]]; then grep :; else grep -v :; fi; }
 
 nodes=$(kind get nodes --name "$name")
-for node in $nodes; do
-  until [[ $(cidrs "$node") ]]; do sleep 1; done # the controller manager gives them
+for node in $nodes; do # the controller manager gives them
+  for ((tries = 0; ; tries++)); do
+    [[ -z $(cidrs "$node") ]] || break
+    ((tries < 120)) || { echo "node $node has no range for pods: kubectl --context kind-$name -n kube-system logs -l component=kube-controller-manager" >&2; exit 1; }
+    sleep 1
+  done
 done
 for node in $nodes; do
   ranges='' routes=''
