@@ -40,10 +40,19 @@ type Live struct {
 	gap     *policy.Node // what came into force after our rules had been away; nil if they have been there since the last Cut that succeeded
 	changes int          // those that may have come to deny something
 	settled *policy.Node // what was in force at the last Cut that succeeded: nothing that it denies was left
+
+	inherited bool       // our rules had been away, and the process before this one has not got to the Cut after it
+	remember  func(bool) // outlives the process; nil if nothing does
 }
 
 // NewLive begins with nothing due.
 func NewLive(t Tracker) *Live { return &Live{tracker: t, due: make(chan struct{}, 1)} }
+
+// Remember has what is not known of connections outlive this process: remember is called with true before rules come back that had been away, and with false
+// when the connections that began meanwhile have been dealt with; inherited is what the process before this one has called it with last. It must not block.
+func (l *Live) Remember(inherited bool, remember func(unseen bool)) {
+	l.inherited, l.remember = inherited, remember
+}
 
 // Due receives after each change that may deny a live connection.
 func (l *Live) Due() <-chan struct{} { return l.due }
@@ -56,10 +65,11 @@ func (l *Live) change(node *policy.Node, p ruleset.Plan, due bool, apply func() 
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	err := apply()
-	if wereAway(p) {
-		l.gap = node
+	if wereAway(p) || l.inherited {
+		l.gap, l.inherited = node, false
+		l.note(true)
 	}
+	err := apply()
 	if due || l.node != nil && !p.Empty() {
 		l.node = node
 	}
@@ -145,8 +155,18 @@ func (l *Live) pending() (*policy.Node, int) {
 func (l *Live) settle(changes int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.changes == changes {
-		l.settled, l.node, l.gap = l.node, nil, nil
+	if l.changes != changes {
+		return
+	}
+	if l.gap != nil {
+		l.note(false)
+	}
+	l.settled, l.node, l.gap = l.node, nil, nil
+}
+
+func (l *Live) note(unseen bool) {
+	if l.remember != nil {
+		l.remember(unseen)
 	}
 }
 

@@ -251,6 +251,46 @@ func TestOnlyWhatMayHaveBegunUnseenIsNotHeldOff(t *testing.T) {
 	}
 }
 
+// TestTheNextRunKnowsWhatMayHaveBegunUnseen: an enforcer ends between the sync that brings the rules back and the look at the connections.
+func TestTheNextRunKnowsWhatMayHaveBegunUnseen(t *testing.T) {
+	fromA := snapshot(all, []string{"a"})
+	for _, c := range []struct {
+		name       string
+		look, held bool
+	}{
+		{"it had not looked", false, false},
+		{"it had looked", true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			kernel, e, live := following()
+			noted := false
+			live.Remember(false, func(unseen bool) { noted = unseen })
+			kernel.Before = func(dataplane.Step) error {
+				if !noted {
+					t.Error("the rules are there, and nothing is noted")
+				}
+				return nil
+			}
+			mustSync(t, e, fromA, false)
+			kernel.Before = nil
+			if c.look {
+				mustCut(t, live)
+			}
+			e, live = enforcer.New(kernel, options), enforcer.NewLive(kernel)
+			live.Remember(noted, func(unseen bool) { noted = unseen })
+			e.Follow(live)
+			kernel.Track(nil, from(2, 1))
+			mustSync(t, e, fromA, false)
+			if got := mustCut(t, live); got.Cut != 1 || len(kernel.Held()) == 1 != c.held {
+				t.Errorf("held off %v, want %t: %+v", kernel.Held(), c.held, got)
+			}
+			if noted {
+				t.Error("it has looked, and the note stays")
+			}
+		})
+	}
+}
+
 // TestRulesThatGoAwayUnnoticed: the look at the kernel found them, and they are gone when the connections are looked at.
 func TestRulesThatGoAwayUnnoticed(t *testing.T) {
 	for _, c := range []struct {

@@ -84,16 +84,20 @@ func (s *Server) serve(ctx context.Context) error {
 	}
 }
 
-// Remove removes what an enforcer that has ended leaves: its socket and the file beside it, and their directory if nothing else is there. As long as one
-// listens, all stays.
-func Remove(socket string) error {
+// Remove removes what an enforcer that has ended leaves: its socket, the file beside it and the others of these names, and their directory if nothing else is
+// there. As long as one listens, all stays.
+func Remove(socket string, others ...string) error {
 	if conn, err := net.DialTimeout("unix", socket, requestTime); err == nil {
 		return conn.Close()
 	}
 	dir := filepath.Dir(socket)
 	state := filepath.Join(dir, StateFile)
+	files := []string{socket, socket + ".new", state, state + ".new"}
+	for _, name := range others {
+		files = append(files, filepath.Join(dir, name))
+	}
 	var errs []error
-	for _, file := range []string{socket, socket + ".new", state, state + ".new"} {
+	for _, file := range files {
 		if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("removing what an enforcer left: %w", err))
 		}

@@ -137,11 +137,14 @@ func TestWhatAnEnforcerLeavesCanBeRemoved(t *testing.T) {
 	}
 	dir := filepath.Join(t.TempDir(), "run")
 	NewTable(filepath.Join(dir, StateFile), logr.Discard()).Into(snapshot())(nil)
+	if err := os.WriteFile(filepath.Join(dir, "another"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(filepath.Join(dir, "cni.sock"), nil, 0o600); err != nil { // as nobody listens on it, it is as good as a socket
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := Remove(filepath.Join(dir, "cni.sock")); err != nil {
+		if err := Remove(filepath.Join(dir, "cni.sock"), "another"); err != nil {
 			t.Error(err)
 		}
 		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {

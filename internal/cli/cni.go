@@ -183,7 +183,7 @@ func (l *leftovers) add(f *pflag.FlagSet) {
 }
 
 func (l *leftovers) remove() error {
-	if err := errors.Join(cni.Uninstall(l.confDir, l.binDir, l.keepProgram), arrival.Remove(l.socket)); err != nil {
+	if err := errors.Join(cni.Uninstall(l.confDir, l.binDir, l.keepProgram), arrival.Remove(l.socket, unseenFile)); err != nil {
 		return fmt.Errorf("uninstalling the CNI plugin: %w", err)
 	}
 	return nil
