@@ -232,9 +232,7 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 	}
 	metrics.Registry.MustRegister(denials.Metrics()...)
 	if o.cutLive && plane.Capabilities().CutLive {
-		live := enforcer.NewLive(plane)
-		remember(live, o.cni.socket, logger)
-		sync.Follow(live)
+		live := o.follow(sync, plane, logger)
 		if err := manager.Add(&controllers.Cutter{Live: live, Pods: node.PodsAt, Troubles: troubles}); err != nil {
 			return fmt.Errorf("adding the end of live connections: %w", err)
 		}
