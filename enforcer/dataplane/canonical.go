@@ -41,13 +41,13 @@ type word struct {
 	value  bool
 }
 
-// takesAny reports an option whose value may look like an option itself, and is not always quoted.
-func (w word) takesAny() bool {
-	return !w.quoted && !w.value && (w.text == "--comment" || w.text == "--bytecode" || w.text == "--match-set")
-}
+func (w word) isValue() bool { return w.quoted || w.value }
 
 // is reports whether the word is this option.
-func (w word) is(option string) bool { return w.text == option && !w.quoted && !w.value }
+func (w word) is(option string) bool { return w.text == option && !w.isValue() }
+
+// takesAny reports an option whose value may look like an option itself, and is not always quoted.
+func (w word) takesAny() bool { return w.is("--comment") || w.is("--bytecode") || w.is("--match-set") }
 
 // words takes a rule's text apart as iptables-restore does: at blanks, except within double quotes, where a backslash
 // escapes what follows it.
@@ -76,10 +76,10 @@ func words(s string) []word {
 	if in {
 		all = append(all, w)
 	}
-	for i := range all[:max(0, len(all)-1)] {
-		if all[i].takesAny() {
-			all[i+1].value = true
-			all[i+1].quoted = all[i+1].quoted || all[i].text != "--match-set" // so that it is written as any other: iptables-save quotes as needed
+	for i := 1; i < len(all); i++ {
+		if option := all[i-1]; option.takesAny() {
+			all[i].value = true
+			all[i].quoted = all[i].quoted || !option.is("--match-set") // so that it is written as any other: iptables-save quotes as needed
 		}
 	}
 	return all
@@ -106,7 +106,7 @@ func split(ws []word) []part {
 	start := 0
 	for i := 0; i < len(ws); i++ {
 		switch {
-		case ws[i].quoted, ws[i].value:
+		case ws[i].isValue():
 		case beginsPart(ws, i):
 			if i > start {
 				parts = append(parts, ws[start:i:i])
@@ -126,7 +126,7 @@ func split(ws []word) []part {
 // beginsPart reports whether an option that belongs to no match stands at i, or its negation.
 func beginsPart(ws []word, i int) bool {
 	if ws[i].text == "!" {
-		return i+1 < len(ws) && !ws[i+1].quoted && isOwnOption(ws[i+1].text) // behind "!" stands no value
+		return i+1 < len(ws) && !ws[i+1].isValue() && isOwnOption(ws[i+1].text)
 	}
 	return isOwnOption(ws[i].text)
 }
@@ -205,7 +205,7 @@ func (p part) matchesAll() bool {
 // normalise rewrites the values that iptables versions print differently.
 func (p part) normalise() {
 	for i := 0; i+1 < len(p); i++ {
-		if p[i].quoted || p[i].value {
+		if p[i].isValue() {
 			continue
 		}
 		v := &p[i+1]
