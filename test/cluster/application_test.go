@@ -16,8 +16,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// namespaces are those of config/samples/application.
-var namespaces = []string{"shop", "monitoring", "outsider"}
+// namespaces are those of config/samples/application, and guarded those that config/samples/policies has policies for.
+var (
+	namespaces = []string{"shop", "monitoring", "outsider"}
+	guarded    = namespaces[:2]
+)
 
 // What the sample policies demand, by the API's texts. A pod always reaches itself.
 const demanded = `

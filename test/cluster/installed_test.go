@@ -138,7 +138,7 @@ func (s *suite) samples(t *testing.T) {
 
 // status: each policy is said to be programmed, and each node to be well.
 func (s *suite) status(t *testing.T) {
-	for _, namespace := range []string{"shop", "monitoring"} {
+	for _, namespace := range guarded {
 		policies := get[networkingv1.NetworkPolicyList](t, "-n", namespace, "networkpolicies").Items
 		if len(policies) == 0 {
 			t.Errorf("namespace %s has no policies", namespace)
@@ -162,7 +162,7 @@ func (s *suite) status(t *testing.T) {
 
 // audit: what would be denied passes, and is counted under the policy's name.
 func (s *suite) audit(t *testing.T) {
-	for _, namespace := range []string{"shop", "monitoring"} {
+	for _, namespace := range guarded {
 		kubectl(t, "annotate", "namespace", namespace, v1alpha1.ModeAnnotation+"="+string(v1alpha1.Audit))
 	}
 	s.app.expect(t, s.demanded.as(everything))
@@ -185,7 +185,7 @@ func (s *suite) audit(t *testing.T) {
 	if counts["NetworkPolicy shop/database"] == 0 {
 		t.Errorf("what policy shop/database would have denied was not counted: %v", counts)
 	}
-	for _, namespace := range []string{"shop", "monitoring"} {
+	for _, namespace := range guarded {
 		kubectl(t, "annotate", "namespace", namespace, v1alpha1.ModeAnnotation+"-")
 	}
 	s.app.expect(t, s.demanded)
@@ -218,7 +218,7 @@ func (s *suite) upgrade(t *testing.T) {
 	stop := s.app.watch(t, s.demanded)
 	kubectl(t, append([]string{"apply"}, from(t, *install)...)...)
 	if *previous == "" {
-		kubectl(t, "-n", home, "rollout", "restart", "daemonset/ringfence-enforcer", "deployment/ringfence-controller")
+		restarted(t)
 	}
 	s.replaced(t)
 	allowed, denied := stop()
@@ -229,11 +229,17 @@ func (s *suite) upgrade(t *testing.T) {
 func (s *suite) restart(t *testing.T) {
 	stop := s.app.watch(t, s.demanded)
 	for range 3 {
-		kubectl(t, "-n", home, "rollout", "restart", "daemonset/ringfence-enforcer", "deployment/ringfence-controller")
+		restarted(t)
 		s.replaced(t)
 	}
 	allowed, denied := stop()
 	t.Logf("3 restarts of %d enforcers: %d connections that are allowed, %d that are denied", len(s.programs), allowed, denied)
+}
+
+// restarted begins to replace every process of ours by its like.
+func restarted(t *testing.T) {
+	t.Helper()
+	kubectl(t, "-n", home, "rollout", "restart", "daemonset/ringfence-enforcer", "deployment/ringfence-controller")
 }
 
 // replaced waits until every enforcer is another than it was, and says so of its node.
@@ -270,5 +276,5 @@ func (s *suite) uninstall(t *testing.T) {
 		t.Errorf("there is left: %s", trace)
 	}
 	kubectl(t, "delete", "-k", inRepository("config/samples/policies"))
-	kubectl(t, "delete", "namespace", lookout, "shop", "monitoring", "outsider")
+	kubectl(t, append([]string{"delete", "namespace", lookout}, namespaces...)...)
 }

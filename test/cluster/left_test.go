@@ -84,7 +84,7 @@ func (l *look) pod(node string) corev1.Pod {
 	program := l.enforcer.Containers[0]
 	for _, listing := range listings {
 		pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{
-			Name: strings.Join(strings.FieldsFunc(strings.Join(listing, ""), func(r rune) bool { return r == '-' }), ""), Command: listing,
+			Name: strings.ReplaceAll(strings.Join(listing, ""), "-", ""), Command: listing,
 			Image: program.Image, ImagePullPolicy: program.ImagePullPolicy, SecurityContext: program.SecurityContext,
 		})
 	}
@@ -115,7 +115,7 @@ func (l *look) directories() []corev1.Volume {
 		}
 		directory := corev1.HostPathDirectory
 		out = append(out, corev1.Volume{
-			Name:         strings.ReplaceAll(strings.Trim(strings.NewReplacer(".", "", "_", "").Replace(path), "/"), "/", "-"),
+			Name:         strings.NewReplacer(".", "", "_", "", "/", "-").Replace(strings.Trim(path, "/")),
 			VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: path, Type: &directory}},
 		})
 	}
