@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -259,13 +260,15 @@ func get(ctx context.Context, h *host.Host, port int, path string) error {
 	return nil
 }
 
-// Exec runs a program inside the node, with the node's own xtables lock, and returns what it printed.
+// Exec runs a program inside the node, with the node's own xtables lock, and returns what it printed to its standard output; an error has the rest too.
 func (n *Node) Exec(ctx context.Context, name string, args ...string) ([]byte, error) {
 	cmd := n.Host.Command(ctx, name, args...)
 	cmd.Env = n.env()
-	out, err := cmd.CombinedOutput()
+	var complaints bytes.Buffer
+	cmd.Stderr = &complaints
+	out, err := cmd.Output()
 	if err != nil {
-		return out, fmt.Errorf("running %s on node %s: %w: %s", name, n.Name, err, out)
+		return out, fmt.Errorf("running %s on node %s: %w: %s%s", name, n.Name, err, out, &complaints)
 	}
 	return out, nil
 }
