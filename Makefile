@@ -86,8 +86,9 @@ e2e: ## in the cluster of KUBECONFIG, without Ringfence so far: install, samples
 	  -install $(INSTALL) -uninstall $(UNINSTALL) $(if $(FROM),-from $(FROM)) $(if $(AGNHOST),-agnhost $(AGNHOST))
 
 .PHONY: race
-race: ## all tests under the race detector (slow)
-	@$(ASSETS); $(GOTEST) -race -count=1 -p 1 -timeout 90m $(filter-out $(BENCH),$(packages))
+race: ## all tests under the race detector, the ladder with a tenth of its clusters (slow)
+	@$(ASSETS); $(GOTEST) -race -count=1 -p 1 -timeout 90m $(filter-out $(BENCH) $(LADDER),$(packages))
+	@$(GOTEST) -race -count=1 -timeout 30m $(LADDER) -args -ladder.clusters=200
 
 .PHONY: lint
 lint: ## golangci-lint, which also holds the import table of docs/architecture.md
