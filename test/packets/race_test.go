@@ -2,5 +2,5 @@
 
 package packets
 
-// slower is how much more time a program has for what it does within a second, when the race detector watches it.
+// slower is how much more time a program has for what it does when the race detector watches it.
 const slower = 10

@@ -198,7 +198,7 @@ func (w *world) apply(t *testing.T, c *cluster) []string {
 
 func (n *node) sync(t *testing.T, c *cluster, verify bool) enforcer.Report {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), slower*time.Minute)
 	defer cancel()
 	var r enforcer.Report
 	err := n.Do(func() (err error) {
