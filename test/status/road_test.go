@@ -13,12 +13,18 @@ import (
 
 // road is the way from one controller to the API server. It remembers what was written, can make requests wait, and can be broken.
 type road struct {
-	mu      sync.Mutex
-	opened  *sync.Cond
-	broken  bool
-	barred  func(*http.Request) bool // nil: nobody
-	waiting int                      // at the bar
-	wrote   []string                 // method, path and status of each request that writes, but for those about leases
+	mu       sync.Mutex
+	opened   *sync.Cond
+	broken   bool
+	barred   func(*http.Request) bool // nil: nobody
+	waiting  int                      // at the bar
+	underway int                      // requests that write, past the bar and not yet answered
+	wrote    []string                 // method, path and status of each request that writes, but for those about leases
+}
+
+// isWrite leaves out what is about leases, which are written all the time.
+func isWrite(q *http.Request) bool {
+	return q.Method != http.MethodGet && !strings.Contains(q.URL.Path, "/leases")
 }
 
 func newRoad() *road {
@@ -37,14 +43,8 @@ func (r *road) to(config *rest.Config) *rest.Config {
 				return nil, err
 			}
 			response, err := next.RoundTrip(q)
-			if q.Method != http.MethodGet && !strings.Contains(q.URL.Path, "/leases") {
-				status := "no answer"
-				if err == nil {
-					status = fmt.Sprint(response.StatusCode)
-				}
-				r.mu.Lock()
-				r.wrote = append(r.wrote, q.Method+" "+q.URL.Path+" "+status)
-				r.mu.Unlock()
+			if isWrite(q) {
+				r.answered(q, response, err)
 			}
 			return response, err
 		})
@@ -63,7 +63,25 @@ func (r *road) enter(q *http.Request) error {
 	if r.broken {
 		return errors.New("the road is broken")
 	}
-	return q.Context().Err()
+	if err := q.Context().Err(); err != nil {
+		return err
+	}
+	if isWrite(q) {
+		r.underway++
+	}
+	return nil
+}
+
+func (r *road) answered(q *http.Request, response *http.Response, err error) {
+	status := "no answer"
+	if err == nil {
+		status = fmt.Sprint(response.StatusCode)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.underway--
+	r.wrote = append(r.wrote, q.Method+" "+q.URL.Path+" "+status)
+	r.opened.Broadcast()
 }
 
 // bar makes requests wait; nil lets all go.
@@ -88,10 +106,13 @@ func (r *road) breakUp() {
 	r.broken = true
 }
 
-// writes are those whose path has a part of a text.
+// writes are those whose path has a part of a text. It waits for the answers that are still to come: others may have seen the outcome before.
 func (r *road) writes(part string) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for r.underway > 0 {
+		r.opened.Wait()
+	}
 	return slices.DeleteFunc(slices.Clone(r.wrote), func(line string) bool { return !strings.Contains(line, part) })
 }
 
