@@ -47,7 +47,7 @@ func tryCall(t *testing.T, w *world, network, from, to string, clientPort int) (
 		}()
 	}
 	var err error
-	if l.client, err = dial(t, a.host, network, clientPort, address, promptly); err != nil {
+	if l.client, err = dial(t, a.host, network, clientPort, address); err != nil {
 		return nil, err
 	}
 	if network == "tcp" {
@@ -91,13 +91,12 @@ func bind(t *testing.T, h *host.Host, a netip.AddrPort, open func() error) {
 	})
 }
 
-// carries has one end speak and reports whether the other hears of it, or of anything said before, as it ought to: it has time.
-func (l *line) carries(from, to net.Conn) bool { return says(from, to, 10*time.Second) }
+// carries has one end speak and reports whether the other hears of it, or of anything said before, within the time that a repetition takes.
+func (l *line) carries(from, to net.Conn) bool {
+	return carriesWithin(slower*700*time.Millisecond, from, to)
+}
 
-// leaks has one end speak and reports whether the other hears of it, as it ought not to, within the time that a repetition takes.
-func (l *line) leaks(from, to net.Conn) bool { return says(from, to, 700*time.Millisecond) }
-
-func says(from, to net.Conn, patience time.Duration) (heard bool) {
+func carriesWithin(patience time.Duration, from, to net.Conn) bool {
 	_, _ = from.Write([]byte("hello"))
 	_ = to.SetReadDeadline(time.Now().Add(patience))
 	n, _ := to.Read(make([]byte, 512))
@@ -162,12 +161,8 @@ func TestCutConnectionsStayCut(t *testing.T) {
 						if cut := w.cutNow(t, lives); cut != 1 {
 							t.Errorf("%s from %s: %d connections were cut, want one", network, from, cut)
 						}
-						hears := l.carries
-						if holdCut {
-							hears = l.leaks
-						}
-						heard := hears(l.server, l.client)
-						revived := hears(l.client, l.server)
+						heard := l.carries(l.server, l.client)
+						revived := l.carries(l.client, l.server)
 						if want := !holdCut; heard != want || revived != want {
 							t.Errorf("%s from %s, held off %t: the client hears the server %t, and the server the client %t", network, from, holdCut, heard, revived)
 						}
@@ -178,7 +173,7 @@ func TestCutConnectionsStayCut(t *testing.T) {
 						lives = w.enforcers(true)
 						w.sync(t, closed)
 						w.cutNow(t, lives)
-						if l.leaks(l.server, l.client) || l.leaks(l.client, l.server) {
+						if l.carries(l.server, l.client) || l.carries(l.client, l.server) {
 							t.Errorf("%s from %s: a restart has brought the connection back", network, from)
 						}
 						w.othersPass(t, network, from)
@@ -239,7 +234,7 @@ func TestLiveConnectionsCanBeLeftAlone(t *testing.T) {
 			if cut := w.cutNow(t, lives); cut != 1 {
 				t.Errorf("the start has cut %d connections, want one", cut)
 			}
-			if denied.leaks(denied.client, denied.server) {
+			if denied.carries(denied.client, denied.server) {
 				t.Error("a connection that is denied goes on")
 			}
 			if !allowed.carries(allowed.client, allowed.server) || !allowed.carries(allowed.server, allowed.client) {
