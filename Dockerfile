@@ -19,9 +19,10 @@ COPY enforcer ./enforcer
 COPY internal ./internal
 COPY lab ./lab
 COPY test ./test
-ARG VERSION=development TARGETOS=linux TARGETARCH
-RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath \
-    -ldflags "-s -w -X github.com/ringfence-io/ringfence/internal/cli.version=${VERSION}" -o /out/ringfence .
+ARG VERSION=development REVISION TARGETOS=linux TARGETARCH
+# The context has no .git, from which Go would take the commit.
+RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -o /out/ringfence \
+    -ldflags "-s -w -X github.com/ringfence-io/ringfence/internal/cli.version=${VERSION} -X github.com/ringfence-io/ringfence/internal/cli.commit=${REVISION}" .
 
 FROM ${DEBIAN}
 COPY hack/image/packages /tmp/packages

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"runtime"
@@ -9,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set by the release build with -ldflags.
-var version = "development"
+// version and commit are set by release builds with -ldflags; a build from a repository knows its commit by itself.
+var version, commit = "development", ""
 
 // build says which source and toolchain made this binary.
 type build struct {
@@ -22,7 +23,7 @@ type build struct {
 }
 
 func thisBuild() build {
-	b := build{Version: version, Commit: "unknown", Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
+	b := build{Version: version, Commit: cmp.Or(commit, "unknown"), Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
 	if made, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range made.Settings {
 			if s.Key == "vcs.revision" {
