@@ -49,11 +49,18 @@ run: deps build ## a cluster on this machine: who reaches whom before and after 
 
 .PHONY: test
 test: ## all tests, as root: everything below up to test-image, nothing skipped
-	@hack/stages.sh deps-test kube lint vet verify test-unit test-packets test-ladder test-e2e test-image
+	@hack/stages.sh deps-test kube lint vet verify test-unit test-kernel
 
 .PHONY: test-unit
 test-unit: ## pure packages, under the race detector
 	@$(GOTEST) -race $(UNIT)
+
+.PHONY: test-kernel
+test-kernel: ## the next four, two at a time: tests of packets mostly wait
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target $(addprefix stage/,test-e2e test-packets test-ladder test-image)
+
+stage/%:
+	+@hack/stages.sh $*
 
 .PHONY: test-packets
 test-packets: ## real packets through real rules: {legacy, nft} x {IPv4, IPv6} x {bridged, routed}

@@ -12,4 +12,6 @@ for stage; do
   fi
   printf '==> %s: ok, %d s\n' "$stage" $((SECONDS - start))
 done
-printf '==> all of %s: ok, %d s\n' "$*" $((SECONDS - total))
+if (($# > 1)); then
+  printf '==> all of %s: ok, %d s\n' "$*" $((SECONDS - total))
+fi
