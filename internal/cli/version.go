@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version and commit are set by release builds with -ldflags; a build from a repository knows its commit by itself.
+// version is set with -ldflags by all builds of an image, commit by those that have no repository: Go takes it from there.
 var version, commit = "development", ""
 
 // build says which source and toolchain made this binary.
