@@ -26,7 +26,8 @@ func sameForPolicy(before, after any) bool {
 		return same(after, b, func(a, b *podEntry) bool { return samePod(a.pod, b.pod) })
 	case *namespaceEntry:
 		return same(after, b, func(a, b *namespaceEntry) bool {
-			return slices.Equal(a.namespace.Labels, b.namespace.Labels) && a.namespace.Mode == b.namespace.Mode
+			return slices.Equal(a.namespace.Labels, b.namespace.Labels) && a.namespace.Mode == b.namespace.Mode &&
+				a.namespace.SourceCheckOff == b.namespace.SourceCheckOff
 		})
 	case *networkingv1.NetworkPolicy:
 		return same(after, b, samePolicy)
@@ -44,7 +45,8 @@ func sameForPolicy(before, after any) bool {
 		return same(after, b, sameNode)
 	case *nodeEntry:
 		return same(after, b, func(a, b *nodeEntry) bool {
-			return a.UID == b.UID && slices.Equal(a.node.Labels, b.node.Labels) && slices.Equal(a.node.Addrs, b.node.Addrs)
+			return a.UID == b.UID && slices.Equal(a.node.Labels, b.node.Labels) && slices.Equal(a.node.Addrs, b.node.Addrs) &&
+				slices.Equal(a.node.Ranges, b.node.Ranges)
 		})
 	case *crdEntry:
 		return same(after, b, func(a, b *crdEntry) bool { return a.established == b.established && slices.Equal(a.served, b.served) })

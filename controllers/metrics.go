@@ -97,7 +97,7 @@ func init() {
 func NodeMetrics() []prometheus.Collector {
 	return []prometheus.Collector{
 		syncSeconds, syncErrors, syncFailing, lastSync, changeSeconds, repairs, problemsNow, policiesFailing, enforced,
-		unknownPodsFailing, reportWrites, reportErrors, lastReport, announcementWrites, announcementErrors, cutConnections, cutSeconds, cutErrors,
+		unknownPodsFailing, links, reportWrites, reportErrors, lastReport, announcementWrites, announcementErrors, cutConnections, cutSeconds, cutErrors,
 		troublesNow,
 	}
 }

@@ -70,6 +70,10 @@ type Node struct {
 	Announce bool
 	// UnknownPods are addresses of this node's pods that neither the API nor Arrivals show.
 	UnknownPods UnknownPods
+	// Sources are what pods send from.
+	Sources Sources
+	// LinkEvents, if it is given, calls back whenever a link of another network namespace comes or goes, until its context ends.
+	LinkEvents func(ctx context.Context, changed func()) error
 
 	reporter  *Reporter
 	announcer *announcer
@@ -82,6 +86,7 @@ type Node struct {
 	problems  map[compile.Problem]bool  // said already
 	unknown   bool                      // the cluster has no node of this name: said already
 	closing   closing
+	sources   sources
 }
 
 // SetupWithManager starts the watches and the one worker. The worker starts when the manager's cache has synced, and syncs nothing before
@@ -91,7 +96,7 @@ func (n *Node) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 	if n.stores, err = newStores(ctx, m.GetCache()); err != nil {
 		return err
 	}
-	n.closing.UnknownPods = n.UnknownPods
+	n.closing.UnknownPods, n.sources.Sources = n.UnknownPods, n.Sources
 	if n.watches, err = newWatches(m.GetConfig(), m.GetHTTPClient(), n.DNSServices); err != nil {
 		return err
 	}
@@ -135,6 +140,13 @@ func (n *Node) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 			return fmt.Errorf("setting up the node controller: %w", err)
 		}
 	}
+	if n.LinkEvents != nil {
+		if err := c.Watch(source.Func(func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
+			return n.LinkEvents(ctx, func() { queue.AddAfter(n.key(), linkDelay) })
+		})); err != nil {
+			return fmt.Errorf("setting up the node controller: %w", err)
+		}
+	}
 	if err := c.Watch(source.Func(func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
 		return n.watches.start(func(t target) (*watch, error) {
 			return n.watches.watcher.start(ctx, t, func() { n.dirty(queue) })
@@ -155,6 +167,9 @@ func retries[K comparable](longest time.Duration) workqueue.TypedRateLimiter[K] 
 
 // laterDelay is how long after an event that can wait a sync takes it in, if none has before: one for all that come meanwhile.
 const laterDelay = 5 * time.Second
+
+// linkDelay is how long after a link has come or gone a sync takes that in, if none has before: what CNI plugins do with it takes some steps.
+const linkDelay = 200 * time.Millisecond
 
 // spreading is a limiter whose pauses are spread.
 type spreading[K comparable] struct{ workqueue.TypedRateLimiter[K] }
@@ -242,18 +257,23 @@ func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Re
 	if n.announcer != nil {
 		n.announcer.note(announcements(snapshot, n.stores.pod))
 	}
+	unread := n.sources.into(&snapshot)
 	verify := time.Since(n.verified) >= n.Resync
 	start := time.Now()
 	n.syncing.Store(&start)
 	report, err := n.Sync.Sync(ctx, snapshot, verify)
+	err = errors.Join(err, unread)
 	n.syncing.Store(nil)
 	ended(err)
 	observe(report, err, time.Since(start))
 	unknownPods := n.closing.condition(snapshot.Closed, report.Concerns)
 	n.closing.say(ctx, unknownPods)
+	checked := n.sources.condition(report.Concerns.Links)
+	n.sources.say(ctx, checked)
 	if n.reporter != nil {
 		n.reporter.Note(Synced{
 			Report: report, ResourceVersions: versions, Err: errors.Join(err, n.watches.incomplete()), At: time.Now(), UnknownPods: unknownPods,
+			Sources: checked, SourceCheck: n.sources.status(report.Concerns.Links),
 			Nodes: func(namespace string) int { return nodesWith(snapshot.Pods, namespace) },
 		})
 	}

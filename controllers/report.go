@@ -28,6 +28,9 @@ type Synced struct {
 	Nodes func(namespace string) int
 	// UnknownPods is what there is to say of unknown pods, nil if nothing: their condition.
 	UnknownPods *metav1.Condition
+	// Sources is what there is to say of what pods send from, and SourceCheck how many links are tied to their pods; nil if nothing.
+	Sources     *metav1.Condition
+	SourceCheck *v1alpha1.SourceCheckStatus
 }
 
 // account is what a node says of itself, sync after sync. It does no I/O, and reads no clock.
@@ -127,8 +130,11 @@ func (a *account) succeeded(s Synced) {
 		},
 	}
 	a.condition(metav1.ConditionTrue, v1alpha1.EnforcingReason, "the kernel holds what the API says", s.At)
-	if c := s.UnknownPods; c != nil {
-		a.set(*c, s.At)
+	a.status.SourceCheck = s.SourceCheck
+	for _, c := range []*metav1.Condition{s.UnknownPods, s.Sources} {
+		if c != nil {
+			a.set(*c, s.At)
+		}
 	}
 }
 

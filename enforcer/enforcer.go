@@ -134,7 +134,11 @@ func only(want, read ruleset.Ruleset) ruleset.Ruleset {
 	for f := range read.Tables {
 		tables[f] = want.Tables[f]
 	}
-	return ruleset.Ruleset{Tables: tables, Sets: want.Sets}
+	some := ruleset.Ruleset{Tables: tables, Sets: want.Sets, Guards: want.Guards, Inward: want.Inward}
+	if read.Guards == nil { // nobody knows which there are
+		some.Guards, some.Inward = nil, read.Inward
+	}
+	return some
 }
 
 func count(r ruleset.Ruleset) Counts {

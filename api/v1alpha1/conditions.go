@@ -57,6 +57,19 @@ const (
 	UnknownPodsDroppedCondition = "UnknownPodsDropped"
 )
 
+// SourcesCheckedCondition of a NodeEnforcement is there where the enforcer runs with --source-check=enforce or audit: True if each pod of the node can send
+// from its own addresses alone, or what it sends from others is counted.
+const SourcesCheckedCondition = "SourcesChecked"
+
+// Reasons of [SourcesCheckedCondition], beside [KernelLacksReason].
+const (
+	// SourcesCheckedReason and SourcesAuditedReason go with True.
+	SourcesCheckedReason = "Checked"
+	SourcesAuditedReason = "Audited"
+	// LinksUnknownReason: nobody knows which of the host's interfaces some pods have.
+	LinksUnknownReason = "LinksUnknown"
+)
+
 // Reasons of [UnknownPodsDroppedCondition].
 const (
 	// UnknownPodsDroppedReason goes with True.

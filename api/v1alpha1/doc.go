@@ -37,6 +37,13 @@ func AddToScheme(s *runtime.Scheme) error {
 // before its namespace's.
 const ModeAnnotation = "policy.ringfence.io/mode"
 
+// SourceCheckAnnotation on a namespace, with the value [SourceCheckOff], lets its pods send from addresses that are not theirs, as those do that route for
+// others: VPN and subnet routers, virtual machines, egress gateways. It is the cluster's administrator who may write namespaces; on a pod it means nothing.
+const SourceCheckAnnotation = "policy.ringfence.io/source-check"
+
+// SourceCheckOff is the one value of [SourceCheckAnnotation] that means something.
+const SourceCheckOff = "off"
+
 // Mode says whether an object denies, or only shows what it would deny.
 //
 // +kubebuilder:validation:Enum=Enforce;Audit

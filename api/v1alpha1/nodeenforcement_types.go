@@ -125,10 +125,54 @@ type NodeEnforcementStatus struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=20
 	Findings []Finding `json:"findings,omitempty"`
+	// sourceCheck says how the enforcer holds what pods send to the pods' own addresses.
+	//
+	// +optional
+	SourceCheck *SourceCheckStatus `json:"sourceCheck,omitempty"`
 	// repairs are changes that others have made to our chains, jumps and sets, and that were undone, since the enforcer started.
 	//
 	// +optional
 	Repairs Repairs `json:"repairs,omitempty"`
+}
+
+// SourceCheckMode says what becomes of what a pod sends from an address that is not its own.
+//
+// +kubebuilder:validation:Enum=Enforce;Audit;Off
+type SourceCheckMode string
+
+// The modes.
+const (
+	SourceCheckModeEnforce SourceCheckMode = "Enforce" // it is dropped
+	SourceCheckModeAudit   SourceCheckMode = "Audit"   // it is counted and sampled, and passes
+	SourceCheckModeOff     SourceCheckMode = "Off"     // it passes
+)
+
+// SourceCheckStatus says which of the host's interfaces are known to be which pod's.
+type SourceCheckStatus struct {
+	// mode is the enforcer's --source-check.
+	//
+	// +optional
+	Mode SourceCheckMode `json:"mode,omitempty"`
+	// results is how many interfaces are tied to their pods by what CNI plugins have said of them.
+	//
+	// +optional
+	Results int32 `json:"results"`
+	// addresses is how many are tied by the addresses that their other ends have.
+	//
+	// +optional
+	Addresses int32 `json:"addresses"`
+	// exempt is how many belong to pods whose namespaces have the annotation policy.ringfence.io/source-check: "off".
+	//
+	// +optional
+	Exempt int32 `json:"exempt"`
+	// shut is how many belong to pods that are gone from the API, or have ended: nothing that comes from them gets through.
+	//
+	// +optional
+	Shut int32 `json:"shut"`
+	// unknown is how many pods have no interface that is known to be theirs. These can pass for others if they may send raw packets.
+	//
+	// +optional
+	Unknown int32 `json:"unknown"`
 }
 
 // Family is an IP family.

@@ -70,6 +70,8 @@ type Pod struct {
 	UID       string       `json:"uid,omitempty"`
 	Container string       `json:"container"`
 	Addrs     []netip.Addr `json:"addrs,omitempty"`
+	// Extra are addresses of other interfaces that the plugins have made for it, such as one for egress in the other family. The API never shows them.
+	Extra []netip.Addr `json:"extra,omitempty"`
 }
 
 // Answer is one line of JSON.
@@ -120,10 +122,10 @@ func (p Pod) validate() error {
 			return fmt.Errorf("the pod's %s is %d bytes long: from 1 to %d are possible", field.name, len(field.value), field.limit)
 		}
 	}
-	if len(p.Addrs) == 0 || len(p.Addrs) > maxAddrs {
-		return fmt.Errorf("the pod has %d addresses: from 1 to %d are possible", len(p.Addrs), maxAddrs)
+	if len(p.Addrs) == 0 || len(p.Addrs)+len(p.Extra) > maxAddrs {
+		return fmt.Errorf("the pod has %d addresses: from 1 to %d are possible", len(p.Addrs)+len(p.Extra), maxAddrs)
 	}
-	for _, a := range p.Addrs {
+	for _, a := range slices.Concat(p.Addrs, p.Extra) {
 		if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() {
 			return fmt.Errorf("%s is no address of a pod", a)
 		}
@@ -133,13 +135,17 @@ func (p Pod) validate() error {
 
 // canonical is the pod with its addresses as the rest of the program has them: sorted, each once, none of them IPv4 in IPv6.
 func (p Pod) canonical() Pod {
-	addrs := make([]netip.Addr, len(p.Addrs))
-	for i, a := range p.Addrs {
-		addrs[i] = a.Unmap().WithZone("")
+	p.Addrs, p.Extra = canonicalAddrs(p.Addrs), canonicalAddrs(p.Extra)
+	return p
+}
+
+func canonicalAddrs(list []netip.Addr) []netip.Addr {
+	var addrs []netip.Addr
+	for _, a := range list {
+		addrs = append(addrs, a.Unmap().WithZone(""))
 	}
 	slices.SortFunc(addrs, netip.Addr.Compare)
-	p.Addrs = slices.Compact(addrs)
-	return p
+	return slices.Compact(addrs)
 }
 
 // wait is how long an answer is of use.

@@ -237,7 +237,7 @@ func (t *Table) enter(s *compile.Snapshot, uid string, a *arrived, at place, hol
 	a.seen = true
 	// Whatever address the API shows is of a sandbox that was before this one, or was announced by this node itself.
 	overlaid := *p
-	overlaid.Addrs, overlaid.Source = a.Addrs, compile.Arrived
+	overlaid.Addrs, overlaid.Given, overlaid.Source = a.Addrs, a.Extra, compile.Arrived
 	s.Pods[at-1] = &overlaid
 	for _, addr := range a.Addrs {
 		holders[addr] = &overlaid

@@ -90,6 +90,8 @@ func parse(stdin []byte) (*config, error) {
 // attachment is what the plugins before ours have made, as far as policy is concerned.
 type attachment struct {
 	addrs []netip.Addr
+	// extra are the addresses that other interfaces of the result have.
+	extra []netip.Addr
 	// onHost is set if they name an interface on the host's side.
 	onHost bool
 }
@@ -109,7 +111,7 @@ func (c *config) attachment(iface string) (attachment, error) {
 		a.onHost = a.onHost || i != nil && i.Sandbox == ""
 	}
 	for _, ip := range result.IPs {
-		if ip == nil || !belongsTo(iface, ip.Interface, result.Interfaces) {
+		if ip == nil {
 			continue
 		}
 		addr, ok := netip.AddrFromSlice(ip.Address.IP)
@@ -117,7 +119,11 @@ func (c *config) attachment(iface string) (attachment, error) {
 			return attachment{}, types.NewError(types.ErrDecodingFailure, "reading the result of the plugins before "+Type,
 				fmt.Sprintf("%s is no address", ip.Address.IP))
 		}
-		a.addrs = append(a.addrs, addr.Unmap())
+		if belongsTo(iface, ip.Interface, result.Interfaces) {
+			a.addrs = append(a.addrs, addr.Unmap())
+		} else if result.Interfaces[*ip.Interface].Sandbox != "" {
+			a.extra = append(a.extra, addr.Unmap())
+		}
 	}
 	return a, nil
 }

@@ -160,7 +160,7 @@ func (p plugin) enforce(c called, args *skel.CmdArgs, verb arrival.Verb) error {
 	if err := p.refuse(a, args); err != nil {
 		return err
 	}
-	c.pod.Addrs = a.addrs
+	c.pod.Addrs, c.pod.Extra = a.addrs, a.extra
 	started := time.Now()
 	err = ask(c, verb)
 	if err == nil {

@@ -154,10 +154,10 @@ func TestAdd(t *testing.T) {
 		{"macvlan", call{prev: alone, args: podArgs, driver: "macvlan"}, nil, "is a macvlan"},
 		{"ipvlan, which also names the host's interface", call{prev: bridged, args: podArgs, driver: "ipvlan"}, nil, "is a ipvlan"},
 		{"nobody knows", call{prev: alone, args: podArgs}, nil, "no other end on the host"},
-		{"addresses of another interface are not the pod's", call{args: podArgs, driver: "veth",
+		{"addresses of its other interfaces are beside those of this one, and the host's are not its", call{args: podArgs, driver: "veth",
 			prev: `{"cniVersion":"1.1.0","interfaces":[{"name":"veth1"},{"name":"eth0","sandbox":"/x"},{"name":"net1","sandbox":"/x"}],
 			"ips":[{"interface":1,"address":"10.1.0.5/24"},{"interface":2,"address":"192.168.0.5/24"},{"interface":0,"address":"169.254.1.1/32"}]}`},
-			[]string{"10.1.0.5"}, ""},
+			[]string{"10.1.0.5", "+192.168.0.5"}, ""},
 		{"a result of an old version", call{args: podArgs, driver: "veth", version: "0.4.0",
 			prev: `{"cniVersion":"0.4.0","ips":[{"version":"4","address":"10.1.0.5/24"}]}`}, []string{"10.1.0.5"}, ""},
 		{"no address", call{prev: `{"cniVersion":"1.1.0","interfaces":[{"name":"eth0","sandbox":"/x"}]}`, args: podArgs, driver: "veth"}, nil, "report no address"},
@@ -179,6 +179,10 @@ func TestAdd(t *testing.T) {
 		if tt.want != nil {
 			p := arrival.Pod{Namespace: "shop", Name: "web", UID: "u-1", Container: "c1"}
 			for _, a := range tt.want {
+				if extra, ok := strings.CutPrefix(a, "+"); ok {
+					p.Extra = append(p.Extra, netip.MustParseAddr(extra))
+					continue
+				}
 				p.Addrs = append(p.Addrs, netip.MustParseAddr(a))
 			}
 			want = append(want, arrival.Request{Verb: arrival.Add, Pod: p})

@@ -19,6 +19,7 @@ func Compile(s Snapshot) (policy.Node, []Problem) { return CompileLike(s, nil) }
 // CompileLike is [Compile], but where a set of like has the members that are wanted, it is these that stand in the result: a node that differs little
 // from another takes little memory of its own.
 func CompileLike(s Snapshot, like map[policy.SetID]policy.Set) (policy.Node, []Problem) {
+	s = withGiven(s)
 	c := newCluster(s)
 	c.like = like
 	parsed, problems := c.parseAll(s)
@@ -60,6 +61,7 @@ func CompileLike(s Snapshot, like map[policy.SetID]policy.Set) (policy.Node, []P
 			node.Endpoints = append(node.Endpoints, e)
 		}
 	}
+	c.tie(s, &node)
 	return node, problems
 }
 
@@ -72,13 +74,15 @@ type cluster struct {
 	byNamespace map[string][]*Pod // all
 	namespaces  map[string]*Namespace
 	nodes       []*Node
+	node        string          // the snapshot's
+	own         []netip.Addr    // that node's
 	losers      []*Pod          // on the node, without an address that no other pod holds
 	members     []policy.Member // room to collect those of one set in
 	like        map[policy.SetID]policy.Set
 }
 
 func newCluster(s Snapshot) *cluster {
-	c := &cluster{byNamespace: map[string][]*Pod{}, namespaces: make(map[string]*Namespace, len(s.Namespaces)), nodes: s.Nodes}
+	c := &cluster{byNamespace: map[string][]*Pod{}, namespaces: make(map[string]*Namespace, len(s.Namespaces)), nodes: s.Nodes, node: s.Node, own: s.Own}
 	for _, ns := range s.Namespaces {
 		c.namespaces[ns.Name] = ns
 	}
@@ -126,7 +130,9 @@ func (p *Pod) owning(owners map[netip.Addr]*Pod) *Pod {
 	}
 	q := *p
 	q.Addrs = slices.DeleteFunc(slices.Clone(p.Addrs), lost)
-	q.reported = p
+	if q.reported == nil {
+		q.reported = p
+	}
 	return &q
 }
 
@@ -223,14 +229,7 @@ func (c *cluster) selected(s podSelector, sets map[policy.SetID]policy.Set) poli
 func (c *cluster) selectedNodes(s labels.Selector, sets map[policy.SetID]policy.Set) policy.Peer {
 	id := setID("nodes", selectorText(s))
 	c.addSet(sets, id, policy.Addresses, func(yield func(policy.Member)) {
-		for _, n := range c.nodes {
-			if !s.Matches(n.Labels) {
-				continue
-			}
-			for _, a := range n.Addrs {
-				yield(policy.Member{Addr: policy.AddrOf(a)})
-			}
-		}
+		c.eachOfNodes(s, func(a netip.Addr) { yield(policy.Member{Addr: policy.AddrOf(a)}) })
 	})
 	return policy.Peer{Kind: policy.InSet, Set: id}
 }

@@ -28,6 +28,12 @@ type Snapshot struct {
 	DNS             DNS
 	// Closed are the address ranges of the node's pods in which an address that no local pod is known to hold gets nothing through; none, by default.
 	Closed []netip.Prefix
+	// Links are the host's ends of interfaces in other network namespaces, pods' among them.
+	Links []Link
+	// SourceCheck says what becomes of what comes from a pod's link with a source that is not the pod's.
+	SourceCheck SourceCheck
+	// Own are the addresses that the node has itself, those in its status and others, such as a bridge's.
+	Own []netip.Addr
 }
 
 // DNS is where pods ask for names.
@@ -55,6 +61,8 @@ type Pod struct {
 	// Terminating is set for a pod with a deletion timestamp: it is enforced until it is gone.
 	Terminating bool
 	Source      Source
+	// Given are addresses that CNI plugins have given the pod beside Addrs: it may send from them, and policy is about them too. The API shows none of them.
+	Given []netip.Addr
 
 	reported *Pod // as the API has it, of a copy without the addresses that another pod holds
 }
@@ -84,6 +92,8 @@ type Namespace struct {
 	Labels Labels
 	// Mode is the namespace's [v1alpha1.ModeAnnotation], empty if it has none.
 	Mode string
+	// SourceCheckOff is set if pods of the namespace may send from any address: see [v1alpha1.SourceCheckAnnotation].
+	SourceCheckOff bool
 }
 
 // Node is what policy needs to know of a node.
@@ -92,6 +102,9 @@ type Node struct {
 	Labels Labels
 	// Addrs are the addresses in its status that are IP addresses.
 	Addrs []netip.Addr
+	// Ranges are those of its pods' addresses, masked. In each, the first address and the one after it are never a pod's, but the node's: of a tunnel, such as
+	// Flannel's, and of the pods' bridge.
+	Ranges []netip.Prefix
 }
 
 // NewPod takes from p what policy needs. An address that does not parse is left out: a set cannot hold it, and no
@@ -147,7 +160,10 @@ func appendNamed(to []NamedPort, ports []corev1.ContainerPort) []NamedPort {
 
 // NewNamespace takes from n what policy needs.
 func NewNamespace(n *corev1.Namespace) *Namespace {
-	return &Namespace{Name: n.Name, Labels: NewLabels(n.Labels), Mode: n.Annotations[v1alpha1.ModeAnnotation]}
+	return &Namespace{
+		Name: n.Name, Labels: NewLabels(n.Labels), Mode: n.Annotations[v1alpha1.ModeAnnotation],
+		SourceCheckOff: n.Annotations[v1alpha1.SourceCheckAnnotation] == v1alpha1.SourceCheckOff,
+	}
 }
 
 // NewNode takes from n what policy needs. Names among its addresses are left out.
@@ -156,7 +172,22 @@ func NewNode(n *corev1.Node) *Node {
 	for _, a := range n.Status.Addresses {
 		texts = append(texts, a.Address)
 	}
-	return &Node{Name: n.Name, Labels: NewLabels(n.Labels), Addrs: parseAddrs(texts)}
+	return &Node{Name: n.Name, Labels: NewLabels(n.Labels), Addrs: parseAddrs(texts), Ranges: PodRanges(n)}
+}
+
+// PodRanges are those that a Node names as its pods', masked. What does not parse is left out.
+func PodRanges(n *corev1.Node) []netip.Prefix {
+	texts := n.Spec.PodCIDRs
+	if len(texts) == 0 {
+		texts = []string{n.Spec.PodCIDR}
+	}
+	var ranges []netip.Prefix
+	for _, text := range texts {
+		if p, err := netip.ParsePrefix(text); err == nil {
+			ranges = append(ranges, p.Masked())
+		}
+	}
+	return ranges
 }
 
 // parseAddrs are the texts that are addresses, sorted, each once.

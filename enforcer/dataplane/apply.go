@@ -16,6 +16,9 @@ type steps interface {
 	addEntries(context.Context, ruleset.SetEntries) error
 	restore(context.Context, ruleset.Family, string) error
 	fixJump(context.Context, ruleset.JumpFix) error
+	guard(context.Context, []ruleset.Guard) error
+	unguard(context.Context, []string) error
+	bringInward(context.Context, ruleset.Inward) error
 	cleanElsewhere(context.Context, []ruleset.Family) error
 	delEntries(context.Context, ruleset.SetEntries) error
 	destroySets(context.Context, []ruleset.SetRef) error
@@ -43,6 +46,7 @@ func apply(ctx context.Context, k steps, p ruleset.Plan) error {
 		op := fmt.Sprintf("putting the jump in front of %s", j.Chain)
 		o.take(ctx, j.Family, func() error { return familyError(j.Family, op, k.fixJump(ctx, j)) })
 	}
+	o.guard(ctx, k, p)
 	if p.Elsewhere {
 		o.cleanElsewhere(ctx, k)
 	}
@@ -78,6 +82,29 @@ func (o *outcome) take(ctx context.Context, f ruleset.Family, step func() error)
 	if err != nil {
 		o.failed[f] = true
 		o.errs = append(o.errs, err)
+	}
+}
+
+// guard takes the steps of links, which are of no family: they go on where a family has failed, and hold up none.
+func (o *outcome) guard(ctx context.Context, k steps, p ruleset.Plan) {
+	for _, step := range []struct {
+		wanted bool
+		take   func() error
+	}{
+		{len(p.Guards) > 0, func() error { return k.guard(ctx, p.Guards) }},
+		{len(p.Unguard) > 0, func() error { return k.unguard(ctx, p.Unguard) }},
+		{p.Inward != nil, func() error { return k.bringInward(ctx, *p.Inward) }},
+	} {
+		if !step.wanted {
+			continue
+		}
+		err := context.Cause(ctx)
+		if err == nil {
+			err = step.take()
+		}
+		if err != nil {
+			o.errs = append(o.errs, err)
+		}
 	}
 }
 

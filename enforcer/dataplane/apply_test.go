@@ -25,6 +25,7 @@ func TestAKernelWithoutUsHasEmptyTables(t *testing.T) {
 		want := ruleset.Ruleset{
 			Tables: map[ruleset.Family]ruleset.Table{ruleset.IPv4: none, ruleset.IPv6: none},
 			Sets:   map[string]ruleset.Set{},
+			Guards: map[string]ruleset.Guard{},
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("observed (-want +got):\n%s", diff)

@@ -20,7 +20,7 @@ func Cleanup(ctx context.Context, log logr.Logger) error {
 		log = logr.Discard()
 	}
 	err := cleanupTables(ctx, log, place{}, ruleset.Families[:])
-	return errors.Join(err, cleanupSets(ctx))
+	return errors.Join(err, cleanupGuards(), cleanupSets(ctx))
 }
 
 // Cleanup removes every chain, jump and set of ours, as the function of that name does.
@@ -130,6 +130,14 @@ func (t savedTable) removal(name string) string {
 		return ""
 	}
 	return fmt.Sprintf("*%s\n%s%s%sCOMMIT\n", name, declared.String(), rules.String(), removed.String())
+}
+
+// cleanupGuards removes what holds links. A kernel without nf_tables holds none.
+func cleanupGuards() error {
+	if probeGuards() != nil {
+		return nil
+	}
+	return withGuards(func(g *guards) error { return g.removeAll() })
 }
 
 func cleanupSets(ctx context.Context) error {

@@ -41,8 +41,19 @@ func (d *Dataplane) Counts(ctx context.Context) (map[string]uint64, error) {
 		}
 		d.counter.Add(f, packetsByID(counts))
 	}
+	if d.capabilities.Guards {
+		dropped := map[string]uint64{}
+		if err := withGuards(func(g *guards) error { return g.counts(dropped) }); err != nil {
+			errs = append(errs, err)
+		} else {
+			d.counter.Add(ofGuards, dropped)
+		}
+	}
 	return d.counter.Totals(), errors.Join(errs...)
 }
+
+// ofGuards stands in place of a family for the counters of guards, which are of none.
+const ofGuards ruleset.Family = 0
 
 func packetsByID(counts []Count) map[string]uint64 {
 	packets := map[string]uint64{}

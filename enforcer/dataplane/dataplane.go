@@ -84,6 +84,7 @@ type Dataplane struct {
 	capabilities Capabilities
 	findings     []Finding
 	counter      Counter
+	seen         seen
 }
 
 // New chooses the back end and runs the preflight. It fails if a program is missing, or with a *PreflightError if nothing
@@ -141,6 +142,9 @@ func (d *Dataplane) ObserveLike(ctx context.Context, like ruleset.Ruleset) (rule
 		}
 		r.Tables[f] = t
 	}
+	if err := d.observeGuards(&r); err != nil {
+		errs = append(errs, err)
+	}
 	sets, err := listSets(like.Sets)
 	if err != nil {
 		errs = append(errs, err)
@@ -148,6 +152,22 @@ func (d *Dataplane) ObserveLike(ctx context.Context, like ruleset.Ruleset) (rule
 		r.Sets = sets
 	}
 	return r, errors.Join(errs...)
+}
+
+// observeGuards reads what holds links, where the kernel can.
+func (d *Dataplane) observeGuards(r *ruleset.Ruleset) error {
+	if !d.capabilities.Guards {
+		return nil
+	}
+	return withGuards(func(g *guards) error {
+		inward, err := g.observeInward()
+		if err != nil {
+			return err
+		}
+		r.Inward = inward
+		r.Guards, err = g.observe()
+		return err
+	})
 }
 
 func (d *Dataplane) observeTable(ctx context.Context, f ruleset.Family) (ruleset.Table, error) {
@@ -212,6 +232,18 @@ func (k *kernel) restore(ctx context.Context, f ruleset.Family, input string) er
 
 func (k *kernel) fixJump(ctx context.Context, j ruleset.JumpFix) error {
 	return k.tools.fixJump(ctx, j)
+}
+
+func (k *kernel) guard(ctx context.Context, all []ruleset.Guard) error {
+	return withGuards(func(g *guards) error { return g.write(ctx, all) })
+}
+
+func (k *kernel) unguard(_ context.Context, links []string) error {
+	return withGuards(func(g *guards) error { return g.remove(links) })
+}
+
+func (k *kernel) bringInward(_ context.Context, in ruleset.Inward) error {
+	return withGuards(func(g *guards) error { return g.writeInward(in) })
 }
 
 func (k *kernel) cleanElsewhere(ctx context.Context, families []ruleset.Family) error {

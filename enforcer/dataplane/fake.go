@@ -25,6 +25,8 @@ type Fake struct {
 	capabilities Capabilities
 	tables       map[ruleset.Family]savedTable
 	sets         map[string]ruleset.Set
+	guards       map[string]ruleset.Guard
+	inward       ruleset.Inward
 	counter      Counter
 	readers      map[uint16]*logReader // by NFLOG group
 	live         fakeTracking
@@ -39,6 +41,7 @@ const (
 	AddEntries StepKind = "add entries"
 	Restore    StepKind = "restore"
 	FixJump    StepKind = "fix jump"
+	Guard      StepKind = "guard links"
 	Elsewhere  StepKind = "clean up elsewhere"
 	DelEntries StepKind = "delete entries"
 	DestroySet StepKind = "destroy set"
@@ -59,7 +62,7 @@ func NewFake(c Capabilities) *Fake {
 	if len(c.Families) == 0 {
 		c.Families = slices.Clone(ruleset.Families[:])
 	}
-	f := &Fake{capabilities: c, tables: map[ruleset.Family]savedTable{}, sets: map[string]ruleset.Set{}}
+	f := &Fake{capabilities: c, tables: map[ruleset.Family]savedTable{}, sets: map[string]ruleset.Set{}, guards: map[string]ruleset.Guard{}}
 	for _, family := range c.Families {
 		t := savedTable{chains: map[string][]ruleset.Rule{}, packets: map[string]uint64{}}
 		for _, base := range hookChains {
@@ -95,6 +98,7 @@ func (f *Fake) Observe(ctx context.Context) (ruleset.Ruleset, error) {
 	for family, t := range f.tables {
 		r.Tables[family] = t.ours(f.capabilities.Table)
 	}
+	r.Guards, r.Inward = maps.Clone(f.guards), f.inward
 	for name, s := range f.sets {
 		s.Entries = slices.Clone(s.Entries)
 		if ruleset.IsOfAnotherLayout(name) {
@@ -117,7 +121,7 @@ func (f *Fake) Cleanup(ctx context.Context) error {
 	f.applying.Lock()
 	defer f.applying.Unlock()
 	k := (*fakeSteps)(f)
-	var errs []error
+	errs := []error{k.unguard(ctx, slices.Collect(maps.Keys(f.guards))), k.bringInward(ctx, ruleset.Inward{})}
 	for family, t := range f.tables {
 		if input := t.removal(f.capabilities.Table); input != "" {
 			errs = append(errs, familyError(family, "cleaning up", k.restore(ctx, family, input)))
@@ -276,6 +280,37 @@ func (k *fakeSteps) fixJump(_ context.Context, j ruleset.JumpFix) error {
 		return nil
 	}
 	return (*Fake)(k).Restore(j.Family, moveJump(j, stale))
+}
+
+func (k *fakeSteps) guard(_ context.Context, all []ruleset.Guard) error {
+	return k.link(func() {
+		for _, g := range all {
+			k.guards[g.Link] = g
+		}
+	})
+}
+
+func (k *fakeSteps) unguard(_ context.Context, links []string) error {
+	return k.link(func() {
+		for _, l := range links {
+			delete(k.guards, l)
+		}
+	})
+}
+
+func (k *fakeSteps) bringInward(_ context.Context, in ruleset.Inward) error {
+	return k.link(func() { k.inward = in })
+}
+
+// link takes a step of links.
+func (k *fakeSteps) link(change func()) error {
+	if err := k.before(Step{Kind: Guard}); err != nil {
+		return fmt.Errorf("guarding links: %w", err)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	change()
+	return nil
 }
 
 // cleanElsewhere finds nothing: there is no other back end.

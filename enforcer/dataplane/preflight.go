@@ -25,6 +25,10 @@ type Capabilities struct {
 	CutLive bool
 	// HoldCut is set if rules can hold off what comes back of a connection that was cut, in every one of Families.
 	HoldCut bool
+	// Guards is set if what comes from a link can be held to addresses.
+	Guards bool
+	// HopLimit is set if rules can look at a packet's hop limit, in every one of Families that has one.
+	HopLimit bool
 }
 
 // Severity says how much depends on what is missing.
@@ -66,6 +70,8 @@ type probes interface {
 	rules(ctx context.Context, f ruleset.Family, table string, rules ...string) error
 	// connections asks for the kernel's connection tracking.
 	connections() error
+	// guards asks for what holds links.
+	guards() error
 	// sysctl reads a setting under net; an error says that the kernel has none of that name.
 	sysctl(name string) (string, error)
 	// bridges are the names of the bridges with ports.
@@ -91,6 +97,14 @@ func fixed(rule string) func(ruleset.Family) string {
 	return func(ruleset.Family) string { return rule }
 }
 
+// hopLimitProbe asks for the hop limit, which IPv4 does not have.
+func hopLimitProbe(f ruleset.Family) string {
+	if f == ruleset.IPv4 {
+		return `-m comment --comment "no hop limit"`
+	}
+	return "-m hl --hl-eq 255"
+}
+
 func modules(names string) string {
 	return "load or build the kernel module " + names + ", and install iptables with its extensions"
 }
@@ -101,6 +115,7 @@ const (
 	needAddrType  = "xt_addrtype"
 	needLimit     = "xt_limit"
 	needNFLOG     = "xt_NFLOG"
+	needHopLimit  = "xt_hl"
 )
 
 // unlogged is what it costs if packets cannot be sampled.
@@ -133,6 +148,10 @@ var needs = []need{
 	}, {
 		name: needNFLOG, rule: fixed(fmt.Sprintf("-j NFLOG --nflog-prefix %q --nflog-group %d", ruleset.LogPrefix, ruleset.DefaultNFLogGroup)),
 		optional: true, cost: unlogged, remedy: modules("xt_NFLOG (with nfnetlink_log)"),
+	}, {
+		name: needHopLimit, rule: hopLimitProbe, optional: true,
+		cost:   "IPv6 neighbour discovery passes with any hop limit, so that pods whose links are not known can send data as such",
+		remedy: modules("xt_hl"),
 	},
 }
 
@@ -165,6 +184,8 @@ func preflight(ctx context.Context, p probes, table string) (Capabilities, []Fin
 	c.SelfMatch = s.allHave(c.Families, needSelfMatch)
 	c.OwnAddresses = s.allHave(c.Families, needAddrType)
 	c.Log = s.allHave(c.Families, needLimit) && s.allHave(c.Families, needNFLOG)
+	c.Guards = s.guards()
+	c.HopLimit = !slices.Contains(s.without[ruleset.IPv6], needHopLimit)
 	c.CutLive, c.HoldCut = live, s.allHave(c.Families, string(ruleset.HashIPPortIP))
 	s.families(c)
 	s.sysctls()
@@ -255,6 +276,20 @@ func (s *survey) connections() bool {
 			Name: f.Name, Severity: Degraded, Detail: err.Error(),
 			Cost:   "a connection that policy denies only after it was opened stays open until one of its ends closes it",
 			Remedy: "load or build the kernel module nf_conntrack_netlink",
+		}
+	}
+	s.findings = append(s.findings, f)
+	return f.OK
+}
+
+// guards says whether links can be held to their pods' addresses.
+func (s *survey) guards() bool {
+	f := Finding{Name: "nf_tables netdev", OK: true, Detail: "present"}
+	if err := s.probes.guards(); err != nil {
+		f = Finding{
+			Name: f.Name, Severity: Degraded, Detail: err.Error(),
+			Cost:   "a pod that may send raw packets (NET_RAW) can pass for another, and reach pods past policy on a bridge",
+			Remedy: "load or build the kernel module nf_tables with its families netdev and bridge (CONFIG_NF_TABLES_NETDEV, CONFIG_NF_TABLES_BRIDGE)",
 		}
 	}
 	s.findings = append(s.findings, f)

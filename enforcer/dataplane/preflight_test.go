@@ -45,7 +45,7 @@ func (n *node) rules(_ context.Context, f ruleset.Family, table string, rules ..
 		return err
 	}
 	for _, r := range rules {
-		for _, match := range []string{"set", "comment", "multiport", "conntrack", "bpf", "addrtype", "limit"} {
+		for _, match := range []string{"set", "comment", "multiport", "conntrack", "bpf", "addrtype", "limit", "hl"} {
 			if strings.Contains(r, "-m "+match+" ") && n.has(match, f) != nil {
 				return errLacking
 			}
@@ -56,6 +56,8 @@ func (n *node) rules(_ context.Context, f ruleset.Family, table string, rules ..
 	}
 	return nil
 }
+
+func (n *node) guards() error { return n.has("netdev", 0) }
 
 func (n *node) sysctl(name string) (string, error) {
 	v, ok := n.sysctls[name]
@@ -82,63 +84,63 @@ func TestPreflight(t *testing.T) {
 		want  Capabilities
 		said  []string // every finding that is not OK, in its own words
 	}{
-		{name: "nothing missing", want: Capabilities{both, "security", true, true, true, true, true}},
+		{name: "nothing missing", want: Capabilities{both, "security", true, true, true, true, true, true, true}},
 		{
-			name: "no xt_bpf", lacks: []string{"bpf"}, want: Capabilities{both, "security", false, true, true, true, true},
+			name: "no xt_bpf", lacks: []string{"bpf"}, want: Capabilities{both, "security", false, true, true, true, true, true, true},
 			said: []string{"xt_bpf is missing or off (degraded): inet: no such thing here; inet6: no such thing here. " +
 				"Cost: a pod that is isolated cannot reach itself through its own Service. " +
 				"Remedy: load or build the kernel module xt_bpf, and install iptables with its extensions"},
 		},
 		{
-			name: "no xt_bpf in one family", lacks: []string{"bpf of inet6"}, want: Capabilities{both, "security", false, true, true, true, true},
+			name: "no xt_bpf in one family", lacks: []string{"bpf of inet6"}, want: Capabilities{both, "security", false, true, true, true, true, true, true},
 			said: []string{"xt_bpf is missing or off (degraded): inet6: no such thing here. " +
 				"Cost: a pod that is isolated cannot reach itself through its own Service. " +
 				"Remedy: load or build the kernel module xt_bpf, and install iptables with its extensions"},
 		},
 		{
-			name: "no xt_addrtype in one family", lacks: []string{"addrtype of inet6"}, want: Capabilities{both, "security", true, true, false, true, true},
+			name: "no xt_addrtype in one family", lacks: []string{"addrtype of inet6"}, want: Capabilities{both, "security", true, true, false, true, true, true, true},
 			said: []string{"xt_addrtype is missing or off (degraded): inet6: no such thing here. " +
 				"Cost: with --unknown-pods=drop nothing is dropped all the same. " +
 				"Remedy: load or build the kernel module xt_addrtype, and install iptables with its extensions"},
 		},
 		{
-			name: "no xt_limit", lacks: []string{"limit"}, want: Capabilities{both, "security", true, false, true, true, true},
+			name: "no xt_limit", lacks: []string{"limit"}, want: Capabilities{both, "security", true, false, true, true, true, true, true},
 			said: []string{"xt_limit is missing or off (degraded): inet: no such thing here; inet6: no such thing here. " +
 				"Cost: no denied packet is logged, and what audit mode would deny is at most counted. " +
 				"Remedy: load or build the kernel module xt_limit, and install iptables with its extensions"},
 		},
 		{
-			name: "no xt_NFLOG in one family", lacks: []string{"NFLOG of inet6"}, want: Capabilities{both, "security", true, false, true, true, true},
+			name: "no xt_NFLOG in one family", lacks: []string{"NFLOG of inet6"}, want: Capabilities{both, "security", true, false, true, true, true, true, true},
 			said: []string{"xt_NFLOG is missing or off (degraded): inet6: no such thing here. " +
 				"Cost: no denied packet is logged, and what audit mode would deny is at most counted. " +
 				"Remedy: load or build the kernel module xt_NFLOG (with nfnetlink_log), and install iptables with its extensions"},
 		},
 		{
-			name: "no hash:ip,port,ip in one family", lacks: []string{"hash:ip,port,ip of inet6"}, want: Capabilities{both, "security", true, true, true, true, false},
+			name: "no hash:ip,port,ip in one family", lacks: []string{"hash:ip,port,ip of inet6"}, want: Capabilities{both, "security", true, true, true, true, false, true, true},
 			said: []string{"ip_set type hash:ip,port,ip is missing or off (degraded): inet6: no such thing here. " +
 				"Cost: a live connection that is cut may come back when its server speaks first, if policy lets the server open one to the client. " +
 				"Remedy: load or build the kernel modules ip_set and ip_set_hash_ipportip"},
 		},
 		{
-			name: "no nf_conntrack_netlink", lacks: []string{"connections"}, want: Capabilities{both, "security", true, true, true, false, true},
+			name: "no nf_conntrack_netlink", lacks: []string{"connections"}, want: Capabilities{both, "security", true, true, true, false, true, true, true},
 			said: []string{"nf_conntrack_netlink is missing or off (degraded): no such thing here. " +
 				"Cost: a connection that policy denies only after it was opened stays open until one of its ends closes it. " +
 				"Remedy: load or build the kernel module nf_conntrack_netlink"},
 		},
 		{
-			name: "no table security", lacks: []string{"security"}, want: Capabilities{both, "mangle", true, true, true, true, true},
+			name: "no table security", lacks: []string{"security"}, want: Capabilities{both, "mangle", true, true, true, true, true, true, true},
 			said: []string{"table security is missing or off (degraded): inet: no such thing here; inet6: no such thing here. " +
 				"Cost: our chains have to stand in the table mangle, where other programs write too. " +
 				"Remedy: load or build the kernel modules iptable_security and ip6table_security (legacy), or nf_tables (nft)"},
 		},
 		{
-			name: "no table security in one family", lacks: []string{"security of inet6"}, want: Capabilities{both, "mangle", true, true, true, true, true},
+			name: "no table security in one family", lacks: []string{"security of inet6"}, want: Capabilities{both, "mangle", true, true, true, true, true, true, true},
 			said: []string{"table security is missing or off (degraded): inet6: no such thing here. " +
 				"Cost: our chains have to stand in the table mangle, where other programs write too. " +
 				"Remedy: load or build the kernel modules iptable_security and ip6table_security (legacy), or nf_tables (nft)"},
 		},
 		{
-			name: "no ip6tables", lacks: []string{"iptables of inet6"}, want: Capabilities{both[:1], "security", true, true, true, true, true},
+			name: "no ip6tables", lacks: []string{"iptables of inet6"}, want: Capabilities{both[:1], "security", true, true, true, true, true, true, true},
 			said: []string{
 				"table security is missing or off (degraded): inet6: no such thing here. " +
 					"Cost: our chains have to stand in the table mangle, where other programs write too. " +
@@ -150,7 +152,7 @@ func TestPreflight(t *testing.T) {
 			},
 		},
 		{
-			name: "no xt_set in one family", lacks: []string{"set of inet"}, want: Capabilities{both[1:], "security", true, true, true, true, true},
+			name: "no xt_set in one family", lacks: []string{"set of inet"}, want: Capabilities{both[1:], "security", true, true, true, true, true, true, true},
 			said: []string{
 				"xt_set is missing or off (degraded): inet: no such thing here. Cost: rules cannot refer to sets of pods. " +
 					"Remedy: load or build the kernel module xt_set, and install iptables with its extensions",
@@ -159,7 +161,7 @@ func TestPreflight(t *testing.T) {
 			},
 		},
 		{
-			name: "no hash:ip,port", lacks: []string{"hash:ip,port"}, want: Capabilities{nil, "security", false, false, false, true, false},
+			name: "no hash:ip,port", lacks: []string{"hash:ip,port"}, want: Capabilities{nil, "security", false, false, false, true, false, true, true},
 			said: []string{
 				"ip_set type hash:ip,port is missing or off (fatal): inet: no such thing here; inet6: no such thing here. " +
 					"Cost: rules cannot refer to named ports. Remedy: load or build the kernel modules ip_set and ip_set_hash_ipport",
@@ -259,7 +261,7 @@ func TestSysctls(t *testing.T) {
 			if diff := cmp.Diff(c.want, amiss(findings)); diff != "" {
 				t.Errorf("findings that are not OK (-want +got):\n%s", diff)
 			}
-			if diff := cmp.Diff(Capabilities{both, "security", true, true, true, true, true}, got); diff != "" {
+			if diff := cmp.Diff(Capabilities{both, "security", true, true, true, true, true, true, true}, got); diff != "" {
 				t.Errorf("capabilities (-want +got):\n%s", diff)
 			}
 		})
@@ -274,7 +276,7 @@ func TestThePreflightOfThisKernel(t *testing.T) {
 			run(t, "ip", "link", "add", "port9", "type", "veth", "peer", "name", "pod9")
 			run(t, "ip", "link", "set", "port9", "master", "br9")
 			d := newDataplane(t, backend)
-			if diff := cmp.Diff(Capabilities{both, "security", true, true, true, true, true}, d.Capabilities()); diff != "" {
+			if diff := cmp.Diff(Capabilities{both, "security", true, true, true, true, true, true, true}, d.Capabilities()); diff != "" {
 				t.Errorf("capabilities (-want +got):\n%s", diff)
 			}
 			bridges, err := (&kernelProbes{tools: d.tools}).bridges()

@@ -46,6 +46,8 @@ func (k *kernelProbes) connections() error {
 	return c.available()
 }
 
+func (k *kernelProbes) guards() error { return probeGuards() }
+
 func (k *kernelProbes) rules(ctx context.Context, f ruleset.Family, table string, rules ...string) (err error) {
 	c, err := openIPSets()
 	if err != nil {

@@ -13,8 +13,10 @@ import (
 type Flow struct {
 	Src, Dst netip.Addr
 	Protocol Protocol
-	// DstPort is the destination port of a TCP, UDP or SCTP packet, 0 for other protocols.
-	DstPort uint16
+	// From is the link of a local pod that the packet comes from; empty if it comes from elsewhere, or nobody asks.
+	From string
+	// SrcPort and DstPort are the ports of a TCP, UDP or SCTP packet, 0 for other protocols. No policy looks at SrcPort.
+	SrcPort, DstPort uint16
 	// ICMPType is the type of an ICMP or ICMPv6 packet.
 	ICMPType uint8
 	// FromNode is set for a packet that the node itself sends: it passes OUTPUT, which is not policed,
@@ -49,13 +51,23 @@ func (n *Node) allows(f Flow, endpoint func(netip.Addr) *Endpoint, brief bool) V
 	if f.FromNode {
 		return Verdict{Allowed: true, Reason: "the node's own traffic is not policed"}
 	}
+	v := Verdict{Allowed: true, Reason: "no policy applies to either end"}
+	if why := n.ForbidsSource(f); why != "" {
+		if !n.AuditSources {
+			return Verdict{Reason: why}
+		}
+		v.WouldDeny = append(v.WouldDeny, Denial{Ref: SourceCheck, Direction: Egress})
+	}
 	if f.isNeighbourDiscovery() {
-		return Verdict{Allowed: true, Reason: "neighbour discovery is never dropped"}
+		v.Reason = "neighbour discovery is never dropped"
+		return v
+	}
+	if a, shut := n.shutEnd(f); shut {
+		return Verdict{Reason: fmt.Sprintf("the pod that had %s is gone, and its interface is still there", a)}
 	}
 	if a, closed := n.closedEnd(f); closed {
 		return Verdict{Reason: fmt.Sprintf("no known pod holds %s, which is of this node's pods", a)}
 	}
-	v := Verdict{Allowed: true, Reason: "no policy applies to either end"}
 	for _, d := range []Direction{Egress, Ingress} {
 		local, remote := f.ends(d)
 		e := endpoint(local)
@@ -224,6 +236,9 @@ func (f Flow) ends(d Direction) (local, remote netip.Addr) {
 	}
 	return f.Dst, f.Src
 }
+
+// SourceCheck stands for the object of what a link forbids.
+var SourceCheck = Ref{Kind: "source", Name: "check"}
 
 // isNeighbourDiscovery reports the ICMPv6 types of RFC 4861: router and neighbour solicitation and
 // advertisement, and redirect.

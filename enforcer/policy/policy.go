@@ -75,7 +75,13 @@ type Node struct {
 	Policies []Policy
 	// Closed are the addresses of this node's pods that get nothing through, whatever policies say, because no pod is known to hold them.
 	Closed Closed
-	// Sets are the pod sets that the policies' rules name, and that of Closed.
+	// Links are the host's ends of local pods' interfaces, as far as it is known whose they are, sorted by name.
+	Links []Link
+	// AuditSources is set where what a link forbids is noted, and goes on.
+	AuditSources bool
+	// Shut is the set of the addresses of pods that are gone from the API while their links are still there: they get nothing through. Empty if there are none.
+	Shut SetID
+	// Sets are the pod sets that the policies' rules name, and those of Closed and Shut.
 	Sets map[SetID]Set
 	// Concerns says of what the rest is made. It is for reports: nothing is enforced by it.
 	Concerns Concerns
@@ -100,6 +106,17 @@ type Concerns struct {
 	// Outside are addresses of local pods that lie in none of the closed ranges, and Strange those in them that pods of other nodes hold: with either, the
 	// ranges are not this node's. Both are empty where nothing is closed.
 	Outside, Strange Some
+	// Links says how many of the node's links are tied to their pods, and how.
+	Links LinkCounts
+}
+
+// LinkCounts are of the links of one node, and of its pods.
+type LinkCounts struct {
+	ByResult, ByKernel int    // links that are tied to a pod: by what CNI plugins have said, by the addresses that the kernel shows at their other end
+	Exempt             int    // links of pods that may send from any address
+	Shut               int    // links whose pods are gone
+	Untied             int    // pods whose link is not known
+	First              string // one of those, "namespace/name"
 }
 
 // Some are addresses of which one says enough.

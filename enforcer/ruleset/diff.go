@@ -33,8 +33,11 @@ func Diff(want, have Ruleset) Plan {
 			}
 		}
 	}
+	diffGuards(&p, want, have)
 	return p
 }
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 func diffSet(p *Plan, want Set, sets map[string]Set) {
 	have, ok := sets[want.Name]

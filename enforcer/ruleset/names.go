@@ -96,6 +96,9 @@ func setName(t SetType, f Family, parts ...string) string {
 // knownSet is the name of the set of the addresses that ranges are open to.
 func knownSet(f Family, id string) string { return hashed(knownTag(f), id) }
 
+// shutSet is the name of the set of the addresses that are shut.
+func shutSet(f Family) string { return ofLayout(fmt.Sprintf("%dS", f)) }
+
 func knownTag(f Family) string { return fmt.Sprintf("%dK", f) }
 
 // opens reports whether a set is one of [knownSet]: what is in it passes a rule that drops all else.

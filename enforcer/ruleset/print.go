@@ -19,6 +19,10 @@ func (r Ruleset) String() string {
 	for _, name := range slices.Sorted(maps.Keys(r.Sets)) {
 		b.WriteString(r.Sets[name].String())
 	}
+	for _, link := range sortedKeys(r.Guards) {
+		b.WriteString(r.Guards[link].String())
+	}
+	b.WriteString(r.Inward.String())
 	return b.String()
 }
 
@@ -90,6 +94,15 @@ func (p Plan) String() string {
 	}
 	for _, j := range p.Jumps {
 		fmt.Fprintf(&b, "# %s, %s: our jump stands at %v, wanted is [1]\n-I %s 1 %s\n", j.Family, j.Table, j.Found, j.Chain, j.Rule)
+	}
+	for _, g := range p.Guards {
+		b.WriteString(g.String())
+	}
+	for _, link := range p.Unguard {
+		fmt.Fprintf(&b, "unguard %s\n", link)
+	}
+	if p.Inward != nil {
+		fmt.Fprintf(&b, "# what bridges bring to ports\n%s", p.Inward)
 	}
 	if p.Elsewhere {
 		b.WriteString("# what is left of us in other tables and back ends goes\n")

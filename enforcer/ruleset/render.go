@@ -20,6 +20,10 @@ type Options struct {
 	LogDenied bool
 	// HoldCut is set where live connections are cut, to hold off what their other end still sends.
 	HoldCut bool
+	// Guards is set where the kernel can hold what comes from a link to addresses; see [Guard].
+	Guards bool
+	// HopLimit is set where xt_hl is there: neighbour discovery is what has not been forwarded.
+	HopLimit bool
 }
 
 // The first rule of a hook. The jump that leads there has left such packets out already; but a jump that somebody has put in its place, or an
@@ -29,13 +33,15 @@ const establishedRule Rule = "-m conntrack --ctstate RELATED,ESTABLISHED -j RETU
 // neighbourDiscovery are the ICMPv6 types of RFC 4861. Bridged frames pass ip6tables too, and a pod without them has no network.
 var neighbourDiscovery = []int{133, 134, 135, 136, 137}
 
+const forwardBase = "FORWARD"
+
 // hooks are the base chains that we police, the chain that each jumps to, and the directions decided there. OUTPUT is not among
 // them: a node always reaches its own pods, which the kubelet's probes rely on.
 var hooks = []struct {
 	base, chain string
 	directions  []policy.Direction
 }{
-	{"FORWARD", forwardChain, []policy.Direction{policy.Egress, policy.Ingress}},
+	{forwardBase, forwardChain, []policy.Direction{policy.Egress, policy.Ingress}},
 	{"INPUT", inputChain, []policy.Direction{policy.Egress}}, // a pod to its own node
 }
 
@@ -67,7 +73,7 @@ func Render(n policy.Node, o Options) Ruleset { return RenderLike(n, o, Ruleset{
 // RenderLike is [Render], but where a set of like has the entries that are wanted, it is these that stand in the result: a ruleset that
 // differs little from another takes little memory of its own.
 func RenderLike(n policy.Node, o Options, like Ruleset) Ruleset {
-	r := Ruleset{Tables: map[Family]Table{}, Sets: map[string]Set{}, Points: map[string]Point{}}
+	r := Ruleset{Tables: map[Family]Table{}, Sets: map[string]Set{}, Guards: map[string]Guard{}, Points: map[string]Point{}}
 	for _, f := range o.Families {
 		t := &renderer{
 			Options: o, node: &n, family: f, like: like.Sets,
@@ -75,6 +81,9 @@ func RenderLike(n policy.Node, o Options, like Ruleset) Ruleset {
 		}
 		t.render()
 		r.Tables[f] = Table{Name: o.Table, Jumps: wantedJumps(), Chains: t.chains}
+	}
+	if o.Guards {
+		r.addGuards(&n, o)
 	}
 	return r
 }
@@ -108,19 +117,19 @@ func (t *renderer) render() {
 		}
 	}
 	for _, h := range hooks {
-		t.chains[h.chain] = t.hookRules(h.directions, roots)
+		t.chains[h.chain] = t.hookRules(h.base, h.directions, roots)
 	}
 }
 
 // hookRules are empty where nothing is policed: a new connection pays for one jump there.
-func (t *renderer) hookRules(directions []policy.Direction, roots map[policy.Direction]string) []Rule {
+func (t *renderer) hookRules(base string, directions []policy.Direction, roots map[policy.Direction]string) []Rule {
 	var jumps []Rule
 	for _, d := range directions {
 		if root, ok := roots[d]; ok {
 			jumps = append(jumps, Rule("-j "+root))
 		}
 	}
-	closed := t.closedRules(directions)
+	closed := slices.Concat(t.shutRules(directions), t.closedRules(directions))
 	if len(jumps)+len(closed) == 0 {
 		return nil
 	}
@@ -129,11 +138,29 @@ func (t *renderer) hookRules(directions []policy.Direction, roots map[policy.Dir
 		rules = append(rules, t.cutRules()...)
 	}
 	if t.family == IPv6 {
-		for _, icmpType := range neighbourDiscovery {
-			rules = append(rules, Rule(fmt.Sprintf("-p ipv6-icmp -m icmp6 --icmpv6-type %d -j RETURN", icmpType)))
-		}
+		rules = append(rules, t.neighbourRules(base)...)
 	}
 	return slices.Concat(rules, closed, jumps)
+}
+
+// neighbourRules let neighbour discovery pass: what has not been forwarded, as RFC 4861 wants it, so that nobody sends anything else that way past a router.
+// What else comes from a link-local address is no pod's that policy knows, and in FORWARD it can only have crossed a bridge: it goes no further. INPUT has it
+// from routers and other nodes too.
+func (t *renderer) neighbourRules(base string) []Rule {
+	own := ""
+	if t.HopLimit {
+		own = " -m hl --hl-eq 255"
+	}
+	var rules []Rule
+	for _, icmpType := range neighbourDiscovery {
+		rules = append(rules, Rule(fmt.Sprintf("-p ipv6-icmp -m icmp6 --icmpv6-type %d%s -j RETURN", icmpType, own)))
+	}
+	if base == forwardBase {
+		for _, source := range []string{"fe80::/10", "::/128"} {
+			rules = append(rules, Rule("-s "+source+` -m comment --comment "of one link alone, no pod has it" -j DROP`))
+		}
+	}
+	return rules
 }
 
 // ruleTexts are the rules that together match what r matches, with what is to happen then.
@@ -162,6 +189,9 @@ func (t *renderer) podSet(id policy.SetID) string {
 	s.Name = setName(s.Type, t.family, string(id))
 	if id == t.node.Closed.Known {
 		s.Name = knownSet(t.family, string(id))
+	}
+	if id == t.node.Shut {
+		s.Name = shutSet(t.family)
 	}
 	s.Entries = t.ownEntries(set.Members, t.like[s.Name].Entries)
 	t.sets[s.Name], t.names[id] = s, s.Name

@@ -53,6 +53,9 @@ func (f Family) String() string {
 type Ruleset struct {
 	Tables map[Family]Table
 	Sets   map[string]Set // by name
+	// Guards are those of the node's links, by link.
+	Guards map[string]Guard
+	Inward Inward
 	// Points are, by ID, those of the wanted rules. What is found in the kernel has none: they are neither compared nor printed.
 	Points map[string]Point
 }
@@ -135,6 +138,13 @@ type Plan struct {
 	Restore map[Family]string
 	// Jumps are the base chains whose jump to us is missing, doubled or not in front.
 	Jumps []JumpFix
+	// Guards are to be written, each in place of what its link has. They come behind the rules, which are about an address before a guard lets it send, and
+	// are of no family: neither waits for the other.
+	Guards []Guard
+	// Unguard are links whose guards go.
+	Unguard []string
+	// Inward is to be what bridges bring to ports, nil if it is that already.
+	Inward *Inward
 	// Elsewhere is set in the first plan of a run: what an earlier run has left in another table or another back end goes. Policy is in force here by
 	// now, and rules there may rely on what goes next.
 	Elsewhere bool
@@ -171,6 +181,10 @@ type JumpFix struct {
 
 // Empty reports whether the plan changes nothing.
 func (p Plan) Empty() bool {
-	changes := len(p.CreateSets) + len(p.Close) + len(p.AddEntries) + len(p.Restore) + len(p.Jumps) + len(p.DelEntries) + len(p.Open) + len(p.DestroySets)
+	guards := len(p.Guards) + len(p.Unguard)
+	if p.Inward != nil {
+		guards++
+	}
+	changes := guards + len(p.CreateSets) + len(p.Close) + len(p.AddEntries) + len(p.Restore) + len(p.Jumps) + len(p.DelEntries) + len(p.Open) + len(p.DestroySets)
 	return changes == 0 && !p.Elsewhere
 }

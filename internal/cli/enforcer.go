@@ -28,6 +28,7 @@ import (
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/controllers"
 	"github.com/ringfence-io/ringfence/enforcer"
+	"github.com/ringfence-io/ringfence/enforcer/attachment"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/enforcer/denials"
 	"github.com/ringfence-io/ringfence/enforcer/ruleset"
@@ -51,6 +52,9 @@ type enforcerOptions struct {
 	cutLive    bool
 	unknown    string
 	podCIDRs   []string
+
+	sourceCheck string
+	cniCache    string
 }
 
 func newEnforcerCommand() *cobra.Command {
@@ -105,6 +109,11 @@ func (o *enforcerOptions) flags() *pflag.FlagSet {
 			"own node until the API shows its addresses")
 	f.StringSliceVar(&o.podCIDRs, "pod-cidrs", nil,
 		"range of the addresses of this node's pods, for --unknown-pods=drop; may be repeated; without it the podCIDRs of the Node")
+	f.StringVar(&o.sourceCheck, "source-check", "enforce",
+		"what becomes of what a pod sends from an address that is not its own: enforce drops it, audit counts and logs it, off lets it pass; the annotation "+
+			v1alpha1.SourceCheckAnnotation+": \"off\" exempts the pods of a namespace")
+	f.StringVar(&o.cniCache, "cni-cache-dir", attachment.DefaultCacheDir,
+		"where libcni keeps the results of CNI plugins, which say which interface is which pod's; empty to go by the kernel alone")
 	o.log.add(f)
 	return f
 }
@@ -126,7 +135,7 @@ func (o *enforcerOptions) validate() error {
 		errs = append(errs, errors.New("--log-denied needs an NFLOG group: leave --nflog-group 0 out"))
 	}
 	_, unknownErr := o.unknownPods(dataplane.Capabilities{})
-	return errors.Join(append(errs, dnsErr, nodeErr, unknownErr, o.cni.validate())...)
+	return errors.Join(append(errs, dnsErr, nodeErr, unknownErr, o.validateSources(), o.cni.validate())...)
 }
 
 func texts[T fmt.Stringer](values []T) []string {
@@ -204,6 +213,10 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 	if err != nil {
 		return err
 	}
+	sources, err := o.sources(plane, logger.WithName("links"))
+	if err != nil {
+		return err
+	}
 	manager, err := ctrl.NewManager(config, ctrl.Options{
 		Logger:                 logger,
 		Cache:                  controllers.CacheOptions(o.node),
@@ -223,6 +236,7 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 		Name: o.node, Resync: o.resync, Sync: sync, Points: journal.SetPoints,
 		DNSServices: dns, DNSAddresses: nodeDNS,
 		Heartbeat: o.heartbeat, Facts: facts(plane, logger), Troubles: troubles, UnknownPods: unknown,
+		Sources: sources, LinkEvents: watchLinks(plane, logger.WithName("links")),
 	}
 	journal.Pods = node
 	stop := o.cni.serve(ctx, node, troubles, logger.WithName("cni"))
@@ -303,7 +317,7 @@ func facts(plane *dataplane.Dataplane, logger logr.Logger) *v1alpha1.NodeEnforce
 
 // renderOptions are what rules can say on a kernel, and what the flags ask of them.
 func (o *enforcerOptions) renderOptions(c dataplane.Capabilities) ruleset.Options {
-	r := ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch}
+	r := ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, Guards: c.Guards, HopLimit: c.HopLimit}
 	if c.Log {
 		r.NFLogGroup, r.LogDenied = o.nflogGroup, o.logDenied
 	}

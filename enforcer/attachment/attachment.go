@@ -1,0 +1,228 @@
+// Package attachment knows which link of the node leads to which pod.
+//
+//	kernel: links, and the addresses at their other ends ─┐
+//	libcni's cache: results of CNI plugins                ─┴─> Into(snapshot)
+//
+// A container runtime calls CNI plugins through libcni, which keeps the result of each attachment until it is deleted: whose it is, which interfaces the
+// plugins have made on the host, and all addresses that they have given. Where a result is there, it is believed: root on the host has written it. Where none
+// is, the kernel's answer stands alone, which a pod that may configure its own interface can add to.
+//
+// Invariants:
+//   - a result counts only as long as the link that it is about is there, with one of its addresses: a cache may hold what is gone;
+//   - a file that cannot be read, or means nothing, is left out and named in the log once; all else goes on;
+//   - nothing is written, neither to the kernel nor to the cache.
+package attachment
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/types/create"
+	"github.com/go-logr/logr"
+
+	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/enforcer/dataplane"
+)
+
+// DefaultCacheDir is where libcni keeps results unless a runtime says otherwise; containerd and CRI-O do not.
+const DefaultCacheDir = "/var/lib/cni"
+
+// Limits of what is read of a cache, far beyond what runtimes write: one file for each attachment of a node's pods.
+const (
+	maxFiles = 10_000
+	maxBytes = 1 << 20
+)
+
+// Kernel is the node's kernel.
+type Kernel interface {
+	// Links are the links that lead to other network namespaces, and the node's own addresses.
+	Links() ([]dataplane.Link, []netip.Addr, error)
+}
+
+var _ Kernel = (*dataplane.Dataplane)(nil)
+
+// Table says which link is whose. It may be used by several goroutines at once.
+type Table struct {
+	Kernel Kernel
+	// Dir is libcni's cache; results are in its directory "results". Without one, the kernel alone is asked.
+	Dir   string
+	Check compile.SourceCheck
+	Log   logr.Logger
+
+	mu      sync.Mutex
+	results map[string]result // by file
+	said    string            // what is wrong with the cache, said already
+}
+
+// result is one file of the cache.
+type result struct {
+	size     int64
+	modified time.Time
+	given    *compile.Given // nil if the file means nothing to us
+	onHost   []string       // the interfaces that the plugins have made outside of the pod
+}
+
+// Into gives a snapshot the node's links, and its own addresses. With an error it gives what could be read.
+func (t *Table) Into(s *compile.Snapshot) error {
+	links, own, err := t.Kernel.Links()
+	if err != nil {
+		return fmt.Errorf("reading which links there are: %w", err)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s.SourceCheck, s.Own = t.Check, own
+	t.read()
+	s.Links = make([]compile.Link, 0, len(links))
+	for _, l := range links {
+		s.Links = append(s.Links, compile.Link{
+			Name: l.Name, Index: l.Index, Bridged: l.Bridged, Guarded: l.Guarded, Held: l.Addrs, Given: t.given(l),
+		})
+	}
+	return nil
+}
+
+// given is what a result says of a link: one that names it, or whose plugins name no interface of the host's, and that gives an address which its other end
+// has. Where the kernel does not say what the other end has, the name alone has to do.
+func (t *Table) given(l dataplane.Link) *compile.Given {
+	var byAddress *compile.Given
+	for _, r := range t.results {
+		if r.given == nil {
+			continue
+		}
+		shares := len(l.Addrs) == 0 || slices.ContainsFunc(r.given.Addrs, func(a netip.Addr) bool { return slices.Contains(l.Addrs, a) })
+		switch {
+		case !shares:
+		case slices.Contains(r.onHost, l.Name):
+			return r.given
+		case len(r.onHost) == 0 && len(l.Addrs) > 0:
+			byAddress = r.given
+		}
+	}
+	return byAddress
+}
+
+// read takes in the files that have changed.
+func (t *Table) read() {
+	if t.Dir == "" {
+		return
+	}
+	dir := filepath.Join(t.Dir, "results")
+	files, err := os.ReadDir(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // no pod yet, or a runtime that keeps none
+	case err != nil:
+		t.say(fmt.Sprintf("reading %s: %v", dir, err))
+	case len(files) > maxFiles:
+		t.say(fmt.Sprintf("%s has %d files: %d are read", dir, len(files), maxFiles))
+	}
+	before := t.results
+	t.results = make(map[string]result, len(files))
+	for _, f := range files[:min(len(files), maxFiles)] {
+		info, err := f.Info()
+		if err != nil || !info.Mode().IsRegular() || info.Size() > maxBytes {
+			continue
+		}
+		r, ok := before[f.Name()]
+		if !ok || r.size != info.Size() || !r.modified.Equal(info.ModTime()) {
+			r = t.parse(filepath.Join(dir, f.Name()))
+			r.size, r.modified = info.Size(), info.ModTime()
+		}
+		t.results[f.Name()] = r
+	}
+}
+
+// cached is what libcni writes for one attachment.
+type cached struct {
+	CNIArgs [][2]string     `json:"cniArgs"`
+	Result  json.RawMessage `json:"result"`
+}
+
+func (t *Table) parse(file string) result {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return result{} // the attachment has gone meanwhile
+	}
+	var c cached
+	if err == nil {
+		err = json.Unmarshal(text, &c)
+	}
+	var r result
+	if err == nil {
+		r, err = c.result()
+	}
+	if err != nil {
+		t.say(fmt.Sprintf("%s: %v", file, err))
+	}
+	return r
+}
+
+// result is nothing if it is of no pod.
+func (c cached) result() (result, error) {
+	g := &compile.Given{}
+	for _, arg := range c.CNIArgs {
+		switch arg[0] {
+		case "K8S_POD_NAMESPACE":
+			g.Namespace = arg[1]
+		case "K8S_POD_NAME":
+			g.Name = arg[1]
+		case "K8S_POD_UID":
+			g.UID = arg[1]
+		}
+	}
+	if g.Namespace == "" || g.Name == "" || len(c.Result) == 0 {
+		return result{}, nil
+	}
+	var version types.PluginConf
+	if err := json.Unmarshal(c.Result, &version); err != nil {
+		return result{}, err
+	}
+	made, err := create.Create(version.CNIVersion, c.Result)
+	if err != nil {
+		return result{}, err
+	}
+	full, err := current.NewResultFromResult(made)
+	if err != nil {
+		return result{}, err
+	}
+	r := result{given: g}
+	for _, i := range full.Interfaces {
+		if i != nil && i.Sandbox == "" {
+			r.onHost = append(r.onHost, i.Name)
+		}
+	}
+	for _, ip := range full.IPs {
+		if ip == nil || isHosts(ip, full.Interfaces) {
+			continue
+		}
+		if a, ok := netip.AddrFromSlice(ip.Address.IP); ok {
+			g.Addrs = append(g.Addrs, a.Unmap())
+		}
+	}
+	slices.SortFunc(g.Addrs, netip.Addr.Compare)
+	g.Addrs = slices.Compact(g.Addrs)
+	return r, nil
+}
+
+// isHosts reports whether an address is of an interface outside of the pod.
+func isHosts(ip *current.IPConfig, interfaces []*current.Interface) bool {
+	i := ip.Interface
+	return i != nil && *i >= 0 && *i < len(interfaces) && interfaces[*i] != nil && interfaces[*i].Sandbox == "" && len(interfaces) > 1
+}
+
+// say logs what is wrong with the cache, once as long as it lasts.
+func (t *Table) say(wrong string) {
+	if wrong != t.said {
+		t.Log.Info("a result of CNI plugins cannot be read: the pod's link is found by its addresses alone", "error", wrong)
+	}
+	t.said = wrong
+}

@@ -1,0 +1,41 @@
+package compile
+
+import (
+	"net/netip"
+
+	"k8s.io/apimachinery/pkg/labels"
+)
+
+// eachOfNodes visits the addresses of the nodes that a selector stands for: those in their status; those that a node sends from which its status does not
+// have, because a tunnel or a bridge between it and its pods has them; and of this node all that it has. None that a pod holds is among the latter: a node
+// names its ranges itself, and a pod there would pass for it.
+func (c *cluster) eachOfNodes(s labels.Selector, visit func(netip.Addr)) {
+	derived := map[netip.Addr]bool{}
+	for _, n := range c.nodes {
+		if !s.Matches(n.Labels) {
+			continue
+		}
+		for _, a := range n.Addrs {
+			visit(a)
+		}
+		for _, r := range n.Ranges {
+			if first := r.Addr(); !r.IsSingleIP() {
+				derived[first], derived[first.Next()] = true, true
+			}
+		}
+		if n.Name == c.node {
+			for _, a := range c.own {
+				derived[a] = true
+			}
+		}
+	}
+	if len(derived) == 0 {
+		return
+	}
+	for _, pods := range c.byNamespace {
+		eachAddress(pods, func(_ *Pod, a netip.Addr) { delete(derived, a) })
+	}
+	for a := range derived {
+		visit(a)
+	}
+}

@@ -1,0 +1,431 @@
+package dataplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+)
+
+// Guards are rules of nftables, whatever back end iptables has: the kernel has one hook where a frame enters from a link, and nf_tables' family netdev is at
+// it (Linux 4.2). A table of the family netdev has for each link a base chain, which goes with the link. Each rule carries the digest of its guard and its
+// place as a comment: rules that somebody else has added, taken away or changed have not all of them.
+
+var (
+	netdevTable = &nftables.Table{Name: ruleset.GuardTable, Family: nftables.TableFamilyNetdev}
+	bridgeTable = &nftables.Table{Name: ruleset.GuardTable, Family: nftables.TableFamilyBridge}
+)
+
+// guards is a connection to nf_tables, in the network namespace in which it was opened.
+type guards struct{ conn *nftables.Conn }
+
+func openGuards() (*guards, error) {
+	// One message holds as many chains as go in one transaction, and its answers come all at once.
+	room := func(c *netlink.Conn) error {
+		return errors.Join(c.SetWriteBuffer(4<<20), c.SetReadBuffer(8<<20))
+	}
+	c, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(room))
+	if err != nil {
+		return nil, fmt.Errorf("opening netlink for nftables: %w", err)
+	}
+	return &guards{c}, nil
+}
+
+func (g *guards) close() { _ = g.conn.CloseLasting() }
+
+// withGuards does something with a connection of its own.
+func withGuards(do func(*guards) error) error {
+	g, err := openGuards()
+	if err != nil {
+		return err
+	}
+	defer g.close()
+	return do(g)
+}
+
+// comment is what the rule of a chain says of itself.
+func comment(digest string, i, of int, point string) []byte {
+	text := fmt.Sprintf("%s %d/%d", digest, i+1, of)
+	if point != "" {
+		text += " " + ruleset.LogPrefix + point
+	}
+	return userdata.AppendString(nil, userdata.TypeComment, text)
+}
+
+// fill adds the rules of a chain, each with its comment.
+func (g *guards) fill(table *nftables.Table, chain string, rules [][]expr.Any, digest, point string) {
+	for i, r := range rules {
+		g.conn.AddRule(&nftables.Rule{
+			Table: table, Chain: &nftables.Chain{Name: chain, Table: table}, Exprs: r, UserData: comment(digest, i, len(rules), point),
+		})
+	}
+}
+
+// whole is the digest that all rules of a chain carry, each in its place, and the point; empty if one is missing, or is not of these.
+func (g *guards) whole(table *nftables.Table, chain string) (digest, point string, err error) {
+	rules, err := g.conn.GetRules(table, &nftables.Chain{Name: chain, Table: table})
+	if err != nil {
+		return "", "", fmt.Errorf("reading chain %s: %w", chain, err)
+	}
+	for i, r := range rules {
+		text, _ := userdata.GetString(r.UserData, userdata.TypeComment)
+		parts := strings.Fields(text)
+		if len(parts) < 2 || parts[1] != fmt.Sprintf("%d/%d", i+1, len(rules)) || i > 0 && parts[0] != digest {
+			return "", "", nil
+		}
+		digest = parts[0]
+		if len(parts) > 2 {
+			point = strings.TrimPrefix(parts[2], ruleset.LogPrefix)
+		}
+	}
+	return digest, point, nil
+}
+
+// chains are the names of a table's chains, none if there is no such table.
+func (g *guards) chains(table *nftables.Table) (map[string]bool, error) {
+	list, err := g.conn.ListChainsOfTableFamily(table.Family)
+	if err != nil {
+		return nil, fmt.Errorf("listing the chains of nftables: %w", err)
+	}
+	names := map[string]bool{}
+	for _, c := range list {
+		if c.Table.Name == table.Name {
+			names[c.Name] = true
+		}
+	}
+	return names, nil
+}
+
+// sharedDigest is that of the chains which all guards share: what they say depends on nothing.
+const sharedDigest = "shared-1"
+
+// observe reads which guards are there.
+func (g *guards) observe() (map[string]ruleset.Guard, error) {
+	names, err := g.chains(netdevTable)
+	if err != nil {
+		return nil, err
+	}
+	found, shared := map[string]ruleset.Guard{}, true
+	for _, chain := range slices.Sorted(maps.Keys(sharedRules)) {
+		digest, _, err := g.whole(netdevTable, chain)
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return nil, err
+		}
+		shared = shared && digest == sharedDigest
+	}
+	for name := range names {
+		link, ok := linkOf(name)
+		if !ok {
+			continue
+		}
+		digest, err := g.digest(link, names)
+		if err != nil {
+			return nil, err
+		}
+		if !shared {
+			digest = ""
+		}
+		found[link] = ruleset.Guard{Link: link, Digest: digest}
+	}
+	return found, nil
+}
+
+// digest is the one digest of all chains of a link. A chain that has gone while it was read has gone with its link.
+func (g *guards) digest(link string, names map[string]bool) (string, error) {
+	one := ""
+	for i, chain := range []string{entryChain(link), answerChain(link), endChain(link)} {
+		if !names[chain] {
+			continue // one that is shut answers nothing; if it were missing otherwise, a rule could not refer to it
+		}
+		digest, _, err := g.whole(netdevTable, chain)
+		if errors.Is(err, unix.ENOENT) {
+			return "", nil
+		}
+		if err != nil {
+			return "", err
+		}
+		if i > 0 && digest != one {
+			return "", nil
+		}
+		one = digest
+	}
+	return one, nil
+}
+
+// perTransaction is how many guards are written at once. The kernel takes all of a transaction, or nothing.
+const perTransaction = 16
+
+// write puts guards in place. Of those that the kernel does not take together, each is tried by itself: a link that has gone meanwhile costs the others nothing.
+func (g *guards) write(ctx context.Context, all []ruleset.Guard) error {
+	var errs []error
+	for part := range slices.Chunk(all, perTransaction) {
+		if err := context.Cause(ctx); err != nil {
+			return errors.Join(append(errs, fmt.Errorf("guarding links: %w", err))...)
+		}
+		if g.transact(part) == nil {
+			continue
+		}
+		for _, one := range part {
+			if err := g.transact([]ruleset.Guard{one}); err != nil && !isGone(one.Link, one.Index) {
+				errs = append(errs, fmt.Errorf("guarding link %s of %s: %w", one.Link, one.Owner, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (g *guards) transact(part []ruleset.Guard) error {
+	names, err := g.chains(netdevTable)
+	if err != nil {
+		return err
+	}
+	g.conn.AddTable(netdevTable)
+	for _, chain := range slices.Sorted(maps.Keys(sharedRules)) {
+		g.renew(chain, names)
+		g.fill(netdevTable, chain, sharedRules[chain], sharedDigest, "")
+	}
+	for _, one := range part {
+		chains := guardChains(one)
+		for _, chain := range []string{endChain(one.Link), answerChain(one.Link)} {
+			if chains[chain] != nil {
+				g.renew(chain, names)
+			}
+		}
+		if entry := entryChain(one.Link); names[entry] {
+			g.conn.FlushChain(&nftables.Chain{Name: entry, Table: netdevTable})
+		} else {
+			policy := nftables.ChainPolicyAccept
+			g.conn.AddChain(&nftables.Chain{
+				Name: entry, Table: netdevTable, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookIngress,
+				Priority: hookPriority, Policy: &policy, Device: one.Link,
+			})
+		}
+		for _, chain := range slices.Sorted(maps.Keys(chains)) {
+			point := ""
+			if chain == endChain(one.Link) {
+				point = one.Point
+			}
+			g.fill(netdevTable, chain, chains[chain], one.Digest, point)
+		}
+	}
+	return flush(g.conn)
+}
+
+// renew makes a chain that is entered from others, or empties it.
+func (g *guards) renew(chain string, names map[string]bool) {
+	c := &nftables.Chain{Name: chain, Table: netdevTable}
+	if names[chain] {
+		g.conn.FlushChain(c)
+		return
+	}
+	g.conn.AddChain(c)
+}
+
+// flush ends a transaction.
+func flush(c *nftables.Conn) error {
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("writing to nftables: %w", err)
+	}
+	return nil
+}
+
+// remove takes the guards of links away; one that is missing is no error.
+func (g *guards) remove(links []string) error {
+	names, err := g.chains(netdevTable)
+	if err != nil {
+		return err
+	}
+	for _, link := range links {
+		own := slices.DeleteFunc([]string{entryChain(link), answerChain(link), endChain(link)}, func(c string) bool { return !names[c] })
+		for _, chain := range own {
+			g.conn.FlushChain(&nftables.Chain{Name: chain, Table: netdevTable})
+		}
+		for _, chain := range own {
+			g.conn.DelChain(&nftables.Chain{Name: chain, Table: netdevTable})
+		}
+		if err := flush(g.conn); err != nil {
+			return fmt.Errorf("taking the guard of link %s away: %w", link, err)
+		}
+	}
+	return nil
+}
+
+// removeAll takes away both tables.
+func (g *guards) removeAll() error {
+	for _, table := range []*nftables.Table{netdevTable, bridgeTable} {
+		list, err := g.conn.ListTablesOfFamily(table.Family)
+		if err != nil {
+			return fmt.Errorf("listing the tables of nftables: %w", err)
+		}
+		if slices.ContainsFunc(list, func(t *nftables.Table) bool { return t.Name == table.Name }) {
+			g.conn.DelTable(table)
+			if err := flush(g.conn); err != nil {
+				return fmt.Errorf("removing table %s: %w", table.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// counts adds what guards have dropped, or would have, by point.
+func (g *guards) counts(into map[string]uint64) error {
+	names, err := g.chains(netdevTable)
+	if err != nil {
+		return err
+	}
+	for name := range names {
+		if !strings.HasPrefix(name, endChain("")) {
+			continue
+		}
+		chain := &nftables.Chain{Name: name, Table: netdevTable}
+		rules, err := g.conn.GetRules(netdevTable, chain)
+		if errors.Is(err, unix.ENOENT) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("reading chain %s: %w", name, err)
+		}
+		for _, r := range rules {
+			text, _ := userdata.GetString(r.UserData, userdata.TypeComment)
+			_, point, ok := strings.Cut(text, ruleset.LogPrefix)
+			for _, e := range r.Exprs {
+				if c, counts := e.(*expr.Counter); ok && counts {
+					into[point] += c.Packets
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// observeInward reads what bridges bring to which ports.
+func (g *guards) observeInward() (ruleset.Inward, error) {
+	names, err := g.chains(bridgeTable)
+	if err != nil || !names[bridgeOut] {
+		return ruleset.Inward{}, err
+	}
+	digest, _, err := g.whole(bridgeTable, bridgeOut)
+	if err != nil {
+		return ruleset.Inward{}, err
+	}
+	addrs := map[string][]netip.Addr{}
+	for _, set := range []string{portSet, to4Set, to6Set} {
+		elements, err := g.conn.GetSetElements(&nftables.Set{Table: bridgeTable, Name: set})
+		if err != nil {
+			return ruleset.Inward{}, fmt.Errorf("reading set %s: %w", set, err)
+		}
+		for _, e := range elements {
+			size := max(len(e.Key)-unix.IFNAMSIZ, 0)
+			link := strings.TrimRight(string(e.Key[size:]), "\x00")
+			a, ok := netip.AddrFromSlice(e.Key[:size])
+			switch list, known := addrs[link]; {
+			case ok && known:
+				addrs[link] = append(list, a)
+			case set == portSet && !ok:
+				addrs[link] = nil
+			default:
+				return ruleset.Inward{Digest: changed}, nil
+			}
+		}
+	}
+	var ports []ruleset.Port
+	for link, list := range addrs {
+		slices.SortFunc(list, netip.Addr.Compare)
+		ports = append(ports, ruleset.Port{Link: link, Addrs: list})
+	}
+	for _, audit := range []bool{false, true} {
+		if in := ruleset.NewInward(ports, audit); in.Digest == digest {
+			return in, nil
+		}
+	}
+	return ruleset.Inward{Digest: changed}, nil
+}
+
+// changed stands for the digest of what somebody else has changed.
+const changed = "changed by somebody else"
+
+// writeInward replaces what bridges bring to ports, in one transaction.
+func (g *guards) writeInward(in ruleset.Inward) error {
+	list, err := g.conn.ListTablesOfFamily(nftables.TableFamilyBridge)
+	if err != nil {
+		return fmt.Errorf("listing the tables of nftables: %w", err)
+	}
+	if slices.ContainsFunc(list, func(t *nftables.Table) bool { return t.Name == bridgeTable.Name }) {
+		g.conn.DelTable(bridgeTable)
+	}
+	if len(in.Ports) > 0 {
+		if err := g.addInward(in); err != nil {
+			return err
+		}
+	}
+	if err := flush(g.conn); err != nil {
+		return fmt.Errorf("guarding the ports of bridges: %w", err)
+	}
+	return nil
+}
+
+func (g *guards) addInward(in ruleset.Inward) error {
+	g.conn.AddTable(bridgeTable)
+	var links, to4, to6 []nftables.SetElement
+	for _, p := range in.Ports {
+		name := interfaceName(p.Link)
+		links = append(links, nftables.SetElement{Key: name})
+		for _, a := range p.Addrs {
+			e := nftables.SetElement{Key: append(a.AsSlice(), name...)}
+			if a.Is4() {
+				to4 = append(to4, e)
+			} else {
+				to6 = append(to6, e)
+			}
+		}
+	}
+	for _, set := range []struct {
+		name     string
+		key      nftables.SetDatatype
+		elements []nftables.SetElement
+	}{
+		{portSet, nftables.TypeIFName, links},
+		{to4Set, nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeIFName), to4},
+		{to6Set, nftables.MustConcatSetType(nftables.TypeIP6Addr, nftables.TypeIFName), to6},
+	} {
+		s := &nftables.Set{Table: bridgeTable, Name: set.name, KeyType: set.key, Concatenation: set.name != portSet}
+		if err := g.conn.AddSet(s, set.elements); err != nil {
+			return fmt.Errorf("guarding the ports of bridges: set %s: %w", set.name, err)
+		}
+	}
+	policy := nftables.ChainPolicyAccept
+	g.conn.AddChain(&nftables.Chain{
+		Name: bridgeOut, Table: bridgeTable, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: hookPriority, Policy: &policy,
+	})
+	g.fill(bridgeTable, bridgeOut, inwardRules(in.Audit), in.Digest, "")
+	return nil
+}
+
+// probeGuards says why the kernel cannot hold links, and leaves nothing behind.
+func probeGuards() error {
+	return withGuards(func(g *guards) error {
+		for _, family := range []nftables.TableFamily{nftables.TableFamilyNetdev, nftables.TableFamilyBridge} {
+			t := g.conn.AddTable(&nftables.Table{Name: ruleset.GuardTable + "-PREFLIGHT", Family: family})
+			chain := &nftables.Chain{Name: "probe", Table: t, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookIngress, Priority: hookPriority, Device: "lo"}
+			if family == nftables.TableFamilyBridge {
+				chain.Hooknum, chain.Device = nftables.ChainHookForward, ""
+			}
+			g.conn.AddChain(chain)
+			g.conn.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: all(
+				etherType(etherIPv6), layer4(unix.IPPROTO_ICMPV6), finding(advertisement, exactly), []expr.Any{&expr.Counter{}}, accept())})
+			g.conn.DelTable(t)
+		}
+		return flush(g.conn)
+	})
+}

@@ -1,0 +1,88 @@
+package policy
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// Link is the host's end of an interface that a pod of this node has. What a pod sends enters the host there and nowhere else, whatever source it claims.
+type Link struct {
+	// Name is the interface's in the host's network namespace, and Index the kernel's number of it: a link that is made anew under a name has another.
+	Name  string
+	Index int
+	// Namespace and Pod name who has the other end; a link that is shut has names too, of the pod that was there last.
+	Namespace, Pod string
+	// Addrs are the addresses that the pod may send from, sorted. A link without any is shut: nothing that comes from it gets through.
+	Addrs []netip.Addr
+	// Guarded is set for a port of a bridge whose pod is isolated for ingress: a frame that the bridge brings it, and that is for none of Addrs, does not get
+	// through. Policy, which knows pods by their addresses, would not have been asked about it.
+	Guarded bool
+}
+
+// ports and types of what a pod has to send before it has an address, or to keep it.
+const (
+	dhcpClient, dhcpServer     = 68, 67
+	dhcpv6Client, dhcpv6Server = 546, 547
+)
+
+// icmpv6 types, of RFC 4861 (neighbour discovery) and of RFC 2710 and 3810 (multicast listeners).
+const (
+	routerSolicitation    = 133
+	neighbourSolicitation = 135
+	neighbourAdvert       = 136
+	redirect              = 137
+	listenerQuery         = 130
+	listenerDone          = 132
+	listenerReportV2      = 143
+)
+
+// ForbidsSource says why a flow does not get past the link that it comes from, empty if it does. Sizes and hop limits, which a [Flow] does not have, are
+// looked at beside that: neighbour discovery has a hop limit of 255 and is short.
+func (n *Node) ForbidsSource(f Flow) string {
+	i := slices.IndexFunc(n.Links, func(l Link) bool { return l.Name == f.From })
+	if f.From == "" || i < 0 {
+		return ""
+	}
+	l := &n.Links[i]
+	if l.allows(f) {
+		return ""
+	}
+	if len(l.Addrs) == 0 {
+		return fmt.Sprintf("pod %s/%s is gone, and its interface %s is shut", l.Namespace, l.Pod, l.Name)
+	}
+	return fmt.Sprintf("%s is no address of %s/%s, whose interface %s it comes from", f.Src, l.Namespace, l.Pod, l.Name)
+}
+
+func (l *Link) allows(f Flow) bool {
+	own := slices.Contains(l.Addrs, f.Src)
+	switch {
+	case len(l.Addrs) == 0:
+		return false
+	case f.Protocol == ICMPv6 && f.ICMPType >= routerSolicitation && f.ICMPType <= redirect:
+		asks := f.ICMPType == routerSolicitation || f.ICMPType == neighbourSolicitation || f.ICMPType == neighbourAdvert
+		return asks && (own || f.Src.IsLinkLocalUnicast() || f.Src == netip.IPv6Unspecified())
+	case own:
+		return true
+	case f.Protocol == ICMPv6:
+		listens := f.ICMPType >= listenerQuery && f.ICMPType <= listenerDone || f.ICMPType == listenerReportV2
+		return listens && (f.Src.IsLinkLocalUnicast() && f.Src.Is6() || f.Src == netip.IPv6Unspecified())
+	case f.Protocol == UDP && f.Src == netip.IPv4Unspecified():
+		return f.SrcPort == dhcpClient && f.DstPort == dhcpServer
+	case f.Protocol == UDP && f.Src.Is6() && f.Src.IsLinkLocalUnicast():
+		return f.SrcPort == dhcpv6Client && f.DstPort == dhcpv6Server
+	}
+	return false
+}
+
+// shutEnd is the end of a flow that is of a pod which is gone, and whose interface is still there.
+func (n *Node) shutEnd(f Flow) (netip.Addr, bool) {
+	if n.Shut == "" {
+		return netip.Addr{}, false
+	}
+	shut := func(a netip.Addr) bool { return n.has(n.Shut, Member{Addr: AddrOf(a)}) }
+	if shut(f.Src) {
+		return f.Src, true
+	}
+	return f.Dst, !f.ToNode && shut(f.Dst)
+}
