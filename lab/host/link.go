@@ -42,7 +42,12 @@ func Veth(a, b End) error {
 // settle waits for the link-local address. The kernel adds it when it has noticed that the link is up, which may take it a
 // second, and without it a router asks for no IPv6 neighbour (ndisc_send_ns).
 func (e End) settle() error {
-	return e.Host.link(e.Link, func(nl *netlink.Handle, l netlink.Link) error {
+	_, err := e.linkLocal()
+	return err
+}
+
+func (e End) linkLocal() (found netip.Addr, err error) {
+	err = e.Host.link(e.Link, func(nl *netlink.Handle, l netlink.Link) error {
 		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
 			addrs, err := nl.AddrList(l, netlink.FAMILY_V6)
 			if err != nil {
@@ -50,6 +55,7 @@ func (e End) settle() error {
 			}
 			for _, a := range addrs {
 				if a.IP.IsLinkLocalUnicast() && a.Flags&unix.IFA_F_TENTATIVE == 0 {
+					found, _ = netip.AddrFromSlice(a.IP)
 					return nil
 				}
 			}
@@ -58,6 +64,7 @@ func (e End) settle() error {
 			}
 		}
 	})
+	return found, err
 }
 
 // Up sets an interface up.
@@ -144,6 +151,11 @@ func (h *Host) HardwareAddr(link string) (net.HardwareAddr, error) {
 		return nil
 	})
 	return mac, wrap(err, "reading the address of %s in %s", link, h.name)
+}
+
+// LinkLocal is an interface's IPv6 link-local address, for which it waits.
+func (h *Host) LinkLocal(link string) (netip.Addr, error) {
+	return End{Host: h, Link: link}.linkLocal()
 }
 
 // Sysctl writes a setting of the host's, whose name is given with slashes ("net/ipv4/ip_forward"):

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"time"
 
@@ -36,9 +37,9 @@ func (t *Topology) AddPodAt(n *Node, name string, a netip.Addr) (*Pod, error) {
 		return nil, err
 	}
 	if t.options.Kind == Bridged {
-		err = p.bridge()
+		err = t.bridge(p)
 	} else {
-		err = p.route()
+		err = t.route(p)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("adding pod %s: %w", name, err), h.Close())
@@ -46,23 +47,55 @@ func (t *Topology) AddPodAt(n *Node, name string, a netip.Addr) (*Pod, error) {
 	return p, nil
 }
 
-func (p *Pod) bridge() error {
+func (t *Topology) bridge(p *Pod) error {
 	return errors.Join(
 		p.Node.Enslave(p.link, podBridge, true),
-		addBoth(p.Host, "eth0", p.Addr, p.Node.Pods.Bits()),
-		routeBoth(p.Host, everything, p.Node.Pods.Addr().Next(), ""),
+		t.addBoth(p.Host, "eth0", p.Addr, p.Node.Pods.Bits()),
+		t.routeBoth(p.Host, everything, p.Node.Pods.Addr().Next(), ""),
 	)
 }
 
-func (p *Pod) route() error {
-	return errors.Join(
+func (t *Topology) route(p *Pod) error {
+	err := errors.Join(
 		p.Node.Address(p.link, netip.PrefixFrom(routedGateway, 32)),
-		p.Node.Address(p.link, routedGatewayV6),
-		routeBoth(p.Node.Host, netip.PrefixFrom(p.Addr, 32), netip.Addr{}, p.link),
-		addBoth(p.Host, "eth0", p.Addr, 32),
+		t.routeBoth(p.Node.Host, netip.PrefixFrom(p.Addr, 32), netip.Addr{}, p.link),
+		t.addBoth(p.Host, "eth0", p.Addr, 32),
 		p.Host.Route(everything, routedGateway, "eth0"),
+	)
+	if t.options.IPv4Only {
+		return err
+	}
+	return errors.Join(err,
+		p.Node.Address(p.link, routedGatewayV6),
 		p.Host.Route(TwinPrefix(everything), routedGatewayV6.Addr(), "eth0"),
 	)
+}
+
+// AddAddress gives the pod a further address, and its twin, as a CNI plugin that knows of more than the API shows. The pod's node routes
+// to it; other nodes don't.
+func (t *Topology) AddAddress(p *Pod, a netip.Addr) error {
+	link := p.link
+	if t.options.Kind == Bridged {
+		link = podBridge
+	}
+	return errors.Join(
+		t.addBoth(p.Host, "eth0", a, 32),
+		t.routeBoth(p.Node.Host, netip.PrefixFrom(a, 32), netip.Addr{}, link),
+	)
+}
+
+// Link is the node's end of the pod's link; the pod's end is eth0.
+func (p *Pod) Link() string { return p.link }
+
+// HardwareAddr is the address of the pod's end of its link.
+func (p *Pod) HardwareAddr() (net.HardwareAddr, error) { return p.Host.HardwareAddr("eth0") }
+
+// GatewayLink is the interface of the node that the pod's packets to other networks go to: the bridge, or the node's end of its link.
+func (t *Topology) GatewayLink(p *Pod) string {
+	if t.options.Kind == Bridged {
+		return podBridge
+	}
+	return p.link
 }
 
 // RemovePod takes the pod's link and its host away.
@@ -102,13 +135,17 @@ func (t *Topology) Service(vip netip.Addr, protocol policy.Protocol, port uint16
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	for _, n := range t.Nodes {
-		for _, f := range []struct {
+		families := []struct {
 			program  string
 			vip, pod netip.Addr
 		}{
 			{"iptables-" + t.options.Backend, vip, backend.Addr},
 			{"ip6tables-" + t.options.Backend, Twin(vip), Twin(backend.Addr)},
-		} {
+		}
+		if t.options.IPv4Only {
+			families = families[:1]
+		}
+		for _, f := range families {
 			target := netip.AddrPortFrom(f.pod, targetPort).String()
 			for _, args := range [][]string{
 				{"-A", "PREROUTING", "-d", f.vip.String(), "-p", protocol.String(), "--dport", fmt.Sprint(port), "-j", "DNAT", "--to-destination", target},

@@ -8,7 +8,8 @@
 //	       outside
 //
 // Invariants:
-//   - everything has an IPv4 address and its [Twin], so that a test written for one family holds for the other;
+//   - everything has an IPv4 address and its [Twin], so that a test written for one family holds for the other; where
+//     [Options] say IPv4Only, links have the link-local addresses that the kernel gives them, and no other IPv6 address;
 //   - pod addresses are seen by everybody as they are: only what a service sends back to its own client is masqueraded;
 //   - a topology works when New returns: nothing needs to settle.
 package topology
@@ -45,6 +46,8 @@ type Options struct {
 	Nodes  int
 	// Backend, "legacy" or "nft", is the iptables back end that services are made with.
 	Backend string
+	// IPv4Only leaves the twins out, as in a cluster of one family on hosts whose kernel knows both.
+	IPv4Only bool
 }
 
 // Topology is a cluster's network. Its methods may be called from several goroutines at once.
@@ -185,16 +188,20 @@ func (t *Topology) newNode(i int) (*Node, error) {
 	}
 	gateway := n.Pods.Addr().Next()
 	n.next = gateway.Next()
+	forwardIPv6 := "1"
+	if t.options.IPv4Only {
+		forwardIPv6 = "0"
+	}
 	err = errors.Join(
 		h.Sysctl("net/ipv4/ip_forward", "1"),
 		h.Sysctl("net/ipv4/conf/all/send_redirects", "0"),
 		h.Sysctl("net/ipv4/conf/default/send_redirects", "0"),
-		h.Sysctl("net/ipv6/conf/all/forwarding", "1"),
+		h.Sysctl("net/ipv6/conf/all/forwarding", forwardIPv6),
 		setBridgeNetfilter(h, "1"),
 		t.plugIn(h, name, n.Addr),
 	)
 	if err == nil && t.options.Kind == Bridged {
-		err = errors.Join(h.Bridge(podBridge), addBoth(h, podBridge, gateway, n.Pods.Bits()))
+		err = errors.Join(h.Bridge(podBridge), t.addBoth(h, podBridge, gateway, n.Pods.Bits()))
 	}
 	return n, err
 }
@@ -213,14 +220,14 @@ func (t *Topology) plugIn(h *host.Host, port string, a netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(t.wire.Enslave(port, wireBridge, false), addBoth(h, "eth0", a, wireNet.Bits()))
+	return errors.Join(t.wire.Enslave(port, wireBridge, false), t.addBoth(h, "eth0", a, wireNet.Bits()))
 }
 
 // routeTo tells the hosts on the wire where the new node's pods are, and the new node where theirs are.
 func (t *Topology) routeTo(n *Node) error {
-	errs := []error{routeBoth(t.Outside, n.Pods, n.Addr, "")}
+	errs := []error{t.routeBoth(t.Outside, n.Pods, n.Addr, "")}
 	for _, other := range t.Nodes {
-		errs = append(errs, routeBoth(other.Host, n.Pods, n.Addr, ""), routeBoth(n.Host, other.Pods, other.Addr, ""))
+		errs = append(errs, t.routeBoth(other.Host, n.Pods, n.Addr, ""), t.routeBoth(n.Host, other.Pods, other.Addr, ""))
 	}
 	return errors.Join(errs...)
 }
@@ -255,14 +262,20 @@ func (t *Topology) ForgetConnections() error {
 	return nil
 }
 
-// addBoth adds a, with a prefix of the given length, and its twin.
-func addBoth(h *host.Host, link string, a netip.Addr, bits int) error {
+// addBoth adds a, with a prefix of the given length, and its twin where there are twins.
+func (t *Topology) addBoth(h *host.Host, link string, a netip.Addr, bits int) error {
 	p := netip.PrefixFrom(a, bits)
+	if t.options.IPv4Only {
+		return h.Address(link, p)
+	}
 	return errors.Join(h.Address(link, p), h.Address(link, netip.PrefixFrom(Twin(a), TwinPrefix(p).Bits())))
 }
 
-// routeBoth routes p and its twin; via may be the zero address.
-func routeBoth(h *host.Host, p netip.Prefix, via netip.Addr, link string) error {
+// routeBoth routes p, and its twin where there are twins; via may be the zero address.
+func (t *Topology) routeBoth(h *host.Host, p netip.Prefix, via netip.Addr, link string) error {
+	if t.options.IPv4Only {
+		return h.Route(p, via, link)
+	}
 	var viaV6 netip.Addr
 	if via.IsValid() {
 		viaV6 = Twin(via)

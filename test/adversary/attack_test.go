@@ -1,0 +1,264 @@
+package adversary
+
+import (
+	"fmt"
+	mathrand "math/rand/v2"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/ringfence-io/ringfence/enforcer/dataplane"
+	"github.com/ringfence-io/ringfence/lab/probe"
+	"github.com/ringfence-io/ringfence/lab/topology"
+)
+
+// attack is one row of the table. What is expected of each is the same: nothing arrives.
+type attack struct {
+	name string
+	// finding is the one that it belongs to: A1 to A8, or "own" for further ones.
+	finding string
+	duels   []duel
+	// sockets and raw are how a pod without any right sends, and one with NET_RAW. Where there is no such way, noSockets says why.
+	sockets, raw func(*bout)
+	noSockets    string
+	// without says why the attack cannot work in a combination even where nothing is enforced: it is left out there.
+	without []exception
+	// node changes a setting of the attacker's node as its administrator might have done.
+	node []setting
+	// services is set where it needs a Service.
+	services bool
+	// steals is set where the attack is to bring a packet of friend's, to guarded, to the attacker.
+	steals bool
+}
+
+// duel is who attacks whom. Policy forbids that anything arrives, but for the control port.
+type duel struct{ from, to string }
+
+func (d duel) String() string { return d.from + " to " + d.to }
+
+var (
+	// near are pods of one node: one may not send, or the other may not receive.
+	near = []duel{{"shut", "bare"}, {"open", "guarded"}}
+	// remote are ends of another node, and outside of the cluster.
+	remote = []duel{{"open", "far"}, {"shut", "outside"}}
+	// home is the attacker's own node.
+	home = []duel{{"shut", "n1"}}
+
+	everywhere = slices.Concat(near, remote, home)
+)
+
+// exception is a combination, and duels in it, in which an attack cannot work.
+type exception struct {
+	why   string
+	holds func(combination, duel) bool
+}
+
+func (a attack) exception(c combination, d duel) string {
+	for _, e := range a.without {
+		if e.holds(c, d) {
+			return e.why
+		}
+	}
+	return ""
+}
+
+// setting is a sysctl of a node, and what it is otherwise.
+type setting struct{ name, value, usual string }
+
+// attacks is the table.
+func attacks() []attack {
+	return slices.Concat(
+		linkLocalAttacks, secondAddressAttacks, sourceAttacks(), tagAttacks, groupAttacks, discoveryAttacks(), neighbourAttacks, goneAttacks(),
+		nodeAttacks, frameAttacks(), tunnelAttacks(), fragmentAttacks, conntrackAttacks, serviceAttacks, protocolAttacks(),
+	)
+}
+
+// TestTable holds the table to its form.
+func TestTable(t *testing.T) {
+	seen := map[string]bool{}
+	for _, a := range attacks() {
+		switch {
+		case seen[a.name]:
+			t.Errorf("two attacks are called %q", a.name)
+		case a.sockets == nil && a.raw == nil:
+			t.Errorf("%s: nobody can do it", a.name)
+		case (a.sockets == nil) != (a.noSockets != ""):
+			t.Errorf("%s: it has a way without rights, or a reason why not", a.name)
+		case len(a.duels) == 0 || a.finding == "":
+			t.Errorf("%s: it has no duels, or no finding", a.name)
+		}
+		seen[a.name] = true
+	}
+	for i := 1; i <= 7; i++ { // the eighth is an allow that does not hold, and a node's further addresses
+		if f := fmt.Sprintf("A%d", i); !slices.ContainsFunc(attacks(), func(a attack) bool { return a.finding == f }) {
+			t.Errorf("no attack belongs to %s", f)
+		}
+	}
+}
+
+// TestAttacks runs the table where policy is enforced. Nothing arrives.
+func TestAttacks(t *testing.T) {
+	needRoot(t)
+	var tally tally
+	t.Cleanup(func() { t.Log(tally.String()) })
+	for _, c := range combinations(dataplane.Legacy, dataplane.NFT) {
+		t.Run(c.String(), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, c)
+			w.makeServices(t)
+			w.enforce(t)
+			w.run(t, &tally, true)
+		})
+	}
+}
+
+// TestAttacksWork runs the table where nothing is enforced. Each attack arrives, on each combination that it makes sense on.
+func TestAttacksWork(t *testing.T) {
+	needRoot(t)
+	var tally tally
+	t.Cleanup(func() { t.Log(tally.String()) })
+	for _, c := range combinations(dataplane.NFT) {
+		t.Run(c.String(), func(t *testing.T) {
+			t.Parallel()
+			newWorld(t, c).run(t, &tally, false)
+		})
+	}
+}
+
+// run runs the table once, or as often as is asked for.
+func (w *world) run(t *testing.T, tally *tally, enforced bool) {
+	n := repeats(t)
+	for i := range n {
+		all := attacks()
+		if i > 0 {
+			mathrand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		}
+		// A Service switches connection tracking on, which holds fragments back by itself.
+		slices.SortStableFunc(all, func(a, b attack) int { return order(a) - order(b) })
+		for _, a := range all {
+			for _, d := range a.duels {
+				if a.exception(w.combination, d) != "" {
+					tally.leftOut()
+					continue
+				}
+				for _, way := range []struct {
+					rights probe.Rights
+					send   func(*bout)
+				}{{probe.Sockets, a.sockets}, {probe.NetRaw, a.raw}} {
+					if way.send == nil {
+						continue
+					}
+					t.Run(fmt.Sprintf("%s/%s/%s", a.name, d, way.rights), func(t *testing.T) {
+						if a.services {
+							w.makeServices(t)
+						}
+						tally.add(w.attack(t, a, d, way.rights, way.send, i > 0, enforced))
+					})
+				}
+			}
+		}
+	}
+}
+
+func order(a attack) int {
+	if a.services {
+		return 1
+	}
+	return 0
+}
+
+// attack runs one attack once, and returns how many packets have arrived.
+func (w *world) attack(t *testing.T, a attack, d duel, r probe.Rights, way func(*bout), long, enforced bool) int {
+	b := newBout(w, d.from, d.to, long)
+	node := w.parties["n1"].host
+	for _, s := range a.node {
+		must(t, node.Sysctl(s.name, s.value))
+		defer func() { must(t, node.Sysctl(s.name, s.usual)) }()
+	}
+	if a.steals {
+		defer w.heal(t)
+		w.pass(t, w.parties["friend"], w.parties["guarded"]) // both know each other
+	}
+	w.control(t, a, b) // the way is open, and neighbours are known
+	judge := b.to
+	if a.steals {
+		judge = b.from
+	}
+	judge.sniffer.Forget()
+	if err := b.send(r, way); err != nil {
+		t.Fatalf("sending: %v", err)
+	}
+	w.control(t, a, b)
+	if a.steals {
+		to := w.parties["guarded"]
+		b.marker = w.deliver(t, w.parties["friend"], to, netip.AddrPortFrom(w.in(to.addr), attackPort), to, b.from)
+	}
+	arrived := judge.sniffer.Carrying(b.marker)
+	switch {
+	case enforced && len(arrived) > 0:
+		t.Errorf("%d packets have arrived at %s, the first is % x", len(arrived), judge.name, arrived[0])
+	case !enforced && len(arrived) == 0:
+		t.Errorf("nothing has arrived at %s: the attack does not work, and proves nothing", judge.name)
+	}
+	return len(arrived)
+}
+
+// control has a packet that is allowed pass, the way of the attack's. Of a pod that may send nothing, friend sends it; a stolen address is no way.
+func (w *world) control(t *testing.T, a attack, b *bout) {
+	t.Helper()
+	from, to := b.from, b.to
+	switch {
+	case slices.Contains([]string{"gone", "done", "old"}, from.name):
+		from = w.parties["friend"]
+	case a.steals:
+		to = w.parties["bare"]
+	}
+	w.pass(t, from, to)
+}
+
+// tally counts attacks.
+type tally struct {
+	mu                        sync.Mutex
+	tried, worked, out, total int
+}
+
+func (c *tally) add(arrived int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tried++
+	c.total += arrived
+	if arrived > 0 {
+		c.worked++
+	}
+}
+
+func (c *tally) leftOut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.out++
+}
+
+func (c *tally) String() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return fmt.Sprintf("%d attacks tried, %d arrived with %d packets; %d duels left out where they cannot work even with nothing enforced", c.tried, c.worked, c.total, c.out)
+}
+
+// The reasons why an attack cannot work somewhere.
+
+func where(why string, holds func(combination, duel) bool) exception { return exception{why, holds} }
+
+func isNear(d duel) bool { return !isRemote(d) && d.to != "n1" }
+
+func isRemote(d duel) bool { return slices.Contains([]string{"far", "remote", "n2", "outside"}, d.to) }
+
+var (
+	sameAsIPv6 = where("the network is the same as in the combination with IPv6", func(c combination, _ duel) bool { return c.stack == ipv4 })
+
+	onARoute = where("a routed pod's frames end at its node, which sends on by IP alone", func(c combination, d duel) bool {
+		return c.kind == topology.Routed && isNear(d)
+	})
+	withoutIPv6 = where("the cluster has no IPv6 addresses", func(c combination, _ duel) bool { return c.stack != ipv6 })
+	withoutIPv4 = where("it is about IPv4, and in an IPv6 cluster the same as in an IPv4 one", func(c combination, _ duel) bool { return c.stack == ipv6 })
+)
