@@ -38,8 +38,8 @@ type Sources struct {
 // sources is how a node goes about it.
 type sources struct {
 	Sources
-	last compile.Snapshot // of which the links count: what could be read last
-	said string           // what the log says is wrong
+	last compile.Network // that could be read
+	said string          // what the log says is wrong
 }
 
 // into adds the node's links to a snapshot. Where they cannot be read, those that were read last stand: what is enforced stays.
@@ -49,9 +49,9 @@ func (c *sources) into(s *compile.Snapshot) error {
 	}
 	err := c.Links.Into(s)
 	if err == nil {
-		c.last = compile.Snapshot{Links: s.Links, SourceCheck: s.SourceCheck, Own: s.Own}
+		c.last = s.Network
 	} else {
-		s.Links, s.SourceCheck, s.Own = c.last.Links, c.last.SourceCheck, c.last.Own
+		s.Network = c.last
 	}
 	return err
 }

@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -45,8 +46,8 @@ const (
 
 // Kernel is the node's kernel.
 type Kernel interface {
-	// Links are the links that lead to other network namespaces, and the node's own addresses.
-	Links() ([]dataplane.Link, []netip.Addr, error)
+	// Links are the links that lead to other network namespaces, and what of the node's own is worth knowing beside them.
+	Links() (dataplane.Links, error)
 }
 
 var _ Kernel = (*dataplane.Dataplane)(nil)
@@ -74,18 +75,18 @@ type result struct {
 
 // Into gives a snapshot the node's links, and its own addresses. With an error it gives what could be read.
 func (t *Table) Into(s *compile.Snapshot) error {
-	links, own, err := t.Kernel.Links()
+	found, err := t.Kernel.Links()
 	if err != nil {
 		return fmt.Errorf("reading which links there are: %w", err)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s.SourceCheck, s.Own = t.Check, own
+	s.SourceCheck, s.Own, s.Tunnels, s.Broadcasts = t.Check, found.Own, found.Tunnels, found.Broadcasts
 	t.read()
-	s.Links = make([]compile.Link, 0, len(links))
-	for _, l := range links {
+	s.Links = make([]compile.Link, 0, len(found.Links))
+	for _, l := range found.Links {
 		s.Links = append(s.Links, compile.Link{
-			Name: l.Name, Index: l.Index, Bridged: l.Bridged, Guarded: l.Guarded, Held: l.Addrs, Given: t.given(l),
+			Name: l.Name, Index: l.Index, Bridged: l.Bridged, Guarded: l.Guarded, Held: l.Addrs, MAC: l.MAC, Given: t.given(l),
 		})
 	}
 	return nil
@@ -143,6 +144,7 @@ func (t *Table) read() {
 
 // cached is what libcni writes for one attachment.
 type cached struct {
+	IfName  string          `json:"ifName"`
 	CNIArgs [][2]string     `json:"cniArgs"`
 	Result  json.RawMessage `json:"result"`
 }
@@ -196,8 +198,14 @@ func (c cached) result() (result, error) {
 	}
 	r := result{given: g}
 	for _, i := range full.Interfaces {
-		if i != nil && i.Sandbox == "" {
+		switch {
+		case i == nil:
+		case i.Sandbox == "":
 			r.onHost = append(r.onHost, i.Name)
+		case i.Name == c.IfName:
+			if mac, err := net.ParseMAC(i.Mac); err == nil {
+				g.MAC = string(mac)
+			}
 		}
 	}
 	for _, ip := range full.IPs {

@@ -17,8 +17,9 @@ type Link struct {
 	Bridged bool
 	// Guarded is set if the kernel holds a guard for it already: a pod has been known to have it.
 	Guarded bool
-	// Held are the addresses that the other end has. Who may configure it there can add to them.
+	// Held are the addresses that the other end has, and MAC its hardware address, which may be empty. Who may configure it there can change them.
 	Held []netip.Addr
+	MAC  string
 	// Given is what the CNI plugins' result says of it, nil if nobody knows a result.
 	Given *Given
 }
@@ -28,6 +29,8 @@ type Given struct {
 	UID, Namespace, Name string // of the pod; a UID may be a static pod's, which the API does not have
 	// Addrs are all addresses that the result names, of all its interfaces: those are the pod's, whether status.podIPs shows them or not.
 	Addrs []netip.Addr
+	// MAC is the hardware address of the pod's end of the link, empty if the result does not say it.
+	MAC string
 }
 
 // SourceCheck says what becomes of packets whose source is no address of the pod that they come from.
@@ -105,7 +108,7 @@ func (c *cluster) tie(s Snapshot, node *policy.Node) {
 	if s.SourceCheck == SourceCheckOff {
 		return
 	}
-	node.AuditSources = s.SourceCheck == SourceCheckAudit
+	node.AuditSources, node.Tunnels, node.Broadcasts = s.SourceCheck == SourceCheckAudit, s.Tunnels, s.Broadcasts
 	t := tying{cluster: c, byAddr: map[netip.Addr]*Pod{}, byKey: map[string]*Pod{}, tied: map[*Pod]bool{}, pending: map[string]bool{}, node: node}
 	for _, p := range s.Pods {
 		if p.Node == s.Node && !p.Finished && len(p.Addrs) == 0 {
@@ -184,9 +187,17 @@ func (t *tying) hasEnded(l Link) bool {
 }
 
 func (t *tying) add(l Link, namespace, name string, addrs []netip.Addr) {
-	t.node.Links = append(t.node.Links, policy.Link{
-		Name: l.Name, Index: l.Index, Namespace: namespace, Pod: name, Addrs: addrs, Guarded: l.Bridged && t.isolated(namespace, name),
-	})
+	link := policy.Link{
+		Name: l.Name, Index: l.Index, Namespace: namespace, Pod: name, Addrs: addrs, Bridged: l.Bridged,
+		Isolated: l.Bridged && (len(addrs) == 0 || t.isolated(namespace, name)),
+	}
+	if l.Bridged {
+		link.MAC = l.MAC
+		if l.Given != nil && l.Given.MAC != "" {
+			link.MAC = l.Given.MAC
+		}
+	}
+	t.node.Links = append(t.node.Links, link)
 }
 
 // isolated reports whether a policy that is enforced applies to a pod for ingress.

@@ -28,12 +28,20 @@ type Snapshot struct {
 	DNS             DNS
 	// Closed are the address ranges of the node's pods in which an address that no local pod is known to hold gets nothing through; none, by default.
 	Closed []netip.Prefix
+	Network
+}
+
+// Network is how a node is wired to its pods and to other nodes.
+type Network struct {
 	// Links are the host's ends of interfaces in other network namespaces, pods' among them.
 	Links []Link
 	// SourceCheck says what becomes of what comes from a pod's link with a source that is not the pod's.
 	SourceCheck SourceCheck
 	// Own are the addresses that the node has itself, those in its status and others, such as a bridge's.
 	Own []netip.Addr
+	// Tunnels are by which the node and others send each other pods' packets, and Broadcasts the addresses that are for all who are in one of its networks.
+	Tunnels    []policy.Tunnel
+	Broadcasts []netip.Addr
 }
 
 // DNS is where pods ask for names.

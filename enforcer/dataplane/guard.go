@@ -319,38 +319,62 @@ func (g *guards) observeInward() (ruleset.Inward, error) {
 	if err != nil {
 		return ruleset.Inward{}, err
 	}
-	addrs := map[string][]netip.Addr{}
-	for _, set := range []string{portSet, to4Set, to6Set} {
-		elements, err := g.conn.GetSetElements(&nftables.Set{Table: bridgeTable, Name: set})
-		if err != nil {
-			return ruleset.Inward{}, fmt.Errorf("reading set %s: %w", set, err)
-		}
-		for _, e := range elements {
-			size := max(len(e.Key)-unix.IFNAMSIZ, 0)
-			link := strings.TrimRight(string(e.Key[size:]), "\x00")
-			a, ok := netip.AddrFromSlice(e.Key[:size])
-			switch list, known := addrs[link]; {
-			case ok && known:
-				addrs[link] = append(list, a)
-			case set == portSet && !ok:
-				addrs[link] = nil
-			default:
-				return ruleset.Inward{Digest: changed}, nil
-			}
-		}
-	}
-	var ports []ruleset.Port
-	for link, list := range addrs {
-		slices.SortFunc(list, netip.Addr.Compare)
-		ports = append(ports, ruleset.Port{Link: link, Addrs: list})
+	in, err := g.readInward()
+	if err != nil {
+		return ruleset.Inward{}, err
 	}
 	for _, audit := range []bool{false, true} {
-		if in := ruleset.NewInward(ports, audit); in.Digest == digest {
+		if in := ruleset.NewInward(in.Ports, in.Broadcasts, audit); in.Digest == digest {
 			return in, nil
 		}
 	}
 	return ruleset.Inward{Digest: changed}, nil
 }
+
+// readInward reads the sets. Pairs of ports that are not looked at are left out, so that the digest is another.
+func (g *guards) readInward() (ruleset.Inward, error) {
+	var in ruleset.Inward
+	ports := map[string]*ruleset.Port{}
+	for _, set := range []string{portSet, isolatedSet, to4Set, to6Set, forAllSet} {
+		elements, err := g.conn.GetSetElements(&nftables.Set{Table: bridgeTable, Name: set})
+		if err != nil {
+			return ruleset.Inward{}, fmt.Errorf("reading set %s: %w", set, err)
+		}
+		for _, e := range elements {
+			if set == forAllSet {
+				if a, ok := netip.AddrFromSlice(e.Key); ok {
+					in.Broadcasts = append(in.Broadcasts, a)
+				}
+				continue
+			}
+			size := max(len(e.Key)-unix.IFNAMSIZ, 0)
+			link := strings.TrimRight(string(e.Key[size:]), "\x00")
+			if set == portSet {
+				ports[link] = &ruleset.Port{Link: link}
+				continue
+			}
+			p := ports[link]
+			if p == nil {
+				p = &ruleset.Port{Link: link + " is not looked at"}
+				ports[link] = p
+			}
+			if a, ok := netip.AddrFromSlice(e.Key[:size]); ok {
+				p.Addrs = append(p.Addrs, a)
+			}
+			p.Isolated = p.Isolated || set == isolatedSet
+		}
+	}
+	for _, p := range ports {
+		slices.SortFunc(p.Addrs, netip.Addr.Compare)
+		in.Ports = append(in.Ports, *p)
+	}
+	in.Broadcasts = slices.DeleteFunc(in.Broadcasts, func(a netip.Addr) bool { return a == limitedBroadcast })
+	slices.SortFunc(in.Broadcasts, netip.Addr.Compare)
+	return in, nil
+}
+
+// limitedBroadcast is for all on whatever link it is sent (RFC 919).
+var limitedBroadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
 // changed stands for the digest of what somebody else has changed.
 const changed = "changed by somebody else"
@@ -377,10 +401,13 @@ func (g *guards) writeInward(in ruleset.Inward) error {
 
 func (g *guards) addInward(in ruleset.Inward) error {
 	g.conn.AddTable(bridgeTable)
-	var links, to4, to6 []nftables.SetElement
+	var links, isolated, to4, to6 []nftables.SetElement
 	for _, p := range in.Ports {
 		name := interfaceName(p.Link)
 		links = append(links, nftables.SetElement{Key: name})
+		if p.Isolated {
+			isolated = append(isolated, nftables.SetElement{Key: name})
+		}
 		for _, a := range p.Addrs {
 			e := nftables.SetElement{Key: append(a.AsSlice(), name...)}
 			if a.Is4() {
@@ -390,16 +417,22 @@ func (g *guards) addInward(in ruleset.Inward) error {
 			}
 		}
 	}
+	forAll := []nftables.SetElement{{Key: limitedBroadcast.AsSlice()}}
+	for _, a := range in.Broadcasts {
+		forAll = append(forAll, nftables.SetElement{Key: a.AsSlice()})
+	}
 	for _, set := range []struct {
 		name     string
 		key      nftables.SetDatatype
 		elements []nftables.SetElement
 	}{
 		{portSet, nftables.TypeIFName, links},
+		{isolatedSet, nftables.TypeIFName, isolated},
+		{forAllSet, nftables.TypeIPAddr, forAll},
 		{to4Set, nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeIFName), to4},
 		{to6Set, nftables.MustConcatSetType(nftables.TypeIP6Addr, nftables.TypeIFName), to6},
 	} {
-		s := &nftables.Set{Table: bridgeTable, Name: set.name, KeyType: set.key, Concatenation: set.name != portSet}
+		s := &nftables.Set{Table: bridgeTable, Name: set.name, KeyType: set.key, Concatenation: set.name == to4Set || set.name == to6Set}
 		if err := g.conn.AddSet(s, set.elements); err != nil {
 			return fmt.Errorf("guarding the ports of bridges: set %s: %w", set.name, err)
 		}
@@ -423,7 +456,7 @@ func probeGuards() error {
 			}
 			g.conn.AddChain(chain)
 			g.conn.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: all(
-				etherType(etherIPv6), layer4(unix.IPPROTO_ICMPV6), finding(advertisement, exactly), []expr.Any{&expr.Counter{}}, accept())})
+				etherType(etherIPv6), layer4(unix.IPPROTO_ICMPV6), routingHeader(), atMost(arpBytes), []expr.Any{&expr.Counter{}}, accept())})
 			g.conn.DelTable(t)
 		}
 		return flush(g.conn)

@@ -29,7 +29,7 @@ func TestGuardsReadBackAsTheyWereWritten(t *testing.T) {
 			run(t, "ip", "link", "add", "pod1", "type", "veth", "peer", "name", "peer1")
 			run(t, "ip", "link", "add", "pod2", "type", "veth", "peer", "name", "peer2")
 		}
-		first := policy.Link{Name: "pod1", Index: 2, Namespace: "ns", Pod: "a", Addrs: parsed("10.0.0.1", "fd00::1"), Guarded: true}
+		first := policy.Link{Name: "pod1", Index: 2, Namespace: "ns", Pod: "a", Addrs: parsed("10.0.0.1", "fd00::1"), Bridged: true, Isolated: true}
 		second := policy.Link{Name: "pod2", Index: 4, Namespace: "ns", Pod: "b"}
 		more := first
 		more.Addrs = parsed("10.0.0.1", "169.254.172.2", "fd00::1")
@@ -54,7 +54,7 @@ func TestGuardsReadBackAsTheyWereWritten(t *testing.T) {
 
 // What somebody else does to guards is seen, whatever it is, and made good.
 func TestGuardsAreRepaired(t *testing.T) {
-	link := policy.Link{Name: "pod1", Index: 2, Namespace: "ns", Pod: "a", Addrs: parsed("10.0.0.1", "fd00::1"), Guarded: true}
+	link := policy.Link{Name: "pod1", Index: 2, Namespace: "ns", Pod: "a", Addrs: parsed("10.0.0.1", "fd00::1"), Bridged: true, Isolated: true}
 	want := linkNode(link)
 	for name, breakIt := range map[string][]string{
 		"a rule in front":         {"insert", "rule", "netdev", ruleset.GuardTable, "in-pod1", "accept"},

@@ -3,6 +3,7 @@ package dataplane
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -60,11 +61,11 @@ func etherType(t uint16) []expr.Any {
 }
 
 // source and destination hold for packets of an address, of its family only.
-func source(a netip.Addr) []expr.Any { return end(a, 12, 8) }
+func source(a netip.Addr) []expr.Any { return endIs(a, 12, 8) }
 
-func destination(a netip.Addr) []expr.Any { return end(a, 16, 24) }
+func destination(a netip.Addr) []expr.Any { return endIs(a, 16, 24) }
 
-func end(a netip.Addr, offset4, offset6 int) []expr.Any {
+func endIs(a netip.Addr, offset4, offset6 int) []expr.Any {
 	if a.Is4() {
 		return all(etherType(etherIPv4), payload(expr.PayloadBaseNetworkHeader, offset4, expr.CmpOpEq, a.AsSlice()))
 	}
@@ -114,52 +115,85 @@ func verdict(kind expr.VerdictKind, chain string) []expr.Any {
 
 func accept() []expr.Any { return verdict(expr.VerdictAccept, "") }
 
-// The bytes that are enough for what finds neighbours: of a solicitation or an advertisement with a link-layer address and a nonce (RFC 4861, 7527), 80; of
-// ARP in Ethernet, what the shortest frame carries.
+// What finds neighbours carries little. A solicitation or an advertisement is 24 bytes behind the header of IPv6, with one option 32 (RFC 4861, 4.3 and 4.4);
+// a router's solicitation 8 or 16 (4.1). ARP for IPv4 in Ethernet is 28 bytes (RFC 826). Whatever is longer has something else to say.
 const (
-	enoughForNeighbours = 80
-	enoughForARP        = 46
+	neighbourBytes, neighbourWithOption = 64, 72
+	routerBytes, routerWithOption       = 48, 56
+	arpBytes                            = 28
+)
+
+// Types of ICMPv6, and of options of neighbour discovery: a hardware address of the source or of the target, of 8 bytes, and a nonce (RFC 7527).
+const (
+	routerSolicitation, neighbourSolicitation, neighbourAdvertisement = 133, 135, 136
+
+	firstOfNeighbours, lastOfNeighbours = 133, 137
+
+	sourceOption, targetOption, nonceOption = 0x0101, 0x0201, 0x0e01
 )
 
 var (
 	linkLocal6   = netip.MustParsePrefix("fe80::/10")
 	unspecified6 = netip.MustParsePrefix("::/128")
+	multicast6   = netip.MustParsePrefix("ff00::/8")
+	multicast4   = netip.MustParsePrefix("224.0.0.0/4")
 )
 
-// finding are the conditions of what finds neighbours: types of ICMPv6 by value and mask, not forwarded, and short.
-func finding(value, mask byte) []expr.Any {
-	return all(
-		[]expr.Any{
-			&expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1},
-			&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 1, Mask: []byte{mask}, Xor: []byte{0}},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: []byte{value}},
-		},
-		hopLimit(255), atMost(enoughForNeighbours))
+// discovery are the forms that a message of neighbour discovery may have, each a list of conditions: directly behind the header of IPv6, never forwarded, and
+// with one option of these at most.
+func discovery(kind byte, plain, withOption uint32, at int, options ...uint16) [][]expr.Any {
+	head := all(nextHeader(unix.IPPROTO_ICMPV6), transport(0, expr.CmpOpEq, kind), hopLimit(255))
+	forms := [][]expr.Any{all(head, atMost(plain))}
+	for _, o := range options {
+		forms = append(forms, all(head, atMost(withOption), transport(at, expr.CmpOpEq, byte(o>>8), byte(o))))
+	}
+	return forms
 }
 
-// The ICMPv6 types of RFC 4861 and RFC 3810, as [finding] and others compare them.
-const (
-	solicitations, bothSolicitations = 0x85, 0xfd // 133 and 135
-	advertisement, exactly           = 136, 0xff
-	firstOfNeighbours                = 133
-	lastOfNeighbours                 = 137
-)
+func solicitationsOfNeighbours() [][]expr.Any {
+	return discovery(neighbourSolicitation, neighbourBytes, neighbourWithOption, 24, sourceOption, nonceOption)
+}
+
+func solicitationsOfRouters() [][]expr.Any {
+	return discovery(routerSolicitation, routerBytes, routerWithOption, 8, sourceOption)
+}
+
+func advertisements() [][]expr.Any {
+	return discovery(neighbourAdvertisement, neighbourBytes, neighbourWithOption, 24, targetOption)
+}
+
+// accepting are rules that accept what meets a condition in one of several forms.
+func accepting(condition []expr.Any, forms [][]expr.Any, more ...[]expr.Any) [][]expr.Any {
+	var rules [][]expr.Any
+	for _, f := range forms {
+		rules = append(rules, all(condition, f, all(more...), accept()))
+	}
+	return rules
+}
+
+// nextHeader holds for IPv6 packets whose first header behind IPv6's own is this.
+func nextHeader(protocol byte) []expr.Any {
+	return payload(expr.PayloadBaseNetworkHeader, 6, expr.CmpOpEq, []byte{protocol})
+}
 
 // Chains of the table in the family netdev that all guards share.
 const (
-	icmp6Chain = "icmp6" // what finds neighbours, and says who listens to which group
+	icmp6Chain = "icmp6" // what finds neighbours from an address of the link, and says who listens to which group
 	firstChain = "first" // what finds an address
 )
 
 // sharedRules are the rules of those chains.
 var sharedRules = map[string][][]expr.Any{
-	icmp6Chain: {
-		all(sourceIn6(linkLocal6), finding(solicitations, bothSolicitations), accept()),
-		all(sourceIn6(unspecified6), finding(solicitations, bothSolicitations), accept()),
-		all(finding(advertisement, exactly), masked(expr.PayloadBaseTransportHeader, 8, linkLocal6), accept()),
-		all(sourceIn6(linkLocal6), listening(), accept()),
-		all(sourceIn6(unspecified6), listening(), accept()),
-	},
+	icmp6Chain: slices.Concat(
+		accepting(sourceIn6(linkLocal6), solicitationsOfNeighbours()),
+		accepting(sourceIn6(unspecified6), solicitationsOfNeighbours()),
+		accepting(sourceIn6(linkLocal6), solicitationsOfRouters()),
+		accepting(sourceIn6(unspecified6), solicitationsOfRouters()),
+		accepting(nil, advertisements(), masked(expr.PayloadBaseTransportHeader, 8, linkLocal6)),
+		[][]expr.Any{
+			all(sourceIn6(linkLocal6), listening(), accept()),
+			all(sourceIn6(unspecified6), listening(), accept()),
+		}),
 	firstChain: {
 		all(source(netip.IPv4Unspecified()), udpPorts(68, 67), accept()),
 		all(sourceIn6(linkLocal6), udpPorts(546, 547), accept()),
@@ -183,36 +217,140 @@ func linkOf(chain string) (link string, ok bool) {
 	return chain[len(prefix):], true
 }
 
-// guardChains are the rules of a guard's chains.
+// guardChains are the rules of a guard's chains. Those that most packets meet stand in front.
 func guardChains(g ruleset.Guard) map[string][][]expr.Any {
-	icmp6 := all(etherType(etherIPv6), layer4(unix.IPPROTO_ICMPV6))
-	var entry4, entry6, arp, answers [][]expr.Any
-	for _, a := range g.Addrs {
-		if a.Is4() {
-			entry4 = append(entry4, all(source(a), accept()))
-			arp = append(arp, all(arpFrom(a), accept()))
-			continue
-		}
-		entry6 = append(entry6, all(source(a), accept()))
-		answers = append(answers,
-			all(source(a), finding(solicitations, bothSolicitations), accept()),
-			all(finding(advertisement, exactly), transport(8, expr.CmpOpEq, a.AsSlice()...), accept()))
-	}
+	entry, answers, end := entryChain(g.Link), answerChain(g.Link), endChain(g.Link)
 	if len(g.Addrs) == 0 { // shut
-		return map[string][][]expr.Any{entryChain(g.Link): {verdict(expr.VerdictGoto, endChain(g.Link))}, endChain(g.Link): endRules(g)}
+		return map[string][][]expr.Any{entry: {verdict(expr.VerdictGoto, end)}, end: endRules(g)}
 	}
-	answers = append(answers,
-		verdict(expr.VerdictJump, icmp6Chain),
-		all(transport(0, expr.CmpOpGte, firstOfNeighbours), transport(0, expr.CmpOpLte, lastOfNeighbours), verdict(expr.VerdictGoto, endChain(g.Link))))
-	entry := append(entry4, all(icmp6, verdict(expr.VerdictJump, answerChain(g.Link))))
-	entry = append(append(entry, entry6...), arp...)
-	entry = append(entry, all(arpFrom(netip.IPv4Unspecified()), accept()), verdict(expr.VerdictJump, firstChain), verdict(expr.VerdictGoto, endChain(g.Link)))
-	return map[string][][]expr.Any{entryChain(g.Link): entry, answerChain(g.Link): answers, endChain(g.Link): endRules(g)}
+	return map[string][][]expr.Any{entry: entryRules(g), answers: answerRules(g), end: endRules(g)}
 }
 
-// arpFrom holds for ARP whose sender says an IPv4 address, and whose frame carries nothing else.
-func arpFrom(a netip.Addr) []expr.Any {
-	return all(etherType(etherARP), atMost(enoughForARP), payload(expr.PayloadBaseNetworkHeader, 14, expr.CmpOpEq, a.AsSlice()))
+// Protocols of IP, and the types of ICMP and ICMPv6 that are errors about another packet: unreachable, too big or quench, redirect, time exceeded, parameter
+// problem.
+var (
+	errors4 = []byte{3, 4, 5, 11, 12}
+	errors6 = []byte{1, 2, 3, 4}
+)
+
+// The first byte of an IPv4 header says how long it is: as it is without options, and with the one that IGMP has (router alert).
+const (
+	withoutOptions4  = 0x45
+	withRouterAlert4 = 0x46
+)
+
+// entryRules are what a frame from a link meets first.
+func entryRules(g ruleset.Guard) [][]expr.Any {
+	end := verdict(expr.VerdictGoto, endChain(g.Link))
+	var rules [][]expr.Any
+	add := func(conditions ...[]expr.Any) { rules = append(rules, all(conditions...)) }
+	if g.MAC != "" {
+		add(payload(expr.PayloadBaseLLHeader, 6, expr.CmpOpNeq, []byte(g.MAC)), end)
+	}
+	four, six := byFamily(g.Addrs)
+	for _, a := range four {
+		add(source(a), headerOf4(withoutOptions4), protocol4(unix.IPPROTO_TCP), accept())
+	}
+	for _, a := range six {
+		add(source(a), nextHeader(unix.IPPROTO_TCP), accept())
+	}
+	for _, t := range g.Tunnels {
+		into := layer4(byte(t.Protocol))
+		if t.Port != 0 {
+			into = all(into, transport(2, expr.CmpOpEq, byte(t.Port>>8), byte(t.Port)))
+		}
+		add(into, end)
+	}
+	for _, a := range four {
+		add(source(a), headerOf4(withoutOptions4), protocol4(unix.IPPROTO_UDP), accept())
+	}
+	for _, a := range six {
+		add(source(a), nextHeader(unix.IPPROTO_UDP), accept())
+	}
+	for _, kind := range errors4 {
+		// It is about a packet to this pod: the destination stands in what it quotes, behind its own 8 bytes.
+		add(etherType(etherIPv4), protocol4(unix.IPPROTO_ICMP), transport(0, expr.CmpOpEq, kind), otherThan(24, four), end)
+	}
+	for _, a := range four {
+		add(source(a), headerOf4(withoutOptions4), accept())
+		add(source(a), headerOf4(withRouterAlert4), protocol4(unix.IPPROTO_IGMP), accept())
+	}
+	for _, kind := range errors6 {
+		add(etherType(etherIPv6), layer4(unix.IPPROTO_ICMPV6), transport(0, expr.CmpOpEq, kind), otherThan(32, six), end)
+	}
+	add(etherType(etherIPv6), layer4(unix.IPPROTO_ICMPV6), verdict(expr.VerdictJump, answerChain(g.Link)))
+	add(etherType(etherIPv6), routingHeader(), end)
+	for _, a := range six {
+		add(source(a), accept())
+	}
+	for _, a := range append(four, netip.IPv4Unspecified()) {
+		add(arpFrom(a, g.MAC), accept())
+	}
+	add(verdict(expr.VerdictJump, firstChain))
+	add(end)
+	return rules
+}
+
+func byFamily(addrs []netip.Addr) (four, six []netip.Addr) {
+	for _, a := range addrs {
+		if a.Is4() {
+			four = append(four, a)
+		} else {
+			six = append(six, a)
+		}
+	}
+	return four, six
+}
+
+// otherThan holds where the address at an offset behind all headers of IP is none of these.
+func otherThan(offset int, addrs []netip.Addr) []expr.Any {
+	var conditions [][]expr.Any
+	for _, a := range addrs {
+		conditions = append(conditions, transport(offset, expr.CmpOpNeq, a.AsSlice()...))
+	}
+	return all(conditions...)
+}
+
+// headerOf4 holds for IPv4 headers of a length, and protocol4 for those of a protocol.
+func headerOf4(first byte) []expr.Any {
+	return payload(expr.PayloadBaseNetworkHeader, 0, expr.CmpOpEq, []byte{first})
+}
+
+func protocol4(protocol byte) []expr.Any {
+	return payload(expr.PayloadBaseNetworkHeader, 9, expr.CmpOpEq, []byte{protocol})
+}
+
+// routingHeader holds for IPv6 packets that say their way (RFC 8200, 4.4).
+func routingHeader() []expr.Any {
+	return []expr.Any{
+		&expr.Exthdr{DestRegister: register, Type: unix.IPPROTO_ROUTING, Offset: 0, Len: 1, Flags: unix.NFT_EXTHDR_F_PRESENT, Op: expr.ExthdrOpIpv6},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: []byte{1}},
+	}
+}
+
+// answerRules are for ICMPv6: what asks for neighbours, and what answers for the pod. Of the types of neighbour discovery nothing else goes on.
+func answerRules(g ruleset.Guard) [][]expr.Any {
+	var rules [][]expr.Any
+	_, six := byFamily(g.Addrs)
+	for _, a := range six {
+		rules = append(rules, accepting(source(a), solicitationsOfNeighbours())...)
+		rules = append(rules, accepting(source(a), solicitationsOfRouters())...)
+		rules = append(rules, accepting(nil, advertisements(), transport(8, expr.CmpOpEq, a.AsSlice()...))...)
+	}
+	return append(rules,
+		verdict(expr.VerdictJump, icmp6Chain),
+		all(transport(0, expr.CmpOpGte, firstOfNeighbours), transport(0, expr.CmpOpLte, lastOfNeighbours), verdict(expr.VerdictGoto, endChain(g.Link))))
+}
+
+// arpFrom holds for ARP for IPv4 in Ethernet, a request or a reply, whose sender says an address, and that carries nothing else.
+func arpFrom(a netip.Addr, mac string) []expr.Any {
+	head := []byte{0, 1, 0x08, 0x00, 6, 4, 0}
+	is := all(etherType(etherARP), atMost(arpBytes), payload(expr.PayloadBaseNetworkHeader, 0, expr.CmpOpEq, head),
+		payload(expr.PayloadBaseNetworkHeader, 7, expr.CmpOpLte, []byte{2}), payload(expr.PayloadBaseNetworkHeader, 14, expr.CmpOpEq, a.AsSlice()))
+	if mac != "" {
+		is = all(is, payload(expr.PayloadBaseNetworkHeader, 8, expr.CmpOpEq, []byte(mac)))
+	}
+	return is
 }
 
 // endRules count, sample and drop, or let pass in the end.
@@ -237,16 +375,27 @@ func sample(group uint16, point string) []expr.Any {
 	}
 }
 
-// The sets of the table in the family bridge: the ports that are looked at, and the addresses that each may be brought.
+// The sets of the table in the family bridge: the ports that are looked at, those of them whose pods are isolated, the addresses that each may be brought, and
+// those that are for all.
 const (
-	portSet   = "ports"
-	to4Set    = "to4"
-	to6Set    = "to6"
-	bridgeOut = "forward"
+	portSet     = "ports"
+	isolatedSet = "isolated"
+	to4Set      = "to4"
+	to6Set      = "to6"
+	forAllSet   = "forall"
+	bridgeOut   = "forward"
 )
 
 // field is the first of the registers of four bytes that concatenations are made in.
 const field = unix.NFT_REG32_00
+
+// out holds for frames to a port that is in a set, or is not.
+func out(set string, not bool) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: register},
+		&expr.Lookup{SourceRegister: register, SetName: set, Invert: not},
+	}
+}
 
 // inwardRules are what a frame meets that a bridge brings from one port to another.
 func inwardRules(audit bool) [][]expr.Any {
@@ -261,16 +410,22 @@ func inwardRules(audit bool) [][]expr.Any {
 			&expr.Lookup{SourceRegister: field, SetName: set},
 		}
 	}
+	forAll := []expr.Any{
+		&expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4},
+		&expr.Lookup{SourceRegister: register, SetName: forAllSet},
+	}
 	return [][]expr.Any{
-		all([]expr.Any{
-			&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: register},
-			&expr.Lookup{SourceRegister: register, SetName: portSet, Invert: true},
-		}, accept()),
+		all(out(portSet, true), accept()),
+		all(source(netip.IPv4Unspecified()), end), // who has no address asks servers
 		all(etherType(etherIPv4), pair(16, 4, to4Set), accept()),
 		all(etherType(etherIPv6), pair(24, 16, to6Set), accept()),
-		all(etherType(etherIPv6), layer4(unix.IPPROTO_ICMPV6),
-			transport(0, expr.CmpOpGte, firstOfNeighbours), transport(0, expr.CmpOpLte, lastOfNeighbours), hopLimit(255), accept()),
+		all(etherType(etherIPv6), layer4(unix.IPPROTO_ICMPV6), transport(0, expr.CmpOpGte, firstOfNeighbours+1),
+			transport(0, expr.CmpOpLte, lastOfNeighbours), hopLimit(255), accept()), // routers alone are asked by 133
 		all(etherType(etherARP), accept()),
+		all(out(isolatedSet, false), end),
+		all(etherType(etherIPv4), masked(expr.PayloadBaseNetworkHeader, 16, multicast4), accept()),
+		all(etherType(etherIPv4), forAll, accept()),
+		all(etherType(etherIPv6), masked(expr.PayloadBaseNetworkHeader, 24, multicast6), accept()),
 		end,
 	}
 }

@@ -1,8 +1,8 @@
 package dataplane
 
 import (
+	"cmp"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -10,12 +10,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
 // Link is the host's end of a pair of interfaces whose other end is in another network namespace.
@@ -26,62 +26,88 @@ type Link struct {
 	Bridged bool
 	// Guarded is set if it has a guard.
 	Guarded bool
-	// Addrs are the addresses that the other end has, but for those of its link alone, sorted. Whoever may configure interfaces there (NET_ADMIN in that
-	// namespace) can add to them.
+	// MAC is the other end's hardware address, and Addrs are the addresses that it has, but for those of its link alone, sorted. Whoever may configure
+	// interfaces there (NET_ADMIN in that namespace) can change them.
+	MAC   string
 	Addrs []netip.Addr
 }
 
-// Links reads which links lead to other network namespaces, sorted by name, and which addresses this namespace has itself, loopback and those of one link
-// left out.
-//
-// The kernel answers for another namespace whoever has NET_ADMIN over it (IFA_TARGET_NETNSID, Linux 4.20); an older one knows links alone.
-func (d *Dataplane) Links() ([]Link, []netip.Addr, error) {
+// Links are a network namespace's links to others, sorted by name, and what of its own is worth knowing beside them.
+type Links struct {
+	Links []Link
+	// Own are the addresses that this namespace has, but for loopback's and those of one link, sorted.
+	Own []netip.Addr
+	// Broadcasts are the IPv4 addresses that are for all of a network that it is in, but 255.255.255.255, sorted.
+	Broadcasts []netip.Addr
+	// Tunnels are those that are up.
+	Tunnels []policy.Tunnel
+}
+
+// Links reads which links lead to other network namespaces. The kernel answers for another namespace whoever has NET_ADMIN over it (IFA_TARGET_NETNSID,
+// Linux 4.20); an older one knows links alone.
+func (d *Dataplane) Links() (Links, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s, err := nl.Subscribe(unix.NETLINK_ROUTE)
-	if err != nil {
-		return nil, nil, fmt.Errorf("opening netlink for links: %w", err)
-	}
-	defer s.Close()
 	all, err := netlink.LinkList()
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-		return nil, nil, fmt.Errorf("listing the links: %w", err)
+		return Links{}, fmt.Errorf("listing the links: %w", err)
 	}
-	own, err := addresses(s, -1)
-	if err != nil {
-		return nil, nil, fmt.Errorf("listing the node's own addresses: %w", err)
-	}
-	// Without it the kernel does not read what a request says of another namespace, and answers for this one.
-	strict := unix.SetsockoptInt(s.GetFd(), unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1) == nil
 	guarded, err := d.guarded()
 	if err != nil {
-		return nil, nil, err
+		return Links{}, err
 	}
-	inside := map[int]map[int][]netip.Addr{} // by namespace, and by number of the interface in it
-	var links []Link
+	n, err := openNamespaces()
+	if err != nil {
+		return Links{}, err
+	}
+	defer n.close()
+	var found Links
+	if err := n.own(&found); err != nil {
+		return Links{}, err
+	}
 	for _, l := range all {
 		a := l.Attrs()
+		if t, ok := tunnelOf(l); ok && !slices.Contains(found.Tunnels, t) {
+			found.Tunnels = append(found.Tunnels, t)
+		}
 		if a.NetNsID < 0 {
 			continue
 		}
-		held, ok := d.seen.recent(a.Index)
-		if !ok && strict {
-			if _, asked := inside[a.NetNsID]; !asked {
-				inside[a.NetNsID], _ = addresses(s, a.NetNsID) // one that goes meanwhile has none
-			}
-			held = inside[a.NetNsID][a.ParentIndex]
+		end, ok := d.seen.recent(a.Index)
+		if !ok {
+			end = n.end(a.NetNsID, a.ParentIndex)
 		}
-		d.seen.note(a.Index, held, !ok)
-		links = append(links, Link{Name: a.Name, Index: a.Index, Bridged: a.MasterIndex > 0, Guarded: guarded[entryChain(a.Name)], Addrs: held})
+		d.seen.note(a.Index, end, !ok)
+		found.Links = append(found.Links, Link{
+			Name: a.Name, Index: a.Index, Bridged: a.MasterIndex > 0, Guarded: guarded[entryChain(a.Name)], MAC: end.mac, Addrs: end.addrs,
+		})
 	}
 	d.seen.forget()
-	slices.SortFunc(links, func(a, b Link) int { return strings.Compare(a.Name, b.Name) })
-	var self []netip.Addr
-	for _, addrs := range own {
-		self = append(self, addrs...)
+	slices.SortFunc(found.Links, func(a, b Link) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(found.Tunnels, func(a, b policy.Tunnel) int {
+		return cmp.Or(cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port))
+	})
+	return found, nil
+}
+
+// tunnelOf is the way of a link that leads through a tunnel, if it is up.
+func tunnelOf(l netlink.Link) (policy.Tunnel, bool) {
+	if l.Attrs().Flags&net.FlagUp == 0 {
+		return policy.Tunnel{}, false
 	}
-	slices.SortFunc(self, netip.Addr.Compare)
-	return links, slices.Compact(self), nil
+	switch t := l.(type) {
+	case *netlink.Vxlan:
+		return policy.Tunnel{Protocol: policy.UDP, Port: uint16(t.Port)}, true
+	case *netlink.Geneve:
+		return policy.Tunnel{Protocol: policy.UDP, Port: t.Dport}, true
+	case *netlink.Iptun:
+		return policy.Tunnel{Protocol: unix.IPPROTO_IPIP}, true
+	case *netlink.Sittun, *netlink.Ip6tnl:
+		return policy.Tunnel{Protocol: unix.IPPROTO_IPV6}, true
+	case *netlink.Gretun, *netlink.Gretap:
+		return policy.Tunnel{Protocol: unix.IPPROTO_GRE}, true
+	}
+	return policy.Tunnel{}, false
 }
 
 // WatchLinks calls changed whenever a link that leads to another network namespace comes or goes, until ctx ends. An error says that nobody watches.
@@ -129,48 +155,6 @@ func (d *Dataplane) guarded() (names map[string]bool, err error) {
 	return names, err
 }
 
-// addresses are those of a network namespace by its number in this one, -1 for this one itself, by the number of their interface.
-func addresses(s *nl.NetlinkSocket, namespace int) (map[int][]netip.Addr, error) {
-	r := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
-	r.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: s}}
-	r.AddData(&nl.IfAddrmsg{IfAddrmsg: unix.IfAddrmsg{Family: unix.AF_UNSPEC}})
-	if namespace >= 0 {
-		r.AddData(nl.NewRtAttr(unix.IFA_TARGET_NETNSID, binary.NativeEndian.AppendUint32(nil, uint32(namespace))))
-	}
-	messages, err := r.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWADDR)
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-		return nil, err
-	}
-	found := map[int][]netip.Addr{}
-	for _, m := range messages {
-		header := nl.DeserializeIfAddrmsg(m)
-		attrs, err := nl.ParseRouteAttr(m[header.Len():])
-		if err != nil {
-			return nil, err
-		}
-		if a, ok := localAddress(attrs); ok {
-			i := int(header.Index)
-			found[i] = append(found[i], a)
-			slices.SortFunc(found[i], netip.Addr.Compare)
-			found[i] = slices.Compact(found[i])
-		}
-	}
-	return found, nil
-}
-
-// localAddress is the address that an interface has, of the attributes that say so: IFA_LOCAL, or else IFA_ADDRESS. One of a single link is left out.
-func localAddress(attrs []syscall.NetlinkRouteAttr) (netip.Addr, bool) {
-	var value []byte
-	for _, want := range []uint16{unix.IFA_ADDRESS, unix.IFA_LOCAL} {
-		if i := slices.IndexFunc(attrs, func(a syscall.NetlinkRouteAttr) bool { return a.Attr.Type == want }); i >= 0 {
-			value = attrs[i].Value
-		}
-	}
-	a, ok := netip.AddrFromSlice(value)
-	a = a.Unmap()
-	return a, ok && !a.IsLoopback() && !(a.Is6() && a.IsLinkLocalUnicast())
-}
-
 // isGone reports whether a link is not there any more, or another has its name.
 func isGone(name string, index int) bool {
 	l, err := net.InterfaceByName(name)
@@ -190,21 +174,21 @@ type seen struct {
 
 type seenLink struct {
 	first, asked time.Time
-	addrs        []netip.Addr
+	end          farEnd
 	present      bool
 }
 
 // recent are the addresses of a link's other end, if nothing is likely to have changed since it was asked.
-func (s *seen) recent(index int) ([]netip.Addr, bool) {
+func (s *seen) recent(index int) (farEnd, bool) {
 	l := s.links[index]
-	if l == nil || len(l.addrs) == 0 || l.asked.Sub(l.first) < settledAfter || time.Since(l.asked) > believedFor {
-		return nil, false
+	if l == nil || len(l.end.addrs) == 0 || l.asked.Sub(l.first) < settledAfter || time.Since(l.asked) > believedFor {
+		return farEnd{}, false
 	}
-	return l.addrs, true
+	return l.end, true
 }
 
 // note takes in what a link has, and whether it was asked just now.
-func (s *seen) note(index int, addrs []netip.Addr, asked bool) {
+func (s *seen) note(index int, e farEnd, asked bool) {
 	if s.links == nil {
 		s.links = map[int]*seenLink{}
 	}
@@ -215,7 +199,7 @@ func (s *seen) note(index int, addrs []netip.Addr, asked bool) {
 	}
 	l.present = true
 	if asked {
-		l.asked, l.addrs = time.Now(), addrs
+		l.asked, l.end = time.Now(), e
 	}
 }
 

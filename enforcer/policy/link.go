@@ -15,9 +15,19 @@ type Link struct {
 	Namespace, Pod string
 	// Addrs are the addresses that the pod may send from, sorted. A link without any is shut: nothing that comes from it gets through.
 	Addrs []netip.Addr
-	// Guarded is set for a port of a bridge whose pod is isolated for ingress: a frame that the bridge brings it, and that is for none of Addrs, does not get
-	// through. Policy, which knows pods by their addresses, would not have been asked about it.
-	Guarded bool
+	// MAC is the hardware address of the other end where it matters, which is on a bridge: that sends frames where it has seen an address last. Empty if it is
+	// not known, or does not matter.
+	MAC string
+	// Bridged is set for a port of a bridge: a frame that the bridge brings it, and that is for none of Addrs, does not get through. Policy, which knows pods
+	// by their addresses, would not have been asked about it. What is for all pods does, unless Isolated is set: then a policy says who may reach the pod.
+	Bridged, Isolated bool
+}
+
+// Tunnel is a way by which nodes send each other packets in packets: what a pod could say there would come out of the tunnel as if another node had sent it.
+type Tunnel struct {
+	Protocol Protocol
+	// Port is the destination port, of UDP.
+	Port uint16
 }
 
 // ports and types of what a pod has to send before it has an address, or to keep it.
@@ -37,14 +47,17 @@ const (
 	listenerReportV2      = 143
 )
 
-// ForbidsSource says why a flow does not get past the link that it comes from, empty if it does. Sizes and hop limits, which a [Flow] does not have, are
-// looked at beside that: neighbour discovery has a hop limit of 255 and is short.
+// ForbidsSource says why a flow does not get past the link that it comes from, empty if it does. What a [Flow] does not have is looked at beside that: neighbour
+// discovery has a hop limit of 255 and is short; an ICMP error quotes a packet to the pod; a packet does not say its way (source routes, routing headers).
 func (n *Node) ForbidsSource(f Flow) string {
 	i := slices.IndexFunc(n.Links, func(l Link) bool { return l.Name == f.From })
 	if f.From == "" || i < 0 {
 		return ""
 	}
 	l := &n.Links[i]
+	if slices.Contains(n.Tunnels, Tunnel{f.Protocol, f.DstPort}) {
+		return fmt.Sprintf("%s %d is the nodes' own tunnel, and %s/%s is no node", f.Protocol, f.DstPort, l.Namespace, l.Pod)
+	}
 	if l.allows(f) {
 		return ""
 	}

@@ -77,6 +77,10 @@ type Node struct {
 	Closed Closed
 	// Links are the host's ends of local pods' interfaces, as far as it is known whose they are, sorted by name.
 	Links []Link
+	// Tunnels are the node's: nothing that comes from a link goes into them.
+	Tunnels []Tunnel
+	// Broadcasts are addresses that are for all pods of a bridge, beside those that IPv4 has for that.
+	Broadcasts []netip.Addr
 	// AuditSources is set where what a link forbids is noted, and goes on.
 	AuditSources bool
 	// Shut is the set of the addresses of pods that are gone from the API while their links are still there: they get nothing through. Empty if there are none.

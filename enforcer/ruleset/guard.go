@@ -19,16 +19,19 @@ const GuardTable = Prefix + "GUARD"
 // EtherType. The rules of policy stand in iptables and know a pod by its address; a guard is why they may.
 //
 // A guard lets pass, and nothing else:
-//   - IPv4 and IPv6 packets, untagged, whose source is one of Addrs;
-//   - ARP whose sender is one of Addrs, or says none, no longer than an Ethernet frame has to be;
-//   - neighbour discovery that asks (RFC 4861, types 133, 135) or answers for the pod itself (136), with hop limit 255 and at most 80 bytes;
+//   - IPv4 and IPv6 packets, untagged, whose source is one of Addrs, from MAC if that is known. They are for none of Tunnels, and do not say their way (source
+//     routes, routing headers); errors (ICMP, ICMPv6) are about a packet to one of Addrs;
+//   - ARP whose sender is one of Addrs, or says none, and that carries nothing else;
+//   - neighbour discovery that asks (RFC 4861, types 133, 135) or answers for the pod itself (136), with hop limit 255, and without more than that takes;
 //   - what a pod has to say before it has an address: DHCP, DHCPv6, and which multicast groups it listens to (RFC 3810).
 type Guard struct {
 	Link  string
 	Index int // the kernel's number of the link
 	// Owner is "namespace/name" of the pod, for people.
-	Owner string
-	Addrs []netip.Addr
+	Owner   string
+	Addrs   []netip.Addr
+	MAC     string // six bytes, or none
+	Tunnels []policy.Tunnel
 	// Audit counts and samples what would be dropped, and lets it pass.
 	Audit bool
 	// Group is the NFLOG group of samples, 0 for none, and Point the ID by which they and the counter are known.
@@ -42,10 +45,13 @@ type Guard struct {
 const guardLayout = "1"
 
 // guardOf is the guard of a link.
-func guardOf(l policy.Link, o Options, audit bool) Guard {
-	g := Guard{Link: l.Name, Index: l.Index, Owner: l.Namespace + "/" + l.Pod, Addrs: l.Addrs, Audit: audit, Group: o.NFLogGroup}
-	g.Point = guardPoint(l, audit).ID
-	g.Digest = digestOf("guard", guardLayout, layout, g.Link, fmt.Sprint(g.Index), g.Owner, fmt.Sprint(g.Addrs), fmt.Sprint(g.Audit), fmt.Sprint(g.Group))
+func guardOf(l policy.Link, n *policy.Node, o Options) Guard {
+	g := Guard{
+		Link: l.Name, Index: l.Index, Owner: l.Namespace + "/" + l.Pod, Addrs: l.Addrs, MAC: l.MAC, Tunnels: n.Tunnels,
+		Audit: n.AuditSources, Group: o.NFLogGroup, Point: guardPoint(l, n.AuditSources).ID,
+	}
+	g.Digest = digestOf("guard", guardLayout, layout, g.Link, fmt.Sprint(g.Index), g.Owner, fmt.Sprint(g.Addrs), g.MAC, fmt.Sprint(g.Tunnels),
+		fmt.Sprint(g.Audit), fmt.Sprint(g.Group))
 	return g
 }
 
@@ -62,31 +68,34 @@ func guardPoint(l policy.Link, audit bool) Point {
 // sourceCheckKind stands for the kind of the object of what a guard drops: "source check of ns/pod".
 const sourceCheckKind = "source check of"
 
-// Inward says for which addresses a bridge brings frames to ports whose pods are isolated for ingress. Broadcasts, multicasts and what is for a pod's
-// link-local address are for none: policy knows no such address, so that it would not be asked. Neighbour discovery and ARP pass.
+// Inward says what a bridge may bring to the ports that pods are known to have: what is for one of the pod's addresses, and what finds neighbours. To a pod that
+// no policy isolates, also what is for all. The rest would pass by policy, which knows no pod by it.
 type Inward struct {
 	Ports []Port
-	Audit bool
+	// Broadcasts are addresses that are for all, beside multicast and 255.255.255.255.
+	Broadcasts []netip.Addr
+	Audit      bool
 	// Digest stands for all of the above; it is empty where there is nothing, and where somebody else has changed what is there.
 	Digest string
 }
 
 // Port is a port of a bridge, with the addresses that its pod has.
 type Port struct {
-	Link  string
-	Addrs []netip.Addr
+	Link     string
+	Addrs    []netip.Addr
+	Isolated bool // a policy says who may reach the pod
 }
 
 // NewInward is the Inward of these ports. It sorts them.
-func NewInward(ports []Port, audit bool) Inward {
-	slices.SortFunc(ports, func(a, b Port) int { return strings.Compare(a.Link, b.Link) })
-	in := Inward{Ports: ports, Audit: audit}
+func NewInward(ports []Port, broadcasts []netip.Addr, audit bool) Inward {
 	if len(ports) == 0 {
 		return Inward{}
 	}
-	parts := []string{"inward", guardLayout, layout, fmt.Sprint(audit)}
+	slices.SortFunc(ports, func(a, b Port) int { return strings.Compare(a.Link, b.Link) })
+	in := Inward{Ports: ports, Broadcasts: broadcasts, Audit: audit}
+	parts := []string{"inward", guardLayout, layout, fmt.Sprint(audit), fmt.Sprint(broadcasts)}
 	for _, p := range ports {
-		parts = append(parts, p.Link, fmt.Sprint(p.Addrs))
+		parts = append(parts, p.Link, fmt.Sprint(p.Addrs), fmt.Sprint(p.Isolated))
 	}
 	in.Digest = digestOf(parts...)
 	return in
@@ -105,15 +114,14 @@ func digestOf(parts ...string) string {
 func (r *Ruleset) addGuards(n *policy.Node, o Options) {
 	var ports []Port
 	for _, l := range n.Links {
-		g := guardOf(l, o, n.AuditSources)
-		r.Guards[l.Name] = g
+		r.Guards[l.Name] = guardOf(l, n, o)
 		p := guardPoint(l, n.AuditSources)
 		r.Points[p.ID] = p
-		if l.Guarded && len(l.Addrs) > 0 {
-			ports = append(ports, Port{Link: l.Name, Addrs: l.Addrs})
+		if l.Bridged {
+			ports = append(ports, Port{Link: l.Name, Addrs: l.Addrs, Isolated: l.Isolated})
 		}
 	}
-	r.Inward = NewInward(ports, n.AuditSources)
+	r.Inward = NewInward(ports, n.Broadcasts, n.AuditSources)
 }
 
 // diffGuards plans what links' guards are to become.

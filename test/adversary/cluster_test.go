@@ -81,7 +81,7 @@ func (w *world) cluster(t *testing.T) *cluster {
 		switch {
 		case p.pod != nil && name != "old":
 			c.pods = append(c.pods, c.pod(p))
-		case p.node != "":
+		case p.pod == nil && p.node != "":
 			c.nodes = append(c.nodes, c.node(p, w.topologyNode(name)))
 		}
 	}
@@ -114,7 +114,7 @@ func (c *cluster) addrs(a netip.Addr) []string {
 func (c *cluster) pod(p *party) *corev1.Pod {
 	out := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: "default", Name: p.name, UID: types.UID(p.name), Labels: labels[p.name], CreationTimestamp: metav1.Unix(1000, 0),
+			Namespace: "default", Name: p.name, UID: types.UID(uid(p.name)), Labels: labels[p.name], CreationTimestamp: metav1.Unix(1000, 0),
 		},
 		Spec:   corev1.PodSpec{NodeName: p.node},
 		Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: p.addr.String()},

@@ -1,33 +1,90 @@
 package adversary
 
 import (
+	"encoding/json"
+	"net/netip"
+	"os"
+	"path/filepath"
 	"testing"
 
+	"github.com/go-logr/logr/testr"
+
 	"github.com/ringfence-io/ringfence/enforcer"
+	"github.com/ringfence-io/ringfence/enforcer/attachment"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 	"github.com/ringfence-io/ringfence/lab/topology"
 )
 
-// tie tells the snapshot of a node which of its links is which pod's. The network knows it: party.pod.Link is the node's end, party.mac the
-// pod's hardware address, party.addr and its twin its addresses; the pod second has secondAddr besides. The pods gone and old are no longer in
-// the API, and their links are still there.
-func tie(*compile.Snapshot, *world, *node) {}
+// node is a node with its enforcer, which lives in the node's namespace: all its methods run there.
+type node struct {
+	*topology.Node
+	name     string
+	enforcer *enforcer.Enforcer
+	links    *attachment.Table
+}
 
-// newNode starts the enforcer of a node.
-func newNode(t *testing.T, n *topology.Node, name, backend string) *node {
+// newNode starts the enforcer of a node. The results of CNI plugins are where libcni would have kept them: of each pod that was ever started there.
+func newNode(t *testing.T, w *world, n *topology.Node, name string) *node {
 	t.Helper()
 	out := &node{Node: n, name: name}
 	var plane *dataplane.Dataplane
 	must(t, n.Do(func() (err error) {
-		plane, err = dataplane.New(t.Context(), dataplane.Options{Backend: backend})
+		plane, err = dataplane.New(t.Context(), dataplane.Options{Backend: w.backend})
 		return err
 	}))
 	c := plane.Capabilities()
-	if c.Table != "security" || len(c.Families) != 2 || !c.SelfMatch {
+	if c.Table != "security" || len(c.Families) != 2 || !c.SelfMatch || !c.Guards || !c.HopLimit {
 		t.Fatalf("%s lacks what the table of attacks needs: %+v", name, plane.Findings())
 	}
-	out.enforcer = enforcer.New(plane, ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut})
+	out.enforcer = enforcer.New(plane, ruleset.Options{
+		Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut, Guards: c.Guards, HopLimit: c.HopLimit,
+	})
+	out.links = &attachment.Table{Kernel: plane, Dir: t.TempDir(), Check: compile.SourceCheckEnforce, Log: testr.New(t)}
+	w.writeResults(t, out)
 	return out
 }
+
+// writeResults writes what CNI plugins have said of each pod of the node, as libcni keeps it.
+func (w *world) writeResults(t *testing.T, n *node) {
+	t.Helper()
+	dir := filepath.Join(n.links.Dir, "results")
+	must(t, os.MkdirAll(dir, 0o700))
+	for _, p := range w.parties {
+		if p.pod == nil || p.node != n.name {
+			continue
+		}
+		addrs := []netip.Addr{p.addr}
+		if w.stack != linkLocal {
+			addrs = append(addrs, topology.Twin(p.addr))
+		}
+		if p.name == "second" {
+			addrs = append(addrs, secondAddr)
+			if w.stack != linkLocal {
+				addrs = append(addrs, topology.Twin(secondAddr))
+			}
+		}
+		var ips []map[string]any
+		for _, a := range addrs {
+			ips = append(ips, map[string]any{"interface": 1, "address": netip.PrefixFrom(a, a.BitLen()).String()})
+		}
+		text, err := json.Marshal(map[string]any{
+			"kind": "cniCacheV1", "containerId": p.name, "ifName": "eth0", "networkName": "test",
+			"cniArgs": [][2]string{{"K8S_POD_NAMESPACE", "default"}, {"K8S_POD_NAME", p.name}, {"K8S_POD_UID", uid(p.name)}},
+			"result": map[string]any{
+				"cniVersion": "1.0.0",
+				"interfaces": []map[string]any{{"name": p.pod.Link()}, {"name": "eth0", "mac": p.mac.String(), "sandbox": "/run/netns/" + p.name}},
+				"ips":        ips,
+			},
+		})
+		must(t, err)
+		must(t, os.WriteFile(filepath.Join(dir, "test-"+p.name+"-eth0"), text, 0o600))
+	}
+}
+
+// uid is a pod's, in the form of the API server's.
+func uid(name string) string { return "uid-" + name }
+
+// tie tells the snapshot of a node which of its links is which pod's.
+func tie(s *compile.Snapshot, n *node) error { return n.links.Into(s) }

@@ -12,7 +12,6 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/probe"
@@ -75,13 +74,6 @@ type world struct {
 	nodes     []*node
 	processor int
 	services  bool // are made
-}
-
-// node is a node with its enforcer, which lives in the node's namespace: all its methods run there.
-type node struct {
-	*topology.Node
-	name     string
-	enforcer *enforcer.Enforcer
 }
 
 // The pods, by node. What policy says of them is in cluster_test.go.
@@ -224,7 +216,7 @@ func (w *world) readLinks(t *testing.T) {
 func (w *world) enforce(t *testing.T) {
 	t.Helper()
 	for i, n := range w.top.Nodes {
-		w.nodes = append(w.nodes, newNode(t, n, fmt.Sprintf("n%d", i+1), w.backend))
+		w.nodes = append(w.nodes, newNode(t, w, n, fmt.Sprintf("n%d", i+1)))
 	}
 	before, after := w.cluster(t), w.cluster(t)
 	after.remove("gone")
@@ -241,7 +233,9 @@ func (w *world) sync(t *testing.T, c *cluster) {
 		defer cancel()
 		must(t, n.Do(func() error {
 			snapshot := c.snapshot(n.name)
-			tie(&snapshot, w, n)
+			if err := tie(&snapshot, n); err != nil {
+				return err
+			}
 			r, err := n.enforcer.Sync(ctx, snapshot, false)
 			if len(r.Problems) > 0 {
 				return fmt.Errorf("%s has problems with the policies: %v", n.name, r.Problems)
