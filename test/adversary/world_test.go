@@ -60,7 +60,8 @@ type party struct {
 	addr netip.Addr // IPv4
 	node string     // of a pod, and of a node itself
 
-	pod     *topology.Pod // nil for all others
+	itself  *topology.Node // nil for all but nodes
+	pod     *topology.Pod  // nil for all but pods
 	mac     net.HardwareAddr
 	gateway net.HardwareAddr // where a pod's packets to other networks go
 
@@ -181,7 +182,7 @@ func (w *world) addNode(t *testing.T, n *topology.Node, name string) {
 	for _, p := range w.prefixes(tunnel) {
 		must(t, n.Address("flannel.1", p))
 	}
-	w.parties[name] = &party{name: name, host: n.Host, addr: n.Addr, node: name}
+	w.parties[name] = &party{name: name, host: n.Host, addr: n.Addr, node: name, itself: n}
 	s, err := probe.SniffSockets(n.Host, observed...)
 	must(t, err)
 	t.Cleanup(func() { must(t, s.Close()) })
