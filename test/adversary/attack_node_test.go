@@ -46,7 +46,7 @@ func toKubelet(name, finding string, at func(*bout) netip.Addr, without ...excep
 		sockets: func(b *bout) { b.connect(netip.Addr{}, netip.AddrPortFrom(at(b), kubeletPort)) },
 		raw: func(b *bout) {
 			src := b.src()
-			if at(b).IsLinkLocalUnicast() {
+			if at(b).Is6() && at(b).IsLinkLocalUnicast() {
 				src = b.srcLL()
 			}
 			b.packet(probe.TCP(netip.AddrPortFrom(src, 40000), netip.AddrPortFrom(at(b), kubeletPort), probe.SYN, 1, 0, b.payload()))
