@@ -71,7 +71,7 @@ var furtherDiscoveryAttacks = []attack{{
 		b.packet(probe.Discovery(b.srcLL(), b.dstLL(), probe.NeighbourSolicitation, 0, b.dstLL(), probe.Option(253, b.payload()[:8])))
 	},
 }, {
-	name: "discovery: a solicitation from nobody's address", finding: "A6", duels: near, without: []exception{onARoute, withoutIPv6}, noSockets: noICMP,
+	name: "discovery: a solicitation from nobody's address", finding: "A6", duels: near, without: []exception{withoutIPv6}, noSockets: noICMP,
 	raw: func(b *bout) {
 		b.packet(probe.Discovery(b.in(nobody), b.dst(), probe.NeighbourSolicitation, 0, b.dst(), probe.Option(14, b.payload()[:8])))
 	},
@@ -188,7 +188,7 @@ var neighbourAttacks = []attack{{
 		}
 	},
 }, {
-	name: "neighbours: an ARP reply whose sender is another than the frame's", finding: "own", duels: []duel{{"open", "guarded"}}, steals: true,
+	name: "neighbours: an ARP reply behind VLAN 0", finding: "own", duels: []duel{{"open", "guarded"}}, steals: true,
 	without: []exception{onARoute, withoutIPv4}, noSockets: noFrames,
 	raw: func(b *bout) {
 		friend := b.parties["friend"]

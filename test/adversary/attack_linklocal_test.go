@@ -103,8 +103,8 @@ var lies = []lie{
 	{name: "the node's", addr: of("n1"), without: []exception{nodesOwn}},
 	{name: "another node's", addr: of("n2"), without: []exception{othersOwn}},
 	{name: "a Service's", addr: func(b *bout) netip.Addr { return b.in(webVIP) }},
-	{name: "the outside's", addr: of("outside"), without: []exception{othersOwn}},
-	{name: "unspecified", addr: literal("0.0.0.0", "::"), without: []exception{noRouter}},
+	{name: "the outside's", addr: of("outside")},
+	{name: "unspecified", addr: literal("0.0.0.0", "::"), without: []exception{unspecified}},
 	{name: "loopback", addr: literal("127.0.0.1", "::1"), without: []exception{noRouter}},
 	{name: "loopback's range", addr: literal("127.9.9.9", "::9")},
 	{name: "multicast", addr: literal("224.0.0.5", "ff02::5"), without: []exception{noRouter}},
@@ -115,12 +115,19 @@ var lies = []lie{
 }
 
 var (
-	toItself = where("a node drops what claims to come from itself", func(_ combination, d duel) bool { return d.to == "n1" })
-	nodesOwn = where("a node drops what claims to come from itself, and forwards nothing from it; IPv6 does", func(c combination, d duel) bool {
+	toItself = where("a node drops what claims to come from itself; IPv6 takes it", func(c combination, d duel) bool {
+		return c.stack != ipv6 && d.to == "n1"
+	})
+	unspecified = where("no router forwards such a source; an IPv6 node takes it", func(c combination, d duel) bool {
+		return (c.kind == topology.Routed || !isNear(d)) && (c.stack != ipv6 || d.to != "n1")
+	})
+	nodesOwn = where("a node drops what claims to come from itself; IPv6 forwards it", func(c combination, d duel) bool {
 		return c.stack != ipv6 && (c.kind == topology.Routed || !isNear(d))
 	})
-	othersOwn = where("the receiver is who it claims to come from", func(_ combination, d duel) bool { return d.to == "outside" })
-	noRouter  = where("no router forwards or takes such a source", func(c combination, d duel) bool {
+	othersOwn = where("a node on the way drops what claims to come from itself", func(c combination, d duel) bool {
+		return c.stack != ipv6 && d.to == "far"
+	})
+	noRouter = where("no router forwards or takes such a source", func(c combination, d duel) bool {
 		return c.kind == topology.Routed || !isNear(d)
 	})
 	linkLocalIsNotRouted = where("IPv6 does not forward link-local sources", func(c combination, d duel) bool {

@@ -37,7 +37,7 @@ func goneAttacks() []attack {
 	return all
 }
 
-var fromRouted = where("a routed node's pods have no bridge", func(c combination, _ duel) bool { return c.kind == topology.Routed })
+var fromRouted = absent("a routed node's pods have no bridge", func(c combination, _ duel) bool { return c.kind == topology.Routed })
 
 // toKubelet connects to the kubelet's port, at an address of the node.
 func toKubelet(name, finding string, at func(*bout) netip.Addr, without ...exception) attack {
@@ -46,7 +46,7 @@ func toKubelet(name, finding string, at func(*bout) netip.Addr, without ...excep
 		sockets: func(b *bout) { b.connect(netip.Addr{}, netip.AddrPortFrom(at(b), kubeletPort)) },
 		raw: func(b *bout) {
 			src := b.src()
-			if at(b).IsLinkLocalUnicast() {
+			if at(b).Is6() && at(b).IsLinkLocalUnicast() {
 				src = b.srcLL()
 			}
 			b.packet(probe.TCP(netip.AddrPortFrom(src, 40000), netip.AddrPortFrom(at(b), kubeletPort), probe.SYN, 1, 0, b.payload()))
@@ -61,7 +61,7 @@ var nodeAttacks = []attack{
 	toKubelet("docker0's address", "A8", func(*bout) netip.Addr { return dockerAddr }, withoutIPv4),
 	toKubelet("flannel's address", "A8", func(b *bout) netip.Addr { return b.in(netip.MustParseAddr("10.244.1.0")) }),
 	toKubelet("the pod's own gateway's", "A8", func(*bout) netip.Addr { return netip.MustParseAddr("169.254.1.1") }, withoutIPv4,
-		where("a bridged pod has another gateway", func(c combination, _ duel) bool { return c.kind == topology.Bridged })),
+		absent("a bridged pod has another gateway", func(c combination, _ duel) bool { return c.kind == topology.Bridged })),
 	toKubelet("its link-local address", "A1", (*bout).dstLL, sameAsIPv6),
 	toKubelet("its wire's link-local address, from the pod's own", "A1", func(b *bout) netip.Addr { return b.linkLocalOf(b.to.host, "eth0") }, sameAsIPv6,
 		where("IPv6 does not forward to link-local addresses, and takes those of the link alone", func(combination, duel) bool { return true })),
@@ -91,19 +91,18 @@ var nodeAttacks = []attack{
 	},
 	{
 		name: "node: a source route, where the node follows one", finding: "own", duels: near, without: []exception{withoutIPv4},
-		node: []setting{{"net/ipv4/conf/all/accept_source_route", "1", "0"}},
-		sockets: func(b *bout) {
-			b.datagram(netip.Addr{}, netip.AddrPortFrom(b.nodeAddr(), controlPort), setBytes(unix.SOL_IP, unix.IP_OPTIONS, sourceRoute(b.nodeAddr(), b.dst())))
-		},
+		node:      []setting{{"net/ipv4/conf/all/accept_source_route", "1", "0"}},
+		noSockets: "the kernel has come to ask for NET_RAW; older ones let any socket choose a way",
 		raw: func(b *bout) {
 			p := probe.UDP(netip.AddrPortFrom(b.src(), 1), netip.AddrPortFrom(b.nodeAddr(), controlPort), b.payload())
-			p.Options = append([]byte{1}, sourceRoute(b.dst())...)
+			p.Options = append([]byte{131, 7, 4}, b.dst().AsSlice()...) // RFC 791, section 3.1: loose, one address
+			p.Options = append(p.Options, 0)
 			b.packetTo(b.from.gateway, p)
 		},
 	},
 	{
 		name: "node: a segment routing header, where the node follows one", finding: "own", duels: near, without: []exception{withoutIPv6},
-		node:      []setting{{"net/ipv6/conf/all/seg6_enabled", "1", "0"}, {"net/ipv6/conf/pods/seg6_enabled", "1", "0"}},
+		node:      []setting{{"net/ipv6/conf/all/seg6_enabled", "1", "0"}, {"net/ipv6/conf/LINK/seg6_enabled", "1", "0"}},
 		noSockets: "the kernel sends by its own routes",
 		raw: func(b *bout) {
 			node := b.in(b.parties["n1"].addr)
@@ -117,18 +116,6 @@ var nodeAttacks = []attack{
 }
 
 func (b *bout) nodeAddr() netip.Addr { return b.parties["n1"].addr }
-
-// sourceRoute is the option of IPv4 that names the way (RFC 791, section 3.1), loosely, with an end to fill it up to whole words.
-func sourceRoute(way ...netip.Addr) []byte {
-	o := []byte{131, byte(3 + 4*len(way)), 4}
-	for _, a := range way {
-		o = append(o, a.AsSlice()...)
-	}
-	if len(way) > 1 { // a socket pads by itself
-		return o
-	}
-	return o
-}
 
 const vxlanPort = 8472
 

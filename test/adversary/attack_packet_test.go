@@ -117,7 +117,9 @@ var conntrackAttacks = []attack{{
 	},
 }, {
 	name: "connection: an ICMP error that quotes nothing that there is", finding: "own", duels: slices.Concat(near, remote), noSockets: noSpies,
-	raw: func(b *bout) { b.packet(b.errorAbout(b.src())) },
+	raw: func(b *bout) {
+		b.packet(b.errorQuoting(b.src(), netip.AddrPortFrom(b.dst(), 44000), netip.AddrPortFrom(b.in(nobody), 44001)))
+	},
 }, {
 	name: "connection: TCP without a beginning", finding: "own", duels: slices.Concat(near, remote), noSockets: "a socket begins with a SYN",
 	raw: func(b *bout) {
@@ -180,7 +182,11 @@ func (b *bout) converse() {
 // errorAbout is an ICMP error that quotes the victim's answer in its connection with friend, and brings more behind the quotation.
 func (b *bout) errorAbout(src netip.Addr) probe.Packet {
 	from, to := b.established()
-	quoted := probe.UDP(to, from, make([]byte, 128)).Marshal()
+	return b.errorQuoting(src, to, from)
+}
+
+func (b *bout) errorQuoting(src netip.Addr, from, to netip.AddrPort) probe.Packet {
+	quoted := probe.UDP(from, to, make([]byte, 128)).Marshal()
 	kind, code := uint8(3), uint8(1)
 	if b.six() {
 		kind, code = 1, 3

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -81,8 +80,8 @@ func (w *world) cluster(t *testing.T) *cluster {
 		switch {
 		case p.pod != nil && name != "old":
 			c.pods = append(c.pods, c.pod(p))
-		case p.pod == nil && p.node != "":
-			c.nodes = append(c.nodes, c.node(p, w.topologyNode(name)))
+		case p.itself != nil:
+			c.nodes = append(c.nodes, c.node(p))
 		}
 	}
 	specs := map[string]networkingv1.NetworkPolicySpec{}
@@ -98,10 +97,6 @@ func (w *world) cluster(t *testing.T) *cluster {
 		c.wide = append(c.wide, p)
 	}
 	return c
-}
-
-func (w *world) topologyNode(name string) *topology.Node {
-	return w.top.Nodes[strings.Index("12", name[1:])]
 }
 
 func (c *cluster) addrs(a netip.Addr) []string {
@@ -128,15 +123,15 @@ func (c *cluster) pod(p *party) *corev1.Pod {
 	return out
 }
 
-func (c *cluster) node(p *party, n *topology.Node) *corev1.Node {
+func (c *cluster) node(p *party) *corev1.Node {
 	out := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: p.name}}
 	for _, a := range c.addrs(p.addr) {
 		out.Status.Addresses = append(out.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: a})
 	}
-	out.Spec.PodCIDR = n.Pods.String()
-	out.Spec.PodCIDRs = []string{n.Pods.String()}
+	out.Spec.PodCIDR = p.itself.Pods.String()
+	out.Spec.PodCIDRs = []string{p.itself.Pods.String()}
 	if c.stack != linkLocal {
-		out.Spec.PodCIDRs = append(out.Spec.PodCIDRs, topology.TwinPrefix(n.Pods).String())
+		out.Spec.PodCIDRs = append(out.Spec.PodCIDRs, topology.TwinPrefix(p.itself.Pods).String())
 	}
 	return out
 }

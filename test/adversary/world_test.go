@@ -59,7 +59,8 @@ type party struct {
 	addr netip.Addr // IPv4
 	node string     // of a pod, and of a node itself
 
-	pod     *topology.Pod // nil for all others
+	itself  *topology.Node // nil for all but nodes
+	pod     *topology.Pod  // nil for all but pods
 	mac     net.HardwareAddr
 	gateway net.HardwareAddr // where a pod's packets to other networks go
 
@@ -159,6 +160,10 @@ func (w *world) prefixes(a netip.Addr) []netip.Prefix {
 func (w *world) addNode(t *testing.T, n *topology.Node, name string) {
 	t.Helper()
 	must(t, n.Sysctl("net/ipv4/conf/all/route_localnet", "1"))
+	hasten(t, n.Host, "eth0")
+	if w.kind == topology.Bridged {
+		hasten(t, n.Host, "pods")
+	}
 	must(t, n.Bridge("docker0"))
 	must(t, n.Address("docker0", netip.PrefixFrom(dockerAddr, 16)))
 	tunnel := n.Pods.Addr() // the first address of its pods, as flannel gives it
@@ -169,7 +174,7 @@ func (w *world) addNode(t *testing.T, n *topology.Node, name string) {
 	for _, p := range w.prefixes(tunnel) {
 		must(t, n.Address("flannel.1", p))
 	}
-	w.parties[name] = &party{name: name, host: n.Host, addr: n.Addr, node: name}
+	w.parties[name] = &party{name: name, host: n.Host, addr: n.Addr, node: name, itself: n}
 	s, err := probe.SniffSockets(n.Host, observed...)
 	must(t, err)
 	t.Cleanup(func() { must(t, s.Close()) })
@@ -185,7 +190,21 @@ func (w *world) addPod(t *testing.T, p *topology.Pod, name, node string) {
 	t.Helper()
 	// containerd lets every pod ping.
 	must(t, p.Sysctl("net/ipv4/ping_group_range", "0 2147483647"))
+	// An ARP reply counts at once, as it would a second after the last one: no test needs to wait for that.
+	must(t, p.Sysctl("net/ipv4/neigh/eth0/locktime", "-1"))
+	hasten(t, p.Host, "eth0")
+	hasten(t, p.Node.Host, p.Link())
 	w.add(t, &party{name: name, host: p.Host, addr: p.Addr, node: node, pod: p})
+}
+
+// hasten has a host give up a neighbour that does not answer within 0.3 seconds rather than 3.
+func hasten(t *testing.T, h *host.Host, links ...string) {
+	t.Helper()
+	for _, link := range links {
+		for _, family := range []string{"ipv4", "ipv6"} {
+			must(t, h.Sysctl("net/"+family+"/neigh/"+link+"/retrans_time_ms", "100"))
+		}
+	}
 }
 
 // add opens the sniffer of a party.
