@@ -127,17 +127,7 @@ func (s *stores) podRanges(node string) []netip.Prefix {
 	if n == nil {
 		return nil
 	}
-	texts := n.Spec.PodCIDRs
-	if len(texts) == 0 {
-		texts = []string{n.Spec.PodCIDR}
-	}
-	var ranges []netip.Prefix
-	for _, text := range texts {
-		if p, err := netip.ParsePrefix(text); err == nil {
-			ranges = append(ranges, p.Masked())
-		}
-	}
-	return ranges
+	return compile.PodRanges(n)
 }
 
 // nodesWith is how many nodes run pods of a namespace, or any pods with the empty name. It walks over all pods.
