@@ -182,9 +182,8 @@ func (a *account) concern() string {
 		b.Write(a.status.Applied.PodDigests)
 	}
 	fmt.Fprintln(&b, a.failing, a.status.Repairs.Count)
-	if t := a.status.Addresses; t != nil { // which addresses, and those of others, change with every pod of the cluster where nodes share a range
-		fmt.Fprintln(&b, t.Contested > 0)
-	}
+	// Which addresses are contested, and those of others, change with every pod of the cluster where nodes share a range.
+	fmt.Fprintln(&b, a.status.Addresses != nil && a.status.Addresses.Contested > 0)
 	for _, c := range a.status.Conditions {
 		fmt.Fprintln(&b, c.Status, c.Reason, c.Message)
 	}
