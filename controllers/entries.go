@@ -1,7 +1,6 @@
 package controllers
 
 import (
-	"cmp"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -184,13 +183,14 @@ func versioned(o metav1.Object) metav1.ObjectMeta {
 	return meta
 }
 
-// reportEntry stands in the controller's cache for a NodeEnforcement.
+// reportEntry stands in the controller's cache for a NodeEnforcement. It has none of the report's texts: a kernel's words name whatever stood in its way, a
+// node that lies could write anything, and tenants read what the controller says of their policies.
 type reportEntry struct {
 	metav1.ObjectMeta
 	heartbeat time.Time // by the node's clock
 	interval  time.Duration
 	families  []v1alpha1.Family
-	message   string // what is wrong; empty while the node enforces what the API says
+	failing   bool   // the node does not enforce what the API says
 	unread    bool   // what the node's kernel holds is not known
 	boot      string // of the node's kernel
 	complete  bool   // all that the node is to enforce is in force
@@ -212,7 +212,7 @@ func reportToEntry(obj any) (any, error) {
 		void: r.Status.Before != "" && reached(r.Status.Before, r.ResourceVersion),
 	}
 	if c := meta.FindStatusCondition(r.Status.Conditions, v1alpha1.EnforcingCondition); c != nil && c.Status != metav1.ConditionTrue {
-		e.message, e.unread = cmp.Or(c.Message, c.Reason), c.Reason == v1alpha1.UnreadableReason
+		e.failing, e.unread = true, c.Reason == v1alpha1.UnreadableReason
 	}
 	e.boot, e.complete = r.Status.BootID, isComplete(&r.Status)
 	if a := r.Status.Applied; a != nil {

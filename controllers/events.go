@@ -46,7 +46,7 @@ func sameForPolicy(before, after any) bool {
 	case *nodeEntry:
 		return same(after, b, func(a, b *nodeEntry) bool {
 			return a.UID == b.UID && slices.Equal(a.node.Labels, b.node.Labels) && slices.Equal(a.node.Addrs, b.node.Addrs) &&
-				slices.Equal(a.node.Ranges, b.node.Ranges)
+				a.node.Impossible == b.node.Impossible && slices.Equal(a.node.Ranges, b.node.Ranges)
 		})
 	case *crdEntry:
 		return same(after, b, func(a, b *crdEntry) bool { return a.established == b.established && slices.Equal(a.served, b.served) })
@@ -98,5 +98,5 @@ func sameVersioned(a, b metav1.Object) bool {
 func samePod(a, b *compile.Pod) bool {
 	return a.UID == b.UID && a.Node == b.Node && a.HostNetwork == b.HostNetwork && a.Finished == b.Finished &&
 		a.Terminating == b.Terminating && slices.Equal(a.Labels, b.Labels) && slices.Equal(a.Addrs, b.Addrs) &&
-		slices.Equal(a.Ports, b.Ports)
+		slices.Equal(a.Ports, b.Ports) && a.Impossible == b.Impossible
 }

@@ -82,6 +82,12 @@ func rank(s v1alpha1.NodeStanding) int {
 	return slices.Index([]v1alpha1.NodeStanding{v1alpha1.NodeFailing, v1alpha1.NodeUnknown, v1alpha1.NodePending}, s)
 }
 
+// What is said of a node that fails. Its own words are for administrators.
+const (
+	refusedMessage    = "it cannot put a change in force, and keeps what it had: its NodeEnforcement and its enforcer's log have the reason, for administrators"
+	unreadableMessage = "it cannot tell what its kernel holds: its NodeEnforcement and its enforcer's log have the reason, for administrators"
+)
+
 // standing is empty if the node enforces the policy as it is now, on all of its pods.
 func (n *nodeCase) standing(c policyCase) (v1alpha1.NodeStanding, string) {
 	switch {
@@ -92,14 +98,14 @@ func (n *nodeCase) standing(c policyCase) (v1alpha1.NodeStanding, string) {
 	case n.report.void:
 		return v1alpha1.NodePending, "its enforcer has seen changes that the API server has lost, and is about to start anew"
 	case n.report.unread:
-		return v1alpha1.NodeFailing, n.report.message
+		return v1alpha1.NodeFailing, unreadableMessage
 	case n.family != "":
 		return v1alpha1.NodeFailing, fmt.Sprintf(
 			"it does not enforce %s, and selected pods have such addresses: see the findings in its NodeEnforcement", n.family)
 	case n.report.reached(c.resource, c.since) && n.report.covers(n.pods):
 		return "", ""
-	case n.report.message != "":
-		return v1alpha1.NodeFailing, n.report.message
+	case n.report.failing:
+		return v1alpha1.NodeFailing, refusedMessage
 	case len(n.report.digests) >= v1alpha1.MaxPodDigests:
 		return v1alpha1.NodeFailing, fmt.Sprintf("it has more than %d pods, of which it can report no more", v1alpha1.MaxPodDigests)
 	}

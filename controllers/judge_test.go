@@ -24,9 +24,9 @@ func having(version string, digests ...uint64) *reportEntry {
 	}
 }
 
-// saying is a report with a message of what is wrong.
-func saying(message string, r *reportEntry) *reportEntry {
-	r.message = message
+// failing is a report of a node that does not enforce what the API says.
+func failing(r *reportEntry) *reportEntry {
+	r.failing = true
 	return r
 }
 
@@ -118,14 +118,14 @@ func TestJudgeSaysWhereAPolicyIsProgrammed(t *testing.T) {
 		{name: "a node that fell silent, whatever it had", since: "100", nodes: nodes(silent(node(having("100", 1), 1))),
 			want:       "False NodesUnknown at 4: 1 of 1 node does not enforce generation 4: a; a: " + unheard,
 			nodeCounts: nodeCounts{pods: 1, desired: 1, unknown: 1}, troubles: troubles{{Name: "a", Standing: v1alpha1.NodeUnknown, Message: unheard}}},
-		{name: "a kernel that refuses it", since: "100", nodes: nodes(node(saying("set too big", having("99", 1)), 1)),
-			want:       "False NodesFailing at 4: 1 of 1 node does not enforce generation 4: a; a: set too big",
-			nodeCounts: nodeCounts{pods: 1, desired: 1, failed: 1}, troubles: troubles{{Name: "a", Standing: v1alpha1.NodeFailing, Message: "set too big"}}},
-		{name: "a kernel that refuses something else", since: "100", nodes: nodes(node(saying("set too big", having("100", 1)), 1)),
+		{name: "a kernel that refuses it", since: "100", nodes: nodes(node(failing(having("99", 1)), 1)),
+			want:       "False NodesFailing at 4: 1 of 1 node does not enforce generation 4: a; a: " + refusedMessage,
+			nodeCounts: nodeCounts{pods: 1, desired: 1, failed: 1}, troubles: troubles{{Name: "a", Standing: v1alpha1.NodeFailing, Message: refusedMessage}}},
+		{name: "a kernel that refuses something else", since: "100", nodes: nodes(node(failing(having("100", 1)), 1)),
 			want: "True Programmed at 4: enforced on 1 pod, on 1 node", nodeCounts: nodeCounts{pods: 1, desired: 1, programmed: 1}},
-		{name: "a kernel that cannot be read", since: "100", nodes: nodes(node(unread(saying("no such table", having("100", 1))), 1)),
-			want:       "False NodesFailing at 4: 1 of 1 node does not enforce generation 4: a; a: no such table",
-			nodeCounts: nodeCounts{pods: 1, desired: 1, failed: 1}, troubles: troubles{{Name: "a", Standing: v1alpha1.NodeFailing, Message: "no such table"}}},
+		{name: "a kernel that cannot be read", since: "100", nodes: nodes(node(unread(failing(having("100", 1))), 1)),
+			want:       "False NodesFailing at 4: 1 of 1 node does not enforce generation 4: a; a: " + unreadableMessage,
+			nodeCounts: nodeCounts{pods: 1, desired: 1, failed: 1}, troubles: troubles{{Name: "a", Standing: v1alpha1.NodeFailing, Message: unreadableMessage}}},
 		{name: "a family that the node does not enforce", since: "100", nodes: nodes(lacking(v1alpha1.IPv6, node(having("100", 1), 1))),
 			want:       "False NodesFailing at 4: 1 of 1 node does not enforce generation 4: a; a: " + noFamily,
 			nodeCounts: nodeCounts{pods: 1, desired: 1, failed: 1}, troubles: troubles{{Name: "a", Standing: v1alpha1.NodeFailing, Message: noFamily}}},
@@ -134,10 +134,10 @@ func TestJudgeSaysWhereAPolicyIsProgrammed(t *testing.T) {
 			nodeCounts: nodeCounts{pods: 1, desired: 1, failed: 1},
 			troubles:   troubles{{Name: "a", Standing: v1alpha1.NodeFailing, Message: "it has more than 1024 pods, of which it can report no more"}}},
 		{name: "the worst comes first, then the name", since: "100",
-			nodes: nodes(node(having("99", 1), 1), node(nil, 2), node(saying("no", having("99", 3)), 3), node(having("99", 4), 4), node(saying("no", having("99", 5)), 5)),
-			want:  "False NodesFailing at 4: 5 of 5 nodes do not enforce generation 4: c, e, b, a, d; c: no", nodeCounts: nodeCounts{pods: 5, desired: 5, failed: 2, unknown: 1},
+			nodes: nodes(node(having("99", 1), 1), node(nil, 2), node(failing(having("99", 3)), 3), node(having("99", 4), 4), node(failing(having("99", 5)), 5)),
+			want:  "False NodesFailing at 4: 5 of 5 nodes do not enforce generation 4: c, e, b, a, d; c: " + refusedMessage, nodeCounts: nodeCounts{pods: 5, desired: 5, failed: 2, unknown: 1},
 			troubles: troubles{
-				{Name: "c", Standing: v1alpha1.NodeFailing, Message: "no"}, {Name: "e", Standing: v1alpha1.NodeFailing, Message: "no"},
+				{Name: "c", Standing: v1alpha1.NodeFailing, Message: refusedMessage}, {Name: "e", Standing: v1alpha1.NodeFailing, Message: refusedMessage},
 				{Name: "b", Standing: v1alpha1.NodeUnknown, Message: nobody},
 				{Name: "a", Standing: v1alpha1.NodePending, Message: awaited}, {Name: "d", Standing: v1alpha1.NodePending, Message: awaited},
 			}},
@@ -165,14 +165,14 @@ type nodeCounts struct{ pods, desired, programmed, failed, unknown int32 }
 func TestJudgeNamesTenNodesAtMost(t *testing.T) {
 	all := map[string]*nodeCase{}
 	for i := range 100 {
-		all[fmt.Sprintf("node-%03d", i)] = node(saying(strings.Repeat("ü", 1000), having("1")), uint64(i))
+		all[fmt.Sprintf("node-%03d", i)] = node(failing(having("1")), uint64(i))
 	}
 	got := judge(policyCase{resource: kindOfPolicy, generation: 1, since: "2", nodes: all}, nil)
 	var names []string
 	for _, trouble := range got.Nodes.NotProgrammed {
 		names = append(names, trouble.Name)
-		if len(trouble.Message) > maxMessage || !strings.HasSuffix(trouble.Message, "ü...") {
-			t.Errorf("a message has %d bytes and ends with %q", len(trouble.Message), trouble.Message[len(trouble.Message)-8:])
+		if len(trouble.Message) > maxMessage {
+			t.Errorf("a message has %d bytes", len(trouble.Message))
 		}
 	}
 	want := "node-000, node-001, node-002, node-003, node-004, node-005, node-006, node-007, node-008, node-009"
@@ -183,7 +183,7 @@ func TestJudgeNamesTenNodesAtMost(t *testing.T) {
 		t.Errorf("%d of %d failed, want 100 of 100", got.Nodes.Failed, got.Nodes.Desired)
 	}
 	line := said(got.Conditions, v1alpha1.ProgrammedCondition)
-	if begin := "False NodesFailing at 1: 100 of 100 nodes do not enforce generation 1: " + want + ", 90 more; node-000: ü"; !strings.HasPrefix(line, begin) {
+	if begin := "False NodesFailing at 1: 100 of 100 nodes do not enforce generation 1: " + want + ", 90 more; node-000: " + refusedMessage; !strings.HasPrefix(line, begin) {
 		t.Errorf("the condition says %s\nwant it to begin with %s", line, begin)
 	}
 }

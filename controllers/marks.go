@@ -8,6 +8,7 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/enforcer/compile"
 )
 
 // Which policies an event is about.
@@ -85,6 +86,7 @@ func (r *Policies) namespaceChanged(before, after *namespaceEntry) {
 }
 
 func (r *Policies) podChanged(before, after *podEntry) {
+	rivals := r.claims.change(podIn(before), podIn(after))
 	if before != nil && after != nil && sameForPolicy(before, after) {
 		return
 	}
@@ -99,7 +101,17 @@ func (r *Policies) podChanged(before, after *podEntry) {
 			}
 		}
 	}
+	for _, p := range rivals {
+		keys = append(keys, r.index.selecting(p, r.view.namespace(p.Namespace))...)
+	}
 	r.mark(0, true, keys...)
+}
+
+func podIn(e *podEntry) *compile.Pod {
+	if e == nil {
+		return nil
+	}
+	return e.pod
 }
 
 // nodeChanged marks what runs on a node that came or went.
@@ -152,7 +164,7 @@ func (r *Policies) reportChanged(before, after *reportEntry) {
 
 // worseThan reports whether a policy that was programmed by the report before may not be by this one, or for another reason.
 func (e *reportEntry) worseThan(before *reportEntry) bool {
-	if e.message != before.message || e.unread != before.unread || !slices.Equal(e.families, before.families) || !e.covers(before.digests) {
+	if e.failing != before.failing || e.unread != before.unread || !slices.Equal(e.families, before.families) || !e.covers(before.digests) {
 		return true
 	}
 	for resource, version := range before.versions {

@@ -98,7 +98,7 @@ func NodeMetrics() []prometheus.Collector {
 	return []prometheus.Collector{
 		syncSeconds, syncErrors, syncFailing, lastSync, changeSeconds, repairs, problemsNow, policiesFailing, enforced,
 		unknownPodsFailing, links, reportWrites, reportErrors, lastReport, announcementWrites, announcementErrors, cutConnections, cutSeconds, cutErrors,
-		troublesNow,
+		troublesNow, addressTroubles,
 	}
 }
 

@@ -87,6 +87,7 @@ type Node struct {
 	unknown   bool                      // the cluster has no node of this name: said already
 	closing   closing
 	sources   sources
+	addresses addresses
 }
 
 // SetupWithManager starts the watches and the one worker. The worker starts when the manager's cache has synced, and syncs nothing before
@@ -281,6 +282,10 @@ func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Re
 		n.Points(report.Points)
 	}
 	n.say(ctx, report)
+	n.addresses.say(ctx, report.Concerns, time.Now())
+	if asked := n.watches.askRanges(report.Concerns.Contested.Elsewhere > 0, time.Now()); err == nil {
+		err = asked
+	}
 	if err != nil {
 		n.changed.CompareAndSwap(nil, changed) // it still waits
 		return reconcile.Result{}, err

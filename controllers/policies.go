@@ -39,6 +39,7 @@ type Policies struct {
 	writer   *statusWriter
 	recorder events.EventRecorder
 	index    *index
+	claims   *claimants
 	queue    policyQueue
 	leads    atomic.Bool // this process writes, and not another one's
 
@@ -96,7 +97,7 @@ func (r *Policies) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 			d.objects.transform = sigsWithStatus
 		}
 	}
-	r.index = newIndex()
+	r.index, r.claims = newIndex(), newClaimants()
 	r.writer = &statusWriter{clients: r.watches.watcher.clients}
 	r.recorder = m.GetEventRecorder("ringfence-controller")
 	if err := m.Add(outlook{r.watches.watcher.clients[v1alpha1.GroupVersion]}); err != nil {
@@ -347,7 +348,7 @@ func (r *Policies) mode(o metav1.Object) v1alpha1.Mode {
 
 // reviewed is the cluster as a review of one policy sees it.
 func (r *Policies) reviewed(u *compile.Understood) compile.View {
-	v := compile.View{Namespaces: map[string]*compile.Namespace{}, Pods: r.view.podsIn}
+	v := compile.View{Namespaces: map[string]*compile.Namespace{}, Pods: r.view.podsIn, Contested: r.claims.contests}
 	for _, ns := range list(r.view.namespaces, namespaceOf) {
 		v.Namespaces[ns.Name] = ns
 	}

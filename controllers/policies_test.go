@@ -13,7 +13,7 @@ import (
 // TestEachSlipHasItsMoment: a policy that waits for a report is not called Pending at once, also not if it has slipped before, and was found again
 // without a write in between.
 func TestEachSlipHasItsMoment(t *testing.T) {
-	r := &Policies{index: newIndex()}
+	r := &Policies{index: newIndex(), claims: newClaimants()}
 	np := webAt(2, "10")
 	r.index.see(web, np, started)
 	p, _ := r.index.begin(web, np)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -44,7 +45,11 @@ type account struct {
 
 // newAccount starts from what does not change as long as the enforcer runs.
 func newAccount(facts v1alpha1.NodeEnforcementStatus) *account {
-	facts.Findings = facts.Findings[:min(len(facts.Findings), v1alpha1.MaxFindings)]
+	facts.Findings = slices.Clone(facts.Findings[:min(len(facts.Findings), v1alpha1.MaxFindings)])
+	for i := range facts.Findings {
+		f := &facts.Findings[i]
+		f.Detail, f.Cost, f.Remedy = plain(f.Detail, maxMessage), plain(f.Cost, maxMessage), plain(f.Remedy, maxMessage)
+	}
 	a := &account{status: facts}
 	a.said = a.concern()
 	return a
@@ -60,6 +65,7 @@ func (a *account) note(s Synced) (changed bool) {
 	} else {
 		a.succeeded(s)
 	}
+	a.status.Addresses = addressTroublesOf(s.Report.Concerns)
 	says := a.concern()
 	changed = says != a.said
 	a.said, a.crowd = says, 1
@@ -147,7 +153,7 @@ func (a *account) refused(s Synced) {
 			a.failing = append(a.failing, o)
 		}
 	}
-	message := shortened(s.Err.Error(), maxMessage)
+	message := plain(s.Err.Error(), maxMessage)
 	a.status.Failing = int32(len(a.failing))
 	a.status.FailingPolicies = nil
 	for _, o := range a.failing[:min(len(a.failing), v1alpha1.MaxFailingPolicies)] {
@@ -182,6 +188,8 @@ func (a *account) concern() string {
 		b.Write(a.status.Applied.PodDigests)
 	}
 	fmt.Fprintln(&b, a.failing, a.status.Repairs.Count)
+	// Which addresses are contested, and those of others, change with every pod of the cluster where nodes share a range.
+	fmt.Fprintln(&b, a.status.Addresses != nil && a.status.Addresses.Contested > 0)
 	for _, c := range a.status.Conditions {
 		fmt.Fprintln(&b, c.Status, c.Reason, c.Message)
 	}
@@ -211,6 +219,18 @@ func unpackDigests(packed []byte) []uint64 {
 
 // maxMessage is the longest message of a node or of a failing policy, in bytes: what the schema allows.
 const maxMessage = 512
+
+// plain is what programs and kernels say, as one line that does nothing to a terminal, of at most limit bytes. What is no character that can be seen becomes a
+// space, and several spaces one.
+func plain(text string, limit int) string {
+	visible := strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, " "))
+	return shortened(strings.Join(strings.Fields(visible), " "), limit)
+}
 
 // shortened is text of at most limit bytes, cut at a character.
 func shortened(text string, limit int) string {

@@ -149,9 +149,18 @@ func (r *Policies) tell(o metav1.Object, previous, status *v1alpha1.EnforcementS
 			level = corev1.EventTypeWarning
 		}
 		if level != "" {
-			r.recorder.Eventf(referenceTo(o), nil, level, now.Reason, "Enforce", "%s", shortened(now.Message, maxNote))
+			r.recorder.Eventf(referenceTo(o), nil, level, now.Reason, "Enforce", "%s", shortened(note(o, now), maxNote))
 		}
 	}
+}
+
+// note is what an Event says of a condition. Events of the cluster's own objects are in the namespace default, where other people read them than those who
+// may read the objects: what is said of how they are understood may name other policies, and pods of any namespace.
+func note(o metav1.Object, c *metav1.Condition) string {
+	if c.Type == v1alpha1.AcceptedCondition && o.GetNamespace() == "" {
+		return "the object's condition Accepted says what is meant"
+	}
+	return c.Message
 }
 
 // maxNote is the longest note of an Event, in bytes.

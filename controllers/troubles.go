@@ -102,7 +102,7 @@ func (t *Troubles) condition(at time.Time) metav1.Condition {
 		Message: "all that the enforcer does besides the rules works", LastTransitionTime: metav1.NewTime(at),
 	}
 	if len(reasons) > 0 {
-		c.Status, c.Reason, c.Message = metav1.ConditionFalse, reasons[0], shortened(strings.Join(messages, "; "), maxMessage)
+		c.Status, c.Reason, c.Message = metav1.ConditionFalse, reasons[0], plain(strings.Join(messages, "; "), maxMessage)
 	}
 	if t.healthy.Status == c.Status {
 		c.LastTransitionTime = t.healthy.LastTransitionTime

@@ -201,7 +201,7 @@ func TestWhatMakesAReportWorse(t *testing.T) {
 		{"a kind that is gone", &reportEntry{families: before.families, digests: before.digests}, true},
 		{"one pod less", having("10", 1), true},
 		{"another pod", having("10", 1, 3), true},
-		{"a message", saying("no", having("10", 1, 2)), true},
+		{"a failure", failing(having("10", 1, 2)), true},
 		{"what cannot be read", unread(having("10", 1, 2)), true},
 		{"a family less", func() *reportEntry { e := having("10", 1, 2); e.families = e.families[:1]; return e }(), true},
 	} {
@@ -209,14 +209,14 @@ func TestWhatMakesAReportWorse(t *testing.T) {
 			t.Errorf("%s: worse is %t, want %t", tt.name, got, tt.want)
 		}
 	}
-	if !having("10", 1).worseThan(saying("no", having("10", 1))) {
-		t.Error("a message that is gone is no news")
+	if !having("10", 1).worseThan(failing(having("10", 1))) {
+		t.Error("a failure that is gone is no news")
 	}
 }
 
 func TestNodesAreCountedByWhatIsKnownOfThem(t *testing.T) {
 	v := viewOf(t, named("n1"), named("n2"), named("n3"), named("n4"),
-		reportOf("n1", time.Minute, started), saying("no", reportOf("n2", time.Minute, started)), reportOf("n3", time.Minute, started))
+		reportOf("n1", time.Minute, started), failing(reportOf("n2", time.Minute, started)), reportOf("n3", time.Minute, started))
 	v.hearing.note(v.report("n3"), started.Add(-time.Hour))
 	want := map[string]int{"enforcing": 1, "failing": 1, "unknown": 2}
 	if diff := cmp.Diff(want, v.count(started), cmpopts.EquateEmpty()); diff != "" {

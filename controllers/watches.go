@@ -37,6 +37,7 @@ type watches struct {
 	since time.Time // start
 	said  string    // what the log says is waited for
 	alone bool      // the log says that nodes are missing from what is enforced
+	asked time.Time // when pods of several other nodes were last found to contest an address
 }
 
 // Where the cluster's DNS is looked for, unless flags say otherwise. config/rbac gives the right to read just these Services.
@@ -241,23 +242,43 @@ func (w *watches) fill(s *compile.Snapshot) {
 	}
 }
 
+// rangesKept is how long nodes are watched after the last time that an address was contested between others: a list of all nodes for each time that a pod
+// goes and its address comes to another node would be more than it is worth.
+const rangesKept = 10 * time.Minute
+
+// askRanges has nodes watched if pods of several other nodes contest an address now: the ranges that nodes name for their pods may say whose it is. Nothing waits
+// for them.
+func (w *watches) askRanges(contested bool, now time.Time) error {
+	if !contested {
+		return nil
+	}
+	w.asked = now
+	return w.watchNodes()
+}
+
+func (w *watches) watchNodes() (err error) {
+	if w.nodes == nil {
+		w.nodes, err = w.begin(allNodes)
+	}
+	return err
+}
+
 // fillNodes adds all nodes to a snapshot with a policy that has nodes for a peer, and sees to it that they are watched as long as there is
-// one, and no longer. It reports whether they are missing.
+// one, or somebody asks for their ranges, and no longer. It reports whether they are missing from a policy.
 func (w *watches) fillNodes(s *compile.Snapshot) (late bool, err error) {
-	if !hasNodes(s) {
+	peers := hasNodes(s)
+	if !peers && time.Since(w.asked) >= rangesKept {
 		if w.nodes != nil {
 			w.nodes.stop()
 			w.nodes = nil
 		}
 		return false, nil
 	}
-	if w.nodes == nil {
-		if w.nodes, err = w.begin(allNodes); err != nil {
-			return false, err
-		}
+	if err := w.watchNodes(); err != nil {
+		return false, err
 	}
 	if !w.nodes.synced() {
-		return true, nil
+		return peers, nil
 	}
 	s.Nodes = list(w.nodes.informer, func(e *nodeEntry) *compile.Node { return e.node })
 	return false, nil

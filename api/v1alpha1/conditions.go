@@ -24,6 +24,12 @@ const (
 	// ConflictingReason goes with True: another ClusterNetworkPolicy has the same tier and priority, and selects some of the same pods. Which
 	// is asked first is decided by their age, then their names.
 	ConflictingReason = "Conflicting"
+	// ContestedAddressReason goes with True: another pod is shown with an address of a pod that is selected. The pod's own node enforces the policy on it all
+	// the same; other nodes may take the address for the other pod's, where these pods are peers.
+	ContestedAddressReason = "ContestedAddress"
+	// ImpossibleAddressReason goes with True: a pod that is selected is shown with an address that no pod can have, such as 0.0.0.0, on which nothing can be
+	// enforced.
+	ImpossibleAddressReason = "ImpossibleAddress"
 	// NeverMatchesReason goes with True: a rule can match no packet, because of what stands in it or before it.
 	NeverMatchesReason = "NeverMatches"
 	// UnknownPortReason goes with True: no pod that a rule is about has a port of the name that it gives.

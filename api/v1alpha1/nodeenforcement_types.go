@@ -9,6 +9,7 @@ const (
 	MaxFailingPolicies = 10
 	MaxFindings        = 20
 	MaxPodDigests      = 1024
+	MaxAddressTroubles = 10
 )
 
 // NodeEnforcement says what one node enforces. The node's enforcer writes the object of the node's name, and no other; the Node owns it.
@@ -129,6 +130,12 @@ type NodeEnforcementStatus struct {
 	//
 	// +optional
 	SourceCheck *SourceCheckStatus `json:"sourceCheck,omitempty"`
+	// addresses are those that cannot all be as the API says, as of the last sync: several pods are shown with one, or an owner with one that none can have.
+	// There is none while all is well. A change of it alone is written with the next report, unless a pod of this node begins or ceases to have such an
+	// address.
+	//
+	// +optional
+	Addresses *AddressTroubles `json:"addresses,omitempty"`
 	// repairs are changes that others have made to our chains, jumps and sets, and that were undone, since the enforcer started.
 	//
 	// +optional
@@ -261,6 +268,44 @@ type FailingPolicy struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=512
 	Message string `json:"message,omitempty"`
+}
+
+// AddressTroubles are addresses that cannot all be as the API says.
+type AddressTroubles struct {
+	// contested is how many addresses of this node's pods other pods are shown with too. The node takes each for its own pod's, and enforces policy on
+	// it.
+	//
+	// +optional
+	Contested int32 `json:"contested"`
+	// contestedElsewhere is how many addresses pods of several other nodes are shown with. Where such a pod is a peer, the node takes each for that of one of
+	// them.
+	//
+	// +optional
+	ContestedElsewhere int32 `json:"contestedElsewhere"`
+	// impossible is how many pods and nodes are shown with an address that none can have, such as 0.0.0.0. It is left out of everything.
+	//
+	// +optional
+	Impossible int32 `json:"impossible"`
+	// named are some of all these, at most ten: those of this node's pods first.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=10
+	Named []AddressTrouble `json:"named,omitempty"`
+}
+
+// AddressTrouble is one address that cannot be as the API says.
+type AddressTrouble struct {
+	// address that several pods are shown with; empty for one that none can have.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	Address string `json:"address,omitempty"`
+	// message names who is shown with it, and what is made of that.
+	//
+	// +required
+	// +kubebuilder:validation:MaxLength=1024
+	Message string `json:"message"`
 }
 
 // Finding is something that a node lacks.

@@ -29,6 +29,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/ringfence-io/ringfence/enforcer/compile"
 )
 
 // DefaultSocket is where the plugin finds the enforcer.
@@ -126,7 +128,7 @@ func (p Pod) validate() error {
 		return fmt.Errorf("the pod has %d addresses: from 1 to %d are possible", len(p.Addrs)+len(p.Extra), maxAddrs)
 	}
 	for _, a := range slices.Concat(p.Addrs, p.Extra) {
-		if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() {
+		if !compile.IsPossible(a.Unmap().WithZone("")) {
 			return fmt.Errorf("%s is no address of a pod", a)
 		}
 	}

@@ -282,6 +282,21 @@ func (c *canned) SetDeadline(time.Time) error      { return nil }
 func (c *canned) SetReadDeadline(time.Time) error  { return nil }
 func (c *canned) SetWriteDeadline(time.Time) error { return nil }
 
+// TestASandboxHasNoImpossibleAddress: what no set can hold, or means more than one pod, is refused, however it is written.
+func TestASandboxHasNoImpossibleAddress(t *testing.T) {
+	for addr, want := range map[string]bool{
+		"10.1.0.5": true, "fd00::5": true, "::ffff:10.1.0.5": true, "169.254.172.3": true, "fe80::1%eth0": true,
+		"0.0.0.0": false, "::": false, "::ffff:0.0.0.0": false, "::%eth0": false, "127.0.0.1": false, "::1": false, "::1%lo": false, "224.0.0.1": false,
+		"ff02::1%eth0": false, "255.255.255.255": false,
+	} {
+		p := came("web", "10.1.0.6")
+		p.Addrs = append(p.Addrs, netip.MustParseAddr(addr))
+		if err := p.validate(); (err == nil) != want {
+			t.Errorf("a sandbox with %s: %v", addr, err)
+		}
+	}
+}
+
 // FuzzRequest gives a server bytes. Whatever they are, it answers in its protocol, and only what is valid is done.
 func FuzzRequest(f *testing.F) {
 	for _, seed := range []string{

@@ -244,14 +244,15 @@ func (t *Table) enter(s *compile.Snapshot, uid string, a *arrived, at place, hol
 	}
 }
 
-// takeFromOthers leaves addresses with those who have just got them: whoever else the API shows with one had it before, on this node or another.
+// takeFromOthers leaves addresses with those who have just got them: whoever else on this node the API shows with one had it before. That no pod of another
+// node has it is for [compile.Compile] to say.
 func takeFromOthers(s *compile.Snapshot, holders map[netip.Addr]*compile.Pod) {
 	if len(holders) == 0 {
 		return
 	}
 	for i, p := range s.Pods {
 		lost := func(a netip.Addr) bool { return holders[a] != nil && holders[a] != p }
-		if slices.ContainsFunc(p.Addrs, lost) {
+		if p.Node == s.Node && slices.ContainsFunc(p.Addrs, lost) {
 			rest := *p
 			rest.Addrs = slices.DeleteFunc(slices.Clone(p.Addrs), lost)
 			s.Pods[i] = &rest
@@ -312,7 +313,8 @@ func (t *Table) ended(ready []*waiter, err error) {
 	}
 	for _, w := range ready {
 		if err != nil {
-			w.why = "the sync that was to bring it has failed, and is tried again: " + err.Error()
+			// The kernel's words name whatever stood in its way, other tenants' policies too, and the plugin's answer becomes an Event of the pod.
+			w.why = "the sync that was to bring it has failed, and is tried again: the NodeEnforcement of the node and its enforcer's log say why"
 		} else {
 			t.answer(w, nil)
 		}

@@ -163,7 +163,7 @@ func TestWhatAWaitIsFor(t *testing.T) {
 		{"the API has not shown the pod", nil, nil, "has not shown this node a pod of that name with UID " + uid("web")},
 		{"the API shows another of the same name", []*compile.Pod{with(shown("web"), func(p *compile.Pod) { p.UID = "1-2" })}, nil,
 			"has not shown this node a pod"},
-		{"the sync failed", []*compile.Pod{shown("web")}, errors.New("no space in the set"), "no space in the set"},
+		{"the sync failed", []*compile.Pod{shown("web")}, errors.New("no space in the set of NetworkPolicy other/secret"), "the NodeEnforcement of the node and its enforcer's log say why"},
 	}
 	for _, tt := range tests {
 		table := newTable(t)

@@ -36,7 +36,7 @@ func ParseAnnouncement(text string) []netip.Addr {
 	addrs := make([]netip.Addr, 0, len(parts))
 	for _, part := range parts {
 		a, err := netip.ParseAddr(part)
-		if err != nil || a.String() != part || !canBePods(a) {
+		if err != nil || a.String() != part || a.Zone() != "" || a.Is4In6() || !IsPossible(a) {
 			return nil
 		}
 		if len(addrs) > 0 && addrs[len(addrs)-1].Compare(a) >= 0 {
@@ -45,11 +45,6 @@ func ParseAnnouncement(text string) []netip.Addr {
 		addrs = append(addrs, a)
 	}
 	return addrs
-}
-
-// canBePods reports whether an address, written as others are compared, may be that of a pod.
-func canBePods(a netip.Addr) bool {
-	return a.Zone() == "" && !a.Is4In6() && !a.IsUnspecified() && !a.IsMulticast() && !a.IsLoopback()
 }
 
 // announced are the addresses that are announced of a pod, if that is to be believed: the condition outlives what it speaks of. A pod whose containers have

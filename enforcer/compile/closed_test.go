@@ -31,7 +31,7 @@ func TestWhichAddressesAreKnown(t *testing.T) {
 		pod("outside", "n1", addrs("10.9.0.5", "10.1.0.5")),
 		pod("elsewhere", "n2", addrs("10.1.0.6", "10.2.0.6")),
 		pod("robbed", "n1", addrs("10.1.0.7")),
-		pod("robber", "n2", addrs("10.1.0.7"), func(p *Pod) { p.Created = 20 }), // another node's pod takes an address, and opens nothing by that
+		pod("robber", "n2", addrs("10.1.0.7"), func(p *Pod) { p.Created = 20 }), // another node's pod takes no address from one of this node
 	}}
 	for _, text := range []string{"10.1.0.0/16", "fd00::/64", "10.1.0.0/24"} {
 		s.Closed = append(s.Closed, netip.MustParsePrefix(text))
@@ -44,13 +44,17 @@ func TestWhichAddressesAreKnown(t *testing.T) {
 	for _, m := range node.Sets[node.Closed.Known].Members {
 		known = append(known, m.Addr.IP())
 	}
-	if diff := cmp.Diff(addrs("10.1.0.1", "10.1.0.2", "10.1.0.5", "fd00::1"), known, same); diff != "" {
+	if diff := cmp.Diff(addrs("10.1.0.1", "10.1.0.2", "10.1.0.5", "10.1.0.7", "fd00::1"), known, same); diff != "" {
 		t.Errorf("known (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff([]netip.Prefix{s.Closed[0], s.Closed[1]}, node.Closed.Ranges, same); diff != "" {
 		t.Errorf("ranges (-want +got):\n%s", diff)
 	}
-	want := policy.Concerns{Outside: policy.Some{Count: 1, First: addrs("10.9.0.5")[0]}, Strange: policy.Some{Count: 2, First: addrs("10.1.0.6")[0]}}
+	want := policy.Concerns{Outside: policy.Some{Count: 1, First: addrs("10.9.0.5")[0]}, Strange: policy.Some{Count: 1, First: addrs("10.1.0.6")[0]}}
+	if c := node.Concerns.Contested; c.Here != 1 || c.Elsewhere != 0 || len(c.First) != 1 || c.First[0].Holder.Ref.Name != "robbed" {
+		t.Errorf("contested are %+v", c)
+	}
+	node.Concerns.Contested = policy.Contests{}
 	if diff := cmp.Diff(want, node.Concerns, same); diff != "" {
 		t.Errorf("concerns (-want +got):\n%s", diff)
 	}

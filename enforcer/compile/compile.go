@@ -40,6 +40,7 @@ func CompileLike(s Snapshot, like map[policy.SetID]policy.Set) (policy.Node, []P
 	slices.SortStableFunc(problems, func(a, b Problem) int { return a.Ref.Compare(b.Ref) })
 
 	node := policy.Node{Sets: map[policy.SetID]policy.Set{}, Concerns: concerned.sorted()}
+	node.Concerns.Contested, node.Concerns.Impossible = c.claims.contests(), impossible(s)
 	c.closeTo(s, &node)
 	index := make([]int, len(parsed)) // in the node's policies
 	for i, p := range parsed {
@@ -74,9 +75,10 @@ type cluster struct {
 	byNamespace map[string][]*Pod // all
 	namespaces  map[string]*Namespace
 	nodes       []*Node
-	node        string          // the snapshot's
-	own         []netip.Addr    // that node's
-	losers      []*Pod          // on the node, without an address that no other pod holds
+	node        string       // the snapshot's
+	own         []netip.Addr // that node's
+	losers      []*Pod       // on the node, without an address that no other pod of the node holds
+	claims      *claims
 	members     []policy.Member // room to collect those of one set in
 	like        map[policy.SetID]policy.Set
 }
@@ -86,54 +88,29 @@ func newCluster(s Snapshot) *cluster {
 	for _, ns := range s.Namespaces {
 		c.namespaces[ns.Name] = ns
 	}
-	owners := map[netip.Addr]*Pod{}
-	var contested bool
 	visible := make([]*Pod, 0, len(s.Pods))
 	for _, p := range s.Pods {
-		if !p.isVisible() {
-			continue
-		}
-		visible = append(visible, p)
-		for _, a := range p.Addrs {
-			rival := owners[a]
-			contested = contested || rival != nil
-			owners[a] = p.against(rival)
+		if p.isVisible() {
+			visible = append(visible, p)
 		}
 	}
-	for _, p := range visible {
-		if contested {
-			held := p.owning(owners)
-			if len(held.Addrs) == 0 {
-				if p.Node == s.Node {
-					c.losers = append(c.losers, p)
-				}
-				continue
-			}
-			p = held
+	c.claims = newClaims(&s, visible)
+	for _, reported := range visible {
+		p := c.claims.owning(reported)
+		switch {
+		case len(p.Addrs) == 0 && p.Node == s.Node:
+			c.losers = append(c.losers, reported)
+			continue
+		case len(p.Addrs) == 0:
+			continue
 		}
 		c.byNamespace[p.Namespace] = append(c.byNamespace[p.Namespace], p)
 		if p.Node == s.Node {
 			c.local = append(c.local, p)
 		}
 	}
-	slices.SortFunc(c.local, func(a, b *Pod) int {
-		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.UID, b.UID))
-	})
+	slices.SortFunc(c.local, comparePods)
 	return c
-}
-
-// owning is p with only the addresses that it holds.
-func (p *Pod) owning(owners map[netip.Addr]*Pod) *Pod {
-	lost := func(a netip.Addr) bool { return owners[a] != p }
-	if !slices.ContainsFunc(p.Addrs, lost) {
-		return p
-	}
-	q := *p
-	q.Addrs = slices.DeleteFunc(slices.Clone(p.Addrs), lost)
-	if q.reported == nil {
-		q.reported = p
-	}
-	return &q
 }
 
 // selectLocal are the indexes of the local pods that s selects.

@@ -30,7 +30,7 @@ func TestHolder(t *testing.T) {
 		pods := []*Pod{live, c.other}
 		for range 2 { // in both orders
 			for _, addr := range []netip.Addr{a, b} {
-				if got := Holder(pods, addr); got == nil || got.Name != c.want {
+				if got := Holder(Snapshot{Pods: pods}, addr); got == nil || got.Name != c.want {
 					t.Errorf("beside %s, %s is held by %v, want %s", c.name, addr, got, c.want)
 				}
 			}
@@ -57,7 +57,7 @@ func TestHolder(t *testing.T) {
 	} {
 		for range len(c.pods) { // whichever comes first
 			got := ""
-			if holder := Holder(c.pods, a); holder != nil {
+			if holder := Holder(Snapshot{Pods: c.pods}, a); holder != nil {
 				got = holder.Name
 			}
 			var members []string
@@ -70,7 +70,7 @@ func TestHolder(t *testing.T) {
 			c.pods = append(c.pods[1:], c.pods[0])
 		}
 	}
-	if got := Holder([]*Pod{live}, netip.MustParseAddr("10.0.0.2")); got != nil {
+	if got := Holder(Snapshot{Pods: []*Pod{live}}, netip.MustParseAddr("10.0.0.2")); got != nil {
 		t.Errorf("an address of nobody is held by %v", got)
 	}
 }

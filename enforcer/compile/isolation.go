@@ -147,7 +147,8 @@ func (dns DNS) rules() []parsedRule {
 			add(r)
 		}
 		r := parsedRule{}
-		for _, a := range parseAddrs(append([]string{s.Spec.ClusterIP}, s.Spec.ClusterIPs...)) {
+		addrs, _ := serviceAddrs(s)
+		for _, a := range addrs {
 			r.blocks = append(r.blocks, policy.Block{Prefix: netip.PrefixFrom(a, a.BitLen())})
 		}
 		for _, port := range s.Spec.Ports {
@@ -165,6 +166,22 @@ func (dns DNS) rules() []parsedRule {
 		add(r)
 	}
 	return rules
+}
+
+// problems are the addresses of Services at which nobody can be asked.
+func (dns DNS) problems() []Problem {
+	var all []Problem
+	for _, s := range dns.Services {
+		if _, impossible := serviceAddrs(s); impossible {
+			all = append(all, Problem{policy.Ref{Kind: "Service", Namespace: s.Namespace, Name: s.Name}, "spec.clusterIPs",
+				"one of the addresses is none that a Service can have: no isolation allows to ask for names there"})
+		}
+	}
+	return all
+}
+
+func serviceAddrs(s *corev1.Service) (addrs []netip.Addr, impossible bool) {
+	return parseAddrs(append([]string{s.Spec.ClusterIP}, s.Spec.ClusterIPs...), IsPossible)
 }
 
 // addTarget adds the port at which a Service's pods answer.

@@ -16,7 +16,9 @@ func (c *cluster) eachOfNodes(s labels.Selector, visit func(netip.Addr)) {
 			continue
 		}
 		for _, a := range n.Addrs {
-			visit(a)
+			if !c.claims.isOfLocalPod(a) { // whoever writes a Node's status does not get in by the address of a pod of this node
+				visit(a)
+			}
 		}
 		for _, r := range n.Ranges {
 			if first := r.Addr(); !r.IsSingleIP() {
@@ -29,13 +31,9 @@ func (c *cluster) eachOfNodes(s labels.Selector, visit func(netip.Addr)) {
 			}
 		}
 	}
-	if len(derived) == 0 {
-		return
-	}
-	for _, pods := range c.byNamespace {
-		eachAddress(pods, func(_ *Pod, a netip.Addr) { delete(derived, a) })
-	}
 	for a := range derived {
-		visit(a)
+		if c.claims.holders[a] == nil {
+			visit(a)
+		}
 	}
 }

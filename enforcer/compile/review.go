@@ -17,6 +17,8 @@ type View struct {
 	Namespaces      map[string]*Namespace
 	Pods            func(namespace string) []*Pod // of one namespace
 	ClusterPolicies []*Understood                 // all ClusterNetworkPolicies, to find those of the same tier and priority
+	// Contested reports whether another pod contests an address of this one, and which. Nil if nobody knows.
+	Contested func(*Pod) (netip.Addr, bool)
 }
 
 // Remark is something about a policy that its author should know.
@@ -28,17 +30,23 @@ type Remark struct {
 
 // severity is the order in which api/v1alpha1 lists the reasons.
 var severity = []string{
-	v1alpha1.NotUnderstoodReason, v1alpha1.ConflictingReason, v1alpha1.NeverMatchesReason, v1alpha1.UnknownPortReason, v1alpha1.SelectsNothingReason,
+	v1alpha1.NotUnderstoodReason, v1alpha1.ConflictingReason, v1alpha1.ContestedAddressReason, v1alpha1.ImpossibleAddressReason, v1alpha1.NeverMatchesReason, v1alpha1.UnknownPortReason, v1alpha1.SelectsNothingReason,
 }
 
 // Review returns remarks, the most serious first, then by field. None: there is nothing to say.
 func (u *Understood) Review(v View) []Remark {
 	r := &review{Understood: u, view: v, remarks: slices.Clone(u.remarks)}
 	r.namespaceMode()
-	r.eachPod(u.policy.subject, func(p *Pod) bool {
-		r.selected = append(r.selected, p)
+	r.each(u.policy.subject, func(p *Pod) bool {
+		if p.isVisible() {
+			r.selected = append(r.selected, p)
+		}
+		if p.Impossible && !p.HostNetwork && !p.Finished && (r.impossible == nil || comparePods(p, r.impossible) < 0) {
+			r.impossible = p
+		}
 		return true
 	})
+	r.addresses()
 	if len(r.selected) == 0 {
 		r.selectsNothing()
 	}
@@ -63,6 +71,7 @@ type review struct {
 	view       View
 	namespaces []string // of sorted
 	selected   []*Pod   // visible
+	impossible *Pod     // the first of those that are selected and have such an address
 	remarks    []Remark
 }
 
@@ -117,6 +126,30 @@ func (r *review) namespaceMode() {
 	p := parsedPolicy{ref: r.policy.ref}
 	p.parseMode(namespaceModeField, ns.Mode)
 	r.remarks = append(r.remarks, notUnderstood(p.problems)...)
+}
+
+// addresses names the first of the selected pods that others contest an address of, and the first that has an impossible one. It names nobody else: who reads
+// of a policy may know nothing of other namespaces.
+func (r *review) addresses() {
+	var contested *Pod
+	var addr netip.Addr
+	for _, p := range r.selected {
+		if r.view.Contested == nil || contested != nil && comparePods(contested, p) <= 0 {
+			continue
+		}
+		if a, ok := r.view.Contested(p); ok {
+			contested, addr = p, a
+		}
+	}
+	if contested != nil {
+		r.remark(v1alpha1.ContestedAddressReason, "", "another pod is shown with the address %s of the pod %s/%s too: the policy holds for this pod all the same, "+
+			"but as a peer it may be taken for the other; the NodeEnforcement of node %s names both, for administrators",
+			addr, contested.Namespace, contested.Name, contested.Node)
+	}
+	if p := r.impossible; p != nil {
+		r.remark(v1alpha1.ImpossibleAddressReason, "", "the pod %s/%s is shown with an address that no pod can have: nothing is enforced on that address; see its "+
+			"status.podIPs, and what runs as the kubelet of node %s", p.Namespace, p.Name, p.Node)
+	}
 }
 
 // selectsNothing says that no visible pod is selected, and why, where that can be seen. A subject that can select no pod was named as such.

@@ -19,7 +19,7 @@ type Snapshot struct {
 	Node       string
 	Pods       []*Pod
 	Namespaces []*Namespace
-	// Nodes are all nodes, or none as long as no policy has nodes for a peer.
+	// Nodes are all nodes, or none as long as no policy has nodes for a peer, and pods of other nodes do not contest an address.
 	Nodes    []*Node
 	Policies []*networkingv1.NetworkPolicy
 	// ClusterPolicies are our own and the SIG's, which are converted and keep their APIVersion.
@@ -68,7 +68,9 @@ type Pod struct {
 	Finished bool
 	// Terminating is set for a pod with a deletion timestamp: it is enforced until it is gone.
 	Terminating bool
-	Source      Source
+	// Impossible is set if the API shows it with an address that no pod can have, which is not among Addrs.
+	Impossible bool
+	Source     Source
 	// Given are addresses that CNI plugins have given the pod beside Addrs: it may send from them, and policy is about them too. The API shows none of them.
 	Given []netip.Addr
 
@@ -108,15 +110,17 @@ type Namespace struct {
 type Node struct {
 	Name   string
 	Labels Labels
-	// Addrs are the addresses in its status that are IP addresses.
+	// Addrs are the addresses in its status that are IP addresses, and that a node can have.
 	Addrs []netip.Addr
-	// Ranges are those of its pods' addresses, masked. In each, the first address and the one after it are never a pod's, but the node's: of a tunnel, such as
-	// Flannel's, and of the pods' bridge.
+	// Impossible is set if its status has an IP address that no node can have.
+	Impossible bool
+	// Ranges are those that its spec names for its pods, none if it names none. In each, the first address and the one after it are never a pod's, but the
+	// node's: of a tunnel, such as Flannel's, and of the pods' bridge.
 	Ranges []netip.Prefix
 }
 
-// NewPod takes from p what policy needs. An address that does not parse is left out: a set cannot hold it, and no
-// packet can carry it.
+// NewPod takes from p what policy needs. An address that does not parse, or that no pod can have, is left out: a set cannot hold it, and no
+// packet of the pod can carry it.
 func NewPod(p *corev1.Pod) *Pod {
 	pod := &Pod{
 		Namespace:   intern(p.Namespace),
@@ -133,7 +137,7 @@ func NewPod(p *corev1.Pod) *Pod {
 	for _, ip := range p.Status.PodIPs {
 		texts = append(texts, ip.IP)
 	}
-	if pod.Addrs = parseAddrs(texts); len(pod.Addrs) == 0 {
+	if pod.Addrs, pod.Impossible = parseAddrs(texts, IsPossible); len(pod.Addrs) == 0 {
 		if pod.Addrs = announced(p); len(pod.Addrs) > 0 {
 			pod.Source = Announced
 		}
@@ -180,10 +184,12 @@ func NewNode(n *corev1.Node) *Node {
 	for _, a := range n.Status.Addresses {
 		texts = append(texts, a.Address)
 	}
-	return &Node{Name: n.Name, Labels: NewLabels(n.Labels), Addrs: parseAddrs(texts), Ranges: PodRanges(n)}
+	node := &Node{Name: n.Name, Labels: NewLabels(n.Labels), Ranges: PodRanges(n)}
+	node.Addrs, node.Impossible = parseAddrs(texts, isPossibleOfNode)
+	return node
 }
 
-// PodRanges are those that a Node names as its pods', masked. What does not parse is left out.
+// PodRanges are those that a node names for its pods. What does not parse is left out.
 func PodRanges(n *corev1.Node) []netip.Prefix {
 	texts := n.Spec.PodCIDRs
 	if len(texts) == 0 {
@@ -198,20 +204,26 @@ func PodRanges(n *corev1.Node) []netip.Prefix {
 	return ranges
 }
 
-// parseAddrs are the texts that are addresses, sorted, each once.
-func parseAddrs(texts []string) []netip.Addr {
+// parseAddrs are the texts that are addresses and possible, sorted, each once. It reports whether others were addresses too.
+func parseAddrs(texts []string, possible func(netip.Addr) bool) (parsed []netip.Addr, impossible bool) {
 	var room [4]netip.Addr // status.podIP is also the first of status.podIPs: what is kept is smaller than what is parsed
 	addrs := room[:0]
 	for _, text := range texts {
-		if a, err := netip.ParseAddr(text); err == nil {
-			addrs = append(addrs, a.Unmap().WithZone(""))
+		a, err := netip.ParseAddr(text)
+		if err != nil {
+			continue
+		}
+		if a = a.Unmap().WithZone(""); possible(a) {
+			addrs = append(addrs, a)
+		} else {
+			impossible = true
 		}
 	}
 	slices.SortFunc(addrs, netip.Addr.Compare)
 	if len(addrs) == 0 {
-		return nil
+		return nil, impossible
 	}
-	return slices.Clone(slices.Compact(addrs))
+	return slices.Clone(slices.Compact(addrs)), impossible
 }
 
 // protocolOf is the number of the API's protocol name; the empty name is TCP, as the API defaults it.

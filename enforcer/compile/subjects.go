@@ -23,6 +23,9 @@ func (c *cluster) parseAll(s Snapshot) (parsed []*parsedPolicy, problems []Probl
 	for _, p := range parsed {
 		problems = append(problems, p.problems...)
 	}
+	if len(s.Isolations) > 0 {
+		problems = append(problems, s.DNS.problems()...)
+	}
 	for _, ni := range s.Isolations {
 		p := parseIsolation(ni, s.DNS)
 		problems = append(problems, p.problems...)

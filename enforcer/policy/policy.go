@@ -112,6 +112,10 @@ type Concerns struct {
 	Outside, Strange Some
 	// Links says how many of the node's links are tied to their pods, and how.
 	Links LinkCounts
+	// Contested are the addresses that several pods are said to have.
+	Contested Contests
+	// Impossible are the pods and nodes that are said to have an address which none can have.
+	Impossible Impossible
 }
 
 // LinkCounts are of the links of one node, and of its pods.
@@ -121,6 +125,51 @@ type LinkCounts struct {
 	Shut               int    // links whose pods are gone
 	Untied             int    // pods whose link is not known
 	First              string // one of those, "namespace/name"
+}
+
+// MaxNamed is how many contested addresses, and how many owners of impossible ones, are named; all are counted.
+const MaxNamed = 10
+
+// Contests are the addresses that several pods are said to have, as far as that concerns a node.
+type Contests struct {
+	// Here is how many a pod of this node has, and Elsewhere how many pods of several other nodes.
+	Here, Elsewhere int
+	// First are at most [MaxNamed] of them, those of this node first.
+	First []Contest
+}
+
+// Contest is an address that several pods are said to have.
+type Contest struct {
+	Addr netip.Addr
+	Here bool // a pod of this node has it
+	Pods int
+	// Holder is the pod whose address this node takes it for, zero if it is nobody's, and Other the first of the others.
+	Holder, Other Owner
+}
+
+// Compare orders contests: those of this node first, then by address.
+func (c Contest) Compare(o Contest) int {
+	if c.Here != o.Here {
+		if c.Here {
+			return -1
+		}
+		return 1
+	}
+	return c.Addr.Compare(o.Addr)
+}
+
+// Impossible are the pods and nodes that are said to have an address which none can have.
+type Impossible struct {
+	// Here is how many of them are of this node, and Elsewhere how many of others.
+	Here, Elsewhere int
+	// First are at most [MaxNamed] of them, those of this node first.
+	First []Owner
+}
+
+// Owner is a pod or a Node that is said to have an address.
+type Owner struct {
+	Ref  Ref
+	Node string // that it is on, or is
 }
 
 // Some are addresses of which one says enough.

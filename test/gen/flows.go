@@ -41,7 +41,7 @@ func addressesOf(p *corev1.Pod) []netip.Addr {
 	var out []netip.Addr
 	for _, ip := range p.Status.PodIPs {
 		if a, err := netip.ParseAddr(ip.IP); err == nil {
-			out = append(out, a)
+			out = append(out, a.Unmap())
 		}
 	}
 	return out

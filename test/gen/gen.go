@@ -73,6 +73,9 @@ type Options struct {
 	Tiers bool
 	// Closed has most nodes drop what no known pod holds. Pods, namespaces and policies are otherwise the same with it and without.
 	Closed bool
+	// Claims has pods and nodes say that they have addresses of others, or such as nobody can have, and nodes name ranges for their pods. All is otherwise the
+	// same with it and without.
+	Claims bool
 }
 
 // Node is a node of a case: its name, its own addresses, and the ranges that its pods' addresses are of.
@@ -101,6 +104,9 @@ func New(s *Source, o Options) Case {
 	if o.Closed {
 		addGateways(&c)
 		addClosed(s, &c)
+	}
+	if o.Claims {
+		addClaims(s, &c)
 	}
 	return c
 }

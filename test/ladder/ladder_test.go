@@ -45,7 +45,7 @@ func seed(t testing.TB) uint64 {
 // newCase is the case of a seed with its flows. One in three has objects that the API server would refuse, one in two tiers.
 func newCase(seed uint64, flows int) (gen.Case, []oracle.Flow) {
 	s := gen.Seed(seed)
-	c := gen.New(s, gen.Options{Invalid: seed%3 == 0, Tiers: seed%2 == 0, Closed: seed%5 < 2})
+	c := gen.New(s, gen.Options{Invalid: seed%3 == 0, Tiers: seed%2 == 0, Closed: seed%5 < 2, Claims: seed%7 < 3})
 	return c, gen.Flows(s, c, flows)
 }
 

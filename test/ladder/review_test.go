@@ -54,9 +54,9 @@ func alone(s compile.Snapshot, o compile.Object) compile.Snapshot {
 }
 
 // holders are the pods that hold an address of theirs: Compile does not see the others, whose addresses have gone to another pod.
-func holders(pods []*compile.Pod) []*compile.Pod {
-	return slices.DeleteFunc(slices.Clone(pods), func(p *compile.Pod) bool {
-		return !slices.ContainsFunc(p.Addrs, func(a netip.Addr) bool { return compile.Holder(pods, a) == p })
+func holders(s compile.Snapshot) []*compile.Pod {
+	return slices.DeleteFunc(slices.Clone(s.Pods), func(p *compile.Pod) bool {
+		return !slices.ContainsFunc(p.Addrs, func(a netip.Addr) bool { return compile.Holder(s, a) == p })
 	})
 }
 
@@ -75,7 +75,7 @@ func TestAPolicyAskedAloneSelectsWhatItIsCompiledFor(t *testing.T) {
 				for _, e := range compiled.Endpoints {
 					want[e.Namespace+"/"+e.Name] = true
 				}
-				for _, p := range holders(s.Pods) {
+				for _, p := range holders(s) {
 					if p.Node == node.Name && u.Selects(p, v.Namespaces[p.Namespace]) {
 						got[p.Namespace+"/"+p.Name] = true
 						selected.Add(1)
@@ -103,7 +103,7 @@ func view(s compile.Snapshot, all []compile.Object) compile.View {
 		v.Namespaces[ns.Name] = ns
 	}
 	byNamespace := map[string][]*compile.Pod{}
-	for _, p := range holders(s.Pods) {
+	for _, p := range holders(s) {
 		byNamespace[p.Namespace] = append(byNamespace[p.Namespace], p)
 	}
 	v.Pods = func(namespace string) []*compile.Pod { return byNamespace[namespace] }

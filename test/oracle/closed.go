@@ -23,6 +23,6 @@ func (c Cluster) isUnknown(node string, a netip.Addr) bool {
 	for _, r := range c.Closed[node] {
 		within = within || r.Contains(a)
 	}
-	pod := c.owner(a)
+	pod := c.seenFrom(node).owner(a)
 	return within && (pod == nil || pod.Spec.NodeName != node)
 }

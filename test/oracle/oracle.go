@@ -37,6 +37,15 @@ type Cluster struct {
 	DNSAddresses []netip.Addr
 	// Closed are, by node, the address ranges of its pods in which nothing passes that no pod is known to hold, where a node is run so.
 	Closed map[string][]netip.Prefix
+
+	// Judge is the node that judges, empty for all together: where pods contest an address, nodes may differ about whose it is. It is set by who is asked.
+	Judge string
+}
+
+// seenFrom is the cluster as a node sees it.
+func (c Cluster) seenFrom(node string) Cluster {
+	c.Judge = node
+	return c
 }
 
 // Protocol is an IP protocol number.
@@ -116,15 +125,22 @@ func (c Cluster) Allowed(f Flow) (bool, string) {
 			return false, reason
 		}
 	}
-	sent := c.leaving(c.owner(f.Src), f)
-	if !sent.allowed {
-		return false, sent.reason
+	reason := ""
+	for _, src := range c.holders(f.Src) {
+		sent := c.seenFrom(src.Spec.NodeName).leaving(src, f)
+		if !sent.allowed {
+			return false, sent.reason
+		}
+		reason += sent.reason + "; "
 	}
-	received := c.entering(c.owner(f.Dst), f)
-	if !received.allowed {
-		return false, received.reason
+	for _, dst := range c.holders(f.Dst) {
+		received := c.seenFrom(dst.Spec.NodeName).entering(dst, f)
+		if !received.allowed {
+			return false, received.reason
+		}
+		reason += received.reason + "; "
 	}
-	return true, sent.reason + "; " + received.reason
+	return true, reason + "and nothing else is asked"
 }
 
 // AllowedAt reports whether one node must let the flow pass, and why. A node enforces the egress of the
@@ -143,6 +159,7 @@ type verdict struct {
 
 // at judges the ends of the flow that are pods of the node: egress first, and where it denies, ingress is not asked.
 func (c Cluster) at(node string, f Flow) verdict {
+	c = c.seenFrom(node)
 	if f.FromNode == node && node != "" {
 		return verdict{allowed: true, reason: "the node sends it itself"}
 	}
@@ -170,17 +187,11 @@ func (c Cluster) at(node string, f Flow) verdict {
 
 // leaving judges the egress of the pod that holds the source address.
 func (c Cluster) leaving(src *corev1.Pod, f Flow) verdict {
-	if src == nil {
-		return verdict{allowed: true, reason: "the source is no pod"}
-	}
 	return c.judge(end{pod: src, direction: egress, remote: f.Dst, flow: f})
 }
 
 // entering judges the ingress of the pod that holds the destination address.
 func (c Cluster) entering(dst *corev1.Pod, f Flow) verdict {
-	if dst == nil {
-		return verdict{allowed: true, reason: "the destination is no pod"}
-	}
 	// "OR if the traffic source is the pod's local node"
 	if f.FromNode != "" && f.FromNode == dst.Spec.NodeName {
 		return verdict{allowed: true, reason: "the destination's own node sends it"}

@@ -95,8 +95,12 @@ func (c Cluster) clusterPeerMatches(p v1alpha1.Peer, remote netip.Addr) bool {
 	return false
 }
 
-// isNodeAddress: "It selects the nodeIPs as the peer type by matching on the IPs present in the node.Status.Addresses field of the node."
+// isNodeAddress: "It selects the nodeIPs as the peer type by matching on the IPs present in the node.Status.Addresses field of the node." A link-local one
+// means another host on each link, and what a pod of this node has is the pod's.
 func (c Cluster) isNodeAddress(s v1alpha1.LabelSelector, a netip.Addr) bool {
+	if pod := c.owner(a); isNobodys(a) || a.IsLinkLocalUnicast() || pod != nil && pod.Spec.NodeName == c.Judge {
+		return false
+	}
 	for _, n := range c.Nodes {
 		if !selects(plain(s), n.Labels) {
 			continue

@@ -1,9 +1,11 @@
 package oracle
 
 import (
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 func TestNamedPorts(t *testing.T) {
@@ -63,7 +65,7 @@ a/p: {podSelector: {}, ingress: [{ports: [{port: nobody}]}]}`, []string{"denied:
 }
 
 func TestWhoHoldsAnAddress(t *testing.T) {
-	old := func() *corev1.Pod { return createdAt(pod("a/old", "node1", []string{"10.1.0.9"}, "app=old"), 100) }
+	old := func() *corev1.Pod { return createdAt(pod("a/old", "node2", []string{"10.1.0.9"}, "app=old"), 100) }
 	young := func() *corev1.Pod {
 		return createdAt(pod("a/young", "node2", []string{"10.1.0.9"}, "app=young"), 200)
 	}
@@ -93,6 +95,72 @@ a/p: {podSelector: {matchLabels: {app: web}}, ingress: [{from: [{podSelector: {m
 				expect(t, c, []string{row.want})
 			}
 		})
+	}
+}
+
+// TestWhoHoldsAContestedAddress: web is on node1, which judges; the pods that contest 10.1.0.9 are on that node, or on others. The policy allows one of them.
+func TestWhoHoldsAContestedAddress(t *testing.T) {
+	claimant := func(name, node string, created int64) *corev1.Pod {
+		return createdAt(pod("a/"+name, node, []string{"10.1.0.9"}, "app="+name), created)
+	}
+	ranges := func(name, cidr string) *corev1.Node {
+		return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: corev1.NodeSpec{PodCIDR: cidr, PodCIDRs: []string{cidr}}}
+	}
+	for _, row := range []struct {
+		name  string
+		pods  []*corev1.Pod
+		nodes []*corev1.Node
+		want  string
+	}{
+		{"a pod of this node, though it is older", []*corev1.Pod{claimant("first", "node1", 100), claimant("other", "node2", 200)}, nil, "allowed"},
+		{"a pod of this node, though it is younger", []*corev1.Pod{claimant("first", "node1", 200), claimant("other", "node2", 100)}, nil, "allowed"},
+		{"a pod of this node, though it terminates", []*corev1.Pod{terminating(claimant("first", "node1", 100)), claimant("other", "node2", 200)}, nil, "allowed"},
+		{"a pod of this node, though its node names other ranges", []*corev1.Pod{claimant("first", "node1", 100), claimant("other", "node2", 200)},
+			[]*corev1.Node{ranges("node1", "10.3.0.0/24"), ranges("node2", "10.1.0.0/24")}, "allowed"},
+		{"not one that ended here", []*corev1.Pod{finished(claimant("first", "node1", 100), corev1.PodFailed), claimant("other", "node2", 200)}, nil, "denied"},
+		{"elsewhere the older", []*corev1.Pod{claimant("first", "node2", 100), claimant("other", "node3", 200)}, nil, "allowed"},
+		{"elsewhere the older, though it terminates", []*corev1.Pod{terminating(claimant("first", "node2", 100)), claimant("other", "node3", 200)}, nil, "allowed"},
+		{"elsewhere the smaller UID of two of an age", []*corev1.Pod{claimant("first", "node2", 100), claimant("other", "node3", 100)}, nil, "allowed"},
+		{"not one whose node names other ranges", []*corev1.Pod{claimant("other", "node2", 100), claimant("first", "node3", 200)},
+			[]*corev1.Node{ranges("node2", "10.2.0.0/24"), ranges("node3", "10.1.0.0/24")}, "allowed"},
+		{"one of a node without ranges before one whose node names others", []*corev1.Pod{claimant("other", "node2", 100), claimant("first", "node3", 200)},
+			[]*corev1.Node{ranges("node2", "10.2.0.0/24")}, "allowed"},
+		{"the older where neither node names the range", []*corev1.Pod{claimant("first", "node2", 100), claimant("other", "node3", 200)},
+			[]*corev1.Node{ranges("node2", "10.2.0.0/24"), ranges("node3", "10.3.0.0/24")}, "allowed"},
+		{"ranges of the other family say nothing", []*corev1.Pod{claimant("first", "node2", 100), claimant("other", "node3", 200)},
+			[]*corev1.Node{ranges("node2", "fd00:2::/64")}, "allowed"},
+		{"the younger of the older node", []*corev1.Pod{claimant("other", "node2", 100), claimant("first", "node2", 150), claimant("other", "node3", 200)}, nil, "allowed"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			for range row.pods { // whichever comes first
+				c := standardCluster()
+				c.Nodes = row.nodes
+				c.Policies = policies(t, `
+a/p: {podSelector: {matchLabels: {app: web}}, ingress: [{from: [{podSelector: {matchLabels: {app: first}}}]}]}`)
+				c.Pods = append(c.Pods, row.pods...)
+				expect(t, c, []string{row.want + ": 10.1.0.9 -> web TCP/80"})
+				row.pods = append(row.pods[1:], row.pods[0])
+			}
+		})
+	}
+}
+
+// TestNobodyHasAnAddressThatNobodyCanHave, and a link-local one is a pod's on its own node.
+func TestNobodyHasAnAddressThatNobodyCanHave(t *testing.T) {
+	for _, row := range []struct{ addr, here, elsewhere string }{
+		{"0.0.0.0", "allowed", "denied"}, {"::", "allowed", "denied"}, {"127.0.0.1", "allowed", "denied"}, {"ff02::1", "allowed", "denied"},
+		{"255.255.255.255", "allowed", "denied"}, {"169.254.1.9", "denied", "denied"}, {"fe80::9", "denied", "denied"}, {"10.1.0.9", "denied", "allowed"},
+	} {
+		c := standardCluster()
+		c.Policies = policies(t, `
+a/in: {podSelector: {matchLabels: {app: strange}}}
+a/from: {podSelector: {matchLabels: {app: web}}, ingress: [{from: [{podSelector: {matchLabels: {app: strange}}}]}]}`)
+		c.Pods = append(c.Pods, pod("a/strange", "node2", []string{row.addr}, "app=strange"))
+		dst := "web"
+		if strings.Contains(row.addr, ":") {
+			dst = "web6"
+		}
+		expect(t, c, []string{row.here + ": outside -> " + row.addr + " TCP/80", row.elsewhere + ": " + row.addr + " -> " + dst + " TCP/80"})
 	}
 }
 

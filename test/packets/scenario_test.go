@@ -40,7 +40,7 @@ func TestPackets(t *testing.T) {
 	needRoot(t)
 	scenarios := slices.Concat(
 		isolationScenarios, hostScenarios, peerScenarios(), portScenarios(), namedPortScenarios,
-		blockScenarios, serviceScenarios, tierScenarios, namespaceIsolationScenarios, auditScenarios, lifecycleScenarios, closedScenarios, invalidScenarios, largeScenarios)
+		blockScenarios, serviceScenarios, tierScenarios, namespaceIsolationScenarios, auditScenarios, lifecycleScenarios, closedScenarios, claimScenarios, invalidScenarios, largeScenarios)
 	seen := map[string]bool{}
 	for _, s := range scenarios {
 		if seen[s.name] {

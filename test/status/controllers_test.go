@@ -55,9 +55,9 @@ func (c *settled) said() {
 	nobody := "no enforcer has reported from this node: see that a pod of the DaemonSet runs there"
 	c.says(c.policies["good"], programmed(1, 1, 1))
 	c.says(c.policies["cnp"], programmed(1, 1, 1))
-	c.says(c.policies["ni"], "False NodesFailing at 1: 2 of 3 nodes do not enforce generation 1: NODE-failing, NODE-silent; NODE-failing: no",
+	c.says(c.policies["ni"], "False NodesFailing at 1: 2 of 3 nodes do not enforce generation 1: NODE-failing, NODE-silent; NODE-failing: "+refused,
 		"3 pods, 3 nodes: 1 programmed, 1 failed, 1 unknown")
-	c.says(c.policies["bad"], "False NodesFailing at 1: 1 of 1 node does not enforce generation 1: NODE-failing; NODE-failing: no")
+	c.says(c.policies["bad"], "False NodesFailing at 1: 1 of 1 node does not enforce generation 1: NODE-failing; NODE-failing: "+refused)
 	c.says(c.policies["mute"], "False NodesUnknown at 1: 1 of 1 node does not enforce generation 1: NODE-silent; NODE-silent: "+nobody)
 	c.says(c.policies["none"], "True NoPods at 1: "+noPods)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
@@ -31,6 +32,8 @@ func TestStories(t *testing.T) {
 			{"a kernel cannot be read", aKernelCannotBeRead},
 			{"clocks differ", clocksDiffer},
 			{"a hundred nodes fail", aHundredNodesFail},
+			{"an address is contested", anAddressIsContested},
+			{"an address is impossible", anAddressIsImpossible},
 			{"a policy is made anew under its name", aPolicyIsMadeAnew},
 			{"somebody deletes what is said", whatIsSaidIsDeleted},
 			{"somebody writes something else", whatIsSaidIsOverwritten},
@@ -84,7 +87,7 @@ func aNodeIsDeleted(s *story) {
 	np := s.policy("web", everyPod)
 	s.node.enforces()
 	b.fails(v1alpha1.RefusedReason, "no")
-	s.says(np, "False NodesFailing at 1: 1 of 2 nodes do not enforce generation 1: NODE-b; NODE-b: no", "2 pods, 2 nodes: 1 programmed, 1 failed, 0 unknown")
+	s.says(np, "False NodesFailing at 1: 1 of 2 nodes do not enforce generation 1: NODE-b; NODE-b: "+refused, "2 pods, 2 nodes: 1 programmed, 1 failed, 0 unknown")
 	s.delete(b.object) // its pod and what it has said stay for a while
 	s.says(np, programmed(1, 1, 1), "1 pods, 1 nodes: 1 programmed, 0 failed, 0 unknown")
 	s.delete(&v1alpha1.NodeEnforcement{ObjectMeta: metav1.ObjectMeta{Name: b.name}})
@@ -115,6 +118,9 @@ func aNodeFallsSilent(s *story) {
 	s.says(np, programmed(1, 1, 1), "1 pods, 1 nodes: 1 programmed, 0 failed, 0 unknown")
 }
 
+// refused is what is said of a node whose kernel refuses something, whatever the node's own words are.
+const refused = "it cannot put a change in force, and keeps what it had: its NodeEnforcement and its enforcer's log have the reason, for administrators"
+
 func aKernelRefuses(s *story) {
 	s.pod("one", s.node)
 	s.node.enforces()
@@ -122,8 +128,8 @@ func aKernelRefuses(s *story) {
 	s.node.enforces()
 	s.says(np, programmed(1, 1, 1))
 	s.patch(np, `{"spec":{"policyTypes":["Ingress","Egress"]}}`)
-	s.node.fails(v1alpha1.RefusedReason, "adding set RF-x: the kernel says no")
-	s.says(np, "False NodesFailing at 2: 1 of 1 node does not enforce generation 2: NODE-a; NODE-a: adding set RF-x: the kernel says no",
+	s.node.fails(v1alpha1.RefusedReason, "restoring the chains: line 9: -m comment --comment \"NetworkPolicy another-tenant/secret ingress[0]\": the kernel says no")
+	s.says(np, "False NodesFailing at 2: 1 of 1 node does not enforce generation 2: NODE-a; NODE-a: "+refused,
 		"1 pods, 1 nodes: 0 programmed, 1 failed, 0 unknown")
 	s.node.enforces()
 	s.says(np, programmed(2, 1, 1), "1 pods, 1 nodes: 1 programmed, 0 failed, 0 unknown")
@@ -149,7 +155,8 @@ func aKernelCannotBeRead(s *story) {
 	s.node.enforces()
 	s.says(np, programmed(1, 1, 1))
 	s.node.fails(v1alpha1.UnreadableReason, "reading back what is enforced: no such table")
-	s.says(np, "False NodesFailing at 1: 1 of 1 node does not enforce generation 1: NODE-a; NODE-a: reading back what is enforced: no such table")
+	s.says(np, "False NodesFailing at 1: 1 of 1 node does not enforce generation 1: NODE-a; NODE-a: it cannot tell what its kernel holds: its NodeEnforcement and "+
+		"its enforcer's log have the reason, for administrators")
 	s.node.enforces()
 	s.says(np, programmed(1, 1, 1))
 }
@@ -183,6 +190,51 @@ func clocksDiffer(s *story) {
 	}
 }
 
+// anAddressIsContested: policies of both pods say so, and name only their own.
+func anAddressIsContested(s *story) {
+	b := s.newNode("b")
+	one, two := s.pod("one", s.node), s.pod("two", b)
+	web, db := s.policy("web", `{podSelector: {matchLabels: {app: one}}}`), s.policy("db", `{podSelector: {matchLabels: {app: two}}}`)
+	s.node.enforces()
+	b.enforces()
+	understood := "True Accepted at 1: the policy is understood in full"
+	s.saysOf(web, v1alpha1.AcceptedCondition, understood)
+	was := two.Status.DeepCopy()
+	shown := func(status *corev1.PodStatus) {
+		s.get(two)
+		two.Status = *status
+		must(s.t, s.c.Status().Update(s.t.Context(), two))
+	}
+	shown(&one.Status)
+	contested := func(pod, node string) string {
+		return "True ContestedAddress at 1: another pod is shown with the address " + one.Status.PodIP + " of the pod " + s.namespace + "/" + pod + " too: the policy holds for " +
+			"this pod all the same, but as a peer it may be taken for the other; the NodeEnforcement of node NODE-" + node + " names both, for administrators"
+	}
+	s.saysOf(web, v1alpha1.AcceptedCondition, contested("one", "a"))
+	s.saysOf(db, v1alpha1.AcceptedCondition, contested("two", "b"))
+	s.node.enforces()
+	b.enforces()
+	s.says(web, programmed(1, 1, 1))
+	s.says(db, programmed(1, 1, 1))
+	shown(was)
+	s.saysOf(web, v1alpha1.AcceptedCondition, understood)
+	s.saysOf(db, v1alpha1.AcceptedCondition, understood)
+}
+
+// anAddressIsImpossible: a virtual kubelet shows its pods so.
+func anAddressIsImpossible(s *story) {
+	one := s.pod("one", s.node)
+	s.pod("two", s.node)
+	np := s.policy("web", everyPod)
+	s.node.enforces()
+	s.says(np, programmed(1, 2, 1))
+	one.Status.PodIP, one.Status.PodIPs = "0.0.0.0", []corev1.PodIP{{IP: "0.0.0.0"}}
+	must(s.t, s.c.Status().Update(s.t.Context(), one))
+	s.saysOf(np, v1alpha1.AcceptedCondition, "True ImpossibleAddress at 1: the pod "+s.namespace+"/one is shown with an address that no pod can have: nothing is enforced on "+
+		"that address; see its status.podIPs, and what runs as the kubelet of node NODE-a")
+	s.says(np, programmed(1, 1, 1))
+}
+
 func aHundredNodesFail(s *story) {
 	for i := range 100 {
 		n := s.newNode(fmt.Sprintf("n%02d", i))
@@ -194,7 +246,7 @@ func aHundredNodesFail(s *story) {
 	status, err := s.statusOf(s.t.Context(), np)
 	must(s.t, err)
 	line := told(status, v1alpha1.ProgrammedCondition)
-	if len(status.Nodes.NotProgrammed) != 10 || !strings.Contains(line, "-n09, 90 more; "+s.namespace+"-n00: long long") || len(line) > 2000 {
+	if len(status.Nodes.NotProgrammed) != 10 || !strings.Contains(line, "-n09, 90 more; "+s.namespace+"-n00: "+refused) || len(line) > 2000 {
 		s.t.Errorf("%d nodes are named, and the condition says %s", len(status.Nodes.NotProgrammed), line)
 	}
 }

@@ -44,7 +44,7 @@ func nothingHappens(s *story, by *controller) {
 	c.says(np, programmed(1, 5, 5))
 	c.policies["beating"] = np
 
-	c.says(c.policies["ni"], "False NodesFailing at 1: 2 of 8 nodes do not enforce generation 1: NODE-failing, NODE-silent; NODE-failing: no")
+	c.says(c.policies["ni"], "False NodesFailing at 1: 2 of 8 nodes do not enforce generation 1: NODE-failing, NODE-silent; NODE-failing: "+refused)
 	began, before, writes, reports := time.Now(), c.stands(), by.writes(c.namespace), len(road.writes("/nodeenforcements/"))
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
