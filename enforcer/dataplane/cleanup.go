@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -99,11 +100,25 @@ func (t *tools) cleanup(ctx context.Context, f ruleset.Family, keep place) error
 		if keep == (place{t.backend, name}) {
 			continue
 		}
-		if input := saved[name].removal(name); input != "" {
-			errs = append(errs, t.restore(ctx, f, input))
-		}
+		errs = append(errs, t.remove(ctx, f, name, saved[name]))
 	}
 	return errors.Join(errs...)
+}
+
+// remove takes everything of ours out of a table.
+func (t *tools) remove(ctx context.Context, f ruleset.Family, name string, found savedTable) error {
+	input := found.removal(name)
+	if input == "" {
+		return nil
+	}
+	if t.backend == NFT {
+		dropped, err := t.dropUnshownJumps(ctx, f, name)
+		if err != nil {
+			return err
+		}
+		input = found.without(dropped).removal(name)
+	}
+	return t.restore(ctx, f, input)
 }
 
 // noKernelSupport recognises iptables-nft on a kernel without nf_tables, and either back end on one without the family.
@@ -111,6 +126,15 @@ func noKernelSupport(err error) bool {
 	var e *ToolError
 	return errors.As(err, &e) &&
 		(strings.Contains(e.Stderr, "Protocol not supported") || strings.Contains(e.Stderr, "Failed to initialize nft"))
+}
+
+// without is the table without any rules of some chains.
+func (t savedTable) without(chains []string) savedTable {
+	rest := savedTable{order: t.order, chains: maps.Clone(t.chains)}
+	for _, c := range chains {
+		rest.chains[c] = nil
+	}
+	return rest
 }
 
 // removal is the input of iptables-restore that takes everything of ours out of the table at once, empty if there is nothing.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -87,19 +88,20 @@ func otherLayout(out []byte) error {
 // parseCounts takes the counts of points from what iptables-save -c prints: the counter of the first rule of each chain that is a point's.
 func parseCounts(out []byte) ([]Count, error) {
 	var counts []Count
-	last, n := "", 0
-	for raw := range bytes.Lines(out) {
-		n++
-		line := strings.TrimSpace(string(raw))
+	last, table := "", ""
+	for n, line := range logicalLines(out) {
 		if err := foreignTable(line); err != nil {
 			return nil, err
 		}
-		if !strings.HasPrefix(line, "[") {
+		if name, ok := strings.CutPrefix(line, "*"); ok {
+			table = name
+		}
+		if !strings.HasPrefix(line, "[") || table != "" && !slices.Contains(tables[:], table) {
 			continue
 		}
 		chain, rule, ok := appended(line)
 		if !ok {
-			return nil, fmt.Errorf("reading iptables-save: line %d is no rule: %s", n, line)
+			return nil, fmt.Errorf("reading iptables-save: line %d is no rule: %s", n+1, line)
 		}
 		first := chain != last // a chain's rules stand together
 		last = chain
@@ -110,7 +112,7 @@ func parseCounts(out []byte) ([]Count, error) {
 		packets, _, _ := strings.Cut(line[1:], ":")
 		count, err := strconv.ParseUint(packets, 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("reading iptables-save: line %d has no counters: %s", n, line)
+			return nil, fmt.Errorf("reading iptables-save: line %d has no counters: %s", n+1, line)
 		}
 		counts = append(counts, Count{Point: point, Comment: valueOf(rule, "--comment"), Packets: count})
 	}

@@ -152,6 +152,15 @@ func (d *Dataplane) ObserveLike(ctx context.Context, like ruleset.Ruleset) (rule
 
 func (d *Dataplane) observeTable(ctx context.Context, f ruleset.Family) (ruleset.Table, error) {
 	name := d.capabilities.Table
+	if d.tools.backend == NFT {
+		off, err := nftDormant(f, name)
+		if err == nil && off {
+			err = errDormant
+		}
+		if err != nil {
+			return ruleset.Table{}, err
+		}
+	}
 	out, err := d.tools.save(ctx, f, name)
 	if err != nil {
 		return ruleset.Table{}, err
