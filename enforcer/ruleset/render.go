@@ -12,7 +12,7 @@ type Options struct {
 	Families []Family
 	// Table is the table that holds our chains: "security", or "mangle" on a kernel without it.
 	Table string
-	// SelfMatch is set where xt_bpf is there, to let a pod reach itself through its Service.
+	// SelfMatch is set where xt_bpf is there, to let a pod reach itself through its Service, and to tell what begins an SCTP association.
 	SelfMatch bool
 	// NFLogGroup is the NFLOG group that samples of denied packets go to, 0 for none.
 	NFLogGroup uint16
@@ -20,6 +20,8 @@ type Options struct {
 	LogDenied bool
 	// HoldCut is set where live connections are cut, to hold off what their other end still sends.
 	HoldCut bool
+	// HopLimit is set where ip6tables rules can match a packet's hop limit.
+	HopLimit bool
 }
 
 // The first rule of a hook. The jump that leads there has left such packets out already; but a jump that somebody has put in its place, or an
