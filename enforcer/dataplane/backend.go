@@ -28,16 +28,18 @@ func chooseTools(ctx context.Context, o Options) (*tools, error) {
 	legacy, legacyErr := findTools(Legacy, o)
 	var nftDump, legacyDump dump
 	if nftErr == nil {
-		if nftDump, nftErr = nft.dump(ctx); nftErr != nil {
+		if nftDump, nftErr = nft.patientDump(ctx); nftErr != nil {
 			nftErr = fmt.Errorf("the kernel has no nf_tables for iptables: %w", nftErr)
 		}
 	}
 	if legacyErr == nil {
-		if legacyDump, legacyErr = legacy.dump(ctx); legacyErr != nil {
+		if legacyDump, legacyErr = legacy.patientDump(ctx); legacyErr != nil {
 			legacyErr = fmt.Errorf("the kernel has no ip_tables: %w", legacyErr)
 		}
 	}
 	switch {
+	case isBusy(nftErr) || isBusy(legacyErr):
+		return nil, fmt.Errorf("choosing the iptables back end: what it holds cannot be read for now: %w", errors.Join(nftErr, legacyErr))
 	case nftErr != nil && legacyErr != nil:
 		return nil, errors.Join(nftErr, legacyErr)
 	case nftErr != nil:
@@ -125,12 +127,26 @@ func (t *tools) dump(ctx context.Context) (dump, error) {
 			}
 			out = append(out, declared(table, names)...)
 		}
+		if isBusy(err) {
+			return dump{}, err
+		}
 		all.text, errs = append(all.text, out...), append(errs, err)
 	}
 	if errs[0] != nil && errs[1] != nil {
 		return dump{}, errors.Join(errs...)
 	}
 	return all, nil
+}
+
+// patientDump is dump, but waits while something is busy: a back end that cannot be asked is not one that is not there.
+func (t *tools) patientDump(ctx context.Context) (all dump, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, preflightPatience, fmt.Errorf("waited %s", preflightPatience))
+	defer cancel()
+	err = patiently(ctx, func() (err error) {
+		all, err = t.dump(ctx)
+		return err
+	})
+	return all, err
 }
 
 // packages say where the programs come from.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -100,25 +99,43 @@ func (t *tools) cleanup(ctx context.Context, f ruleset.Family, keep place) error
 		if keep == (place{t.backend, name}) {
 			continue
 		}
-		errs = append(errs, t.remove(ctx, f, name, saved[name]))
+		errs = append(errs, t.remove(ctx, f, name, saved[name], isOurs))
 	}
 	return errors.Join(errs...)
 }
 
-// remove takes everything of ours out of a table.
-func (t *tools) remove(ctx context.Context, f ruleset.Family, name string, found savedTable) error {
-	input := found.removal(name)
-	if input == "" {
+// remove takes those of our chains out of a table that are meant, with all that leads there.
+func (t *tools) remove(ctx context.Context, f ruleset.Family, name string, found savedTable, meant func(chain string) bool) error {
+	found = found.only(meant)
+	if found.removal(name) == "" {
 		return nil
 	}
 	if t.backend == NFT {
-		dropped, err := t.dropUnshownJumps(ctx, f, name)
+		dropped, err := t.dropUnshownJumps(ctx, f, name, meant)
 		if err != nil {
 			return err
 		}
-		input = found.without(dropped).removal(name)
+		for _, base := range dropped {
+			found.chains[base] = nil
+		}
 	}
-	return t.restore(ctx, f, input)
+	return t.restore(ctx, f, found.removal(name))
+}
+
+// only is the table with those of our chains that are meant and what leads there, and nothing else of ours.
+func (t savedTable) only(meant func(chain string) bool) savedTable {
+	rest := savedTable{chains: map[string][]ruleset.Rule{}}
+	for _, c := range t.order {
+		if isOurs(c) && !meant(c) {
+			continue
+		}
+		rest.order = append(rest.order, c)
+		rest.chains[c] = slices.DeleteFunc(slices.Clone(t.chains[c]), func(r ruleset.Rule) bool {
+			to := targetOf(r)
+			return isOurs(to) && !meant(to)
+		})
+	}
+	return rest
 }
 
 // noKernelSupport recognises iptables-nft on a kernel without nf_tables, and either back end on one without the family.
@@ -126,15 +143,6 @@ func noKernelSupport(err error) bool {
 	var e *ToolError
 	return errors.As(err, &e) &&
 		(strings.Contains(e.Stderr, "Protocol not supported") || strings.Contains(e.Stderr, "Failed to initialize nft"))
-}
-
-// without is the table without any rules of some chains.
-func (t savedTable) without(chains []string) savedTable {
-	rest := savedTable{order: t.order, chains: maps.Clone(t.chains)}
-	for _, c := range chains {
-		rest.chains[c] = nil
-	}
-	return rest
 }
 
 // removal is the input of iptables-restore that takes everything of ours out of the table at once, empty if there is nothing.

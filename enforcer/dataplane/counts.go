@@ -29,8 +29,8 @@ func (d *Dataplane) Counts(ctx context.Context) (map[string]uint64, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var errs []error
-	for _, f := range d.capabilities.Families {
-		out, err := d.tools.saveCounters(ctx, f, d.capabilities.Table)
+	for _, f := range d.Capabilities().Families {
+		out, err := d.tools.saveCounters(ctx, f, d.Capabilities().Table)
 		if err != nil {
 			errs = append(errs, familyError(f, "reading the counters", err))
 			continue

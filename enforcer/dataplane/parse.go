@@ -11,6 +11,9 @@ import (
 // hookChains are the base chains in which a jump to us can stand.
 var hookChains = [...]string{"INPUT", "FORWARD", "OUTPUT"}
 
+// policedChains are those of them in which it does.
+var policedChains = [...]string{"INPUT", "FORWARD"}
+
 // savedTable is one table as iptables-save prints it: each chain, in the printed order, and its rules without "-A CHAIN ".
 type savedTable struct {
 	order   []string

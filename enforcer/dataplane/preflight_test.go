@@ -20,6 +20,7 @@ type node struct {
 	sysctls map[string]string
 	bridged []string
 	asked   map[string]bool // tables that came into being
+	virtual string          // what is seen of IPVS
 }
 
 var _ probes = (*node)(nil)
@@ -45,7 +46,7 @@ func (n *node) rules(_ context.Context, f ruleset.Family, table string, rules ..
 		return err
 	}
 	for _, r := range rules {
-		for _, match := range []string{"set", "comment", "multiport", "conntrack", "bpf", "addrtype", "limit"} {
+		for _, match := range []string{"set", "comment", "multiport", "conntrack", "bpf", "addrtype", "limit", "tcp", "udp", "icmp6", "hl"} {
 			if strings.Contains(r, "-m "+match+" ") && n.has(match, f) != nil {
 				return errLacking
 			}
@@ -67,10 +68,19 @@ func (n *node) sysctl(name string) (string, error) {
 
 func (n *node) bridges() ([]string, error) { return n.bridged, nil }
 
+func (n *node) ipvs() (string, error) { return n.virtual, nil }
+
 func wholeNode(lacks ...string) *node {
 	return &node{lacks: lacks, asked: map[string]bool{}, sysctls: map[string]string{
 		"bridge/bridge-nf-call-iptables": "1", "bridge/bridge-nf-call-ip6tables": "1", "ipv4/ip_forward": "1",
 	}}
+}
+
+// surveyed is what a first look finds.
+func surveyed(t *testing.T, n *node) (Capabilities, []Finding) {
+	t.Helper()
+	s := inspect(t.Context(), n, "")
+	return s.capabilities, s.findings()
 }
 
 var both = []ruleset.Family{ruleset.IPv4, ruleset.IPv6}
@@ -82,63 +92,65 @@ func TestPreflight(t *testing.T) {
 		want  Capabilities
 		said  []string // every finding that is not OK, in its own words
 	}{
-		{name: "nothing missing", want: Capabilities{both, "security", true, true, true, true, true}},
+		{name: "nothing missing", want: Capabilities{both, "security", true, true, true, true, true, true}},
 		{
-			name: "no xt_bpf", lacks: []string{"bpf"}, want: Capabilities{both, "security", false, true, true, true, true},
+			name: "no xt_bpf", lacks: []string{"bpf"}, want: Capabilities{both, "security", false, true, true, true, true, true},
 			said: []string{"xt_bpf is missing or off (degraded): inet: no such thing here; inet6: no such thing here. " +
-				"Cost: a pod that is isolated cannot reach itself through its own Service. " +
+				"Cost: a pod that is isolated cannot reach itself through its own Service, " +
+				"and a live SCTP association that is cut may come back when its server speaks first. " +
 				"Remedy: load or build the kernel module xt_bpf, and install iptables with its extensions"},
 		},
 		{
-			name: "no xt_bpf in one family", lacks: []string{"bpf of inet6"}, want: Capabilities{both, "security", false, true, true, true, true},
+			name: "no xt_bpf in one family", lacks: []string{"bpf of inet6"}, want: Capabilities{both, "security", false, true, true, true, true, true},
 			said: []string{"xt_bpf is missing or off (degraded): inet6: no such thing here. " +
-				"Cost: a pod that is isolated cannot reach itself through its own Service. " +
+				"Cost: a pod that is isolated cannot reach itself through its own Service, " +
+				"and a live SCTP association that is cut may come back when its server speaks first. " +
 				"Remedy: load or build the kernel module xt_bpf, and install iptables with its extensions"},
 		},
 		{
-			name: "no xt_addrtype in one family", lacks: []string{"addrtype of inet6"}, want: Capabilities{both, "security", true, true, false, true, true},
+			name: "no xt_addrtype in one family", lacks: []string{"addrtype of inet6"}, want: Capabilities{both, "security", true, true, false, true, true, true},
 			said: []string{"xt_addrtype is missing or off (degraded): inet6: no such thing here. " +
 				"Cost: with --unknown-pods=drop nothing is dropped all the same. " +
 				"Remedy: load or build the kernel module xt_addrtype, and install iptables with its extensions"},
 		},
 		{
-			name: "no xt_limit", lacks: []string{"limit"}, want: Capabilities{both, "security", true, false, true, true, true},
+			name: "no xt_limit", lacks: []string{"limit"}, want: Capabilities{both, "security", true, false, true, true, true, true},
 			said: []string{"xt_limit is missing or off (degraded): inet: no such thing here; inet6: no such thing here. " +
 				"Cost: no denied packet is logged, and what audit mode would deny is at most counted. " +
 				"Remedy: load or build the kernel module xt_limit, and install iptables with its extensions"},
 		},
 		{
-			name: "no xt_NFLOG in one family", lacks: []string{"NFLOG of inet6"}, want: Capabilities{both, "security", true, false, true, true, true},
+			name: "no xt_NFLOG in one family", lacks: []string{"NFLOG of inet6"}, want: Capabilities{both, "security", true, false, true, true, true, true},
 			said: []string{"xt_NFLOG is missing or off (degraded): inet6: no such thing here. " +
 				"Cost: no denied packet is logged, and what audit mode would deny is at most counted. " +
 				"Remedy: load or build the kernel module xt_NFLOG (with nfnetlink_log), and install iptables with its extensions"},
 		},
 		{
-			name: "no hash:ip,port,ip in one family", lacks: []string{"hash:ip,port,ip of inet6"}, want: Capabilities{both, "security", true, true, true, true, false},
+			name: "no hash:ip,port,ip in one family", lacks: []string{"hash:ip,port,ip of inet6"}, want: Capabilities{both, "security", true, true, true, true, false, true},
 			said: []string{"ip_set type hash:ip,port,ip is missing or off (degraded): inet6: no such thing here. " +
 				"Cost: a live connection that is cut may come back when its server speaks first, if policy lets the server open one to the client. " +
 				"Remedy: load or build the kernel modules ip_set and ip_set_hash_ipportip"},
 		},
 		{
-			name: "no nf_conntrack_netlink", lacks: []string{"connections"}, want: Capabilities{both, "security", true, true, true, false, true},
+			name: "no nf_conntrack_netlink", lacks: []string{"connections"}, want: Capabilities{both, "security", true, true, true, false, true, true},
 			said: []string{"nf_conntrack_netlink is missing or off (degraded): no such thing here. " +
 				"Cost: a connection that policy denies only after it was opened stays open until one of its ends closes it. " +
 				"Remedy: load or build the kernel module nf_conntrack_netlink"},
 		},
 		{
-			name: "no table security", lacks: []string{"security"}, want: Capabilities{both, "mangle", true, true, true, true, true},
+			name: "no table security", lacks: []string{"security"}, want: Capabilities{both, "mangle", true, true, true, true, true, true},
 			said: []string{"table security is missing or off (degraded): inet: no such thing here; inet6: no such thing here. " +
 				"Cost: our chains have to stand in the table mangle, where other programs write too. " +
 				"Remedy: load or build the kernel modules iptable_security and ip6table_security (legacy), or nf_tables (nft)"},
 		},
 		{
-			name: "no table security in one family", lacks: []string{"security of inet6"}, want: Capabilities{both, "mangle", true, true, true, true, true},
+			name: "no table security in one family", lacks: []string{"security of inet6"}, want: Capabilities{both, "mangle", true, true, true, true, true, true},
 			said: []string{"table security is missing or off (degraded): inet6: no such thing here. " +
 				"Cost: our chains have to stand in the table mangle, where other programs write too. " +
 				"Remedy: load or build the kernel modules iptable_security and ip6table_security (legacy), or nf_tables (nft)"},
 		},
 		{
-			name: "no ip6tables", lacks: []string{"iptables of inet6"}, want: Capabilities{both[:1], "security", true, true, true, true, true},
+			name: "no ip6tables", lacks: []string{"iptables of inet6"}, want: Capabilities{both[:1], "security", true, true, true, true, true, false},
 			said: []string{
 				"table security is missing or off (degraded): inet6: no such thing here. " +
 					"Cost: our chains have to stand in the table mangle, where other programs write too. " +
@@ -150,7 +162,7 @@ func TestPreflight(t *testing.T) {
 			},
 		},
 		{
-			name: "no xt_set in one family", lacks: []string{"set of inet"}, want: Capabilities{both[1:], "security", true, true, true, true, true},
+			name: "no xt_set in one family", lacks: []string{"set of inet"}, want: Capabilities{both[1:], "security", true, true, true, true, true, true},
 			said: []string{
 				"xt_set is missing or off (degraded): inet: no such thing here. Cost: rules cannot refer to sets of pods. " +
 					"Remedy: load or build the kernel module xt_set, and install iptables with its extensions",
@@ -159,7 +171,7 @@ func TestPreflight(t *testing.T) {
 			},
 		},
 		{
-			name: "no hash:ip,port", lacks: []string{"hash:ip,port"}, want: Capabilities{nil, "security", false, false, false, true, false},
+			name: "no hash:ip,port", lacks: []string{"hash:ip,port"}, want: Capabilities{nil, "security", false, false, false, true, false, false},
 			said: []string{
 				"ip_set type hash:ip,port is missing or off (fatal): inet: no such thing here; inet6: no such thing here. " +
 					"Cost: rules cannot refer to named ports. Remedy: load or build the kernel modules ip_set and ip_set_hash_ipport",
@@ -172,7 +184,7 @@ func TestPreflight(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			n := wholeNode(c.lacks...)
-			got, findings := preflight(t.Context(), n, "")
+			got, findings := surveyed(t, n)
 			if diff := cmp.Diff(c.want, got); diff != "" {
 				t.Errorf("capabilities (-want +got):\n%s", diff)
 			}
@@ -202,7 +214,7 @@ func TestEachMissingPieceOfTheKernelIsNamed(t *testing.T) {
 		"set": "xt_set", "comment": "xt_comment", "multiport": "xt_multiport", "conntrack": "xt_conntrack", "iptables": "table mangle",
 	} {
 		t.Run(lacking, func(t *testing.T) {
-			got, findings := preflight(t.Context(), wholeNode(lacking), "")
+			got, findings := surveyed(t, wholeNode(lacking))
 			if len(got.Families) != 0 || got.SelfMatch || got.Log {
 				t.Errorf("capabilities are %v, want none", got)
 			}
@@ -255,11 +267,11 @@ func TestSysctls(t *testing.T) {
 			n.bridged = c.bridged
 			maps.Copy(n.sysctls, c.change)
 			maps.DeleteFunc(n.sysctls, func(_, v string) bool { return v == "" })
-			got, findings := preflight(t.Context(), n, "")
+			got, findings := surveyed(t, n)
 			if diff := cmp.Diff(c.want, amiss(findings)); diff != "" {
 				t.Errorf("findings that are not OK (-want +got):\n%s", diff)
 			}
-			if diff := cmp.Diff(Capabilities{both, "security", true, true, true, true, true}, got); diff != "" {
+			if diff := cmp.Diff(Capabilities{both, "security", true, true, true, true, true, true}, got); diff != "" {
 				t.Errorf("capabilities (-want +got):\n%s", diff)
 			}
 		})
@@ -274,7 +286,7 @@ func TestThePreflightOfThisKernel(t *testing.T) {
 			run(t, "ip", "link", "add", "port9", "type", "veth", "peer", "name", "pod9")
 			run(t, "ip", "link", "set", "port9", "master", "br9")
 			d := newDataplane(t, backend)
-			if diff := cmp.Diff(Capabilities{both, "security", true, true, true, true, true}, d.Capabilities()); diff != "" {
+			if diff := cmp.Diff(Capabilities{both, "security", true, true, true, true, true, true}, d.Capabilities()); diff != "" {
 				t.Errorf("capabilities (-want +got):\n%s", diff)
 			}
 			bridges, err := (&kernelProbes{tools: d.tools}).bridges()

@@ -258,13 +258,14 @@ func (t *tools) fixUnshownJump(ctx context.Context, j ruleset.JumpFix) error {
 	return nftDelete(j.Family, j.Table, j.Chain, stale)
 }
 
-// dropUnshownJumps removes the jumps to us from those base chains of a table that iptables cannot show, and names these chains.
-func (t *tools) dropUnshownJumps(ctx context.Context, f ruleset.Family, table string) (chains []string, err error) {
+// dropUnshownJumps removes the jumps to those of our chains that are meant from those base chains of a table that iptables cannot show, and names these base chains.
+func (t *tools) dropUnshownJumps(ctx context.Context, f ruleset.Family, table string, meant func(chain string) bool) (chains []string, err error) {
 	for _, base := range hookChains {
 		jumps, err := nftJumps(f, table, base)
 		if err != nil {
 			return chains, err
 		}
+		jumps = slices.DeleteFunc(jumps, func(j nftJump) bool { return !meant(j.to) })
 		if len(jumps) == 0 {
 			continue
 		}
