@@ -192,6 +192,7 @@ type reportEntry struct {
 	families  []v1alpha1.Family
 	message   string // what is wrong; empty while the node enforces what the API says
 	unread    bool   // what the node's kernel holds is not known
+	passed    string // why packets of some pods pass no rule; empty while none do
 	boot      string // of the node's kernel
 	complete  bool   // all that the node is to enforce is in force
 	versions  map[string]string
@@ -213,6 +214,9 @@ func reportToEntry(obj any) (any, error) {
 	}
 	if c := meta.FindStatusCondition(r.Status.Conditions, v1alpha1.EnforcingCondition); c != nil && c.Status != metav1.ConditionTrue {
 		e.message, e.unread = cmp.Or(c.Message, c.Reason), c.Reason == v1alpha1.UnreadableReason
+	}
+	if c := meta.FindStatusCondition(r.Status.Conditions, v1alpha1.BridgesPolicedCondition); c != nil && c.Status != metav1.ConditionTrue {
+		e.passed = cmp.Or(c.Message, c.Reason)
 	}
 	e.boot, e.complete = r.Status.BootID, isComplete(&r.Status)
 	if a := r.Status.Applied; a != nil {

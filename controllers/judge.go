@@ -100,6 +100,8 @@ func (n *nodeCase) standing(c policyCase) (v1alpha1.NodeStanding, string) {
 		return "", ""
 	case n.report.message != "":
 		return v1alpha1.NodeFailing, n.report.message
+	case n.report.passed != "" && !n.report.covers(n.pods):
+		return v1alpha1.NodeFailing, n.report.passed
 	case len(n.report.digests) >= v1alpha1.MaxPodDigests:
 		return v1alpha1.NodeFailing, fmt.Sprintf("it has more than %d pods, of which it can report no more", v1alpha1.MaxPodDigests)
 	}

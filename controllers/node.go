@@ -70,6 +70,8 @@ type Node struct {
 	Announce bool
 	// UnknownPods are addresses of this node's pods that neither the API nor Arrivals show.
 	UnknownPods UnknownPods
+	// Ground, if it is given, is looked at again with each resync.
+	Ground Ground
 
 	reporter  *Reporter
 	announcer *announcer
@@ -82,6 +84,7 @@ type Node struct {
 	problems  map[compile.Problem]bool  // said already
 	unknown   bool                      // the cluster has no node of this name: said already
 	closing   closing
+	grounds   grounds
 }
 
 // SetupWithManager starts the watches and the one worker. The worker starts when the manager's cache has synced, and syncs nothing before
@@ -91,7 +94,7 @@ func (n *Node) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 	if n.stores, err = newStores(ctx, m.GetCache()); err != nil {
 		return err
 	}
-	n.closing.UnknownPods = n.UnknownPods
+	n.closing.UnknownPods, n.grounds.Ground = n.UnknownPods, n.Ground
 	if n.watches, err = newWatches(m.GetConfig(), m.GetHTTPClient(), n.DNSServices); err != nil {
 		return err
 	}
@@ -229,6 +232,9 @@ func (n *Node) take(ctx context.Context) (s compile.Snapshot, versions map[strin
 // Reconcile syncs the kernel with the caches.
 func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
 	n.sayIfUnknown(ctx)
+	if found, due := n.grounds.look(ctx, n.Resync); due {
+		n.closing.Unable = found.Unable
+	}
 	changed := n.changed.Swap(nil)
 	snapshot, versions, wait, err := n.take(ctx)
 	if err != nil || wait > 0 {
@@ -251,9 +257,11 @@ func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Re
 	observe(report, err, time.Since(start))
 	unknownPods := n.closing.condition(snapshot.Closed, report.Concerns)
 	n.closing.say(ctx, unknownPods)
+	unpoliced, bridges := n.grounds.unpoliced(report.Concerns)
 	if n.reporter != nil {
 		n.reporter.Note(Synced{
 			Report: report, ResourceVersions: versions, Err: errors.Join(err, n.watches.incomplete()), At: time.Now(), UnknownPods: unknownPods,
+			Facts: n.grounds.facts, Unpoliced: unpoliced, Bridges: bridges,
 			Nodes: func(namespace string) int { return nodesWith(snapshot.Pods, namespace) },
 		})
 	}
