@@ -108,7 +108,7 @@ func TestLiveConnectionsAreReadAndCut(t *testing.T) {
 	// What comes back of each is held off, for as long as the connection would have been remembered and for ten seconds at least.
 	held := heldEntries(t)
 	for want, least := range map[string]int{
-		"10.0.0.1,tcp:40000,10.0.0.2": 4900, "172.18.0.1,udp:61000,10.0.0.3": 900, "10.0.0.1,sctp:40002,10.0.0.2": 900, "fd00::1,tcp:40000,fd00::2": 5,
+		"10.0.0.1,tcp:40000,10.0.0.2": 4900, "172.18.0.1,udp:61000,10.0.0.3": 890, "10.0.0.1,sctp:40002,10.0.0.2": 890, "fd00::1,tcp:40000,fd00::2": 5,
 	} {
 		if held[want] < least || held[want] > least+120 {
 			t.Errorf("%s is held for %d s, want about %d", want, held[want], least)
