@@ -157,7 +157,7 @@ deps: ## install what is missing of iptables, ipset, conntrack and iproute2 (apt
 	@hack/deps.sh
 
 .PHONY: deps-test
-deps-test: ## the same, and a C compiler for the race detector
+deps-test: ## the same, a C compiler for the race detector, and nft
 	@hack/deps.sh test
 
 .PHONY: kube

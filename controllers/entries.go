@@ -192,6 +192,7 @@ type reportEntry struct {
 	families  []v1alpha1.Family
 	failing   bool   // the node does not enforce what the API says
 	unread    bool   // what the node's kernel holds is not known
+	passed    bool   // packets of some pods pass no rule
 	boot      string // of the node's kernel
 	complete  bool   // all that the node is to enforce is in force
 	versions  map[string]string
@@ -213,6 +214,9 @@ func reportToEntry(obj any) (any, error) {
 	}
 	if c := meta.FindStatusCondition(r.Status.Conditions, v1alpha1.EnforcingCondition); c != nil && c.Status != metav1.ConditionTrue {
 		e.failing, e.unread = true, c.Reason == v1alpha1.UnreadableReason
+	}
+	if c := meta.FindStatusCondition(r.Status.Conditions, v1alpha1.BridgesPolicedCondition); c != nil && c.Status != metav1.ConditionTrue {
+		e.passed = true
 	}
 	e.boot, e.complete = r.Status.BootID, isComplete(&r.Status)
 	if a := r.Status.Applied; a != nil {

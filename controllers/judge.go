@@ -85,6 +85,7 @@ func rank(s v1alpha1.NodeStanding) int {
 // What is said of a node that fails. Its own words are for administrators.
 const (
 	refusedMessage    = "it cannot put a change in force, and keeps what it had: its NodeEnforcement and its enforcer's log have the reason, for administrators"
+	passedMessage     = "packets between pods of one bridge pass no rule there: its NodeEnforcement has the reason, for administrators"
 	unreadableMessage = "it cannot tell what its kernel holds: its NodeEnforcement and its enforcer's log have the reason, for administrators"
 )
 
@@ -106,6 +107,8 @@ func (n *nodeCase) standing(c policyCase) (v1alpha1.NodeStanding, string) {
 		return "", ""
 	case n.report.failing:
 		return v1alpha1.NodeFailing, refusedMessage
+	case n.report.passed && !n.report.covers(n.pods):
+		return v1alpha1.NodeFailing, passedMessage
 	case len(n.report.digests) >= v1alpha1.MaxPodDigests:
 		return v1alpha1.NodeFailing, fmt.Sprintf("it has more than %d pods, of which it can report no more", v1alpha1.MaxPodDigests)
 	}

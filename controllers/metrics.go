@@ -88,6 +88,9 @@ var (
 )
 
 func init() {
+	for _, severity := range severities {
+		findingsNow.WithLabelValues(severity)
+	}
 	for what := range planSize(ruleset.Plan{}) {
 		repairs.WithLabelValues(what) // a counter that starts at 0 can be alerted on
 	}
@@ -98,7 +101,7 @@ func NodeMetrics() []prometheus.Collector {
 	return []prometheus.Collector{
 		syncSeconds, syncErrors, syncFailing, lastSync, changeSeconds, repairs, problemsNow, policiesFailing, enforced,
 		unknownPodsFailing, links, reportWrites, reportErrors, lastReport, announcementWrites, announcementErrors, cutConnections, cutSeconds, cutErrors,
-		troublesNow, addressTroubles,
+		troublesNow, addressTroubles, findingsNow, unpolicedPods,
 	}
 }
 

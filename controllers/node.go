@@ -74,6 +74,8 @@ type Node struct {
 	Sources Sources
 	// LinkEvents, if it is given, calls back whenever a link of another network namespace comes or goes, until its context ends.
 	LinkEvents func(ctx context.Context, changed func()) error
+	// Ground, if it is given, is looked at again with each resync.
+	Ground Ground
 
 	reporter  *Reporter
 	announcer *announcer
@@ -88,6 +90,7 @@ type Node struct {
 	closing   closing
 	sources   sources
 	addresses addresses
+	grounds   grounds
 }
 
 // SetupWithManager starts the watches and the one worker. The worker starts when the manager's cache has synced, and syncs nothing before
@@ -97,7 +100,7 @@ func (n *Node) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 	if n.stores, err = newStores(ctx, m.GetCache()); err != nil {
 		return err
 	}
-	n.closing.UnknownPods, n.sources.Sources = n.UnknownPods, n.Sources
+	n.closing.UnknownPods, n.sources.Sources, n.grounds.Ground = n.UnknownPods, n.Sources, n.Ground
 	if n.watches, err = newWatches(m.GetConfig(), m.GetHTTPClient(), n.DNSServices); err != nil {
 		return err
 	}
@@ -245,6 +248,9 @@ func (n *Node) take(ctx context.Context) (s compile.Snapshot, versions map[strin
 // Reconcile syncs the kernel with the caches.
 func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
 	n.sayIfUnknown(ctx)
+	if found, due := n.grounds.look(ctx, n.Resync); due {
+		n.closing.Unable = found.Unable
+	}
 	changed := n.changed.Swap(nil)
 	snapshot, versions, wait, err := n.take(ctx)
 	if err != nil || wait > 0 {
@@ -271,10 +277,11 @@ func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Re
 	n.closing.say(ctx, unknownPods)
 	checked := n.sources.condition(report.Concerns.Links)
 	n.sources.say(ctx, checked)
+	unpoliced, bridges := n.grounds.unpoliced(report.Concerns)
 	if n.reporter != nil {
 		n.reporter.Note(Synced{
 			Report: report, ResourceVersions: versions, Err: errors.Join(err, n.watches.incomplete()), At: time.Now(), UnknownPods: unknownPods,
-			Sources: checked, SourceCheck: n.sources.status(report.Concerns.Links),
+			Sources: checked, SourceCheck: n.sources.status(report.Concerns.Links), Facts: n.grounds.facts, Unpoliced: unpoliced, Bridges: bridges,
 			Nodes: func(namespace string) int { return nodesWith(snapshot.Pods, namespace) },
 		})
 	}

@@ -32,6 +32,12 @@ type Synced struct {
 	// Sources is what there is to say of what pods send from, and SourceCheck how many links are tied to their pods; nil if nothing.
 	Sources     *metav1.Condition
 	SourceCheck *v1alpha1.SourceCheckStatus
+	// Facts are what there is to say of the node itself from now on, nil if that is what it was.
+	Facts *v1alpha1.NodeEnforcementStatus
+	// Unpoliced are digests of pods that have traffic which passes no rule: the report does not claim them. Bridges is the condition about them, nil if
+	// there is none.
+	Unpoliced []uint64
+	Bridges   *metav1.Condition
 }
 
 // account is what a node says of itself, sync after sync. It does no I/O, and reads no clock.
@@ -45,14 +51,21 @@ type account struct {
 
 // newAccount starts from what does not change as long as the enforcer runs.
 func newAccount(facts v1alpha1.NodeEnforcementStatus) *account {
-	facts.Findings = slices.Clone(facts.Findings[:min(len(facts.Findings), v1alpha1.MaxFindings)])
-	for i := range facts.Findings {
-		f := &facts.Findings[i]
-		f.Detail, f.Cost, f.Remedy = plain(f.Detail, maxMessage), plain(f.Cost, maxMessage), plain(f.Remedy, maxMessage)
-	}
 	a := &account{status: facts}
+	a.take(&facts)
 	a.said = a.concern()
 	return a
+}
+
+// take takes in what there is to say of the node itself, as far as it may change, in the bounds of the schema.
+func (a *account) take(facts *v1alpha1.NodeEnforcementStatus) {
+	a.status.Backend, a.status.IPTablesVersion, a.status.Table = facts.Backend, facts.IPTablesVersion, facts.Table
+	a.status.Families = slices.Clone(facts.Families)
+	a.status.Findings = nil
+	for _, f := range facts.Findings[:min(len(facts.Findings), v1alpha1.MaxFindings)] {
+		f.Detail, f.Cost, f.Remedy = plain(f.Detail, maxMessage), plain(f.Cost, maxMessage), plain(f.Remedy, maxMessage)
+		a.status.Findings = append(a.status.Findings, f)
+	}
 }
 
 // note takes in a sync, and reports whether anything that concerns the node has changed: that is worth a write. How far the caches have
@@ -60,6 +73,12 @@ func newAccount(facts v1alpha1.NodeEnforcementStatus) *account {
 func (a *account) note(s Synced) (changed bool) {
 	applied, failing := a.applied, a.failing
 	a.noteRepairs(s)
+	if s.Facts != nil {
+		a.take(s.Facts)
+	}
+	if s.Bridges != nil {
+		a.set(*s.Bridges, s.At)
+	}
 	if s.Err != nil {
 		a.refused(s)
 	} else {
@@ -126,10 +145,11 @@ func (a *account) succeeded(s Synced) {
 	a.status.Failing, a.status.FailingPolicies = 0, nil
 	c := s.Report.Counts
 	pods := s.Report.Concerns.Pods
+	policed := slices.DeleteFunc(slices.Clone(pods), func(digest uint64) bool { return slices.Contains(s.Unpoliced, digest) })
 	a.status.Applied = &v1alpha1.Applied{
 		Time:             metav1.NewMicroTime(s.At),
 		ResourceVersions: maps.Clone(s.ResourceVersions),
-		PodDigests:       packDigests(pods[:min(len(pods), v1alpha1.MaxPodDigests)]),
+		PodDigests:       packDigests(policed[:min(len(policed), v1alpha1.MaxPodDigests)]),
 		Counts: v1alpha1.Counts{
 			Policies: int32(len(a.applied)), Pods: int32(len(pods)),
 			Chains: int32(c.Chains), Rules: int32(c.Rules), Sets: int32(c.Sets), Entries: int32(c.Entries),
@@ -190,6 +210,7 @@ func (a *account) concern() string {
 	fmt.Fprintln(&b, a.failing, a.status.Repairs.Count)
 	// Which addresses are contested, and those of others, change with every pod of the cluster where nodes share a range.
 	fmt.Fprintln(&b, a.status.Addresses != nil && a.status.Addresses.Contested > 0)
+	fmt.Fprintln(&b, a.status.Backend, a.status.Table, a.status.Families, a.status.Findings)
 	for _, c := range a.status.Conditions {
 		fmt.Fprintln(&b, c.Status, c.Reason, c.Message)
 	}

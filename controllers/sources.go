@@ -31,8 +31,8 @@ type Sources struct {
 	Links Links
 	// Mode is what the enforcer is told to do.
 	Mode v1alpha1.SourceCheckMode
-	// Unable says why the kernel cannot do it, empty if it can.
-	Unable string
+	// Unable says why the kernel cannot do it, empty if it can. Without it the kernel can.
+	Unable func() string
 }
 
 // sources is how a node goes about it.
@@ -79,9 +79,13 @@ func (c *sources) condition(n policy.LinkCounts) *metav1.Condition {
 			Type: v1alpha1.SourcesCheckedCondition, Status: status, Reason: reason, Message: shortened(fmt.Sprintf(format, args...), maxMessage),
 		}
 	}
+	unable := ""
+	if c.Unable != nil {
+		unable = c.Unable()
+	}
 	switch {
-	case c.Unable != "":
-		return says(metav1.ConditionFalse, v1alpha1.KernelLacksReason, "pods can send from addresses that are not theirs: %s", c.Unable)
+	case unable != "":
+		return says(metav1.ConditionFalse, v1alpha1.KernelLacksReason, "pods can send from addresses that are not theirs: %s", unable)
 	case n.Untied > 0:
 		return says(metav1.ConditionFalse, v1alpha1.LinksUnknownReason,
 			"%d pods can send from addresses that are not theirs, %s the first: nobody knows which of the host's interfaces is theirs; mount libcni's cache "+

@@ -168,7 +168,7 @@ func (v *view) count(now time.Time) map[string]int {
 		switch report := v.report(name); {
 		case report == nil || !v.hearing.recent(report, now):
 			counts["unknown"]++
-		case report.failing:
+		case report.failing || report.passed:
 			counts["failing"]++
 		default:
 			counts["enforcing"]++

@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
@@ -41,6 +42,15 @@ type Enforcer struct {
 
 // New returns an Enforcer that has not looked at the kernel yet.
 func New(d Dataplane, o ruleset.Options) *Enforcer { return &Enforcer{dataplane: d, options: o} }
+
+// SetOptions has rules made by other options from the next Sync on, which looks at the kernel itself: other families, or another table, may be about what an
+// earlier run has left. It changes nothing if the options are the same.
+func (e *Enforcer) SetOptions(o ruleset.Options) {
+	if reflect.DeepEqual(e.options, o) {
+		return
+	}
+	e.options, e.known, e.tookOver = o, nil, false
+}
 
 // Follow has live told of each change that may deny a live connection.
 func (e *Enforcer) Follow(live *Live) { e.live = live }

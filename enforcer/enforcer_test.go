@@ -270,3 +270,32 @@ func TestAPolicyThatCannotBeUnderstoodIsReportedAndClosed(t *testing.T) {
 	}
 	holds(t, kernel, s)
 }
+
+// A family that can be enforced later than at the start is, and nothing is lost of the other.
+func TestOptionsMayGrow(t *testing.T) {
+	kernel := dataplane.NewFake(dataplane.Capabilities{})
+	options := ruleset.Options{Families: ruleset.Families[:1], Table: "security"}
+	e := enforcer.New(kernel, options)
+	syncs := func() enforcer.Report {
+		t.Helper()
+		r, err := e.Sync(t.Context(), compile.Snapshot{Node: "n1"}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	syncs()
+	e.SetOptions(options)
+	if r := syncs(); !r.Applied.Empty() {
+		t.Errorf("the same options have changed something: %s", r.Applied)
+	}
+	options.Families = ruleset.Families[:]
+	e.SetOptions(options)
+	r := syncs()
+	if len(r.Applied.Restore) != 1 || len(r.Applied.Jumps) != 2 || !r.Repairs.Empty() {
+		t.Errorf("applied %s, repaired %s", r.Applied, r.Repairs)
+	}
+	if r := syncs(); !r.Applied.Empty() {
+		t.Errorf("applied again: %s", r.Applied)
+	}
+}

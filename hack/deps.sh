@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # deps.sh [test]: installs those of the programs that Ringfence and its lab call which this machine lacks; with "test" also what
-# tests need beyond that, a C compiler for the race detector. On Debian and Ubuntu it asks apt; elsewhere it says what is missing. What is there already is left alone: without anything to do
+# tests need beyond that: a C compiler for the race detector, and nft, by which other programs write rules. On Debian and Ubuntu it asks apt; elsewhere it says what is missing. What is there already is left alone: without anything to do
 # it needs neither root nor a network.
 set -euo pipefail
 
@@ -19,7 +19,7 @@ nsenter util-linux
 
 case ${1-} in
   '') ;;
-  test) programs+='gcc gcc libc6-dev' ;;
+  test) programs+=$'gcc gcc libc6-dev\nnft nftables\n' ;;
   *) echo "usage: deps.sh [test]" >&2 && exit 2 ;;
 esac
 

@@ -76,6 +76,18 @@ const (
 	LinksUnknownReason = "LinksUnknown"
 )
 
+// BridgesPolicedCondition is a condition of a NodeEnforcement that is there once packets within a bridge have been found to pass iptables by: False while pods
+// that policies select are on such a bridge. Policies that select these pods are not programmed then, and podDigests does not have the pods.
+const BridgesPolicedCondition = "BridgesPoliced"
+
+// Reasons of [BridgesPolicedCondition].
+const (
+	// BridgesPolicedReason goes with True.
+	BridgesPolicedReason = "BridgesPoliced"
+	// BridgeFilterOffReason goes with False: br_netfilter is not loaded, or its setting for the family is off.
+	BridgeFilterOffReason = "BridgeFilterOff"
+)
+
 // Reasons of [UnknownPodsDroppedCondition].
 const (
 	// UnknownPodsDroppedReason goes with True.

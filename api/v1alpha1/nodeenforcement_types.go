@@ -51,7 +51,8 @@ type NodeEnforcementList struct {
 // NodeEnforcementStatus is what a node enforces, and how that is going.
 type NodeEnforcementStatus struct {
 	// conditions hold Enforcing: whether the last sync brought the kernel to what the API says; and Healthy: whether all else works that the
-	// enforcer does. Where unknown pods are to be dropped, they hold UnknownPodsDropped: whether just these are.
+	// enforcer does. Where unknown pods are to be dropped, they hold UnknownPodsDropped: whether just these are. Where packets within a bridge
+	// have been found to pass no rule, they hold BridgesPoliced: whether no pod that a policy selects is concerned.
 	//
 	// +optional
 	// +listType=map
@@ -120,7 +121,7 @@ type NodeEnforcementStatus struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=10
 	FailingPolicies []FailingPolicy `json:"failingPolicies,omitempty"`
-	// findings are what the enforcer found missing on the node when it started, at most 20, and what that costs.
+	// findings are what the enforcer finds missing on the node, at most 20, and what that costs. It looks again with each resync.
 	//
 	// +optional
 	// +listType=atomic
@@ -205,7 +206,8 @@ type Applied struct {
 	// +optional
 	// +kubebuilder:validation:MaxProperties=8
 	ResourceVersions map[string]string `json:"resourceVersions,omitempty"`
-	// podDigests are the digests of the pods that policies are enforced on here, 8 bytes each, sorted, at most 1,024 of them. A pod's digest
+	// podDigests are the digests of the pods that policies are enforced on here, 8 bytes each, sorted, at most 1,024 of them. A pod whose traffic within
+	// its bridge passes no rule is not among them. A pod's digest
 	// changes with everything by which policies select, and with its addresses.
 	//
 	// +optional

@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"net/netip"
 	"slices"
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
@@ -43,8 +44,13 @@ func (c *concerns) sorted() policy.Concerns {
 		out.Objects = append(out.Objects, o)
 	}
 	slices.SortFunc(out.Objects, func(a, b policy.Object) int { return a.Ref.Compare(b.Ref) })
+	if len(c.pods) > 0 {
+		out.Addrs = make(map[uint64][]netip.Addr, len(c.pods))
+	}
 	for pod := range c.pods {
-		out.Pods = append(out.Pods, pod.Digest(c.cluster.namespaces[pod.Namespace]))
+		digest := pod.Digest(c.cluster.namespaces[pod.Namespace])
+		out.Pods = append(out.Pods, digest)
+		out.Addrs[digest] = pod.Addrs
 	}
 	slices.Sort(out.Pods)
 	return out

@@ -26,18 +26,20 @@ func chooseTools(ctx context.Context, o Options) (*tools, error) {
 	}
 	nft, nftErr := findTools(NFT, o)
 	legacy, legacyErr := findTools(Legacy, o)
-	var nftDump, legacyDump []byte
+	var nftDump, legacyDump dump
 	if nftErr == nil {
-		if nftDump, nftErr = nft.dump(ctx); nftErr != nil {
+		if nftDump, nftErr = nft.patientDump(ctx); nftErr != nil {
 			nftErr = fmt.Errorf("the kernel has no nf_tables for iptables: %w", nftErr)
 		}
 	}
 	if legacyErr == nil {
-		if legacyDump, legacyErr = legacy.dump(ctx); legacyErr != nil {
+		if legacyDump, legacyErr = legacy.patientDump(ctx); legacyErr != nil {
 			legacyErr = fmt.Errorf("the kernel has no ip_tables: %w", legacyErr)
 		}
 	}
 	switch {
+	case isBusy(nftErr) || isBusy(legacyErr):
+		return nil, fmt.Errorf("choosing the iptables back end: what it holds cannot be read for now: %w", errors.Join(nftErr, legacyErr))
 	case nftErr != nil && legacyErr != nil:
 		return nil, errors.Join(nftErr, legacyErr)
 	case nftErr != nil:
@@ -56,14 +58,14 @@ func chooseTools(ctx context.Context, o Options) (*tools, error) {
 // choose picks the back end by what both hold, as kube-proxy's image does: the kubelet leaves a hint chain in the mangle
 // table of the back end that it uses. nft is asked first: on a node that uses it, nothing else asks for legacy, while a
 // node that uses legacy has no reason to have the hint in nft.
-func choose(nftDump, legacyDump []byte) (backend, why string) {
+func choose(nftDump, legacyDump dump) (backend, why string) {
 	switch {
-	case kubeletHint(nftDump):
+	case kubeletHint(nftDump.text):
 		return NFT, "the kubelet uses it"
-	case kubeletHint(legacyDump):
+	case kubeletHint(legacyDump.text):
 		return Legacy, "the kubelet uses it"
 	}
-	inNFT, inLegacy := ruleCount(nftDump), ruleCount(legacyDump)
+	inNFT, inLegacy := nftDump.rules(), legacyDump.rules()
 	if inLegacy > inNFT {
 		return Legacy, fmt.Sprintf("no hint of the kubelet's, and more rules in it: %d against %d", inLegacy, inNFT)
 	}
@@ -88,9 +90,15 @@ func kubeletHint(dump []byte) bool {
 	return false
 }
 
-func ruleCount(dump []byte) int {
-	n := 0
-	for line := range bytes.Lines(dump) {
+// dump is what both families hold.
+type dump struct {
+	text    []byte // what iptables-save and ip6tables-save print
+	unshown int    // rules of tables that they leave out
+}
+
+func (d dump) rules() int {
+	n := d.unshown
+	for line := range bytes.Lines(d.text) {
 		if line[0] == '-' {
 			n++
 		}
@@ -101,17 +109,44 @@ func ruleCount(dump []byte) int {
 // dump is what iptables-save and ip6tables-save print of all tables that exist. Without a named table legacy looks
 // only at those that are in use: naming one would bring it, and its hooks, into being. A family that the kernel lacks
 // shows nothing.
-func (t *tools) dump(ctx context.Context) ([]byte, error) {
-	var all []byte
+func (t *tools) dump(ctx context.Context) (dump, error) {
+	var all dump
 	var errs []error
 	for _, f := range ruleset.Families {
-		out, err := t.save(ctx, f, "")
-		all, errs = append(all, out...), append(errs, err)
+		out, err := t.read(ctx, f)
+		for _, table := range unshownTables(out) {
+			var n int
+			if n, err = nftRuleCount(f, table); err != nil {
+				break
+			}
+			all.unshown += n
+			// The kubelet's hint may stand beside a rule that cannot be shown.
+			var names []string
+			if names, err = nftChains(f, table); err != nil {
+				break
+			}
+			out = append(out, declared(table, names)...)
+		}
+		if isBusy(err) {
+			return dump{}, err
+		}
+		all.text, errs = append(all.text, out...), append(errs, err)
 	}
 	if errs[0] != nil && errs[1] != nil {
-		return nil, errors.Join(errs...)
+		return dump{}, errors.Join(errs...)
 	}
 	return all, nil
+}
+
+// patientDump is dump, but waits while something is busy: a back end that cannot be asked is not one that is not there.
+func (t *tools) patientDump(ctx context.Context) (all dump, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, preflightPatience, fmt.Errorf("waited %s", preflightPatience))
+	defer cancel()
+	err = patiently(ctx, func() (err error) {
+		all, err = t.dump(ctx)
+		return err
+	})
+	return all, err
 }
 
 // packages say where the programs come from.

@@ -32,7 +32,7 @@ func TestChoose(t *testing.T) {
 		{"as many", one, one, NFT},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got, why := choose([]byte(c.nft), []byte(c.legacy)); got != c.want {
+			if got, why := choose(dump{text: []byte(c.nft)}, dump{text: []byte(c.legacy)}); got != c.want {
 				t.Errorf("chose %s because %s, want %s", got, why, c.want)
 			}
 		})

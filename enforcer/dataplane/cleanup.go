@@ -99,11 +99,43 @@ func (t *tools) cleanup(ctx context.Context, f ruleset.Family, keep place) error
 		if keep == (place{t.backend, name}) {
 			continue
 		}
-		if input := saved[name].removal(name); input != "" {
-			errs = append(errs, t.restore(ctx, f, input))
-		}
+		errs = append(errs, t.remove(ctx, f, name, saved[name], isOurs))
 	}
 	return errors.Join(errs...)
+}
+
+// remove takes those of our chains out of a table that are meant, with all that leads there.
+func (t *tools) remove(ctx context.Context, f ruleset.Family, name string, found savedTable, meant func(chain string) bool) error {
+	found = found.only(meant)
+	if found.removal(name) == "" {
+		return nil
+	}
+	if t.backend == NFT {
+		dropped, err := t.dropUnshownJumps(ctx, f, name, meant)
+		if err != nil {
+			return err
+		}
+		for _, base := range dropped {
+			found.chains[base] = nil
+		}
+	}
+	return t.restore(ctx, f, found.removal(name))
+}
+
+// only is the table with those of our chains that are meant and what leads there, and nothing else of ours.
+func (t savedTable) only(meant func(chain string) bool) savedTable {
+	rest := savedTable{chains: map[string][]ruleset.Rule{}}
+	for _, c := range t.order {
+		if isOurs(c) && !meant(c) {
+			continue
+		}
+		rest.order = append(rest.order, c)
+		rest.chains[c] = slices.DeleteFunc(slices.Clone(t.chains[c]), func(r ruleset.Rule) bool {
+			to := targetOf(r)
+			return isOurs(to) && !meant(to)
+		})
+	}
+	return rest
 }
 
 // noKernelSupport recognises iptables-nft on a kernel without nf_tables, and either back end on one without the family.

@@ -90,8 +90,8 @@ func (c *tracking) delete(one policy.Connection) (bool, error) {
 // the kernel cannot show all of them in one go, it is asked again.
 func (d *Dataplane) Connections(ctx context.Context, visit func(policy.Connection)) error {
 	family := uint8(unix.AF_UNSPEC) // one walk over the kernel's table for both
-	if len(d.capabilities.Families) == 1 {
-		family = addressFamily(d.capabilities.Families[0])
+	if len(d.Capabilities().Families) == 1 {
+		family = addressFamily(d.Capabilities().Families[0])
 	}
 	err := whole(func() error {
 		c, err := openTracking()
@@ -130,7 +130,7 @@ func (d *Dataplane) Addresses(context.Context) ([]netip.Addr, error) {
 // entries it has removed; one that is gone already is no error.
 func (d *Dataplane) Cut(ctx context.Context, all []policy.Connection, holdOff bool) (int, error) {
 	var errs []error
-	if holdOff && d.capabilities.HoldCut {
+	if holdOff && d.Capabilities().HoldCut {
 		if err := hold(ctx, all); err != nil {
 			errs = append(errs, err) // that they end is worth more than that they stay ended
 		}
@@ -156,15 +156,20 @@ func (d *Dataplane) Cut(ctx context.Context, all []policy.Connection, holdOff bo
 	return cut, errors.Join(errs...)
 }
 
-const (
-	// shortestHold covers packets that are on their way.
-	shortestHold = 10 * time.Second
-	// longestHold bounds the memory of the set. The kernel forgets an idle TCP connection after five days by default.
-	longestHold = 24 * time.Hour
-)
+// shortestHold covers packets that are on their way.
+const shortestHold = 10 * time.Second
+
+// longestHold bounds how long what one end sends is held off, by protocol, whatever time connection tracking would have had. What is bounded is a mistake's cost,
+// and the memory of the set:
+//   - the kernel forgets an idle TCP connection after five days by default, and either end may speak after any silence; a SYN is not held off;
+//   - an SCTP endpoint that hears nothing gives up after 10 attempts at 60 s at most (RFC 9260, section 16); an INIT is not held off;
+//   - of UDP everything is held off, a first packet too. The kernel remembers a stream for three minutes by default; settings may say much more.
+var longestHold = map[policy.Protocol]time.Duration{
+	policy.TCP: 24 * time.Hour, policy.SCTP: 15 * time.Minute, policy.UDP: 15 * time.Minute,
+}
 
 // hold puts the connections into the sets whose packets in the other direction are dropped, for as long as connection tracking would have remembered
-// them: after that time, in which nothing was to be heard of them, a packet would have been a first one in any case.
+// them, or for [longestHold]: after that time, in which nothing was to be heard of them, a packet would have been a first one in any case.
 func hold(ctx context.Context, all []policy.Connection) error {
 	c, err := openIPSets()
 	if err != nil {
@@ -200,7 +205,7 @@ func hold(ctx context.Context, all []policy.Connection) error {
 
 // holdData is the entry of a connection, as the packets of its other end have it: their destination address and port, and their source.
 func holdData(one policy.Connection) *nl.RtAttr {
-	left := min(max(one.Left, shortestHold), longestHold)
+	left := min(max(one.Left, shortestHold), longestHold[one.Reply.Protocol])
 	data := nl.NewRtAttr(nl.IPSET_ATTR_DATA|int(nl.NLA_F_NESTED), nil)
 	data.AddChild(addressData(nl.IPSET_ATTR_IP, one.Reply.Dst))
 	data.AddChild(nl.NewRtAttr(nl.IPSET_ATTR_PROTO, nl.Uint8Attr(uint8(one.Reply.Protocol))))

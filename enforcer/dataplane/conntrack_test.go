@@ -108,7 +108,7 @@ func TestLiveConnectionsAreReadAndCut(t *testing.T) {
 	// What comes back of each is held off, for as long as the connection would have been remembered and for ten seconds at least.
 	held := heldEntries(t)
 	for want, least := range map[string]int{
-		"10.0.0.1,tcp:40000,10.0.0.2": 4900, "172.18.0.1,udp:61000,10.0.0.3": 900, "10.0.0.1,sctp:40002,10.0.0.2": 900, "fd00::1,tcp:40000,fd00::2": 5,
+		"10.0.0.1,tcp:40000,10.0.0.2": 4900, "172.18.0.1,udp:61000,10.0.0.3": 890, "10.0.0.1,sctp:40002,10.0.0.2": 890, "fd00::1,tcp:40000,fd00::2": 5,
 	} {
 		if held[want] < least || held[want] > least+120 {
 			t.Errorf("%s is held for %d s, want about %d", want, held[want], least)
@@ -211,6 +211,29 @@ func TestMalformedConnectionsAreRefused(t *testing.T) {
 	} {
 		if c, err := connectionOf(raw); err == nil {
 			t.Errorf("%s: read as %v", name, c)
+		}
+	}
+}
+
+// However long connection tracking remembers a connection, what is held off of it comes free in the end: of TCP, whose SYN is not held off, after a day.
+func TestWhatIsHeldOffComesFree(t *testing.T) {
+	enterNamespace(t)
+	d := newDataplane(t, NFT)
+	track(t,
+		"-p tcp -s 10.0.0.1 -d 10.0.0.2 --sport 40000 --dport 80 --state ESTABLISHED -t 432000 -u SEEN_REPLY,ASSURED",
+		"-p udp -s 10.0.0.1 -d 10.0.0.2 --sport 40001 --dport 53 -t 432000 -u SEEN_REPLY,ASSURED",
+		"-p sctp -s 10.0.0.1 -d 10.0.0.2 --sport 40002 --dport 80 --state ESTABLISHED --orig-vtag 1 --reply-vtag 2 -t 432000",
+	)
+	mustApply(t, d, ruleset.Plan{CreateSets: cutSets()})
+	if n, err := d.Cut(t.Context(), connections(t, d), true); n != 3 || err != nil {
+		t.Fatalf("cut %d: %v", n, err)
+	}
+	held := heldEntries(t)
+	for entry, most := range map[string]int{
+		"10.0.0.1,tcp:40000,10.0.0.2": 86400, "10.0.0.1,udp:40001,10.0.0.2": 900, "10.0.0.1,sctp:40002,10.0.0.2": 900,
+	} {
+		if held[entry] > most || held[entry] < most-60 {
+			t.Errorf("%s is held off for %d s, want %d", entry, held[entry], most)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -28,8 +29,8 @@ func (d *Dataplane) Counts(ctx context.Context) (map[string]uint64, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var errs []error
-	for _, f := range d.capabilities.Families {
-		out, err := d.tools.saveCounters(ctx, f, d.capabilities.Table)
+	for _, f := range d.Capabilities().Families {
+		out, err := d.tools.saveCounters(ctx, f, d.Capabilities().Table)
 		if err != nil {
 			errs = append(errs, familyError(f, "reading the counters", err))
 			continue
@@ -41,7 +42,7 @@ func (d *Dataplane) Counts(ctx context.Context) (map[string]uint64, error) {
 		}
 		d.counter.Add(f, packetsByID(counts))
 	}
-	if d.capabilities.Guards {
+	if d.Capabilities().Guards {
 		dropped := map[string]uint64{}
 		if err := withGuards(func(g *guards) error { return g.counts(dropped) }); err != nil {
 			errs = append(errs, err)
@@ -98,19 +99,20 @@ func otherLayout(out []byte) error {
 // parseCounts takes the counts of points from what iptables-save -c prints: the counter of the first rule of each chain that is a point's.
 func parseCounts(out []byte) ([]Count, error) {
 	var counts []Count
-	last, n := "", 0
-	for raw := range bytes.Lines(out) {
-		n++
-		line := strings.TrimSpace(string(raw))
+	last, table := "", ""
+	for n, line := range logicalLines(out) {
 		if err := foreignTable(line); err != nil {
 			return nil, err
 		}
-		if !strings.HasPrefix(line, "[") {
+		if name, ok := strings.CutPrefix(line, "*"); ok {
+			table = name
+		}
+		if !strings.HasPrefix(line, "[") || table != "" && !slices.Contains(tables[:], table) {
 			continue
 		}
 		chain, rule, ok := appended(line)
 		if !ok {
-			return nil, fmt.Errorf("reading iptables-save: line %d is no rule: %s", n, line)
+			return nil, fmt.Errorf("reading iptables-save: line %d is no rule: %s", n+1, line)
 		}
 		first := chain != last // a chain's rules stand together
 		last = chain
@@ -121,7 +123,7 @@ func parseCounts(out []byte) ([]Count, error) {
 		packets, _, _ := strings.Cut(line[1:], ":")
 		count, err := strconv.ParseUint(packets, 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("reading iptables-save: line %d has no counters: %s", n, line)
+			return nil, fmt.Errorf("reading iptables-save: line %d has no counters: %s", n+1, line)
 		}
 		counts = append(counts, Count{Point: point, Comment: valueOf(rule, "--comment"), Packets: count})
 	}

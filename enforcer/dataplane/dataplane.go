@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/go-logr/logr"
 
@@ -78,13 +79,13 @@ var tables = [...]string{securityTable, mangleTable}
 // Dataplane is the network namespace of the thread that calls its methods: all of them read and write the kernel's state
 // there. The methods may be called from several goroutines; they take turns.
 type Dataplane struct {
-	mu           sync.Mutex
-	tools        *tools
-	log          logr.Logger
-	capabilities Capabilities
-	findings     []Finding
-	counter      Counter
-	seen         seen
+	mu      sync.Mutex
+	tools   *tools
+	log     logr.Logger
+	table   string // that is asked for, empty for whichever there is
+	state   atomic.Pointer[state]
+	counter Counter
+	seen    seen
 }
 
 // New chooses the back end and runs the preflight. It fails if a program is missing, or with a *PreflightError if nothing
@@ -98,13 +99,13 @@ func New(ctx context.Context, o Options) (*Dataplane, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Dataplane{tools: t, log: o.Log}
-	d.capabilities, d.findings = preflight(ctx, &kernelProbes{tools: t}, o.Table)
+	d := &Dataplane{tools: t, log: o.Log, table: o.Table}
+	d.state.Store(inspect(ctx, &kernelProbes{tools: t}, o.Table))
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("running the preflight: %w", err)
 	}
-	if len(d.capabilities.Families) == 0 {
-		return nil, &PreflightError{Findings: d.findings}
+	if len(d.Capabilities().Families) == 0 {
+		return nil, &PreflightError{Findings: d.Findings()}
 	}
 	return d, nil
 }
@@ -115,11 +116,11 @@ func (d *Dataplane) Backend() string { return d.tools.backend }
 // Version is that of the iptables programs, as in "1.8.9".
 func (d *Dataplane) Version() string { return d.tools.version }
 
-// Capabilities are what the preflight of New found the kernel able to do.
-func (d *Dataplane) Capabilities() Capabilities { return d.capabilities }
+// Capabilities are what the kernel was found able to do, by New or by [Dataplane.Look].
+func (d *Dataplane) Capabilities() Capabilities { return d.state.Load().capabilities }
 
-// Findings are all that the preflight of New looked at, found or missing.
-func (d *Dataplane) Findings() []Finding { return d.findings }
+// Findings are all that was looked at, found or missing, as of New or the last [Dataplane.Look].
+func (d *Dataplane) Findings() []Finding { return d.state.Load().findings() }
 
 // Observe reads our part of the kernel's state. A family that cannot be read is absent from the tables, and a
 // *FamilyError in the error names it; a family without anything of ours has a table with empty maps.
@@ -134,10 +135,10 @@ func (d *Dataplane) ObserveLike(ctx context.Context, like ruleset.Ruleset) (rule
 	defer d.mu.Unlock()
 	r := ruleset.Ruleset{Tables: map[ruleset.Family]ruleset.Table{}, Sets: map[string]ruleset.Set{}}
 	var errs []error
-	for _, f := range d.capabilities.Families {
+	for _, f := range d.Capabilities().Families {
 		t, err := d.observeTable(ctx, f)
 		if err != nil {
-			errs = append(errs, &FamilyError{Family: f, Op: "reading the " + d.capabilities.Table + " table", Err: err})
+			errs = append(errs, &FamilyError{Family: f, Op: "reading the " + d.Capabilities().Table + " table", Err: err})
 			continue
 		}
 		r.Tables[f] = t
@@ -156,7 +157,7 @@ func (d *Dataplane) ObserveLike(ctx context.Context, like ruleset.Ruleset) (rule
 
 // observeGuards reads what holds links, where the kernel can.
 func (d *Dataplane) observeGuards(r *ruleset.Ruleset) error {
-	if !d.capabilities.Guards {
+	if !d.Capabilities().Guards {
 		return nil
 	}
 	return withGuards(func(g *guards) error {
@@ -171,7 +172,16 @@ func (d *Dataplane) observeGuards(r *ruleset.Ruleset) error {
 }
 
 func (d *Dataplane) observeTable(ctx context.Context, f ruleset.Family) (ruleset.Table, error) {
-	name := d.capabilities.Table
+	name := d.Capabilities().Table
+	if d.tools.backend == NFT {
+		off, err := nftDormant(f, name)
+		if err == nil && off {
+			err = errDormant
+		}
+		if err != nil {
+			return ruleset.Table{}, err
+		}
+	}
 	out, err := d.tools.save(ctx, f, name)
 	if err != nil {
 		return ruleset.Table{}, err
@@ -196,7 +206,7 @@ func (d *Dataplane) Apply(ctx context.Context, p ruleset.Plan) error {
 		return err
 	}
 	defer c.close()
-	return apply(ctx, &kernel{tools: d.tools, table: d.capabilities.Table, sets: c}, p)
+	return apply(ctx, &kernel{tools: d.tools, table: d.Capabilities().Table, sets: c}, p)
 }
 
 // kernel takes the steps of a plan on the real kernel.

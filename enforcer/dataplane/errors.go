@@ -14,6 +14,10 @@ var ErrLocked = errors.New("another program holds the xtables lock")
 // ErrSetInUse is in the chain of an error when a set cannot be destroyed because a rule still refers to it.
 var ErrSetInUse = errors.New("a rule still refers to the set")
 
+// errDormant is why a table is not what it seems, whatever stands in it.
+var errDormant = errors.New("another program has switched the table off, and no packet meets our rules: its flag dormant is set " +
+	"('nft add table' without the flag takes it away)")
+
 // FamilyError is a failure that concerns one family's tables.
 type FamilyError struct {
 	Family ruleset.Family

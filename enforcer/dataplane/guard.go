@@ -455,7 +455,7 @@ func probeGuards() error {
 				chain.Hooknum, chain.Device = nftables.ChainHookForward, ""
 			}
 			g.conn.AddChain(chain)
-			g.conn.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: all(
+			g.conn.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: every(
 				etherType(etherIPv6), layer4(unix.IPPROTO_ICMPV6), routingHeader(), atMost(arpBytes), []expr.Any{&expr.Counter{}}, accept())})
 			g.conn.DelTable(t)
 		}

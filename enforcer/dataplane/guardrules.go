@@ -13,7 +13,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
-// What follows are conditions of nftables rules, as lists of expressions: each leaves the rule where it does not hold. They are put together by all.
+// What follows are conditions of nftables rules, as lists of expressions: each leaves the rule where it does not hold. They are put together by every.
 
 // EtherTypes, as the frame itself has them: of a tagged frame it is the tag's.
 const (
@@ -25,8 +25,8 @@ const (
 // register is the one that a condition loads what it compares into.
 const register = 1
 
-// all is the conditions one after the other.
-func all(conditions ...[]expr.Any) []expr.Any {
+// every is the conditions one after the other.
+func every(conditions ...[]expr.Any) []expr.Any {
 	var out []expr.Any
 	for _, c := range conditions {
 		out = append(out, c...)
@@ -67,14 +67,14 @@ func destination(a netip.Addr) []expr.Any { return endIs(a, 16, 24) }
 
 func endIs(a netip.Addr, offset4, offset6 int) []expr.Any {
 	if a.Is4() {
-		return all(etherType(etherIPv4), payload(expr.PayloadBaseNetworkHeader, offset4, expr.CmpOpEq, a.AsSlice()))
+		return every(etherType(etherIPv4), payload(expr.PayloadBaseNetworkHeader, offset4, expr.CmpOpEq, a.AsSlice()))
 	}
-	return all(etherType(etherIPv6), payload(expr.PayloadBaseNetworkHeader, offset6, expr.CmpOpEq, a.AsSlice()))
+	return every(etherType(etherIPv6), payload(expr.PayloadBaseNetworkHeader, offset6, expr.CmpOpEq, a.AsSlice()))
 }
 
 // sourceIn6 holds for IPv6 packets from a prefix.
 func sourceIn6(p netip.Prefix) []expr.Any {
-	return all(etherType(etherIPv6), masked(expr.PayloadBaseNetworkHeader, 8, p))
+	return every(etherType(etherIPv6), masked(expr.PayloadBaseNetworkHeader, 8, p))
 }
 
 // layer4 holds for packets of a protocol, behind whatever extension headers.
@@ -106,7 +106,7 @@ func atMost(bytes uint32) []expr.Any {
 // udpPorts holds for a UDP packet from one port to another.
 func udpPorts(from, to uint16) []expr.Any {
 	both := binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, from), to)
-	return all(layer4(unix.IPPROTO_UDP), transport(0, expr.CmpOpEq, both...))
+	return every(layer4(unix.IPPROTO_UDP), transport(0, expr.CmpOpEq, both...))
 }
 
 func verdict(kind expr.VerdictKind, chain string) []expr.Any {
@@ -142,10 +142,10 @@ var (
 // discovery are the forms that a message of neighbour discovery may have, each a list of conditions: directly behind the header of IPv6, never forwarded, and
 // with one option of these at most.
 func discovery(kind byte, plain, withOption uint32, at int, options ...uint16) [][]expr.Any {
-	head := all(nextHeader(unix.IPPROTO_ICMPV6), transport(0, expr.CmpOpEq, kind), hopLimit(255))
-	forms := [][]expr.Any{all(head, atMost(plain))}
+	head := every(nextHeader(unix.IPPROTO_ICMPV6), transport(0, expr.CmpOpEq, kind), hopLimit(255))
+	forms := [][]expr.Any{every(head, atMost(plain))}
 	for _, o := range options {
-		forms = append(forms, all(head, atMost(withOption), transport(at, expr.CmpOpEq, byte(o>>8), byte(o))))
+		forms = append(forms, every(head, atMost(withOption), transport(at, expr.CmpOpEq, byte(o>>8), byte(o))))
 	}
 	return forms
 }
@@ -166,7 +166,7 @@ func advertisements() [][]expr.Any {
 func accepting(condition []expr.Any, forms [][]expr.Any, more ...[]expr.Any) [][]expr.Any {
 	var rules [][]expr.Any
 	for _, f := range forms {
-		rules = append(rules, all(condition, f, all(more...), accept()))
+		rules = append(rules, every(condition, f, every(more...), accept()))
 	}
 	return rules
 }
@@ -191,17 +191,17 @@ var sharedRules = map[string][][]expr.Any{
 		accepting(sourceIn6(unspecified6), solicitationsOfRouters()),
 		accepting(nil, advertisements(), masked(expr.PayloadBaseTransportHeader, 8, linkLocal6)),
 		[][]expr.Any{
-			all(sourceIn6(linkLocal6), listening(), accept()),
-			all(sourceIn6(unspecified6), listening(), accept()),
+			every(sourceIn6(linkLocal6), listening(), accept()),
+			every(sourceIn6(unspecified6), listening(), accept()),
 		}),
 	firstChain: {
-		all(source(netip.IPv4Unspecified()), udpPorts(68, 67), accept()),
-		all(sourceIn6(linkLocal6), udpPorts(546, 547), accept()),
+		every(source(netip.IPv4Unspecified()), udpPorts(68, 67), accept()),
+		every(sourceIn6(linkLocal6), udpPorts(546, 547), accept()),
 	},
 }
 
 // listening holds for a report of which groups are listened to, version 2: what Linux sends. It does not leave its link.
-func listening() []expr.Any { return all(transport(0, expr.CmpOpEq, 143), hopLimit(1)) }
+func listening() []expr.Any { return every(transport(0, expr.CmpOpEq, 143), hopLimit(1)) }
 
 // Names of a link's chains: where its frames enter, the answers of its neighbours discovery, and where it ends that does not pass.
 func entryChain(link string) string  { return "in-" + link }
@@ -243,7 +243,7 @@ const (
 func entryRules(g ruleset.Guard) [][]expr.Any {
 	end := verdict(expr.VerdictGoto, endChain(g.Link))
 	var rules [][]expr.Any
-	add := func(conditions ...[]expr.Any) { rules = append(rules, all(conditions...)) }
+	add := func(conditions ...[]expr.Any) { rules = append(rules, every(conditions...)) }
 	if g.MAC != "" {
 		add(payload(expr.PayloadBaseLLHeader, 6, expr.CmpOpNeq, []byte(g.MAC)), end)
 	}
@@ -257,7 +257,7 @@ func entryRules(g ruleset.Guard) [][]expr.Any {
 	for _, t := range g.Tunnels {
 		into := layer4(byte(t.Protocol))
 		if t.Port != 0 {
-			into = all(into, transport(2, expr.CmpOpEq, byte(t.Port>>8), byte(t.Port)))
+			into = every(into, transport(2, expr.CmpOpEq, byte(t.Port>>8), byte(t.Port)))
 		}
 		add(into, end)
 	}
@@ -308,7 +308,7 @@ func otherThan(offset int, addrs []netip.Addr) []expr.Any {
 	for _, a := range addrs {
 		conditions = append(conditions, transport(offset, expr.CmpOpNeq, a.AsSlice()...))
 	}
-	return all(conditions...)
+	return every(conditions...)
 }
 
 // headerOf4 holds for IPv4 headers of a length, and protocol4 for those of a protocol.
@@ -339,16 +339,16 @@ func answerRules(g ruleset.Guard) [][]expr.Any {
 	}
 	return append(rules,
 		verdict(expr.VerdictJump, icmp6Chain),
-		all(transport(0, expr.CmpOpGte, firstOfNeighbours), transport(0, expr.CmpOpLte, lastOfNeighbours), verdict(expr.VerdictGoto, endChain(g.Link))))
+		every(transport(0, expr.CmpOpGte, firstOfNeighbours), transport(0, expr.CmpOpLte, lastOfNeighbours), verdict(expr.VerdictGoto, endChain(g.Link))))
 }
 
 // arpFrom holds for ARP for IPv4 in Ethernet, a request or a reply, whose sender says an address, and that carries nothing else.
 func arpFrom(a netip.Addr, mac string) []expr.Any {
 	head := []byte{0, 1, 0x08, 0x00, 6, 4, 0}
-	is := all(etherType(etherARP), atMost(arpBytes), payload(expr.PayloadBaseNetworkHeader, 0, expr.CmpOpEq, head),
+	is := every(etherType(etherARP), atMost(arpBytes), payload(expr.PayloadBaseNetworkHeader, 0, expr.CmpOpEq, head),
 		payload(expr.PayloadBaseNetworkHeader, 7, expr.CmpOpLte, []byte{2}), payload(expr.PayloadBaseNetworkHeader, 14, expr.CmpOpEq, a.AsSlice()))
 	if mac != "" {
-		is = all(is, payload(expr.PayloadBaseNetworkHeader, 8, expr.CmpOpEq, []byte(mac)))
+		is = every(is, payload(expr.PayloadBaseNetworkHeader, 8, expr.CmpOpEq, []byte(mac)))
 	}
 	return is
 }
@@ -358,7 +358,7 @@ func endRules(g ruleset.Guard) [][]expr.Any {
 	rules := [][]expr.Any{{&expr.Counter{}}}
 	if g.Group != 0 {
 		for _, t := range []uint16{etherIPv4, etherIPv6} {
-			rules = append(rules, all(etherType(t), sample(g.Group, g.Point)))
+			rules = append(rules, every(etherType(t), sample(g.Group, g.Point)))
 		}
 	}
 	if g.Audit {
@@ -415,17 +415,17 @@ func inwardRules(audit bool) [][]expr.Any {
 		&expr.Lookup{SourceRegister: register, SetName: forAllSet},
 	}
 	return [][]expr.Any{
-		all(out(portSet, true), accept()),
-		all(source(netip.IPv4Unspecified()), end), // who has no address asks servers
-		all(etherType(etherIPv4), pair(16, 4, to4Set), accept()),
-		all(etherType(etherIPv6), pair(24, 16, to6Set), accept()),
-		all(etherType(etherIPv6), layer4(unix.IPPROTO_ICMPV6), transport(0, expr.CmpOpGte, firstOfNeighbours+1),
+		every(out(portSet, true), accept()),
+		every(source(netip.IPv4Unspecified()), end), // who has no address asks servers
+		every(etherType(etherIPv4), pair(16, 4, to4Set), accept()),
+		every(etherType(etherIPv6), pair(24, 16, to6Set), accept()),
+		every(etherType(etherIPv6), layer4(unix.IPPROTO_ICMPV6), transport(0, expr.CmpOpGte, firstOfNeighbours+1),
 			transport(0, expr.CmpOpLte, lastOfNeighbours), hopLimit(255), accept()), // routers alone are asked by 133
-		all(etherType(etherARP), accept()),
-		all(out(isolatedSet, false), end),
-		all(etherType(etherIPv4), masked(expr.PayloadBaseNetworkHeader, 16, multicast4), accept()),
-		all(etherType(etherIPv4), forAll, accept()),
-		all(etherType(etherIPv6), masked(expr.PayloadBaseNetworkHeader, 24, multicast6), accept()),
+		every(etherType(etherARP), accept()),
+		every(out(isolatedSet, false), end),
+		every(etherType(etherIPv4), masked(expr.PayloadBaseNetworkHeader, 16, multicast4), accept()),
+		every(etherType(etherIPv4), forAll, accept()),
+		every(etherType(etherIPv6), masked(expr.PayloadBaseNetworkHeader, 24, multicast6), accept()),
 		end,
 	}
 }

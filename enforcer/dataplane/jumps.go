@@ -14,6 +14,9 @@ import (
 // inserted since.
 func (t *tools) fixJump(ctx context.Context, j ruleset.JumpFix) error {
 	present, err := t.baseChain(ctx, j)
+	if chainUnshown(err) == j.Chain {
+		return t.fixUnshownJump(ctx, j)
+	}
 	if err != nil {
 		return fmt.Errorf("listing the chain %s: %w", j.Chain, err)
 	}

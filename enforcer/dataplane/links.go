@@ -145,7 +145,7 @@ func (d *Dataplane) WatchLinks(ctx context.Context, changed func()) error {
 
 // guarded are the names of guards' chains.
 func (d *Dataplane) guarded() (names map[string]bool, err error) {
-	if !d.capabilities.Guards {
+	if !d.Capabilities().Guards {
 		return nil, nil
 	}
 	err = withGuards(func(g *guards) error {

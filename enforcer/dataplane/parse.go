@@ -1,8 +1,8 @@
 package dataplane
 
 import (
-	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/ringfence-io/ringfence/enforcer/ruleset"
@@ -11,6 +11,9 @@ import (
 // hookChains are the base chains in which a jump to us can stand.
 var hookChains = [...]string{"INPUT", "FORWARD", "OUTPUT"}
 
+// policedChains are those of them in which it does.
+var policedChains = [...]string{"INPUT", "FORWARD"}
+
 // savedTable is one table as iptables-save prints it: each chain, in the printed order, and its rules without "-A CHAIN ".
 type savedTable struct {
 	order   []string
@@ -18,12 +21,49 @@ type savedTable struct {
 	packets map[string]uint64 // in a Fake, what each chain's first rule has counted
 }
 
-// parseSave reads the output of iptables-save: several tables, or one.
+// logicalLines are the lines of what iptables-save prints, without blanks at their ends. A comment may hold line breaks, and is printed as it is: a line that
+// ends within quotes goes on.
+func logicalLines(out []byte) []string {
+	var lines []string
+	open, joined := false, ""
+	for line := range strings.Lines(string(out)) {
+		open = endsInQuotes(line, open)
+		if open {
+			joined += line
+			continue
+		}
+		lines, joined = append(lines, strings.TrimRight(joined+line, " \r\n")), ""
+	}
+	if joined != "" { // what was not closed has eaten what follows it: that is read line by line
+		for _, line := range strings.Split(joined, "\n") {
+			lines = append(lines, strings.TrimRight(line, " \r\n"))
+		}
+	}
+	return lines
+}
+
+// endsInQuotes reports whether a rule's text ends within double quotes, if it began within them or not. Other lines have none.
+func endsInQuotes(line string, quoted bool) bool {
+	if !quoted && !strings.HasPrefix(line, "-") && !strings.HasPrefix(line, "[") {
+		return false
+	}
+	for i := 0; i < len(line); i++ {
+		switch {
+		case quoted && line[i] == '\\':
+			i++
+		case line[i] == '"':
+			quoted = !quoted
+		}
+	}
+	return quoted
+}
+
+// parseSave reads the output of iptables-save: several tables, or one. A line that cannot be read is an error in the tables that can hold our chains, and
+// otherwise other programs' business.
 func parseSave(out []byte) (map[string]savedTable, error) {
 	all := map[string]savedTable{}
 	name := ""
-	for n, raw := range bytes.Split(out, []byte("\n")) {
-		line := strings.TrimRight(string(raw), " \r")
+	for n, line := range logicalLines(out) {
 		if err := foreignTable(line); err != nil {
 			return nil, err
 		}
@@ -42,6 +82,9 @@ func parseSave(out []byte) (map[string]savedTable, error) {
 			all[name] = t
 		default:
 			chain, rule, ok := appended(line)
+			if !ok && !slices.Contains(tables[:], name) {
+				continue
+			}
 			if !ok {
 				return nil, fmt.Errorf("reading iptables-save: line %d is no rule: %s", n+1, line)
 			}
@@ -55,7 +98,7 @@ func parseSave(out []byte) (map[string]savedTable, error) {
 // that it cannot show. Taking such a table for an empty one would have us write the same rules again and again.
 func foreignTable(line string) error {
 	for _, t := range tables {
-		if strings.HasPrefix(line, "# Table `"+t+"' is incompatible") {
+		if strings.HasPrefix(line, saysUnshown(t)) {
 			return fmt.Errorf("the table %s holds rules that are not iptables' (see nft list table ip %s)", t, t)
 		}
 	}

@@ -25,10 +25,10 @@ type Capabilities struct {
 	CutLive bool
 	// HoldCut is set if rules can hold off what comes back of a connection that was cut, in every one of Families.
 	HoldCut bool
+	// HopLimit is set if rules of IPv6 can match a packet's hop limit.
+	HopLimit bool
 	// Guards is set if what comes from a link can be held to addresses.
 	Guards bool
-	// HopLimit is set if rules can look at a packet's hop limit, in every one of Families that has one.
-	HopLimit bool
 }
 
 // Severity says how much depends on what is missing.
@@ -66,7 +66,7 @@ type probes interface {
 	// setType asks for a type of ipset.
 	setType(ruleset.SetType, ruleset.Family) error
 	// rules has the kernel take a chain of ours with these rules, and removes it again. Rules may name probeSet(family). One without a
-	// target returns.
+	// target returns. If there are no rules, the base chains jump to the empty chain meanwhile, as they will to ours.
 	rules(ctx context.Context, f ruleset.Family, table string, rules ...string) error
 	// connections asks for the kernel's connection tracking.
 	connections() error
@@ -76,83 +76,16 @@ type probes interface {
 	sysctl(name string) (string, error)
 	// bridges are the names of the bridges with ports.
 	bridges() ([]string, error)
+	// ipvs says by what is seen that kube-proxy, or another program, serves Services by IPVS; empty if by nothing.
+	ipvs() (string, error)
 }
 
 // probeSet is the name of the set that probing rules may name.
 func probeSet(f ruleset.Family) string { return fmt.Sprintf("%sPREFLIGHT-%d", ruleset.Prefix, f) }
 
-// need is something that every rule set needs of a family, or gains by.
-type need struct {
-	name string
-	rule func(ruleset.Family) string // a match of it, or a target
-	// optional needs cost something, but not the family.
-	optional     bool
-	cost, remedy string
-}
-
-// selfProbe is the smallest program that xt_bpf takes: it matches nothing.
-const selfProbe = `-m bpf --bytecode "1,6 0 0 0"`
-
-func fixed(rule string) func(ruleset.Family) string {
-	return func(ruleset.Family) string { return rule }
-}
-
-// hopLimitProbe asks for the hop limit, which IPv4 does not have.
-func hopLimitProbe(f ruleset.Family) string {
-	if f == ruleset.IPv4 {
-		return `-m comment --comment "no hop limit"`
-	}
-	return "-m hl --hl-eq 255"
-}
-
-func modules(names string) string {
-	return "load or build the kernel module " + names + ", and install iptables with its extensions"
-}
-
-// The needs of which Capabilities speak.
-const (
-	needSelfMatch = "xt_bpf"
-	needAddrType  = "xt_addrtype"
-	needLimit     = "xt_limit"
-	needNFLOG     = "xt_NFLOG"
-	needHopLimit  = "xt_hl"
-)
-
-// unlogged is what it costs if packets cannot be sampled.
-const unlogged = "no denied packet is logged, and what audit mode would deny is at most counted"
-
-// needs lists what rules are made of.
-var needs = []need{
-	{
-		name: "xt_set", rule: func(f ruleset.Family) string { return "-m set --match-set " + probeSet(f) + " src" },
-		cost: "rules cannot refer to sets of pods", remedy: modules("xt_set"),
-	}, {
-		name: "xt_comment", rule: fixed(`-m comment --comment "ringfence preflight"`),
-		cost: "rules cannot say which policy they come from, and none is written without", remedy: modules("xt_comment"),
-	}, {
-		name: "xt_multiport", rule: fixed("-p tcp -m multiport --dports 80,443:445"),
-		cost: "rules cannot match several ports", remedy: modules("xt_multiport"),
-	}, {
-		name: "xt_conntrack", rule: fixed("-m conntrack --ctstate RELATED,ESTABLISHED"),
-		cost: "replies cannot be told from new connections", remedy: modules("xt_conntrack (with nf_conntrack)"),
-	}, {
-		name: needSelfMatch, rule: fixed(selfProbe), optional: true,
-		cost:   "a pod that is isolated cannot reach itself through its own Service",
-		remedy: modules("xt_bpf"),
-	}, {
-		name: needAddrType, rule: fixed("-m addrtype ! --src-type LOCAL"), optional: true,
-		cost: "with --unknown-pods=drop nothing is dropped all the same", remedy: modules("xt_addrtype"),
-	}, {
-		name: needLimit, rule: fixed("-m limit --limit 10/sec --limit-burst 20"), optional: true,
-		cost: unlogged, remedy: modules("xt_limit"),
-	}, {
-		name: needNFLOG, rule: fixed(fmt.Sprintf("-j NFLOG --nflog-prefix %q --nflog-group %d", ruleset.LogPrefix, ruleset.DefaultNFLogGroup)),
-		optional: true, cost: unlogged, remedy: modules("xt_NFLOG (with nfnetlink_log)"),
-	}, {
-		name: needHopLimit, rule: hopLimitProbe, optional: true,
-		cost:   "IPv6 neighbour discovery passes with any hop limit, so that pods whose links are not known can send data as such",
-		remedy: modules("xt_hl"),
-	},
+// remedy is what to do about an extension that is missing.
+func remedy(e ruleset.Extension) string {
+	return "load or build the kernel module " + strings.TrimSpace(e.Module+" "+e.With) + ", and install iptables with its extensions"
 }
 
 // setTypes are the types of sets, and what each is for.
@@ -169,35 +102,46 @@ var setTypes = []struct {
 
 // preflight looks at everything that enforcement needs. What is missing takes a family out of the capabilities, or a
 // feature; it never stops the looking, so that one start tells all there is to mend.
-func preflight(ctx context.Context, p probes, table string) (Capabilities, []Finding) {
-	s := &survey{probes: p, lacking: map[ruleset.Family][]string{}, without: map[ruleset.Family][]string{}}
+//
+// What cannot be asked because something is busy is asked again until ctx ends, and then no verdict: what a family needs is taken to be there, so that
+// syncs find out, and what is optional is left away. Unsure is set then.
+func preflight(ctx context.Context, p probes, table string) (c Capabilities, findings []Finding, unsure bool) {
+	s := &survey{probes: p, ctx: ctx, lacking: map[ruleset.Family][]string{}, without: map[ruleset.Family][]string{}}
 	s.sets()
 	live := s.connections()
-	chosen := s.chooseTable(ctx, table)
-	s.matches(ctx, chosen)
-	c := Capabilities{Table: chosen}
+	chosen := s.chooseTable(table)
+	s.matches(chosen)
+	c.Table = chosen
 	for _, f := range ruleset.Families {
 		if len(s.lacking[f]) == 0 {
 			c.Families = append(c.Families, f)
 		}
 	}
-	c.SelfMatch = s.allHave(c.Families, needSelfMatch)
-	c.OwnAddresses = s.allHave(c.Families, needAddrType)
-	c.Log = s.allHave(c.Families, needLimit) && s.allHave(c.Families, needNFLOG)
+	c.SelfMatch = s.allHave(c.Families, ruleset.ModuleBPF)
+	c.OwnAddresses = s.allHave(c.Families, ruleset.ModuleAddrType)
+	c.Log = s.allHave(c.Families, ruleset.ModuleLimit) && s.allHave(c.Families, ruleset.ModuleNFLOG)
 	c.Guards = s.guards()
-	c.HopLimit = !slices.Contains(s.without[ruleset.IPv6], needHopLimit)
 	c.CutLive, c.HoldCut = live, s.allHave(c.Families, string(ruleset.HashIPPortIP))
+	c.HopLimit = slices.Contains(c.Families, ruleset.IPv6) && s.allHave(c.Families, ruleset.ModuleHopLimit)
 	s.families(c)
-	s.sysctls()
-	return c, s.findings
+	return c, s.findings, s.unsure
 }
 
 // survey is a preflight in progress.
 type survey struct {
 	probes   probes
+	ctx      context.Context // ends our patience with what is busy
 	findings []Finding
 	lacking  map[ruleset.Family][]string // what is missing that the family cannot be enforced without
-	without  map[ruleset.Family][]string // the optional needs that are missing
+	without  map[ruleset.Family][]string // the optional things that are missing
+	unsure   bool                        // something could not be asked
+}
+
+// ask has a probe answer, and waits while the answer is that something is busy.
+func (s *survey) ask(probe func() error) error {
+	err := patiently(s.ctx, probe)
+	s.unsure = s.unsure || isBusy(err)
+	return err
 }
 
 // allHave reports whether all of the families have what is optional, and there is one.
@@ -209,7 +153,7 @@ func (s *survey) allHave(families []ruleset.Family, name string) bool {
 // require reports something without which a family cannot be enforced.
 func (s *survey) require(f Finding, errs map[ruleset.Family]error) {
 	for family, err := range errs {
-		if err != nil {
+		if err != nil && !isBusy(err) {
 			s.lacking[family] = append(s.lacking[family], f.Name)
 		}
 	}
@@ -219,8 +163,14 @@ func (s *survey) require(f Finding, errs map[ruleset.Family]error) {
 // report adds a finding about something that was asked for once per family; errs has what went wrong, by family.
 func (s *survey) report(f Finding, required bool, errs map[ruleset.Family]error) {
 	var said []string
+	busy := false
 	for _, family := range ruleset.Families {
-		if err := errs[family]; err != nil {
+		err := errs[family]
+		switch {
+		case isBusy(err):
+			busy = true
+			said = append(said, fmt.Sprintf("%s: it could not be asked, and will be again: %v", family, err))
+		case err != nil:
 			said = append(said, fmt.Sprintf("%s: %v", family, err))
 		}
 	}
@@ -228,7 +178,7 @@ func (s *survey) report(f Finding, required bool, errs map[ruleset.Family]error)
 	switch {
 	case f.OK:
 		f.Detail, f.Cost, f.Remedy = "present", "", ""
-	case required && len(said) == len(ruleset.Families):
+	case required && !busy && len(said) == len(ruleset.Families):
 		f.Severity = Fatal
 	default:
 		f.Severity = Degraded
@@ -243,7 +193,7 @@ func (s *survey) sets() {
 	for _, t := range setTypes {
 		errs := map[ruleset.Family]error{}
 		for _, f := range ruleset.Families {
-			errs[f] = s.probes.setType(t.setType, f)
+			errs[f] = s.ask(func() error { return s.probes.setType(t.setType, f) })
 		}
 		module := "ip_set_" + strings.ReplaceAll(strings.ReplaceAll(string(t.setType), ":", "_"), ",", "")
 		finding := Finding{
@@ -271,7 +221,7 @@ func (s *survey) lack(name string, errs map[ruleset.Family]error) {
 // connections says whether live connections can be listed.
 func (s *survey) connections() bool {
 	f := Finding{Name: "nf_conntrack_netlink", OK: true, Detail: "present"}
-	if err := s.probes.connections(); err != nil {
+	if err := s.ask(s.probes.connections); err != nil {
 		f = Finding{
 			Name: f.Name, Severity: Degraded, Detail: err.Error(),
 			Cost:   "a connection that policy denies only after it was opened stays open until one of its ends closes it",
@@ -310,7 +260,7 @@ var tableFindings = map[string]Finding{
 
 // chooseTable is the table that is asked for, or else the first that both families have, or else the first that one has.
 // The second is not looked at without need: looking brings a table, and its hooks, into being.
-func (s *survey) chooseTable(ctx context.Context, asked string) string {
+func (s *survey) chooseTable(asked string) string {
 	candidates := tables[:]
 	if asked != "" {
 		candidates = []string{asked}
@@ -318,17 +268,21 @@ func (s *survey) chooseTable(ctx context.Context, asked string) string {
 	var chosen string
 	var lacking map[ruleset.Family]error
 	for _, table := range candidates {
-		errs := map[ruleset.Family]error{}
+		errs, missing := map[ruleset.Family]error{}, map[ruleset.Family]error{}
 		for _, f := range ruleset.Families {
-			if err := s.probes.rules(ctx, f, table); err != nil {
+			err := s.ask(func() error { return s.probes.rules(s.ctx, f, table) })
+			if err != nil {
 				errs[f] = err
+			}
+			if err != nil && !isBusy(err) {
+				missing[f] = err
 			}
 		}
 		s.report(tableFindings[table], table == candidates[len(candidates)-1], errs)
-		if chosen == "" || len(errs) < len(lacking) {
-			chosen, lacking = table, errs
+		if chosen == "" || len(missing) < len(lacking) {
+			chosen, lacking = table, missing
 		}
-		if len(errs) == 0 {
+		if len(missing) == 0 {
 			break
 		}
 	}
@@ -338,9 +292,10 @@ func (s *survey) chooseTable(ctx context.Context, asked string) string {
 	return chosen
 }
 
-// matches probes all needs in one go, and one by one where that fails: on most nodes it does not.
-func (s *survey) matches(ctx context.Context, table string) {
-	errs := make([]map[ruleset.Family]error, len(needs))
+// matches probes all extensions in one go, and one by one where that fails: on most nodes it does not.
+func (s *survey) matches(table string) {
+	all := ruleset.Extensions
+	errs := make([]map[ruleset.Family]error, len(all))
 	for i := range errs {
 		errs[i] = map[ruleset.Family]error{}
 	}
@@ -348,21 +303,25 @@ func (s *survey) matches(ctx context.Context, table string) {
 		if slices.Contains(s.lacking[f], "table "+table) {
 			continue // said already; without a table each of them would fail for that reason
 		}
-		var all []string
-		for _, n := range needs {
-			all = append(all, n.rule(f))
+		var rules []string
+		for _, e := range all {
+			if slices.Contains(e.Families, f) {
+				rules = append(rules, e.Probe(f, probeSet(f)))
+			}
 		}
-		if s.probes.rules(ctx, f, table, all...) == nil {
+		if s.ask(func() error { return s.probes.rules(s.ctx, f, table, rules...) }) == nil {
 			continue
 		}
-		for i, n := range needs {
-			errs[i][f] = s.probes.rules(ctx, f, table, n.rule(f))
+		for i, e := range all {
+			if slices.Contains(e.Families, f) {
+				errs[i][f] = s.ask(func() error { return s.probes.rules(s.ctx, f, table, e.Probe(f, probeSet(f))) })
+			}
 		}
 	}
-	for i, n := range needs {
-		f := Finding{Name: n.name, Cost: n.cost, Remedy: n.remedy}
-		if n.optional {
-			s.lack(n.name, errs[i])
+	for i, e := range all {
+		f := Finding{Name: e.Module, Cost: e.Cost, Remedy: remedy(e)}
+		if e.Optional {
+			s.lack(e.Module, errs[i])
 			s.report(f, false, errs[i])
 		} else {
 			s.require(f, errs[i])
@@ -386,46 +345,4 @@ func (s *survey) families(c Capabilities) {
 		}
 		s.findings = append(s.findings, finding)
 	}
-}
-
-// sysctls looks at the settings without which packets do not pass our chains.
-func (s *survey) sysctls() {
-	severity, where := Info, "on this node there is no bridge with ports at the moment"
-	switch bridges, err := s.probes.bridges(); {
-	case err != nil:
-		where = fmt.Sprintf("whether this node has bridges is not known: %v", err)
-	case len(bridges) > 0:
-		severity, where = Degraded, "bridges on this node: "+strings.Join(bridges, ", ")
-	}
-	const cost = "%s traffic between two pods of one bridge passes no policy; routed traffic does"
-	for _, w := range []struct{ sysctl, family string }{
-		{"bridge/bridge-nf-call-iptables", "IPv4"},
-		{"bridge/bridge-nf-call-ip6tables", "IPv6"},
-	} {
-		_, name, _ := strings.Cut(w.sysctl, "/")
-		f := Finding{Name: name, Severity: severity, Cost: fmt.Sprintf(cost, w.family)}
-		switch v, err := s.probes.sysctl(w.sysctl); {
-		case err != nil:
-			f.Detail = "the kernel module br_netfilter is not loaded; " + where
-			f.Remedy = "modprobe br_netfilter"
-		case v != "1":
-			f.Detail = fmt.Sprintf("it is %s; %s", v, where)
-			f.Remedy = "sysctl -w net.bridge." + name + "=1"
-		default:
-			f = Finding{Name: name, OK: true, Detail: "bridged " + w.family + " traffic passes our chains"}
-		}
-		s.findings = append(s.findings, f)
-	}
-	s.forwarding()
-}
-
-func (s *survey) forwarding() {
-	f := Finding{Name: "ip_forward", OK: true, Detail: "the node routes IPv4 traffic"}
-	if v, err := s.probes.sysctl("ipv4/ip_forward"); err != nil || v != "1" {
-		f = Finding{
-			Name: "ip_forward", Severity: Info, Detail: "the node does not route IPv4 traffic",
-			Cost: "routed pods reach nothing, whatever policies say", Remedy: "sysctl -w net.ipv4.ip_forward=1",
-		}
-	}
-	s.findings = append(s.findings, f)
 }

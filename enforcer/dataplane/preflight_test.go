@@ -20,6 +20,7 @@ type node struct {
 	sysctls map[string]string
 	bridged []string
 	asked   map[string]bool // tables that came into being
+	virtual string          // what is seen of IPVS
 }
 
 var _ probes = (*node)(nil)
@@ -45,7 +46,7 @@ func (n *node) rules(_ context.Context, f ruleset.Family, table string, rules ..
 		return err
 	}
 	for _, r := range rules {
-		for _, match := range []string{"set", "comment", "multiport", "conntrack", "bpf", "addrtype", "limit", "hl"} {
+		for _, match := range []string{"set", "comment", "multiport", "conntrack", "bpf", "addrtype", "limit", "tcp", "udp", "icmp6", "hl"} {
 			if strings.Contains(r, "-m "+match+" ") && n.has(match, f) != nil {
 				return errLacking
 			}
@@ -69,10 +70,19 @@ func (n *node) sysctl(name string) (string, error) {
 
 func (n *node) bridges() ([]string, error) { return n.bridged, nil }
 
+func (n *node) ipvs() (string, error) { return n.virtual, nil }
+
 func wholeNode(lacks ...string) *node {
 	return &node{lacks: lacks, asked: map[string]bool{}, sysctls: map[string]string{
 		"bridge/bridge-nf-call-iptables": "1", "bridge/bridge-nf-call-ip6tables": "1", "ipv4/ip_forward": "1",
 	}}
+}
+
+// surveyed is what a first look finds.
+func surveyed(t *testing.T, n *node) (Capabilities, []Finding) {
+	t.Helper()
+	s := inspect(t.Context(), n, "")
+	return s.capabilities, s.findings()
 }
 
 var both = []ruleset.Family{ruleset.IPv4, ruleset.IPv6}
@@ -88,13 +98,15 @@ func TestPreflight(t *testing.T) {
 		{
 			name: "no xt_bpf", lacks: []string{"bpf"}, want: Capabilities{both, "security", false, true, true, true, true, true, true},
 			said: []string{"xt_bpf is missing or off (degraded): inet: no such thing here; inet6: no such thing here. " +
-				"Cost: a pod that is isolated cannot reach itself through its own Service. " +
+				"Cost: a pod that is isolated cannot reach itself through its own Service, " +
+				"and a live SCTP association that is cut may come back when its server speaks first. " +
 				"Remedy: load or build the kernel module xt_bpf, and install iptables with its extensions"},
 		},
 		{
 			name: "no xt_bpf in one family", lacks: []string{"bpf of inet6"}, want: Capabilities{both, "security", false, true, true, true, true, true, true},
 			said: []string{"xt_bpf is missing or off (degraded): inet6: no such thing here. " +
-				"Cost: a pod that is isolated cannot reach itself through its own Service. " +
+				"Cost: a pod that is isolated cannot reach itself through its own Service, " +
+				"and a live SCTP association that is cut may come back when its server speaks first. " +
 				"Remedy: load or build the kernel module xt_bpf, and install iptables with its extensions"},
 		},
 		{
@@ -140,7 +152,7 @@ func TestPreflight(t *testing.T) {
 				"Remedy: load or build the kernel modules iptable_security and ip6table_security (legacy), or nf_tables (nft)"},
 		},
 		{
-			name: "no ip6tables", lacks: []string{"iptables of inet6"}, want: Capabilities{both[:1], "security", true, true, true, true, true, true, true},
+			name: "no ip6tables", lacks: []string{"iptables of inet6"}, want: Capabilities{both[:1], "security", true, true, true, true, true, false, true},
 			said: []string{
 				"table security is missing or off (degraded): inet6: no such thing here. " +
 					"Cost: our chains have to stand in the table mangle, where other programs write too. " +
@@ -161,7 +173,7 @@ func TestPreflight(t *testing.T) {
 			},
 		},
 		{
-			name: "no hash:ip,port", lacks: []string{"hash:ip,port"}, want: Capabilities{nil, "security", false, false, false, true, false, true, true},
+			name: "no hash:ip,port", lacks: []string{"hash:ip,port"}, want: Capabilities{nil, "security", false, false, false, true, false, false, true},
 			said: []string{
 				"ip_set type hash:ip,port is missing or off (fatal): inet: no such thing here; inet6: no such thing here. " +
 					"Cost: rules cannot refer to named ports. Remedy: load or build the kernel modules ip_set and ip_set_hash_ipport",
@@ -174,7 +186,7 @@ func TestPreflight(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			n := wholeNode(c.lacks...)
-			got, findings := preflight(t.Context(), n, "")
+			got, findings := surveyed(t, n)
 			if diff := cmp.Diff(c.want, got); diff != "" {
 				t.Errorf("capabilities (-want +got):\n%s", diff)
 			}
@@ -204,7 +216,7 @@ func TestEachMissingPieceOfTheKernelIsNamed(t *testing.T) {
 		"set": "xt_set", "comment": "xt_comment", "multiport": "xt_multiport", "conntrack": "xt_conntrack", "iptables": "table mangle",
 	} {
 		t.Run(lacking, func(t *testing.T) {
-			got, findings := preflight(t.Context(), wholeNode(lacking), "")
+			got, findings := surveyed(t, wholeNode(lacking))
 			if len(got.Families) != 0 || got.SelfMatch || got.Log {
 				t.Errorf("capabilities are %v, want none", got)
 			}
@@ -257,7 +269,7 @@ func TestSysctls(t *testing.T) {
 			n.bridged = c.bridged
 			maps.Copy(n.sysctls, c.change)
 			maps.DeleteFunc(n.sysctls, func(_, v string) bool { return v == "" })
-			got, findings := preflight(t.Context(), n, "")
+			got, findings := surveyed(t, n)
 			if diff := cmp.Diff(c.want, amiss(findings)); diff != "" {
 				t.Errorf("findings that are not OK (-want +got):\n%s", diff)
 			}

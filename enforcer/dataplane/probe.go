@@ -63,6 +63,9 @@ func (k *kernelProbes) rules(ctx context.Context, f ruleset.Family, table string
 		}
 		defer func() { err = errors.Join(err, removeSet(after)) }()
 	}
+	if len(rules) == 0 {
+		return k.jumps(ctx, after, f, table)
+	}
 	var input strings.Builder
 	fmt.Fprintf(&input, "*%s\n:%s - [0:0]\n", table, probeChain)
 	for _, r := range rules {
@@ -76,6 +79,30 @@ func (k *kernelProbes) rules(ctx context.Context, f ruleset.Family, table string
 		return err
 	}
 	return k.tools.restore(after, f, fmt.Sprintf("*%s\n:%s - [0:0]\n-X %s\nCOMMIT\n", table, probeChain, probeChain))
+}
+
+// jumps has the base chains jump to our chain, which is empty, and removes all of it again. Another program may have made a base chain that iptables does not
+// take for one, at another priority for instance: then no jump can ever stand there.
+func (k *kernelProbes) jumps(ctx, after context.Context, f ruleset.Family, table string) error {
+	var input strings.Builder
+	fmt.Fprintf(&input, "*%s\n:%s - [0:0]\n", table, probeChain)
+	for _, base := range policedChains {
+		fmt.Fprintf(&input, "-A %s -j %s\n", base, probeChain)
+	}
+	input.WriteString("COMMIT\n")
+	if err := k.tools.restore(ctx, f, input.String()); err != nil {
+		return err
+	}
+	// A probe that was killed may have left a jump: all there are go.
+	out, err := k.tools.save(after, f, table)
+	if err != nil {
+		return err
+	}
+	saved, err := parseSave(out)
+	if err != nil {
+		return err
+	}
+	return k.tools.remove(after, f, table, saved[table], func(chain string) bool { return chain == probeChain })
 }
 
 // createProbeSet makes the set that probing rules may name, and returns what removes it. If a probe was killed, the set may be there already, and in use by
@@ -105,6 +132,30 @@ func needsProbeSet(rules []string) bool {
 func (k *kernelProbes) sysctl(name string) (string, error) {
 	text, err := os.ReadFile("/proc/sys/net/" + name)
 	return strings.TrimSpace(string(text)), err
+}
+
+// ipvsLink is the link that kube-proxy gives the addresses of Services to in its mode ipvs.
+const ipvsLink = "kube-ipvs0"
+
+// ipvs looks for the link, and for virtual services of anybody's: /proc/net shows the network namespace of the thread that reads.
+func (k *kernelProbes) ipvs() (string, error) {
+	var seen []string
+	var none netlink.LinkNotFoundError
+	_, err := netlink.LinkByName(ipvsLink)
+	switch {
+	case err == nil:
+		seen = append(seen, "kube-proxy's link "+ipvsLink+" is there")
+	case !errors.As(err, &none):
+		return "", fmt.Errorf("looking for the link %s: %w", ipvsLink, err)
+	}
+	text, err := os.ReadFile("/proc/thread-self/net/ip_vs")
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("reading the virtual services: %w", err)
+	}
+	if n := ipvsServices(string(text)); n > 0 {
+		seen = append(seen, fmt.Sprintf("the kernel has %d virtual services", n))
+	}
+	return strings.Join(seen, "; "), nil
 }
 
 func (k *kernelProbes) bridges() ([]string, error) {

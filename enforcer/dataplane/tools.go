@@ -53,14 +53,18 @@ type program struct {
 	args []string
 }
 
-// save is the output of iptables-save for one table, or for all that exist if table is empty. It takes no lock: it reads
-// the table in one piece, and again if it changed meanwhile.
+// save is the output of iptables-save for one table, or for all that exist if table is empty, with our part of those that it does not show. It takes no
+// lock: it reads the table in one piece, and again if it changed meanwhile.
 func (t *tools) save(ctx context.Context, f ruleset.Family, table string) ([]byte, error) {
 	var args []string
 	if table != "" {
 		args = []string{"-t", table}
 	}
-	return t.read(ctx, f, args...)
+	out, err := t.read(ctx, f, args...)
+	if err != nil {
+		return nil, err
+	}
+	return t.withUnshown(ctx, f, out, false)
 }
 
 // saveCounters is save with the counters in front of each rule.
@@ -69,7 +73,11 @@ func (t *tools) saveCounters(ctx context.Context, f ruleset.Family, table string
 	if table != "" {
 		args = append(args, "-t", table)
 	}
-	return t.read(ctx, f, args...)
+	out, err := t.read(ctx, f, args...)
+	if err != nil {
+		return nil, err
+	}
+	return t.withUnshown(ctx, f, out, true)
 }
 
 // read runs iptables-save. One that hangs must not hold up whoever else reads or writes.

@@ -45,7 +45,7 @@ type Journal struct {
 	Source Source
 	Pods   Pods
 	Log    logr.Logger
-	// Group is the NFLOG group to read; 0 reads none.
+	// Group is the NFLOG group to read from the start; 0 reads none until [Journal.Read] names one.
 	Group uint16
 	// Interval is how often counts are read.
 	Interval time.Duration
@@ -56,6 +56,24 @@ type Journal struct {
 
 	names  names
 	counts counts
+	later  chan uint16 // the group that is named later; made when it is needed
+}
+
+// Read names the group to read, if there was none at the start. It may be called at any time; the first call counts.
+func (j *Journal) Read(group uint16) {
+	select {
+	case j.named() <- group:
+	default: // named already
+	}
+}
+
+func (j *Journal) named() chan uint16 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.later == nil {
+		j.later = make(chan uint16, 1)
+	}
+	return j.later
 }
 
 // SetPoints says which points the rules have from now on. It may be called at any time.
@@ -80,9 +98,17 @@ func (j *Journal) point(id string) (ruleset.Point, bool) {
 // Start runs until ctx ends. It never fails: what cannot be read is said, and tried again.
 func (j *Journal) Start(ctx context.Context) error {
 	var running sync.WaitGroup
-	if j.Group != 0 {
-		running.Go(func() { j.read(ctx) })
-	}
+	running.Go(func() {
+		group := j.Group
+		if group == 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case group = <-j.named():
+			}
+		}
+		j.read(ctx, group)
+	})
 	running.Go(func() { j.count(ctx) })
 	running.Wait()
 	return nil
@@ -95,11 +121,11 @@ const (
 )
 
 // read writes a line for each sampled packet.
-func (j *Journal) read(ctx context.Context) {
+func (j *Journal) read(ctx context.Context, group uint16) {
 	pause, said := shortestPause, ""
 	for {
 		begun := time.Now()
-		err := j.Source.Denied(ctx, j.Group, j.line)
+		err := j.Source.Denied(ctx, group, j.line)
 		if ctx.Err() != nil {
 			return
 		}
@@ -110,7 +136,7 @@ func (j *Journal) read(ctx context.Context) {
 			pause, said = shortestPause, ""
 		}
 		if err.Error() != said { // and not again with each attempt
-			j.Log.Error(err, "denied packets are not logged for now, it will be tried again; enforcement goes on", "nflogGroup", j.Group)
+			j.Log.Error(err, "denied packets are not logged for now, it will be tried again; enforcement goes on", "nflogGroup", group)
 			said = err.Error()
 		}
 		select {

@@ -107,6 +107,8 @@ type Concerns struct {
 	Objects []Object
 	// Pods are the digests of the local pods that they select, ascending; those too whose addresses other pods hold.
 	Pods []uint64
+	// Addrs are the addresses of each of Pods, by its digest.
+	Addrs map[uint64][]netip.Addr
 	// Outside are addresses of local pods that lie in none of the closed ranges, and Strange those in them that pods of other nodes hold: with either, the
 	// ranges are not this node's. Both are empty where nothing is closed.
 	Outside, Strange Some

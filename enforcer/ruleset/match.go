@@ -166,7 +166,7 @@ func portText(ranges []policy.PortRange) string {
 		}
 		ports = append(ports, text)
 	}
-	if len(ports) == 1 {
+	if len(ports) == 1 && protocol != policy.SCTP { // whose match is a module of its own, which multiport does without
 		return fmt.Sprintf("-p %s -m %s --dport %s", protocol, protocol, ports[0])
 	}
 	return fmt.Sprintf("-p %s -m multiport --dports %s", protocol, strings.Join(ports, ","))

@@ -26,6 +26,7 @@ func TestPortsTakeAsFewMatchesAsMultiportAllows(t *testing.T) {
 		"one range":            {tcp(80, 90), []string{"-p tcp -m tcp --dport 80:90"}},
 		"up to the last port":  {tcp(1, 65535), []string{"-p tcp -m tcp --dport 1:65535"}},
 		"all ports":            {[]policy.PortRange{policy.AllPorts(policy.SCTP)}, []string{"-p sctp"}},
+		"a port of SCTP":       {[]policy.PortRange{{Protocol: policy.SCTP, First: 80, Last: 80}}, []string{"-p sctp -m multiport --dports 80"}},
 		"several":              {tcp(80, 80, 443, 450), []string{"-p tcp -m multiport --dports 80,443:450"}},
 		"a match per protocol": {append(tcp(53, 53), policy.PortRange{Protocol: policy.UDP, First: 53, Last: 53}), []string{"-p tcp -m tcp --dport 53", "-p udp -m udp --dport 53"}},
 		"a range takes two of fifteen": {tcp(1, 2, 11, 12, 21, 22, 31, 32, 41, 42, 51, 52, 61, 62, 71, 72),

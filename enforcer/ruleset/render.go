@@ -12,7 +12,7 @@ type Options struct {
 	Families []Family
 	// Table is the table that holds our chains: "security", or "mangle" on a kernel without it.
 	Table string
-	// SelfMatch is set where xt_bpf is there, to let a pod reach itself through its Service.
+	// SelfMatch is set where xt_bpf is there, to let a pod reach itself through its Service, and to tell what begins an SCTP association.
 	SelfMatch bool
 	// NFLogGroup is the NFLOG group that samples of denied packets go to, 0 for none.
 	NFLogGroup uint16
@@ -22,7 +22,7 @@ type Options struct {
 	HoldCut bool
 	// Guards is set where the kernel can hold what comes from a link to addresses; see [Guard].
 	Guards bool
-	// HopLimit is set where xt_hl is there: neighbour discovery is what has not been forwarded.
+	// HopLimit is set where ip6tables rules can match a packet's hop limit.
 	HopLimit bool
 }
 

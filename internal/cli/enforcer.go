@@ -228,14 +228,13 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 		return fmt.Errorf("connecting to the cluster: %w", err)
 	}
 	render := o.renderOptions(plane.Capabilities())
-	journal := &denials.Journal{
-		Source: plane, Log: logger.WithName("denials"), Group: render.NFLogGroup, Interval: o.resync,
-	}
+	journal := &denials.Journal{Source: plane, Log: logger.WithName("denials"), Group: render.NFLogGroup, Interval: o.resync}
 	sync, troubles := enforcer.New(plane, render), controllers.NewTroubles()
+	under := &ground{options: o, plane: plane, sync: sync, journal: journal, log: logger}
 	node := &controllers.Node{
 		Name: o.node, Resync: o.resync, Sync: sync, Points: journal.SetPoints,
 		DNSServices: dns, DNSAddresses: nodeDNS,
-		Heartbeat: o.heartbeat, Facts: facts(plane, logger), Troubles: troubles, UnknownPods: unknown,
+		Heartbeat: o.heartbeat, Facts: facts(plane, logger), Troubles: troubles, UnknownPods: unknown, Ground: under,
 		Sources: sources, LinkEvents: watchLinks(plane, logger.WithName("links")),
 	}
 	journal.Pods = node
@@ -245,9 +244,11 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 		return err
 	}
 	metrics.Registry.MustRegister(denials.Metrics()...)
-	if o.cutLive && plane.Capabilities().CutLive {
-		live := o.follow(sync, plane, logger)
-		if err := manager.Add(&controllers.Cutter{Live: live, Pods: node.PodsAt, Troubles: troubles}); err != nil {
+	if o.cutLive {
+		under.live = enforcer.NewLive(plane)
+		remember(under.live, o.cni.socket, logger)
+		under.follow()
+		if err := manager.Add(&controllers.Cutter{Live: under.live, Pods: node.PodsAt, Troubles: troubles}); err != nil {
 			return fmt.Errorf("adding the end of live connections: %w", err)
 		}
 	}
@@ -283,46 +284,6 @@ func openDataplane(ctx context.Context, backend string, logger logr.Logger) (*da
 		}
 	}
 	return plane, nil
-}
-
-// bootIDFile is where kubelets read what they call the boot ID of their node.
-const bootIDFile = "/proc/sys/kernel/random/boot_id"
-
-// facts are what a node's report says of the node itself.
-func facts(plane *dataplane.Dataplane, logger logr.Logger) *v1alpha1.NodeEnforcementStatus {
-	c := plane.Capabilities()
-	boot, err := os.ReadFile(bootIDFile)
-	if err != nil {
-		logger.Info("since when this node runs cannot be told, so that its startup taint stays", "error", err.Error())
-	}
-	f := &v1alpha1.NodeEnforcementStatus{
-		BootID: strings.TrimSpace(string(boot)), Version: thisBuild().Version, Backend: plane.Backend(), IPTablesVersion: plane.Version(), Table: c.Table,
-	}
-	for _, family := range c.Families {
-		name := v1alpha1.IPv4
-		if family == ruleset.IPv6 {
-			name = v1alpha1.IPv6
-		}
-		f.Families = append(f.Families, name)
-	}
-	for _, finding := range plane.Findings() {
-		if !finding.OK {
-			f.Findings = append(f.Findings, v1alpha1.Finding{
-				Name: finding.Name, Severity: string(finding.Severity), Detail: finding.Detail, Cost: finding.Cost, Remedy: finding.Remedy,
-			})
-		}
-	}
-	return f
-}
-
-// renderOptions are what rules can say on a kernel, and what the flags ask of them.
-func (o *enforcerOptions) renderOptions(c dataplane.Capabilities) ruleset.Options {
-	r := ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, Guards: c.Guards, HopLimit: c.HopLimit}
-	if c.Log {
-		r.NFLogGroup, r.LogDenied = o.nflogGroup, o.logDenied
-	}
-	r.HoldCut = o.cutLive && c.CutLive && c.HoldCut
-	return r
 }
 
 // restConfig reads the kubeconfig of the flag, of KUBECONFIG, or the service account's.

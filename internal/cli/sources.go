@@ -32,8 +32,11 @@ func (o *enforcerOptions) sources(plane *dataplane.Dataplane, logger logr.Logger
 			continue
 		}
 		s := controllers.Sources{Mode: c.mode, Links: &attachment.Table{Kernel: plane, Dir: o.cniCache, Check: c.check, Log: logger}}
-		if !plane.Capabilities().Guards {
-			s.Unable = "the kernel lacks nf_tables' families netdev and bridge"
+		s.Unable = func() string {
+			if plane.Capabilities().Guards {
+				return ""
+			}
+			return "the kernel lacks nf_tables' families netdev and bridge"
 		}
 		return s, nil
 	}

@@ -22,9 +22,7 @@ const maxPodCIDRs = 16
 // unknownPods is what the flags say of unknown pods, on a node with these capabilities.
 func (o *enforcerOptions) unknownPods(c dataplane.Capabilities) (controllers.UnknownPods, error) {
 	u := controllers.UnknownPods{Drop: o.unknown == unknownDrop}
-	if !c.OwnAddresses {
-		u.Unable = "the kernel lacks xt_addrtype, by which rules tell the node's own addresses from its pods'"
-	}
+	u.Unable = unableToClose(c)
 	var errs []error
 	if o.unknown != unknownAllow && o.unknown != unknownDrop {
 		errs = append(errs, fmt.Errorf("--unknown-pods %q is not known: %s or %s", o.unknown, unknownAllow, unknownDrop))
@@ -44,6 +42,14 @@ func (o *enforcerOptions) unknownPods(c dataplane.Capabilities) (controllers.Unk
 		}
 	}
 	return u, errors.Join(errs...)
+}
+
+// unableToClose is why no unknown pod can be dropped on a node with these capabilities, empty if it can.
+func unableToClose(c dataplane.Capabilities) string {
+	if c.OwnAddresses {
+		return ""
+	}
+	return "the kernel lacks xt_addrtype, by which rules tell the node's own addresses from its pods'"
 }
 
 // podRange reads a range that pods may have addresses of.

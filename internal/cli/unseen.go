@@ -15,14 +15,6 @@ import (
 // take for denied what has only been tracked the wrong way round (docs/adr/0009). It is empty, and goes with the node's restart, as connections do.
 const unseenFile = "unseen"
 
-// follow has live connections followed to where policy comes to deny them, by what the enforcer before this one has left of it.
-func (o *enforcerOptions) follow(sync *enforcer.Enforcer, t enforcer.Tracker, log logr.Logger) *enforcer.Live {
-	live := enforcer.NewLive(t)
-	remember(live, o.cni.socket, log)
-	sync.Follow(live)
-	return live
-}
-
 // remember has live find what an enforcer before it has noted beside the socket, and note the same.
 func remember(live *enforcer.Live, socket string, log logr.Logger) {
 	if socket == "" {

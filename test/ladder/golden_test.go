@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -174,4 +176,54 @@ func feed(t *testing.T, h *host.Host, input, program string, args ...string) {
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Errorf("%s %v: %v: %s\n%s", program, args, err, out, input)
 	}
+}
+
+// TestRulesAreMadeOfWhatNodesAreAskedFor: every match and target that is rendered is one that the preflight tries first, in the family that it stands in.
+func TestRulesAreMadeOfWhatNodesAreAskedFor(t *testing.T) {
+	var mu sync.Mutex
+	seen := map[string]bool{}
+	forEachCase(t, 300, func(seed uint64) error {
+		c, _ := newCase(seed, 0)
+		mu.Lock()
+		defer mu.Unlock()
+		for _, node := range c.Nodes {
+			for f, table := range Rendered(c.Cluster, node.Name).Tables {
+				for _, rules := range table.Chains {
+					for _, r := range rules {
+						if err := askedFor(f, string(r), seen); err != nil {
+							return err
+						}
+					}
+				}
+				for base := range table.Jumps {
+					if err := askedFor(f, string(ruleset.JumpRule(base)), seen); err != nil {
+						return err
+					}
+				}
+			}
+		}
+		return nil
+	})
+	for _, name := range []string{"-m set", "-m tcp", "-m udp", "-m multiport", "-m comment", "-m conntrack", "-m icmp6", "-m bpf", "-m limit", "-j NFLOG"} {
+		if !seen[name] {
+			t.Errorf("no rule had %s", name)
+		}
+	}
+}
+
+func askedFor(f ruleset.Family, rule string, seen map[string]bool) error {
+	words := strings.Fields(rule)
+	for i := 0; i+1 < len(words); i++ {
+		option, name := words[i], words[i+1]
+		if option != "-m" && option != "-j" || name == "RETURN" || name == "DROP" || strings.HasPrefix(name, ruleset.Prefix) {
+			continue
+		}
+		seen[option+" "+name] = true
+		if !slices.ContainsFunc(ruleset.Extensions, func(e ruleset.Extension) bool {
+			return e.Name == name && e.Target == (option == "-j") && slices.Contains(e.Families, f)
+		}) {
+			return fmt.Errorf("no node is asked for %s %s: %s", option, name, rule)
+		}
+	}
+	return nil
 }

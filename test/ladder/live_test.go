@@ -103,16 +103,18 @@ func tracked(id uint32, f oracle.Flow, node gen.Node, random *rand.Rand) policy.
 	return c
 }
 
-// TestWhatIsHeldOffIsTheOtherEndOfACutConnection: of all packets that policy allows, those are dropped that would be replies of a connection in the set, but for a SYN.
+// TestWhatIsHeldOffIsTheOtherEndOfACutConnection: of all packets that policy allows, those are dropped that would be replies of a connection in the set, but for a SYN and an INIT.
 func TestWhatIsHeldOffIsTheOtherEndOfACutConnection(t *testing.T) {
 	client, web, another := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.0.0.3")
-	isolated := policy.Endpoint{Namespace: "ns", Name: "web", Addrs: []netip.Addr{web}}
+	client6, web6 := netip.MustParseAddr("fd00::1"), netip.MustParseAddr("fd00::2")
+	isolated := policy.Endpoint{Namespace: "ns", Name: "web", Addrs: []netip.Addr{web, web6}}
 	isolated.Applies[policy.Ingress][policy.NetworkPolicies] = []int{0}
 	rendered := ruleset.Render(policy.Node{
 		Endpoints: []policy.Endpoint{isolated},
 		Policies:  []policy.Policy{{Ref: policy.Ref{Kind: "NetworkPolicy", Namespace: "ns", Name: "in"}, Stage: policy.NetworkPolicies}},
 	}, Options).String()
-	tracer, err := trace.Parse(rendered + "add RF-4-CUT 10.0.0.1,tcp:40000,10.0.0.2 timeout 60\nadd RF-4-CUT 10.0.0.1,udp:40000,10.0.0.2 timeout 60\n")
+	tracer, err := trace.Parse(rendered + "add RF-4-CUT 10.0.0.1,tcp:40000,10.0.0.2 timeout 60\nadd RF-4-CUT 10.0.0.1,udp:40000,10.0.0.2 timeout 60\n" +
+		"add RF-4-CUT 10.0.0.1,sctp:50000,10.0.0.2 timeout 60\nadd RF-6-CUT fd00::1,sctp:50000,fd00::2 timeout 60\n")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,6 +132,10 @@ func TestWhatIsHeldOffIsTheOtherEndOfACutConnection(t *testing.T) {
 		{"with another client", trace.Packet{Src: web, Dst: another, Protocol: tcp, SrcPort: 80, DstPort: 40000, MidStream: true}, true},
 		{"another server", trace.Packet{Src: another, Dst: client, Protocol: tcp, SrcPort: 80, DstPort: 40000, MidStream: true}, true},
 		{"what is established stays so", trace.Packet{Src: web, Dst: client, Protocol: tcp, SrcPort: 80, DstPort: 40000, MidStream: true, State: "ESTABLISHED"}, true},
+		{"the server goes on over SCTP", trace.Packet{Src: web, Dst: client, Protocol: sctp, SrcPort: 80, DstPort: 50000, MidStream: true}, false},
+		{"it opens an SCTP association of its own, to the same port", trace.Packet{Src: web, Dst: client, Protocol: sctp, SrcPort: 80, DstPort: 50000}, true},
+		{"it goes on over SCTP in IPv6", trace.Packet{Src: web6, Dst: client6, Protocol: sctp, SrcPort: 80, DstPort: 50000, MidStream: true}, false},
+		{"it opens an SCTP association in IPv6", trace.Packet{Src: web6, Dst: client6, Protocol: sctp, SrcPort: 80, DstPort: 50000}, true},
 		{"the client is judged by policy", trace.Packet{Src: client, Dst: web, Protocol: tcp, SrcPort: 40000, DstPort: 80, MidStream: true}, false},
 	} {
 		v, err := tracer.Walk("FORWARD", c.packet)

@@ -45,7 +45,7 @@ const (
 	classLD, classLDX, classALU, classJMP, classRET, classMISC = 0, 1, 4, 5, 6, 7
 
 	sizeW, sizeH, sizeB                = 0x00, 0x08, 0x10
-	modeIMM, modeABS                   = 0x00, 0x20
+	modeIMM, modeABS, modeIND, modeMSH = 0x00, 0x20, 0x40, 0xa0
 	opJA, opJEQ, opJGT, opJGE, opJSET  = 0x00, 0x10, 0x20, 0x30, 0x40
 	opADD, opSUB, opOR, opAND, opXOR   = 0x00, 0x10, 0x40, 0x50, 0xa0
 	sourceX, returnA, miscTAX, miscTXA = 0x08, 0x10, 0x00, 0x80
@@ -66,16 +66,23 @@ func (prog program) run(packet []byte) (uint32, error) {
 				a = i.k
 				continue
 			}
-			v, inside, err := load(packet, i)
+			v, inside, err := load(packet, i, x)
 			if err != nil || !inside {
 				return 0, err
 			}
 			a = v
 		case classLDX:
-			if i.code&0xe0 != modeIMM {
+			switch i.code &^ 7 {
+			case modeIMM:
+				x = i.k
+			case modeMSH | sizeB: // the length of an IPv4 header
+				if uint64(i.k) >= uint64(len(packet)) {
+					return 0, nil
+				}
+				x = uint32(packet[i.k]&0xf) * 4
+			default:
 				return 0, unknown(i)
 			}
-			x = i.k
 		case classALU:
 			switch i.code & 0xf0 {
 			case opADD:
@@ -118,14 +125,19 @@ func (prog program) run(packet []byte) (uint32, error) {
 	return 0, errors.New("program ends without a return")
 }
 
-func load(packet []byte, i instruction) (value uint32, inside bool, err error) {
-	if i.code&0xe0 != modeABS {
+func load(packet []byte, i instruction, x uint32) (value uint32, inside bool, err error) {
+	at := uint64(i.k)
+	switch i.code & 0xe0 {
+	case modeABS:
+	case modeIND:
+		at += uint64(x)
+	default:
 		return 0, false, unknown(i)
 	}
-	if uint64(i.k) >= uint64(len(packet)) {
+	if at >= uint64(len(packet)) {
 		return 0, false, nil
 	}
-	rest := packet[i.k:]
+	rest := packet[at:]
 	switch {
 	case i.code&0x18 == sizeW && len(rest) >= 4:
 		return binary.BigEndian.Uint32(rest), true, nil
@@ -166,24 +178,39 @@ func unknown(i instruction) error { return fmt.Errorf("instruction %v is not kno
 
 // header is the packet from its network header on.
 func header(p *Packet) []byte {
-	var ports [8]byte
-	binary.BigEndian.PutUint16(ports[0:], p.SrcPort)
-	binary.BigEndian.PutUint16(ports[2:], p.DstPort)
-	if p.Protocol == icmp || p.Protocol == icmpv6 {
-		ports = [8]byte{p.Type}
-	}
+	inner := transport(p)
 	if p.Src.Is4() {
-		h := make([]byte, 20, 28)
+		h := make([]byte, 20, 20+len(inner))
 		h[0], h[8], h[9] = 0x45, 64, p.Protocol
-		binary.BigEndian.PutUint16(h[2:], 28)
+		binary.BigEndian.PutUint16(h[2:], uint16(20+len(inner)))
 		copy(h[12:], p.Src.AsSlice())
 		copy(h[16:], p.Dst.AsSlice())
-		return append(h, ports[:]...)
+		return append(h, inner...)
 	}
-	h := make([]byte, 40, 48)
+	h := make([]byte, 40, 40+len(inner))
 	h[0], h[6], h[7] = 0x60, p.Protocol, 64
-	binary.BigEndian.PutUint16(h[4:], 8)
+	binary.BigEndian.PutUint16(h[4:], uint16(len(inner)))
 	copy(h[8:], p.Src.AsSlice())
 	copy(h[24:], p.Dst.AsSlice())
-	return append(h, ports[:]...)
+	return append(h, inner...)
+}
+
+// transport is the packet behind its network header: of SCTP the common header and the head of the first chunk, INIT or, in mid-stream, DATA.
+func transport(p *Packet) []byte {
+	switch p.Protocol {
+	case icmp, icmpv6:
+		return []byte{p.Type, 0, 0, 0, 0, 0, 0, 0}
+	case sctp:
+		h := make([]byte, 16)
+		binary.BigEndian.PutUint16(h[0:], p.SrcPort)
+		binary.BigEndian.PutUint16(h[2:], p.DstPort)
+		if !p.MidStream {
+			h[12] = 1
+		}
+		return h
+	}
+	h := make([]byte, 8)
+	binary.BigEndian.PutUint16(h[0:], p.SrcPort)
+	binary.BigEndian.PutUint16(h[2:], p.DstPort)
+	return h
 }

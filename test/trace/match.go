@@ -22,7 +22,7 @@ var protocolNumbers = map[string]int{"icmp": icmp, "tcp": tcp, "udp": udp, "ipv6
 func hasPorts(protocol int) bool { return protocol == tcp || protocol == udp || protocol == sctp }
 
 func knownModule(name string) error {
-	if !slices.Contains([]string{"tcp", "udp", "sctp", "multiport", "set", "bpf", "comment", "conntrack", "icmp6", "limit", "addrtype"}, name) {
+	if !slices.Contains([]string{"tcp", "udp", "multiport", "set", "bpf", "comment", "conntrack", "icmp6", "limit", "addrtype"}, name) {
 		return fmt.Errorf("module %s is not known", name)
 	}
 	return nil
@@ -69,7 +69,7 @@ func (r *ruleReader) readProtocol(text string) (match, error) {
 // moduleOption reads an option of the module that the last -m has loaded.
 func (r *ruleReader) moduleOption(option, argument string) (match, error) {
 	switch r.module + " " + option {
-	case "tcp --dport", "udp --dport", "sctp --dport":
+	case "tcp --dport", "udp --dport":
 		if protocolNumbers[r.module] != r.protocol {
 			return nil, fmt.Errorf("module %s wants -p %s", r.module, r.module)
 		}

@@ -32,7 +32,7 @@ type Packet struct {
 	State string
 	// SrcLocal and DstLocal are set for addresses that the node has itself.
 	SrcLocal, DstLocal bool
-	// MidStream is set for a TCP packet that is not the SYN that begins a connection.
+	// MidStream is set for a TCP packet that is not the SYN that begins a connection, and an SCTP packet that does not begin with INIT.
 	MidStream bool
 }
 

@@ -171,7 +171,7 @@ func TestRefused(t *testing.T) {
 		"an open quote":                     {table: `-A FORWARD -m comment --comment "a -j DROP`, want: "quote"},
 		"an option without argument":        {table: "-A FORWARD -j", want: "argument"},
 		"a comment that is too long":        {table: `-A FORWARD -m comment --comment "` + strings.Repeat("x", 256) + `" -j DROP`, want: "255"},
-		"an unknown instruction":            {table: `-A FORWARD -m bpf --bytecode "2,64 0 0 0,6 0 0 1" -j DROP`, want: "instruction"},
+		"an unknown instruction":            {table: `-A FORWARD -m bpf --bytecode "2,128 0 0 0,6 0 0 1" -j DROP`, want: "instruction"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			k, err := Load(map[Family]string{4: row.table}, sets+row.sets)
