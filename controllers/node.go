@@ -38,8 +38,8 @@ var _ Syncer = (*enforcer.Enforcer)(nil)
 
 // Arrivals knows addresses of this node's pods before the API does.
 type Arrivals interface {
-	// Into adds them to a snapshot. What it returns is told how the sync of that snapshot has ended.
-	Into(s *compile.Snapshot) (ended func(error))
+	// Into adds them to a snapshot. What it returns is told how the sync of that snapshot has ended, for a pod with some addresses.
+	Into(s *compile.Snapshot) (ended func(lacking func([]netip.Addr) error))
 	// OnArrival gives it what asks for a sync.
 	OnArrival(ask func())
 }
@@ -235,7 +235,7 @@ func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Re
 		n.changed.CompareAndSwap(nil, changed)
 		return reconcile.Result{RequeueAfter: wait}, err
 	}
-	ended := func(error) {}
+	ended := func(func([]netip.Addr) error) {}
 	if n.Arrivals != nil {
 		ended = n.Arrivals.Into(&snapshot)
 	}
@@ -247,7 +247,7 @@ func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Re
 	n.syncing.Store(&start)
 	report, err := n.Sync.Sync(ctx, snapshot, verify)
 	n.syncing.Store(nil)
-	ended(err)
+	ended(func(addrs []netip.Addr) error { return enforcer.Concerning(err, addrs) })
 	observe(report, err, time.Since(start))
 	unknownPods := n.closing.condition(snapshot.Closed, report.Concerns)
 	n.closing.say(ctx, unknownPods)

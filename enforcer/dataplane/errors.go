@@ -14,6 +14,12 @@ var ErrLocked = errors.New("another program holds the xtables lock")
 // ErrSetInUse is in the chain of an error when a set cannot be destroyed because a rule still refers to it.
 var ErrSetInUse = errors.New("a rule still refers to the set")
 
+// ErrTooManySets is in the chain of an error when the kernel holds as many sets as it takes, of all programs together.
+var ErrTooManySets = errors.New("the kernel takes no more sets: the maximal number of sets is reached")
+
+// ErrSetFull is in the chain of an error when a set takes no more entries.
+var ErrSetFull = errors.New("the set is full")
+
 // FamilyError is a failure that concerns one family's tables.
 type FamilyError struct {
 	Family ruleset.Family
@@ -30,6 +36,8 @@ type SetError struct {
 	Set string
 	Op  string // what was being done, as in "adding entries"
 	Err error
+	// Family is the one whose later steps of a plan were left out because of this; 0 if that is none.
+	Family ruleset.Family
 }
 
 func (e *SetError) Error() string { return fmt.Sprintf("set %s: %s: %v", e.Set, e.Op, e.Err) }
@@ -44,6 +52,8 @@ type ToolError struct {
 	Line int
 	Text string
 	Err  error // how it ended
+	// Answered is set if the program ended by itself, and said no.
+	Answered bool
 }
 
 func (e *ToolError) Error() string {

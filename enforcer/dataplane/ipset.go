@@ -123,8 +123,10 @@ func kernelError(err error) error {
 		return ErrSetInUse
 	case nl.IPSET_ERR_FIND_TYPE:
 		return errNoSetType
+	case nl.IPSET_ERR_MAX_SETS:
+		return ErrTooManySets
 	case nl.IPSET_ERR_TYPE_SPECIFIC:
-		return errors.New("the set is full")
+		return ErrSetFull
 	}
 	return nl.IPSetError(errno)
 }
