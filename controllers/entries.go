@@ -195,7 +195,9 @@ type reportEntry struct {
 	boot      string // of the node's kernel
 	complete  bool   // all that the node is to enforce is in force
 	versions  map[string]string
-	digests   []uint64 // ascending
+	digests   []uint64              // ascending
+	refused   []uint64              // digests of the policies that the kernel refuses a part of, ascending
+	words     map[policyName]string // what it says of some of these
 
 	// void is set if the node has seen data that the API server no longer has: how far it has come then says nothing.
 	void bool
@@ -215,6 +217,7 @@ func reportToEntry(obj any) (any, error) {
 		e.message, e.unread = cmp.Or(c.Message, c.Reason), c.Reason == v1alpha1.UnreadableReason
 	}
 	e.boot, e.complete = r.Status.BootID, isComplete(&r.Status)
+	e.readRefused(&r.Status)
 	if a := r.Status.Applied; a != nil {
 		e.versions, e.digests = a.ResourceVersions, unpackDigests(a.PodDigests)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
@@ -19,6 +20,9 @@ import (
 // policyCase is what is known of one policy at one moment.
 type policyCase struct {
 	resource   string // resource.group of its kind
+	uid        types.UID
+	namespace  string
+	name       string
 	generation int64
 	mode       v1alpha1.Mode
 	// since is the resource version at which this generation was first seen. Empty: it was programmed before anybody here looked, so that
@@ -97,6 +101,9 @@ func (n *nodeCase) standing(c policyCase) (v1alpha1.NodeStanding, string) {
 		return v1alpha1.NodeFailing, fmt.Sprintf(
 			"it does not enforce %s, and selected pods have such addresses: see the findings in its NodeEnforcement", n.family)
 	case n.report.reached(c.resource, c.since) && n.report.covers(n.pods):
+		if word := n.report.refuses(c); word != "" {
+			return v1alpha1.NodeFailing, word
+		}
 		return "", ""
 	case n.report.message != "":
 		return v1alpha1.NodeFailing, n.report.message

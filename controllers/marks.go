@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -152,7 +153,8 @@ func (r *Policies) reportChanged(before, after *reportEntry) {
 
 // worseThan reports whether a policy that was programmed by the report before may not be by this one, or for another reason.
 func (e *reportEntry) worseThan(before *reportEntry) bool {
-	if e.message != before.message || e.unread != before.unread || !slices.Equal(e.families, before.families) || !e.covers(before.digests) {
+	if e.message != before.message || e.unread != before.unread || !slices.Equal(e.families, before.families) || !e.covers(before.digests) ||
+		!slices.Equal(e.refused, before.refused) || !maps.Equal(e.words, before.words) {
 		return true
 	}
 	for resource, version := range before.versions {

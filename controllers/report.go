@@ -113,8 +113,11 @@ func (a *account) succeeded(s Synced) {
 	for _, o := range s.Report.Concerns.Objects {
 		a.applied[o] = true
 	}
+	for _, r := range s.Report.Refused {
+		delete(a.applied, r.Object)
+	}
 	a.failing = nil
-	a.status.Failing, a.status.FailingPolicies = 0, nil
+	a.sayRefused(s.Report.Refused)
 	c := s.Report.Counts
 	pods := s.Report.Concerns.Pods
 	a.status.Applied = &v1alpha1.Applied{
@@ -122,11 +125,11 @@ func (a *account) succeeded(s Synced) {
 		ResourceVersions: maps.Clone(s.ResourceVersions),
 		PodDigests:       packDigests(pods[:min(len(pods), v1alpha1.MaxPodDigests)]),
 		Counts: v1alpha1.Counts{
-			Policies: int32(len(a.applied)), Pods: int32(len(pods)),
+			Policies: int32(len(s.Report.Concerns.Objects)), Pods: int32(len(pods)),
 			Chains: int32(c.Chains), Rules: int32(c.Rules), Sets: int32(c.Sets), Entries: int32(c.Entries),
 		},
 	}
-	a.condition(metav1.ConditionTrue, v1alpha1.EnforcingReason, "the kernel holds what the API says", s.At)
+	a.condition(metav1.ConditionTrue, v1alpha1.EnforcingReason, enforcingMessage(len(s.Report.Refused)), s.At)
 	if c := s.UnknownPods; c != nil {
 		a.set(*c, s.At)
 	}
@@ -176,6 +179,7 @@ func (a *account) concern() string {
 		b.Write(a.status.Applied.PodDigests)
 	}
 	fmt.Fprintln(&b, a.failing, a.status.Repairs.Count)
+	b.Write(a.status.Refused)
 	for _, c := range a.status.Conditions {
 		fmt.Fprintln(&b, c.Status, c.Reason, c.Message)
 	}
