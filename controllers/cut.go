@@ -43,9 +43,12 @@ var _ Live = (*enforcer.Live)(nil)
 const (
 	// cutDelay gives packets that the old rules let through the time to become connections that are listed, and changes that come together to come.
 	cutDelay = 50 * time.Millisecond
-	// cutPause is between two looks at the live connections, so that changes without end do not cost looks without end. With the delay and the look itself it
-	// bounds how long a connection outlives the change that denies it: well below a second.
+	// cutPause is between two looks at the live connections at least, so that changes without end do not cost looks without end. With the delay and the look
+	// itself it bounds how long a connection outlives the change that denies it: well below a second, as long as a look takes less than a tenth of one.
 	cutPause = 300 * time.Millisecond
+	// cutShare is how many times as long as the last look took the pause after it lasts, up to longestCutPause: looks then take a quarter of the time.
+	cutShare        = 3
+	longestCutPause = 10 * time.Second
 	// maxCutPause is between two attempts when all fail, and up to half as much more.
 	maxCutPause = 20 * time.Second
 )
@@ -70,13 +73,15 @@ func (c *Cutter) Start(ctx context.Context) error {
 		case <-c.Live.Due():
 		}
 		wait(ctx, cutDelay)
+		start := time.Now()
 		for pause := cutPause; !c.cut(ctx); pause = min(2*pause, maxCutPause) {
 			wait(ctx, spread(pause))
 			if ctx.Err() != nil {
 				return nil
 			}
+			start = time.Now()
 		}
-		wait(ctx, cutPause)
+		wait(ctx, min(max(cutPause, cutShare*time.Since(start)), longestCutPause))
 	}
 }
 

@@ -82,6 +82,7 @@ type Node struct {
 	problems  map[compile.Problem]bool  // said already
 	unknown   bool                      // the cluster has no node of this name: said already
 	closing   closing
+	pace      pace
 }
 
 // SetupWithManager starts the watches and the one worker. The worker starts when the manager's cache has synced, and syncs nothing before
@@ -129,7 +130,10 @@ func (n *Node) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 	}
 	if n.Arrivals != nil {
 		if err := c.Watch(source.Func(func(_ context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
-			n.Arrivals.OnArrival(func() { n.dirty(queue) })
+			n.Arrivals.OnArrival(func() {
+				n.pace.hurry()
+				n.dirty(queue)
+			})
 			return nil
 		})); err != nil {
 			return fmt.Errorf("setting up the node controller: %w", err)
@@ -229,7 +233,8 @@ func (n *Node) take(ctx context.Context) (s compile.Snapshot, versions map[strin
 // Reconcile syncs the kernel with the caches.
 func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
 	n.sayIfUnknown(ctx)
-	changed := n.changed.Swap(nil)
+	n.pace.wait(ctx)
+	changed, start := n.changed.Swap(nil), time.Now()
 	snapshot, versions, wait, err := n.take(ctx)
 	if err != nil || wait > 0 {
 		n.changed.CompareAndSwap(nil, changed)
@@ -243,7 +248,6 @@ func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Re
 		n.announcer.note(announcements(snapshot, n.stores.pod))
 	}
 	verify := time.Since(n.verified) >= n.Resync
-	start := time.Now()
 	n.syncing.Store(&start)
 	report, err := n.Sync.Sync(ctx, snapshot, verify)
 	n.syncing.Store(nil)
@@ -261,6 +265,7 @@ func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Re
 		n.Points(report.Points)
 	}
 	n.say(ctx, report)
+	n.pace.took(time.Since(start))
 	if err != nil {
 		n.changed.CompareAndSwap(nil, changed) // it still waits
 		return reconcile.Result{}, err

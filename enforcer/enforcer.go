@@ -36,6 +36,7 @@ type Enforcer struct {
 	dataplane Dataplane
 	options   ruleset.Options
 	known     *ruleset.Ruleset            // what the kernel holds, nil while we do not know
+	inForce   *policy.Node                // what is known to be in force, likewise
 	sets      map[policy.SetID]policy.Set // of the last snapshot: the next has most of them too
 	tookOver  bool                        // nothing of an earlier run is left
 	live      *Live                       // nil where live connections are left alone
@@ -106,17 +107,17 @@ func (e *Enforcer) enforce(ctx context.Context, node policy.Node, verify bool) (
 
 	have, unread := e.have(ctx, verify, want, &report)
 	if unread != nil {
-		e.known, report.Unread = nil, true
+		e.known, e.inForce, report.Unread = nil, nil, true
 		want = only(want, have)
 	}
 	report.Applied = ruleset.Diff(want, have)
-	due := verify || !e.tookOver || mayDeny(&node, report.Applied)
+	due := verify || !e.tookOver || mayDeny(e.inForce, &node, report.Applied)
 	if err := e.live.change(&node, report.Applied, due, func() error { return e.apply(ctx, report.Applied) }); err != nil {
-		e.known = nil
+		e.known, e.inForce = nil, nil
 		return report, errors.Join(unread, fmt.Errorf("applying policy: %w", err))
 	}
 	if unread == nil {
-		e.known = &want
+		e.known, e.inForce = &want, &node
 	}
 	return report, unread
 }

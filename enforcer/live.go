@@ -88,10 +88,10 @@ func wereAway(p ruleset.Plan) bool {
 	return slices.ContainsFunc(p.Jumps, func(j ruleset.JumpFix) bool { return len(j.Found) == 0 })
 }
 
-// mayDeny reports whether a plan can make rules deny what they allowed before. Entries that are added let more through, but where a rule denies what is
-// in its set, or sends it past others.
-func mayDeny(n *policy.Node, p ruleset.Plan) bool {
-	if len(p.Restore)+len(p.Jumps)+len(p.Close)+len(p.DelEntries) > 0 {
+// mayDeny reports whether a plan can make rules deny what they allowed before, when before was in force; nil if nobody knows what was. Entries that are
+// added let more through, but where a rule denies what is in its set, or sends it past others.
+func mayDeny(before, n *policy.Node, p ruleset.Plan) bool {
+	if len(p.Jumps)+len(p.Close)+len(p.DelEntries) > 0 || len(p.Restore) > 0 && (before == nil || policy.Narrows(before, n)) {
 		return true
 	}
 	return len(p.AddEntries) > 0 && slices.ContainsFunc(n.Policies, func(p policy.Policy) bool {
