@@ -1,12 +1,16 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -20,6 +24,10 @@ var (
 	cutConnections = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "ringfence_connections_cut_total",
 		Help: "Live connections that were ended because policy had come to deny them.",
+	})
+	unheldConnections = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "ringfence_connections_unheld_total",
+		Help: "Connections among those that were cut whose other ends are not held off, because their namespace has as many held off already as it may.",
 	})
 	cutSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "ringfence_cut_duration_seconds",
@@ -96,6 +104,9 @@ func (c *Cutter) cut(ctx context.Context) bool {
 		logger.Info("cut live connections that policy has come to deny",
 			"cut", ended.Cut, "of", ended.Seen, "notHeldOff", ended.Forgotten, "first", c.names(ended.First))
 	}
+	if len(ended.Unheld) > 0 {
+		c.sayUnheld(logger, ended.Unheld)
+	}
 	if ctx.Err() == nil {
 		c.Troubles.Note(v1alpha1.CutFailingReason, err)
 	}
@@ -105,6 +116,21 @@ func (c *Cutter) cut(ctx context.Context) bool {
 	}
 	return err == nil || ctx.Err() != nil
 }
+
+// sayUnheld says of which namespaces so much is held off already that the other ends of further connections may begin again, where policy lets them.
+func (c *Cutter) sayUnheld(logger logr.Logger, unheld map[string]int) {
+	namespaces := slices.SortedFunc(maps.Keys(unheld), func(a, b string) int { return cmp.Or(unheld[b]-unheld[a], cmp.Compare(a, b)) })
+	all := 0
+	for _, n := range unheld {
+		all += n
+	}
+	unheldConnections.Add(float64(all))
+	logger.Info("connections were cut whose other ends are not held off: their namespaces have as many held off already as they may",
+		"connections", all, "namespaces", namespaces[:min(len(namespaces), shownNamespaces)])
+}
+
+// shownNamespaces is how many of them one line names.
+const shownNamespaces = 5
 
 // names says of connections whose they are, and why they were cut.
 func (c *Cutter) names(cases []policy.Case) []string {

@@ -156,15 +156,7 @@ func (d *Dataplane) Cut(ctx context.Context, all []policy.Connection, holdOff bo
 	return cut, errors.Join(errs...)
 }
 
-const (
-	// shortestHold covers packets that are on their way.
-	shortestHold = 10 * time.Second
-	// longestHold bounds the memory of the set. The kernel forgets an idle TCP connection after five days by default.
-	longestHold = 24 * time.Hour
-)
-
-// hold puts the connections into the sets whose packets in the other direction are dropped, for as long as connection tracking would have remembered
-// them: after that time, in which nothing was to be heard of them, a packet would have been a first one in any case.
+// hold puts the connections into the sets whose packets in the other direction are dropped, for as long as [policy.Connection.Hold] says.
 func hold(ctx context.Context, all []policy.Connection) error {
 	c, err := openIPSets()
 	if err != nil {
@@ -200,13 +192,12 @@ func hold(ctx context.Context, all []policy.Connection) error {
 
 // holdData is the entry of a connection, as the packets of its other end have it: their destination address and port, and their source.
 func holdData(one policy.Connection) *nl.RtAttr {
-	left := min(max(one.Left, shortestHold), longestHold)
 	data := nl.NewRtAttr(nl.IPSET_ATTR_DATA|int(nl.NLA_F_NESTED), nil)
 	data.AddChild(addressData(nl.IPSET_ATTR_IP, one.Reply.Dst))
 	data.AddChild(nl.NewRtAttr(nl.IPSET_ATTR_PROTO, nl.Uint8Attr(uint8(one.Reply.Protocol))))
 	data.AddChild(nl.NewRtAttr(nl.IPSET_ATTR_PORT|int(nl.NLA_F_NET_BYTEORDER), nl.BEUint16Attr(one.Reply.DstPort)))
 	data.AddChild(addressData(nl.IPSET_ATTR_IP2, one.Reply.Src))
-	data.AddChild(uint32Attr(nl.IPSET_ATTR_TIMEOUT, uint32(left/time.Second)))
+	data.AddChild(uint32Attr(nl.IPSET_ATTR_TIMEOUT, uint32(one.Hold()/time.Second)))
 	return data
 }
 
