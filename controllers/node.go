@@ -80,6 +80,7 @@ type Node struct {
 	synced    atomic.Bool
 	syncing   atomic.Pointer[time.Time] // when the sync began that runs now; nil if none does
 	problems  map[compile.Problem]bool  // said already
+	lines     problemLines              // how many of them
 	unknown   bool                      // the cluster has no node of this name: said already
 	closing   closing
 	pace      pace
@@ -300,11 +301,14 @@ func (n *Node) say(ctx context.Context, r enforcer.Report) {
 	if debug := logger.V(1); debug.Enabled() && !r.Applied.Empty() { // the text of a whole policy is several megabytes
 		debug.Info("applied", "plan", r.Applied.String(), "counts", r.Counts)
 	}
-	said := make(map[compile.Problem]bool, len(r.Problems))
+	said, now := make(map[compile.Problem]bool, len(r.Problems)), time.Now()
+	over := func(namespace string, leftOut int) {
+		logger.Info("more parts of policies could not be enforced as written than have a line", "namespace", namespace, "leftOut", leftOut)
+	}
 	for _, p := range r.Problems {
-		if !n.problems[p] {
+		if !n.problems[p] && n.lines.may(now, p.Ref.Namespace, over) {
 			logger.Info("a part of a policy cannot be enforced as written", "kind", p.Ref.Kind, "namespace", p.Ref.Namespace,
-				"name", p.Ref.Name, "field", p.Field, "detail", p.Detail)
+				"name", p.Ref.Name, "field", p.Field, "detail", shortened(p.Detail, longestLine))
 		}
 		said[p] = true
 	}
