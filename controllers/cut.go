@@ -1,12 +1,16 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -20,6 +24,10 @@ var (
 	cutConnections = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "ringfence_connections_cut_total",
 		Help: "Live connections that were ended because policy had come to deny them.",
+	})
+	unheldConnections = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "ringfence_connections_unheld_total",
+		Help: "Connections among those that were cut whose other ends are not held off, because their namespace has as many held off already as it may.",
 	})
 	cutSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "ringfence_cut_duration_seconds",
@@ -43,9 +51,12 @@ var _ Live = (*enforcer.Live)(nil)
 const (
 	// cutDelay gives packets that the old rules let through the time to become connections that are listed, and changes that come together to come.
 	cutDelay = 50 * time.Millisecond
-	// cutPause is between two looks at the live connections, so that changes without end do not cost looks without end. With the delay and the look itself it
-	// bounds how long a connection outlives the change that denies it: well below a second.
+	// cutPause is between two looks at the live connections at least, so that changes without end do not cost looks without end. With the delay and the look
+	// itself it bounds how long a connection outlives the change that denies it: well below a second, as long as a look takes less than a tenth of one.
 	cutPause = 300 * time.Millisecond
+	// cutShare is how many times as long as the last look took the pause after it lasts, up to longestCutPause: looks then take a quarter of the time.
+	cutShare        = 3
+	longestCutPause = 10 * time.Second
 	// maxCutPause is between two attempts when all fail, and up to half as much more.
 	maxCutPause = 20 * time.Second
 )
@@ -70,13 +81,15 @@ func (c *Cutter) Start(ctx context.Context) error {
 		case <-c.Live.Due():
 		}
 		wait(ctx, cutDelay)
+		start := time.Now()
 		for pause := cutPause; !c.cut(ctx); pause = min(2*pause, maxCutPause) {
 			wait(ctx, spread(pause))
 			if ctx.Err() != nil {
 				return nil
 			}
+			start = time.Now()
 		}
-		wait(ctx, cutPause)
+		wait(ctx, min(max(cutPause, cutShare*time.Since(start)), longestCutPause))
 	}
 }
 
@@ -91,6 +104,9 @@ func (c *Cutter) cut(ctx context.Context) bool {
 		logger.Info("cut live connections that policy has come to deny",
 			"cut", ended.Cut, "of", ended.Seen, "notHeldOff", ended.Forgotten, "first", c.names(ended.First))
 	}
+	if len(ended.Unheld) > 0 {
+		c.sayUnheld(logger, ended.Unheld)
+	}
 	if ctx.Err() == nil {
 		c.Troubles.Note(v1alpha1.CutFailingReason, err)
 	}
@@ -100,6 +116,21 @@ func (c *Cutter) cut(ctx context.Context) bool {
 	}
 	return err == nil || ctx.Err() != nil
 }
+
+// sayUnheld says of which namespaces so much is held off already that the other ends of further connections may begin again, where policy lets them.
+func (c *Cutter) sayUnheld(logger logr.Logger, unheld map[string]int) {
+	namespaces := slices.SortedFunc(maps.Keys(unheld), func(a, b string) int { return cmp.Or(unheld[b]-unheld[a], cmp.Compare(a, b)) })
+	all := 0
+	for _, n := range unheld {
+		all += n
+	}
+	unheldConnections.Add(float64(all))
+	logger.Info("connections were cut whose other ends are not held off: their namespaces have as many held off already as they may",
+		"connections", all, "namespaces", namespaces[:min(len(namespaces), shownNamespaces)])
+}
+
+// shownNamespaces is how many of them one line names.
+const shownNamespaces = 5
 
 // names says of connections whose they are, and why they were cut.
 func (c *Cutter) names(cases []policy.Case) []string {

@@ -18,12 +18,14 @@ type looks struct {
 	began time.Time
 	at    []time.Duration
 	fails int // that many times
+	takes time.Duration
 }
 
 func (l *looks) Due() <-chan struct{} { return l.due }
 
 func (l *looks) Cut(context.Context) (enforcer.Ended, error) {
 	l.at = append(l.at, time.Since(l.began))
+	time.Sleep(l.takes) // of the bubble's clock
 	if l.fails > 0 {
 		l.fails--
 		return enforcer.Ended{}, errors.New("no")
@@ -78,6 +80,22 @@ func TestConnectionsAreLookedAtSoonAndNotAllTheTime(t *testing.T) {
 	for i := 1; i < len(l.at); i++ {
 		if l.at[i]-l.at[i-1] < cutPause {
 			t.Errorf("two looks within %s", l.at[i]-l.at[i-1])
+		}
+	}
+}
+
+// A million connections take seconds to list: changes without end have them listed for a quarter of the time, and no more.
+func TestLooksThatTakeLongComeSeldom(t *testing.T) {
+	for takes, want := range map[time.Duration]int{50 * time.Millisecond: 150, 500 * time.Millisecond: 30, 2 * time.Second: 7} {
+		l := &looks{takes: takes}
+		l.run(t, func() {
+			for range 6000 { // a minute
+				l.change()
+				time.Sleep(10 * time.Millisecond)
+			}
+		})
+		if n := len(l.at); n < want*3/4 || n > want*5/4 || time.Duration(n)*takes > 20*time.Second {
+			t.Errorf("looks of %s: %d in a minute, want about %d", takes, n, want)
 		}
 	}
 }

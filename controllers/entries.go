@@ -197,6 +197,7 @@ type reportEntry struct {
 	complete  bool   // all that the node is to enforce is in force
 	versions  map[string]string
 	digests   []uint64 // ascending
+	refused   []uint64 // digests of the policies that the kernel refuses a part of, ascending
 
 	// void is set if the node has seen data that the API server no longer has: how far it has come then says nothing.
 	void bool
@@ -219,6 +220,7 @@ func reportToEntry(obj any) (any, error) {
 		e.passed = true
 	}
 	e.boot, e.complete = r.Status.BootID, isComplete(&r.Status)
+	e.refused = unpackDigests(r.Status.Refused)
 	if a := r.Status.Applied; a != nil {
 		e.versions, e.digests = a.ResourceVersions, unpackDigests(a.PodDigests)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
@@ -19,6 +20,9 @@ import (
 // policyCase is what is known of one policy at one moment.
 type policyCase struct {
 	resource   string // resource.group of its kind
+	uid        types.UID
+	namespace  string
+	name       string
 	generation int64
 	mode       v1alpha1.Mode
 	// since is the resource version at which this generation was first seen. Empty: it was programmed before anybody here looked, so that
@@ -84,9 +88,10 @@ func rank(s v1alpha1.NodeStanding) int {
 
 // What is said of a node that fails. Its own words are for administrators.
 const (
-	refusedMessage    = "it cannot put a change in force, and keeps what it had: its NodeEnforcement and its enforcer's log have the reason, for administrators"
-	passedMessage     = "packets between pods of one bridge pass no rule there: its NodeEnforcement has the reason, for administrators"
-	unreadableMessage = "it cannot tell what its kernel holds: its NodeEnforcement and its enforcer's log have the reason, for administrators"
+	refusedMessage     = "it cannot put a change in force, and keeps what it had: its NodeEnforcement and its enforcer's log have the reason, for administrators"
+	refusedPartMessage = "its kernel refuses a part of it, which is closed: its NodeEnforcement and its enforcer's log have the reason, for administrators"
+	passedMessage      = "packets between pods of one bridge pass no rule there: its NodeEnforcement has the reason, for administrators"
+	unreadableMessage  = "it cannot tell what its kernel holds: its NodeEnforcement and its enforcer's log have the reason, for administrators"
 )
 
 // standing is empty if the node enforces the policy as it is now, on all of its pods.
@@ -104,6 +109,9 @@ func (n *nodeCase) standing(c policyCase) (v1alpha1.NodeStanding, string) {
 		return v1alpha1.NodeFailing, fmt.Sprintf(
 			"it does not enforce %s, and selected pods have such addresses: see the findings in its NodeEnforcement", n.family)
 	case n.report.reached(c.resource, c.since) && n.report.covers(n.pods):
+		if word := n.report.refuses(c); word != "" {
+			return v1alpha1.NodeFailing, word
+		}
 		return "", ""
 	case n.report.failing:
 		return v1alpha1.NodeFailing, refusedMessage

@@ -164,7 +164,8 @@ func (r *Policies) reportChanged(before, after *reportEntry) {
 
 // worseThan reports whether a policy that was programmed by the report before may not be by this one, or for another reason.
 func (e *reportEntry) worseThan(before *reportEntry) bool {
-	if e.failing != before.failing || e.unread != before.unread || !slices.Equal(e.families, before.families) || !e.covers(before.digests) {
+	if e.failing != before.failing || e.unread != before.unread || !slices.Equal(e.families, before.families) || !e.covers(before.digests) ||
+		!slices.Equal(e.refused, before.refused) {
 		return true
 	}
 	for resource, version := range before.versions {

@@ -38,8 +38,8 @@ var _ Syncer = (*enforcer.Enforcer)(nil)
 
 // Arrivals knows addresses of this node's pods before the API does.
 type Arrivals interface {
-	// Into adds them to a snapshot. What it returns is told how the sync of that snapshot has ended.
-	Into(s *compile.Snapshot) (ended func(error))
+	// Into adds them to a snapshot. What it returns is told how the sync of that snapshot has ended, for a pod with some addresses.
+	Into(s *compile.Snapshot) (ended func(lacking func([]netip.Addr) error))
 	// OnArrival gives it what asks for a sync.
 	OnArrival(ask func())
 }
@@ -86,11 +86,13 @@ type Node struct {
 	synced    atomic.Bool
 	syncing   atomic.Pointer[time.Time] // when the sync began that runs now; nil if none does
 	problems  map[compile.Problem]bool  // said already
+	lines     problemLines              // how many of them
 	unknown   bool                      // the cluster has no node of this name: said already
 	closing   closing
 	sources   sources
 	addresses addresses
 	grounds   grounds
+	pace      pace
 }
 
 // SetupWithManager starts the watches and the one worker. The worker starts when the manager's cache has synced, and syncs nothing before
@@ -138,7 +140,10 @@ func (n *Node) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 	}
 	if n.Arrivals != nil {
 		if err := c.Watch(source.Func(func(_ context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
-			n.Arrivals.OnArrival(func() { n.dirty(queue) })
+			n.Arrivals.OnArrival(func() {
+				n.pace.hurry()
+				n.dirty(queue)
+			})
 			return nil
 		})); err != nil {
 			return fmt.Errorf("setting up the node controller: %w", err)
@@ -248,16 +253,17 @@ func (n *Node) take(ctx context.Context) (s compile.Snapshot, versions map[strin
 // Reconcile syncs the kernel with the caches.
 func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
 	n.sayIfUnknown(ctx)
+	n.pace.wait(ctx)
 	if found, due := n.grounds.look(ctx, n.Resync); due {
 		n.closing.Unable = found.Unable
 	}
-	changed := n.changed.Swap(nil)
+	changed, start := n.changed.Swap(nil), time.Now()
 	snapshot, versions, wait, err := n.take(ctx)
 	if err != nil || wait > 0 {
 		n.changed.CompareAndSwap(nil, changed)
 		return reconcile.Result{RequeueAfter: wait}, err
 	}
-	ended := func(error) {}
+	ended := func(func([]netip.Addr) error) {}
 	if n.Arrivals != nil {
 		ended = n.Arrivals.Into(&snapshot)
 	}
@@ -266,12 +272,11 @@ func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Re
 	}
 	unread := n.sources.into(&snapshot)
 	verify := time.Since(n.verified) >= n.Resync
-	start := time.Now()
 	n.syncing.Store(&start)
 	report, err := n.Sync.Sync(ctx, snapshot, verify)
 	err = errors.Join(err, unread)
 	n.syncing.Store(nil)
-	ended(err)
+	ended(func(addrs []netip.Addr) error { return enforcer.Concerning(err, addrs) })
 	observe(report, err, time.Since(start))
 	unknownPods := n.closing.condition(snapshot.Closed, report.Concerns)
 	n.closing.say(ctx, unknownPods)
@@ -293,6 +298,7 @@ func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Re
 	if asked := n.watches.askRanges(report.Concerns.Contested.Elsewhere > 0, time.Now()); err == nil {
 		err = asked
 	}
+	n.pace.took(time.Since(start))
 	if err != nil {
 		n.changed.CompareAndSwap(nil, changed) // it still waits
 		return reconcile.Result{}, err
@@ -327,11 +333,14 @@ func (n *Node) say(ctx context.Context, r enforcer.Report) {
 	if debug := logger.V(1); debug.Enabled() && !r.Applied.Empty() { // the text of a whole policy is several megabytes
 		debug.Info("applied", "plan", r.Applied.String(), "counts", r.Counts)
 	}
-	said := make(map[compile.Problem]bool, len(r.Problems))
+	said, now := make(map[compile.Problem]bool, len(r.Problems)), time.Now()
+	over := func(namespace string, leftOut int) {
+		logger.Info("more parts of policies could not be enforced as written than have a line", "namespace", namespace, "leftOut", leftOut)
+	}
 	for _, p := range r.Problems {
-		if !n.problems[p] {
+		if !n.problems[p] && n.lines.may(now, p.Ref.Namespace, over) {
 			logger.Info("a part of a policy cannot be enforced as written", "kind", p.Ref.Kind, "namespace", p.Ref.Namespace,
-				"name", p.Ref.Name, "field", p.Field, "detail", p.Detail)
+				"name", p.Ref.Name, "field", p.Field, "detail", shortened(p.Detail, longestLine))
 		}
 		said[p] = true
 	}

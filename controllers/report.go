@@ -141,8 +141,11 @@ func (a *account) succeeded(s Synced) {
 	for _, o := range s.Report.Concerns.Objects {
 		a.applied[o] = true
 	}
+	for _, r := range s.Report.Refused {
+		delete(a.applied, r.Object)
+	}
 	a.failing = nil
-	a.status.Failing, a.status.FailingPolicies = 0, nil
+	a.sayRefused(s.Report.Refused)
 	c := s.Report.Counts
 	pods := s.Report.Concerns.Pods
 	policed := slices.DeleteFunc(slices.Clone(pods), func(digest uint64) bool { return slices.Contains(s.Unpoliced, digest) })
@@ -151,11 +154,11 @@ func (a *account) succeeded(s Synced) {
 		ResourceVersions: maps.Clone(s.ResourceVersions),
 		PodDigests:       packDigests(policed[:min(len(policed), v1alpha1.MaxPodDigests)]),
 		Counts: v1alpha1.Counts{
-			Policies: int32(len(a.applied)), Pods: int32(len(pods)),
+			Policies: int32(len(s.Report.Concerns.Objects)), Pods: int32(len(pods)),
 			Chains: int32(c.Chains), Rules: int32(c.Rules), Sets: int32(c.Sets), Entries: int32(c.Entries),
 		},
 	}
-	a.condition(metav1.ConditionTrue, v1alpha1.EnforcingReason, "the kernel holds what the API says", s.At)
+	a.condition(metav1.ConditionTrue, v1alpha1.EnforcingReason, enforcingMessage(len(s.Report.Refused)), s.At)
 	a.status.SourceCheck = s.SourceCheck
 	for _, c := range []*metav1.Condition{s.UnknownPods, s.Sources} {
 		if c != nil {
@@ -211,6 +214,7 @@ func (a *account) concern() string {
 	// Which addresses are contested, and those of others, change with every pod of the cluster where nodes share a range.
 	fmt.Fprintln(&b, a.status.Addresses != nil && a.status.Addresses.Contested > 0)
 	fmt.Fprintln(&b, a.status.Backend, a.status.Table, a.status.Families, a.status.Findings)
+	b.Write(a.status.Refused)
 	for _, c := range a.status.Conditions {
 		fmt.Fprintln(&b, c.Status, c.Reason, c.Message)
 	}

@@ -15,6 +15,8 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
+	"time"
 
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
@@ -35,13 +37,17 @@ type Enforcer struct {
 	dataplane Dataplane
 	options   ruleset.Options
 	known     *ruleset.Ruleset            // what the kernel holds, nil while we do not know
+	inForce   *policy.Node                // what is known to be in force, likewise
 	sets      map[policy.SetID]policy.Set // of the last snapshot: the next has most of them too
 	tookOver  bool                        // nothing of an earlier run is left
 	live      *Live                       // nil where live connections are left alone
+	refusals  *refusals                   // what the kernel does not take
 }
 
 // New returns an Enforcer that has not looked at the kernel yet.
-func New(d Dataplane, o ruleset.Options) *Enforcer { return &Enforcer{dataplane: d, options: o} }
+func New(d Dataplane, o ruleset.Options) *Enforcer {
+	return &Enforcer{dataplane: d, options: o, refusals: newRefusals()}
+}
 
 // SetOptions has rules made by other options from the next Sync on, which looks at the kernel itself: other families, or another table, may be about what an
 // earlier run has left. It changes nothing if the options are the same.
@@ -57,9 +63,11 @@ func (e *Enforcer) Follow(live *Live) { e.live = live }
 
 // Report says what one Sync found and did.
 type Report struct {
-	// Problems are the parts of policies that could not be understood.
+	// Problems are the parts of policies that could not be understood, and those that the kernel refuses.
 	Problems []compile.Problem
-	Counts   Counts
+	// Refused are the policies that the kernel refuses something of, sorted. They are in force but for that, which is closed.
+	Refused []Refused
+	Counts  Counts
 	// Concerns are the policies and pods that this node enforces something for: of the snapshot, whether the kernel took it or not.
 	Concerns policy.Concerns
 	// Unread is set if the kernel could not be read back, so that nobody knows what it holds.
@@ -78,32 +86,48 @@ type Counts struct {
 }
 
 // Sync makes the kernel enforce the snapshot. With verify it compares with the kernel itself rather than with what it knows of it,
-// and so repairs what others have broken. After an error what was enforced before stays enforced, as far as it is not what failed,
-// and the next Sync looks at the kernel again.
+// and so repairs what others have broken. What the kernel refuses of a policy is closed, and the rest is put in force. After an error what was enforced
+// before stays enforced, as far as it is not what failed, and the next Sync looks at the kernel again.
 func (e *Enforcer) Sync(ctx context.Context, s compile.Snapshot, verify bool) (Report, error) {
 	node, problems := compile.CompileLike(s, e.sets)
 	e.sets = node.Sets
+	e.refusals.begin(&node, time.Now())
+	closed := e.refusals.close(node)
+	report, err := e.enforce(ctx, closed, verify)
+	if err == nil {
+		e.refusals.accept(closed)
+	} else {
+		report, err = e.isolate(ctx, node, report, err)
+	}
+	report.Refused = e.refusals.list(&node)
+	report.Problems = slices.Concat(problems, problemsOf(report.Refused))
+	slices.SortStableFunc(report.Problems, func(a, b compile.Problem) int { return a.Ref.Compare(b.Ref) })
+	return report, err
+}
+
+// enforce makes the kernel hold what a node is to enforce.
+func (e *Enforcer) enforce(ctx context.Context, node policy.Node, verify bool) (Report, error) {
 	var known ruleset.Ruleset
 	if e.known != nil {
 		known = *e.known
 	}
 	want := ruleset.RenderLike(node, e.options, known)
-	report := Report{Problems: problems, Counts: count(want), Concerns: node.Concerns, Points: want.Points}
+	report := Report{Counts: count(want), Concerns: node.Concerns, Points: want.Points}
 	report.Counts.Policies, report.Counts.Endpoints = len(node.Policies), len(node.Endpoints)
 
 	have, unread := e.have(ctx, verify, want, &report)
 	if unread != nil {
-		e.known, report.Unread = nil, true
+		e.known, e.inForce, report.Unread = nil, nil, true
 		want = only(want, have)
 	}
 	report.Applied = ruleset.Diff(want, have)
-	due := verify || !e.tookOver || mayDeny(&node, report.Applied)
+	due := verify || !e.tookOver || mayDeny(e.inForce, &node, report.Applied)
 	if err := e.live.change(&node, report.Applied, due, func() error { return e.apply(ctx, report.Applied) }); err != nil {
-		e.known = nil
+		e.known, e.inForce = nil, nil
 		return report, errors.Join(unread, fmt.Errorf("applying policy: %w", err))
 	}
 	if unread == nil {
-		e.known = &want
+		e.known, e.inForce = &want, &node
 	}
 	return report, unread
 }

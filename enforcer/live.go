@@ -41,12 +41,20 @@ type Live struct {
 	changes int          // those that may have come to deny something
 	settled *policy.Node // what was in force at the last Cut that succeeded: nothing that it denies was left
 
+	held map[ruleset.Family]*room // what of other ends is held off
+
 	inherited bool       // our rules had been away, and the process before this one has not got to the Cut after it
 	remember  func(bool) // outlives the process; nil if nothing does
 }
 
 // NewLive begins with nothing due.
-func NewLive(t Tracker) *Live { return &Live{tracker: t, due: make(chan struct{}, 1)} }
+func NewLive(t Tracker) *Live {
+	l := &Live{tracker: t, due: make(chan struct{}, 1), held: map[ruleset.Family]*room{}}
+	for _, f := range ruleset.Families {
+		l.held[f] = newRoom(ruleset.MaxHeld)
+	}
+	return l
+}
 
 // Remember has what is not known of connections outlive this process: remember is called with true before rules come back that had been away, and with false
 // when the connections that began meanwhile have been dealt with; inherited is what the process before this one has called it with last. It must not block.
@@ -88,10 +96,10 @@ func wereAway(p ruleset.Plan) bool {
 	return slices.ContainsFunc(p.Jumps, func(j ruleset.JumpFix) bool { return len(j.Found) == 0 })
 }
 
-// mayDeny reports whether a plan can make rules deny what they allowed before. Entries that are added let more through, but where a rule denies what is
-// in its set, or sends it past others.
-func mayDeny(n *policy.Node, p ruleset.Plan) bool {
-	if len(p.Restore)+len(p.Jumps)+len(p.Close)+len(p.DelEntries) > 0 {
+// mayDeny reports whether a plan can make rules deny what they allowed before, when before was in force; nil if nobody knows what was. Entries that are
+// added let more through, but where a rule denies what is in its set, or sends it past others.
+func mayDeny(before, n *policy.Node, p ruleset.Plan) bool {
+	if len(p.Jumps)+len(p.Close)+len(p.DelEntries) > 0 || len(p.Restore) > 0 && (before == nil || policy.Narrows(before, n)) {
 		return true
 	}
 	return len(p.AddEntries) > 0 && slices.ContainsFunc(n.Policies, func(p policy.Policy) bool {
@@ -107,6 +115,8 @@ type Ended struct {
 	Seen, Cut int
 	// Forgotten are those of Cut whose other end goes on if policy allows it: they may have been taken for what they are not.
 	Forgotten int
+	// Unheld are those of Cut for which there was no room to hold their other ends off, by the namespace on whose account they would have been.
+	Unheld map[string]int
 	// First are some of Cut.
 	First []policy.Case
 }
@@ -129,16 +139,19 @@ func (l *Live) Cut(ctx context.Context) (Ended, error) {
 	if err != nil {
 		return e, fmt.Errorf("cutting live connections: %w", err)
 	}
-	cases := policy.NewCases(policy.NewJudge(node, own))
-	err = l.tracker.Connections(ctx, func(c policy.Connection) {
+	c := &cutting{Live: l, own: own, cases: policy.NewCases(policy.NewJudge(node, own)), ended: &e}
+	err = l.tracker.Connections(ctx, func(one policy.Connection) {
 		e.Seen++
-		cases.Add(c)
+		if denied, ok := c.cases.Add(one); ok {
+			c.add(ctx, denied)
+		}
 	})
-	errs := []error{err}
-	for some := range slices.Chunk(cases.Denied(), atOnce) {
-		errs = append(errs, l.cut(ctx, some, own, &e))
+	c.flush(ctx)
+	for _, related := range c.cases.Related() {
+		c.add(ctx, related)
 	}
-	if err := errors.Join(errs...); err != nil {
+	c.flush(ctx)
+	if err := errors.Join(append(c.errs, err)...); err != nil {
 		return e, fmt.Errorf("cutting live connections: %w", err)
 	}
 	l.settle(changes)
@@ -170,33 +183,6 @@ func (l *Live) note(unseen bool) {
 	}
 }
 
-// cut ends those of the cases that policy still denies.
-func (l *Live) cut(ctx context.Context, cases []policy.Case, own []netip.Addr, e *Ended) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	judge, begunUnseen := policy.NewJudge(l.node, own), l.unseen(own)
-	var heldOff, forgotten []policy.Connection
-	for _, c := range cases {
-		reason, denied := judge.Denies(c.By)
-		if !denied {
-			continue
-		}
-		if begunUnseen(c.By) && judge.MayBeReply(c.By) {
-			forgotten = append(forgotten, c.Connection)
-		} else {
-			heldOff = append(heldOff, c.Connection)
-		}
-		if len(e.First) < shown {
-			e.First = append(e.First, policy.Case{Connection: c.Connection, Reason: reason, By: c.By})
-		}
-	}
-	n, err := l.end(ctx, heldOff, true)
-	e.Cut += n
-	m, also := l.end(ctx, forgotten, false)
-	e.Cut, e.Forgotten = e.Cut+m, e.Forgotten+m
-	return errors.Join(err, also)
-}
-
 // unseen says whether a connection that is denied may have begun while our rules were away: what policy denied when they came back, or at the last look, which
 // left nothing of the kind. Whatever both allowed, a change since then has come to deny.
 func (l *Live) unseen(own []netip.Addr) func(policy.Connection) bool {
@@ -208,15 +194,7 @@ func (l *Live) unseen(own []netip.Addr) func(policy.Connection) bool {
 	}
 	return func(c policy.Connection) bool {
 		return slices.ContainsFunc(judges, func(j *policy.Judge) bool {
-			_, denied := j.Denies(c)
-			return denied
+			return j.DoesDeny(c)
 		})
 	}
-}
-
-func (l *Live) end(ctx context.Context, some []policy.Connection, holdOff bool) (int, error) {
-	if len(some) == 0 {
-		return 0, nil
-	}
-	return l.tracker.Cut(ctx, some, holdOff)
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
@@ -74,12 +75,20 @@ func TestAChangeThatMayDenySaysSo(t *testing.T) {
 	more.Pods[2].Node = "elsewhere"
 	remote := snapshot(append(slices.Clone(all), "c"), append(slices.Clone(all), "c"))
 	remote.Pods = remote.Pods[:2]
+	// wider has one rule more, and its author has put it first.
+	wider := snapshot(all, all)
+	wider.Policies = []*networkingv1.NetworkPolicy{wider.Policies[0].DeepCopy()}
+	wider.Policies[0].Spec.Ingress = append([]networkingv1.NetworkPolicyIngressRule{{From: []networkingv1.NetworkPolicyPeer{
+		{IPBlock: &networkingv1.IPBlock{CIDR: "192.0.2.0/24"}}}}}, wider.Policies[0].Spec.Ingress...)
 	for _, c := range []struct {
 		name          string
 		before, after compile.Snapshot
 		verify        bool
 		want          bool
 	}{
+		{"a policy allows more", both, wider, false, false},
+		{"a policy allows less", wider, both, false, true},
+		{"a pod of this node comes", fewer, both, false, true},
 		{"nothing changes", both, both, false, false},
 		{"the kernel is looked at", both, both, true, true},
 		{"a policy changes", both, snapshot(all, []string{"a"}), false, true},

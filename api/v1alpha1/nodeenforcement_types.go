@@ -10,6 +10,7 @@ const (
 	MaxFindings        = 20
 	MaxPodDigests      = 1024
 	MaxAddressTroubles = 10
+	MaxRefused         = 1024
 )
 
 // NodeEnforcement says what one node enforces. The node's enforcer writes the object of the node's name, and no other; the Node owns it.
@@ -111,7 +112,8 @@ type NodeEnforcementStatus struct {
 	//
 	// +optional
 	Applied *Applied `json:"applied,omitempty"`
-	// failing is how many policies that concern this node are not enforced here as they are now.
+	// failing is how many policies that concern this node are not enforced here as they are now. While Enforcing is True these are the policies of which
+	// the kernel refuses a part.
 	//
 	// +optional
 	Failing int32 `json:"failing"`
@@ -121,6 +123,12 @@ type NodeEnforcementStatus struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=10
 	FailingPolicies []FailingPolicy `json:"failingPolicies,omitempty"`
+	// refused are digests of the policies that the node's kernel refuses a part of, 8 bytes each, sorted, at most 1,024 of them. That part is closed, and
+	// the rest of the node's policies are in force. A namespace that has very many of them is named as a whole.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=10924
+	Refused []byte `json:"refused,omitempty"`
 	// findings are what the enforcer finds missing on the node, at most 20, and what that costs. It looks again with each resync.
 	//
 	// +optional

@@ -607,6 +607,11 @@ func (in *NodeEnforcementStatus) DeepCopyInto(out *NodeEnforcementStatus) {
 		*out = make([]FailingPolicy, len(*in))
 		copy(*out, *in)
 	}
+	if in.Refused != nil {
+		in, out := &in.Refused, &out.Refused
+		*out = make([]byte, len(*in))
+		copy(*out, *in)
+	}
 	if in.Findings != nil {
 		in, out := &in.Findings, &out.Findings
 		*out = make([]Finding, len(*in))

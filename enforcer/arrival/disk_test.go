@@ -24,7 +24,7 @@ func TestPodsStartThoughTheDiskIsFull(t *testing.T) {
 	var told []error
 	table.OnSave(func(err error) { told = append(told, err) })
 
-	table.Into(snapshot())(nil)
+	table.Into(snapshot())(always(nil))
 	// Added by this goroutine, since no other sees the disk.
 	add := func(p Pod) {
 		table.mu.Lock()
@@ -32,7 +32,7 @@ func TestPodsStartThoughTheDiskIsFull(t *testing.T) {
 		table.pods[p.UID] = &arrived{Pod: p}
 	}
 	add(came("first", "10.0.0.1"))
-	table.Into(snapshot(shown("first")))(nil)
+	table.Into(snapshot(shown("first")))(always(nil))
 	before, err := os.ReadFile(file)
 	if err != nil || !strings.Contains(string(before), "10.0.0.1") {
 		t.Fatalf("the file holds %s: %v", before, err)
@@ -42,7 +42,7 @@ func TestPodsStartThoughTheDiskIsFull(t *testing.T) {
 	for range 3 {
 		add(came("second", "10.0.0.2"))
 		s := snapshot(shown("first"), shown("second"))
-		table.Into(s)(nil)
+		table.Into(s)(always(nil))
 		if got := s.Pods[1].Addrs; len(got) != 1 {
 			t.Errorf("a pod that started has the addresses %s", got)
 		}
@@ -61,19 +61,19 @@ func TestPodsStartThoughTheDiskIsFull(t *testing.T) {
 	}
 
 	empty()
-	table.Into(snapshot(shown("first"), shown("second")))(nil)
+	table.Into(snapshot(shown("first"), shown("second")))(always(nil))
 	if again := NewTable(file, logr.Discard()); len(again.pods) != 2 || told[len(told)-1] != nil {
 		t.Errorf("with room again, %d pods of 2 are known to the next enforcer: %v", len(again.pods), told)
 	}
 
 	// When the last of them has gone, and that cannot be written down, it is tried again all the same.
 	empty = disk.Fill(t, dir, 0)
-	table.Into(snapshot(shown("first", "10.0.0.1"), shown("second", "10.0.0.2")))(nil)
+	table.Into(snapshot(shown("first", "10.0.0.1"), shown("second", "10.0.0.2")))(always(nil))
 	if len(table.pods) != 0 || told[len(told)-1] == nil {
 		t.Errorf("%d pods are left, and told was %v", len(table.pods), told[len(told)-1])
 	}
 	empty()
-	table.Into(snapshot())(nil)
+	table.Into(snapshot())(always(nil))
 	if text, err := os.ReadFile(file); string(text) != "[]" || err != nil || told[len(told)-1] != nil {
 		t.Errorf("the file holds %s: %v", text, err)
 	}

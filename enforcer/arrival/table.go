@@ -163,8 +163,9 @@ func (t *Table) remove(which func(Pod) bool) {
 }
 
 // Into gives the pods of a snapshot the addresses which the API does not show yet. What it returns is to be called when the sync of that
-// snapshot has ended, and answers who waits for it.
-func (t *Table) Into(s *compile.Snapshot) (ended func(error)) {
+// snapshot has ended: with what says why a pod with some addresses is not policed as it should be, nil if it is. It answers those who wait for that; what
+// keeps another pod waiting keeps none of them.
+func (t *Table) Into(s *compile.Snapshot) (ended func(lacking func([]netip.Addr) error)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var ready []*waiter
@@ -182,7 +183,7 @@ func (t *Table) Into(s *compile.Snapshot) (ended func(error)) {
 		}
 		t.save()
 	}
-	return func(err error) { t.ended(ready, err) }
+	return func(lacking func([]netip.Addr) error) { t.ended(ready, lacking) }
 }
 
 // place is where a snapshot has a pod, counted from 1: 0 is nowhere.
@@ -304,15 +305,15 @@ func (t *Table) decide(s compile.Snapshot, w *waiter, at place) bool {
 }
 
 // ended answers those whose policy was in a sync.
-func (t *Table) ended(ready []*waiter, err error) {
+func (t *Table) ended(ready []*waiter, lacking func([]netip.Addr) error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err == nil && !t.synced {
+	if !t.synced && lacking(everyFamily) == nil {
 		t.synced = true
 		t.save()
 	}
 	for _, w := range ready {
-		if err != nil {
+		if err := lacking(w.pod.Addrs); err != nil {
 			// The kernel's words name whatever stood in its way, other tenants' policies too, and the plugin's answer becomes an Event of the pod.
 			w.why = "the sync that was to bring it has failed, and is tried again: the NodeEnforcement of the node and its enforcer's log say why"
 		} else {
@@ -320,6 +321,9 @@ func (t *Table) ended(ready []*waiter, err error) {
 		}
 	}
 }
+
+// everyFamily has an address of each.
+var everyFamily = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
 
 func (t *Table) answer(w *waiter, err error) {
 	if t.waiting[w] {

@@ -81,6 +81,9 @@ func (o *outcome) take(ctx context.Context, f ruleset.Family, step func() error)
 	}
 	if err != nil {
 		o.failed[f] = true
+		if set := (*SetError)(nil); errors.As(err, &set) {
+			set.Family = f
+		}
 		o.errs = append(o.errs, err)
 	}
 }

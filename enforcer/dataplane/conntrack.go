@@ -156,20 +156,7 @@ func (d *Dataplane) Cut(ctx context.Context, all []policy.Connection, holdOff bo
 	return cut, errors.Join(errs...)
 }
 
-// shortestHold covers packets that are on their way.
-const shortestHold = 10 * time.Second
-
-// longestHold bounds how long what one end sends is held off, by protocol, whatever time connection tracking would have had. What is bounded is a mistake's cost,
-// and the memory of the set:
-//   - the kernel forgets an idle TCP connection after five days by default, and either end may speak after any silence; a SYN is not held off;
-//   - an SCTP endpoint that hears nothing gives up after 10 attempts at 60 s at most (RFC 9260, section 16); an INIT is not held off;
-//   - of UDP everything is held off, a first packet too. The kernel remembers a stream for three minutes by default; settings may say much more.
-var longestHold = map[policy.Protocol]time.Duration{
-	policy.TCP: 24 * time.Hour, policy.SCTP: 15 * time.Minute, policy.UDP: 15 * time.Minute,
-}
-
-// hold puts the connections into the sets whose packets in the other direction are dropped, for as long as connection tracking would have remembered
-// them, or for [longestHold]: after that time, in which nothing was to be heard of them, a packet would have been a first one in any case.
+// hold puts the connections into the sets whose packets in the other direction are dropped, for as long as [policy.Connection.Hold] says.
 func hold(ctx context.Context, all []policy.Connection) error {
 	c, err := openIPSets()
 	if err != nil {
@@ -205,13 +192,12 @@ func hold(ctx context.Context, all []policy.Connection) error {
 
 // holdData is the entry of a connection, as the packets of its other end have it: their destination address and port, and their source.
 func holdData(one policy.Connection) *nl.RtAttr {
-	left := min(max(one.Left, shortestHold), longestHold[one.Reply.Protocol])
 	data := nl.NewRtAttr(nl.IPSET_ATTR_DATA|int(nl.NLA_F_NESTED), nil)
 	data.AddChild(addressData(nl.IPSET_ATTR_IP, one.Reply.Dst))
 	data.AddChild(nl.NewRtAttr(nl.IPSET_ATTR_PROTO, nl.Uint8Attr(uint8(one.Reply.Protocol))))
 	data.AddChild(nl.NewRtAttr(nl.IPSET_ATTR_PORT|int(nl.NLA_F_NET_BYTEORDER), nl.BEUint16Attr(one.Reply.DstPort)))
 	data.AddChild(addressData(nl.IPSET_ATTR_IP2, one.Reply.Src))
-	data.AddChild(uint32Attr(nl.IPSET_ATTR_TIMEOUT, uint32(left/time.Second)))
+	data.AddChild(uint32Attr(nl.IPSET_ATTR_TIMEOUT, uint32(one.Hold()/time.Second)))
 	return data
 }
 

@@ -24,7 +24,7 @@ const (
 // connectionOf reads one message of a dump.
 func connectionOf(raw []byte) (policy.Connection, error) {
 	// The kernel gives no time to an entry whose packets bypass the hooks (IPS_OFFLOAD).
-	one := policy.Connection{Left: longestHold[policy.TCP]}
+	one := policy.Connection{Left: policy.LongestHold}
 	if len(raw) < nl.SizeofNfgenmsg {
 		return one, fmt.Errorf("a netlink message of %d bytes is too short", len(raw))
 	}

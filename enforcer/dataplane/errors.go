@@ -18,6 +18,12 @@ var ErrSetInUse = errors.New("a rule still refers to the set")
 var errDormant = errors.New("another program has switched the table off, and no packet meets our rules: its flag dormant is set " +
 	"('nft add table' without the flag takes it away)")
 
+// ErrTooManySets is in the chain of an error when the kernel holds as many sets as it takes, of all programs together.
+var ErrTooManySets = errors.New("the kernel takes no more sets: the maximal number of sets is reached")
+
+// ErrSetFull is in the chain of an error when a set takes no more entries.
+var ErrSetFull = errors.New("the set is full")
+
 // FamilyError is a failure that concerns one family's tables.
 type FamilyError struct {
 	Family ruleset.Family
@@ -34,6 +40,8 @@ type SetError struct {
 	Set string
 	Op  string // what was being done, as in "adding entries"
 	Err error
+	// Family is the one whose later steps of a plan were left out because of this; 0 if that is none.
+	Family ruleset.Family
 }
 
 func (e *SetError) Error() string { return fmt.Sprintf("set %s: %s: %v", e.Set, e.Op, e.Err) }
@@ -48,6 +56,8 @@ type ToolError struct {
 	Line int
 	Text string
 	Err  error // how it ended
+	// Answered is set if the program ended by itself, and said no.
+	Answered bool
 }
 
 func (e *ToolError) Error() string {

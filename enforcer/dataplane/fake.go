@@ -30,6 +30,7 @@ type Fake struct {
 	counter      Counter
 	readers      map[uint16]*logReader // by NFLOG group
 	live         fakeTracking
+	limits       Limits
 }
 
 // StepKind is a kind of step, in the words of ruleset.Plan.
@@ -192,6 +193,9 @@ func (k *fakeSteps) createSet(_ context.Context, s ruleset.Set) error {
 	if _, ok := k.sets[s.Name]; ok && k.refers(s.Name) {
 		return &SetError{Set: s.Name, Op: "destroying it", Err: ErrSetInUse}
 	}
+	if err := k.roomForSet(s.Name); err != nil {
+		return &SetError{Set: s.Name, Op: "creating it", Err: err}
+	}
 	entries := s.Entries
 	s.Entries = nil
 	k.sets[s.Name] = s
@@ -222,6 +226,9 @@ func (k *fakeSteps) add(s ruleset.SetEntries) error {
 		i, found := slices.BinarySearchFunc(set.Entries, e, ruleset.Entry.Compare)
 		if found {
 			set.Entries[i] = e
+		} else if err := k.roomForEntry(set, len(set.Entries)); err != nil {
+			k.sets[s.Set] = set
+			return &SetError{Set: s.Set, Op: "adding entries", Err: fmt.Errorf("%s: %w", e.Text(s.Type), err)}
 		} else {
 			set.Entries = slices.Insert(set.Entries, i, e)
 		}
@@ -263,6 +270,9 @@ func (k *fakeSteps) delEntries(_ context.Context, s ruleset.SetEntries) error {
 
 func (k *fakeSteps) restore(_ context.Context, f ruleset.Family, input string) error {
 	if err := k.before(Step{Kind: Restore, Family: f}); err != nil {
+		return err
+	}
+	if err := k.refuses(input); err != nil {
 		return err
 	}
 	return (*Fake)(k).Restore(f, input)

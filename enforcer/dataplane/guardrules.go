@@ -3,7 +3,6 @@ package dataplane
 import (
 	"encoding/binary"
 	"net/netip"
-	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -133,42 +132,29 @@ const (
 )
 
 var (
-	linkLocal6   = netip.MustParsePrefix("fe80::/10")
-	unspecified6 = netip.MustParsePrefix("::/128")
-	multicast6   = netip.MustParsePrefix("ff00::/8")
-	multicast4   = netip.MustParsePrefix("224.0.0.0/4")
+	linkLocal6 = netip.MustParsePrefix("fe80::/10")
+	multicast6 = netip.MustParsePrefix("ff00::/8")
+	multicast4 = netip.MustParsePrefix("224.0.0.0/4")
 )
 
+// option is one of neighbour discovery that a message may end with, at an offset behind all headers of IP. One that says a hardware address says the pod's own,
+// if that is known: others believe it (RFC 4861, 7.2).
+type option struct {
+	at   int
+	kind uint16
+	mac  string
+}
+
 // discovery are the forms that a message of neighbour discovery may have, each a list of conditions: directly behind the header of IPv6, never forwarded, and
-// with one option of these at most.
-func discovery(kind byte, plain, withOption uint32, at int, options ...uint16) [][]expr.Any {
+// with one of these options at most.
+func discovery(kind byte, plain, withOption uint32, options ...option) [][]expr.Any {
 	head := every(nextHeader(unix.IPPROTO_ICMPV6), transport(0, expr.CmpOpEq, kind), hopLimit(255))
 	forms := [][]expr.Any{every(head, atMost(plain))}
 	for _, o := range options {
-		forms = append(forms, every(head, atMost(withOption), transport(at, expr.CmpOpEq, byte(o>>8), byte(o))))
+		is := append([]byte{byte(o.kind >> 8), byte(o.kind)}, o.mac...)
+		forms = append(forms, every(head, atMost(withOption), transport(o.at, expr.CmpOpEq, is...)))
 	}
 	return forms
-}
-
-func solicitationsOfNeighbours() [][]expr.Any {
-	return discovery(neighbourSolicitation, neighbourBytes, neighbourWithOption, 24, sourceOption, nonceOption)
-}
-
-func solicitationsOfRouters() [][]expr.Any {
-	return discovery(routerSolicitation, routerBytes, routerWithOption, 8, sourceOption)
-}
-
-func advertisements() [][]expr.Any {
-	return discovery(neighbourAdvertisement, neighbourBytes, neighbourWithOption, 24, targetOption)
-}
-
-// accepting are rules that accept what meets a condition in one of several forms.
-func accepting(condition []expr.Any, forms [][]expr.Any, more ...[]expr.Any) [][]expr.Any {
-	var rules [][]expr.Any
-	for _, f := range forms {
-		rules = append(rules, every(condition, f, every(more...), accept()))
-	}
-	return rules
 }
 
 // nextHeader holds for IPv6 packets whose first header behind IPv6's own is this.
@@ -176,24 +162,11 @@ func nextHeader(protocol byte) []expr.Any {
 	return payload(expr.PayloadBaseNetworkHeader, 6, expr.CmpOpEq, []byte{protocol})
 }
 
-// Chains of the table in the family netdev that all guards share.
-const (
-	icmp6Chain = "icmp6" // what finds neighbours from an address of the link, and says who listens to which group
-	firstChain = "first" // what finds an address
-)
+// firstChain is a chain that all guards share: what finds an address.
+const firstChain = "first"
 
-// sharedRules are the rules of those chains.
+// sharedRules are the rules of chains that are shared.
 var sharedRules = map[string][][]expr.Any{
-	icmp6Chain: slices.Concat(
-		accepting(sourceIn6(linkLocal6), solicitationsOfNeighbours()),
-		accepting(sourceIn6(unspecified6), solicitationsOfNeighbours()),
-		accepting(sourceIn6(linkLocal6), solicitationsOfRouters()),
-		accepting(sourceIn6(unspecified6), solicitationsOfRouters()),
-		accepting(nil, advertisements(), masked(expr.PayloadBaseTransportHeader, 8, linkLocal6)),
-		[][]expr.Any{
-			every(sourceIn6(linkLocal6), listening(), accept()),
-			every(sourceIn6(unspecified6), listening(), accept()),
-		}),
 	firstChain: {
 		every(source(netip.IPv4Unspecified()), udpPorts(68, 67), accept()),
 		every(sourceIn6(linkLocal6), udpPorts(546, 547), accept()),
@@ -226,12 +199,11 @@ func guardChains(g ruleset.Guard) map[string][][]expr.Any {
 	return map[string][][]expr.Any{entry: entryRules(g), answers: answerRules(g), end: endRules(g)}
 }
 
-// Protocols of IP, and the types of ICMP and ICMPv6 that are errors about another packet: unreachable, too big or quench, redirect, time exceeded, parameter
-// problem.
-var (
-	errors4 = []byte{3, 4, 5, 11, 12}
-	errors6 = []byte{1, 2, 3, 4}
-)
+// errors4 are the types of ICMP that are about another packet: unreachable, quench, redirect, time exceeded, parameter problem. Of ICMPv6 all are below the
+// first that is none.
+var errors4 = []byte{3, 4, 5, 11, 12}
+
+const firstQuery6 = 128
 
 // The first byte of an IPv4 header says how long it is: as it is without options, and with the one that IGMP has (router alert).
 const (
@@ -275,9 +247,8 @@ func entryRules(g ruleset.Guard) [][]expr.Any {
 		add(source(a), headerOf4(withoutOptions4), accept())
 		add(source(a), headerOf4(withRouterAlert4), protocol4(unix.IPPROTO_IGMP), accept())
 	}
-	for _, kind := range errors6 {
-		add(etherType(etherIPv6), layer4(unix.IPPROTO_ICMPV6), transport(0, expr.CmpOpEq, kind), otherThan(32, six), end)
-	}
+	// Connection tracking takes every type below 128 for an error (nf_conntrack_icmpv6_error).
+	add(etherType(etherIPv6), layer4(unix.IPPROTO_ICMPV6), transport(0, expr.CmpOpLt, firstQuery6), otherThan(32, six), end)
 	add(etherType(etherIPv6), layer4(unix.IPPROTO_ICMPV6), verdict(expr.VerdictJump, answerChain(g.Link)))
 	add(etherType(etherIPv6), routingHeader(), end)
 	for _, a := range six {
@@ -328,18 +299,36 @@ func routingHeader() []expr.Any {
 	}
 }
 
-// answerRules are for ICMPv6: what asks for neighbours, and what answers for the pod. Of the types of neighbour discovery nothing else goes on.
+// answerRules are for ICMPv6: what asks for neighbours, what answers for the pod, and which groups it listens to. Of the types of neighbour discovery nothing
+// else goes on.
 func answerRules(g ruleset.Guard) [][]expr.Any {
-	var rules [][]expr.Any
+	end := verdict(expr.VerdictGoto, endChain(g.Link))
 	_, six := byFamily(g.Addrs)
-	for _, a := range six {
-		rules = append(rules, accepting(source(a), solicitationsOfNeighbours())...)
-		rules = append(rules, accepting(source(a), solicitationsOfRouters())...)
-		rules = append(rules, accepting(nil, advertisements(), transport(8, expr.CmpOpEq, a.AsSlice()...))...)
+	var rules [][]expr.Any
+	add := func(conditions ...[]expr.Any) { rules = append(rules, every(conditions...)) }
+	accepting := func(forms [][]expr.Any) {
+		for _, f := range forms {
+			add(f, accept())
+		}
 	}
-	return append(rules,
-		verdict(expr.VerdictJump, icmp6Chain),
-		every(transport(0, expr.CmpOpGte, firstOfNeighbours), transport(0, expr.CmpOpLte, lastOfNeighbours), verdict(expr.VerdictGoto, endChain(g.Link))))
+	add(not6(expr.PayloadBaseNetworkHeader, 8, append(six, netip.IPv6Unspecified())), end)
+	accepting(discovery(neighbourSolicitation, neighbourBytes, neighbourWithOption, option{24, sourceOption, g.MAC}, option{24, nonceOption, ""}))
+	accepting(discovery(routerSolicitation, routerBytes, routerWithOption, option{8, sourceOption, g.MAC}))
+	add(transport(0, expr.CmpOpEq, neighbourAdvertisement), not6(expr.PayloadBaseTransportHeader, 8, six), end)
+	accepting(discovery(neighbourAdvertisement, neighbourBytes, neighbourWithOption, option{24, targetOption, g.MAC}))
+	add(listening(), accept())
+	add(transport(0, expr.CmpOpGte, firstOfNeighbours), transport(0, expr.CmpOpLte, lastOfNeighbours), end)
+	return rules
+}
+
+// not6 holds where the address at an offset is none of these, and no link-local one.
+func not6(base expr.PayloadBase, offset int, addrs []netip.Addr) []expr.Any {
+	conditions := masked(base, offset, linkLocal6)
+	conditions[len(conditions)-1].(*expr.Cmp).Op = expr.CmpOpNeq
+	for _, a := range addrs {
+		conditions = append(conditions, payload(base, offset, expr.CmpOpNeq, a.AsSlice())...)
+	}
+	return conditions
 }
 
 // arpFrom holds for ARP for IPv4 in Ethernet, a request or a reply, whose sender says an address, and that carries nothing else.

@@ -13,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
@@ -29,9 +30,6 @@ const (
 	// maxElements caps every set, beyond any number of pods: it is only a cap, memory follows the content. The kernel's
 	// own 65,536 would one day refuse an entry that a policy needs.
 	maxElements = 1 << 24
-	// maxHeld caps the set of connections that were cut, at some 30 MB of the kernel's memory: their entries are no policy, and what is cut beyond stays cut
-	// as long as its other end is silent.
-	maxHeld = 1 << 18
 	// The kernel takes no smaller table, and grows it by doubling when entries need it.
 	minHashSize = 64
 	maxHashSize = 1 << 20
@@ -123,8 +121,10 @@ func kernelError(err error) error {
 		return ErrSetInUse
 	case nl.IPSET_ERR_FIND_TYPE:
 		return errNoSetType
+	case nl.IPSET_ERR_MAX_SETS:
+		return ErrTooManySets
 	case nl.IPSET_ERR_TYPE_SPECIFIC:
-		return errors.New("the set is full")
+		return ErrSetFull
 	}
 	return nl.IPSetError(errno)
 }
@@ -159,9 +159,9 @@ func (c *ipsets) createEmpty(s ruleset.Set) error {
 	data := nl.NewRtAttr(nl.IPSET_ATTR_DATA|int(nl.NLA_F_NESTED), nil)
 	data.AddChild(uint32Attr(nl.IPSET_ATTR_HASHSIZE, hashSize(len(s.Entries))))
 	if s.Type.Timed() {
-		data.AddChild(uint32Attr(nl.IPSET_ATTR_MAXELEM, maxHeld))
+		data.AddChild(uint32Attr(nl.IPSET_ATTR_MAXELEM, ruleset.MaxHeld))
 		// Its entries last for a time, each for its own: a set that begins without cannot have any.
-		data.AddChild(uint32Attr(nl.IPSET_ATTR_TIMEOUT, uint32(shortestHold/time.Second)))
+		data.AddChild(uint32Attr(nl.IPSET_ATTR_TIMEOUT, uint32(policy.ShortestHold/time.Second)))
 	} else {
 		data.AddChild(uint32Attr(nl.IPSET_ATTR_MAXELEM, maxElements))
 	}

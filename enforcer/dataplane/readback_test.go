@@ -40,6 +40,9 @@ var forms = []struct {
 	v4, v6 ruleset.Rule // v6 is v4 where empty
 }{
 	{name: "established", v4: "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN"},
+	{name: "few samples", v4: `-m limit --limit 1/sec --limit-burst 10 -j NFLOG --nflog-prefix "RF:x" --nflog-group 4210`},
+	{name: "fewer samples", v4: `-m limit --limit 6/min --limit-burst 2 -j NFLOG --nflog-prefix "RF:x" --nflog-group 4210`},
+	{name: "hardly any samples", v4: `-m limit --limit 1/min --limit-burst 1 -j NFLOG --nflog-prefix "RF:x" --nflog-group 4210`},
 	{name: "jump", v4: "-j RF-LEAF"},
 	{name: "goto", v4: "-g RF-LEAF"},
 	{name: "drop", v4: wordy + "-j DROP"},

@@ -162,6 +162,7 @@ func (p program) run(ctx context.Context, input string, args ...string) ([]byte,
 		err = fmt.Errorf("it has not ended: %w: %w", ctx.Err(), context.Cause(ctx))
 	}
 	e := &ToolError{Tool: p.name, Stderr: stderr.String(), Err: err}
+	e.Answered = ctx.Err() == nil && cmd.ProcessState != nil && cmd.ProcessState.Exited() && !lockHeld(e)
 	e.Line, e.Text = offendingLine(e.Stderr, input)
 	return nil, e
 }

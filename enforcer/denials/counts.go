@@ -51,13 +51,23 @@ func (j *Journal) summarise(ctx context.Context, now time.Time) {
 		return
 	}
 	since := j.counts.at
-	for _, g := range grown(points, j.counts.totals, totals) {
-		if !first {
-			j.Log.Info("audit", "policy", g.ref.String(), "direction", g.direction.String(),
-				"count", g.count, "since", since.UTC().Format(time.RFC3339), "total", g.total)
+	if !first {
+		for _, of := range byNamespace(grown(points, j.counts.totals, totals)) {
+			j.sayGrowth(of, since)
 		}
 	}
 	j.counts = counts{at: now, totals: totals}
+}
+
+// sayGrowth writes the lines of one namespace.
+func (j *Journal) sayGrowth(of namespaceGrowth, since time.Time) {
+	at := since.UTC().Format(time.RFC3339)
+	for _, g := range of.most {
+		j.Log.Info("audit", "policy", g.ref.String(), "direction", g.direction.String(), "count", g.count, "since", at, "total", g.total)
+	}
+	if of.others > 0 {
+		j.Log.Info("audit of others", "namespace", of.namespace, "policies", of.others, "count", of.count, "since", at)
+	}
 }
 
 func anyAudited(points map[string]ruleset.Point) bool {
@@ -101,4 +111,48 @@ func grown(points map[string]ruleset.Point, before, now map[string]uint64) []gro
 		return cmp.Or(a.ref.Compare(b.ref), cmp.Compare(a.direction, b.direction))
 	})
 	return slices.DeleteFunc(all, func(g growth) bool { return g.count == 0 })
+}
+
+// maxGrowths is how many objects of one namespace have a line of their own at each reading. Those of the whole cluster are no tenant's, and all have one.
+const maxGrowths = 20
+
+// namespaceGrowth is the growth of one namespace's objects.
+type namespaceGrowth struct {
+	namespace string
+	most      []growth // those that have grown most, in their order
+	others    int      // besides
+	count     uint64   // of these
+}
+
+// byNamespace shares lines out: all is in the order of objects.
+func byNamespace(all []growth) []namespaceGrowth {
+	var out []namespaceGrowth
+	place := map[string]int{}
+	for _, g := range all {
+		namespace := g.ref.Namespace
+		i, known := place[namespace]
+		if !known {
+			i = len(out)
+			place[namespace] = i
+			out = append(out, namespaceGrowth{namespace: namespace})
+		}
+		out[i].most = append(out[i].most, g)
+	}
+	for i := range out {
+		of := &out[i]
+		if len(of.most) <= maxGrowths || of.namespace == "" {
+			continue
+		}
+		ranked := slices.Clone(of.most)
+		slices.SortStableFunc(ranked, func(a, b growth) int { return cmp.Compare(b.count, a.count) })
+		for _, g := range ranked[maxGrowths:] {
+			of.others, of.count = of.others+1, of.count+g.count
+		}
+		kept := map[growth]bool{}
+		for _, g := range ranked[:maxGrowths] {
+			kept[g] = true
+		}
+		of.most = slices.DeleteFunc(of.most, func(g growth) bool { return !kept[g] })
+	}
+	return out
 }

@@ -3,6 +3,7 @@ package denials
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -44,6 +45,25 @@ func TestGrown(t *testing.T) {
 		if diff := cmp.Diff(c.want, grown(points(c.points...), c.before, c.now), cmp.AllowUnexported(growth{}), noneIsNil); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.name, diff)
 		}
+	}
+}
+
+// A thousand audited policies of one namespace have some lines at each reading, and one for the rest; another namespace's have theirs.
+func TestGrowthIsSharedOutByNamespace(t *testing.T) {
+	var all []growth
+	for i := range 1000 {
+		all = append(all, growth{ref: policy.Ref{Kind: "NetworkPolicy", Namespace: "a", Name: fmt.Sprintf("p%04d", i)}, count: uint64(i + 1), total: 5000})
+	}
+	for i := range 30 {
+		all = append(all, growth{ref: policy.Ref{Kind: "ClusterNetworkPolicy", Name: fmt.Sprintf("c%04d", i)}, count: 1})
+	}
+	all = append(all, growth{ref: policy.Ref{Kind: "NetworkPolicy", Namespace: "b", Name: "quiet"}, count: 1})
+	got := byNamespace(all)
+	if len(got) != 3 || len(got[0].most) != maxGrowths || got[0].others != 1000-maxGrowths || got[0].count != 980*981/2 || got[0].most[0].count != 981 {
+		t.Errorf("of a: %+v", got[0])
+	}
+	if len(got[1].most) != 30 || len(got[2].most) != 1 || got[2].others != 0 {
+		t.Errorf("others: %+v", got[1:])
 	}
 }
 

@@ -56,6 +56,7 @@ type Journal struct {
 
 	names  names
 	counts counts
+	shares *shares     // of the lines; nil before the first
 	later  chan uint16 // the group that is named later; made when it is needed
 }
 
@@ -148,12 +149,25 @@ func (j *Journal) read(ctx context.Context, group uint16) {
 	}
 }
 
-// line writes the line of one packet.
+// line writes the line of one packet, if its namespace has not had its share.
 func (j *Journal) line(p dataplane.Packet) {
 	lost.Add(float64(p.Lost))
 	point, known := j.point(p.ID)
-	pods := j.names.of(j.Pods, time.Now(), p.Src, p.Dst)
+	if j.shares == nil {
+		j.shares = newShares()
+	}
+	tenant, remote := tenantOf(point, &p)
+	now := time.Now()
+	before, why := j.shares.take(now, tenant, remote)
+	if why != "" {
+		leftOut.WithLabelValues(why).Inc()
+		return
+	}
+	pods := j.names.of(j.Pods, now, p.Src, p.Dst)
 	msg, fields := describe(p, point, known, pods[0], pods[1])
+	if before > 0 {
+		fields = append(fields, "leftOutBefore", before)
+	}
 	j.Log.Info(msg, fields...)
 	lines.Inc()
 }

@@ -3,6 +3,7 @@ package denials
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"sync"
@@ -252,6 +253,113 @@ func TestNamesAreRememberedForAMoment(t *testing.T) {
 		got := n.of(c, at, step.addrs...)
 		if diff := cmp.Diff(step.want, got); diff != "" || c.asked != step.asked {
 			t.Errorf("%v: asked %d times, want %d (-want +got):\n%s", step.addrs, c.asked, step.asked, diff)
+		}
+	}
+}
+
+// A tenant with a thousand audited policies has a thousand points, each of which the kernel samples ten times a second. Other tenants' lines are written all the
+// same, and the log stays small.
+func TestOneTenantsSamplesLeaveRoomForOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		kernel, l := dataplane.NewFake(dataplane.Capabilities{}), &log{}
+		j := &Journal{Source: kernel, Pods: &cluster{}, Log: l.logger(), Group: group, Interval: time.Hour}
+		run(t, j)
+		all := []ruleset.Point{}
+		for i := range 1000 {
+			all = append(all, point(fmt.Sprintf("h%015d", i), fmt.Sprint("hostile", i), policy.Egress, -1, true))
+		}
+		quiet := point("quiet", "quiet", policy.Ingress, -1, false)
+		quiet.Ref.Namespace = "team-b"
+		wide := ruleset.Point{ID: "wide", Ref: policy.Ref{Kind: "ClusterNetworkPolicy", Name: "wall"}, Direction: policy.Ingress, Index: 0}
+		j.SetPoints(points(append(all, quiet, wide)...))
+		const seconds = 30
+		for second := range seconds {
+			for tick := range 10 {
+				for i := range 1000 {
+					kernel.Emit(group, dataplane.Packet{ID: all[i].ID, Src: web, Dst: netip.AddrFrom4([4]byte{1, byte(second), byte(tick), byte(i)})})
+				}
+				time.Sleep(100 * time.Millisecond) // of the bubble's clock
+			}
+			kernel.Emit(group, dataplane.Packet{ID: "quiet", Src: world, Dst: db})
+			kernel.Emit(group, dataplane.Packet{ID: "wide", Src: world, Dst: db})
+		}
+		count := map[string]int{}
+		for _, line := range messages(l.take()) {
+			switch {
+			case strings.Contains(line, "team-a/hostile"):
+				count["hostile"]++
+			case strings.Contains(line, "team-b/quiet"):
+				count["quiet"]++
+			case strings.Contains(line, "wall"):
+				count["wide"]++
+			}
+		}
+		if count["quiet"] != seconds || count["wide"] != seconds {
+			t.Errorf("of one line a second of others are left: %v", count)
+		}
+		if n := count["hostile"]; n == 0 || n > seconds*shareRate+shareBurst {
+			t.Errorf("the tenant wrote %d lines in %d seconds", n, seconds)
+		}
+	})
+}
+
+// One who floods a pod does not hide the others who try to reach it.
+func TestOneRemoteEndLeavesRoomForOthers(t *testing.T) {
+	s, now := newShares(), time.Unix(1000, 0)
+	flood, seen := netip.MustParseAddr("10.9.9.9"), 0
+	for range 60 { // seconds
+		for range 1000 {
+			s.take(now, "a", flood)
+			now = now.Add(time.Millisecond)
+		}
+		for i := range 3 {
+			if _, why := s.take(now, "a", netip.AddrFrom4([4]byte{10, 1, 1, byte(i)})); why == "" {
+				seen++
+			}
+		}
+	}
+	if seen < 100 {
+		t.Errorf("of 180 other attempts %d have a line", seen)
+	}
+}
+
+func TestSharesAreBounded(t *testing.T) {
+	s, now := newShares(), time.Unix(1000, 0)
+	lines := 0
+	for i := range 200_000 {
+		if _, why := s.take(now, fmt.Sprint("pod ", i%50_000), web); why == "" {
+			lines++
+		}
+		now = now.Add(100 * time.Microsecond)
+	}
+	if len(s.by) > maxShares+1 {
+		t.Errorf("there are %d shares", len(s.by))
+	}
+	if most := 20*nodeRate + nodeBurst; lines > most {
+		t.Errorf("%d lines in 20 seconds, want %d at most", lines, most)
+	}
+	before := uint64(0)
+	now = now.Add(time.Minute)
+	for range 1000 {
+		s.take(now, "a", web)
+	}
+	if before, _ = s.take(now.Add(time.Minute), "a", web); before < 900 {
+		t.Errorf("a line says that %d were left out before it, of some 980", before)
+	}
+}
+
+// Names in lines are data: none ends a line or begins another.
+func TestNoTextOfATenantForgesALine(t *testing.T) {
+	forged := "x\"}\n{\"msg\":\"denied\",\"policy\":\"NetworkPolicy team-b/forged\"\x1b[2J"
+	p := dataplane.Packet{ID: forged, Src: web, Dst: db, In: forged, Out: forged}
+	for _, known := range []bool{true, false} {
+		l := &log{}
+		msg, fields := describe(p, point("id", forged, policy.Ingress, 0, false), known, forged, forged)
+		l.logger().Info(msg, fields...)
+		for _, line := range l.take() {
+			if strings.ContainsAny(line, "\n\x1b") || strings.Contains(line, `"policy":"NetworkPolicy team-b/forged"`) {
+				t.Errorf("a line reads %q", line)
+			}
 		}
 	}
 }

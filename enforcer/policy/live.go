@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"hash/maphash"
 	"net/netip"
 	"time"
 )
@@ -58,6 +59,27 @@ func (c Connection) Flow() Flow {
 	return f
 }
 
+// How long what the other end of a connection sends may be held off.
+const (
+	// ShortestHold covers packets that are on their way.
+	ShortestHold = 10 * time.Second
+	// LongestHold is the longest of all.
+	LongestHold = 24 * time.Hour
+)
+
+// longestHold bounds how long what one end sends is held off, by protocol, whatever time connection tracking would have had. What is bounded is a mistake's cost,
+// and the memory of the set:
+//   - the kernel forgets an idle TCP connection after five days by default, and either end may speak after any silence; a SYN is not held off;
+//   - an SCTP endpoint that hears nothing gives up after 10 attempts at 60 s at most (RFC 9260, section 16); an INIT is not held off;
+//   - of UDP everything is held off, a first packet too. The kernel remembers a stream for three minutes by default; settings may say much more.
+var longestHold = map[Protocol]time.Duration{TCP: LongestHold, SCTP: 15 * time.Minute, UDP: 15 * time.Minute}
+
+// Hold is how long what the other end sends is held off after the connection was cut: for as long as connection tracking would have remembered it, within
+// bounds, since after that time, in which nothing was to be heard of it, a packet would have been a first one in any case.
+func (c Connection) Hold() time.Duration {
+	return min(max(c.Left, ShortestHold), longestHold[c.Reply.Protocol])
+}
+
 // Reverse is the connection that the next packet of the other end would begin if nobody remembered this one.
 func (c Connection) Reverse() Connection {
 	r := c.Reply
@@ -107,13 +129,15 @@ func (j *Judge) flow(c Connection) Flow {
 // Denies reports whether policy denies a connection by itself, whatever its master may be, and why. Since an entry comes into being only
 // when the first packet has passed, it is policy that has changed.
 func (j *Judge) Denies(c Connection) (reason string, denied bool) {
-	if !j.Concerns(c) {
-		return "", false
-	}
-	if j.node.allows(j.flow(c), j.endpoint, true).Allowed {
+	if !j.DoesDeny(c) {
 		return "", false
 	}
 	return j.node.allows(j.flow(c), j.endpoint, false).Reason, true
+}
+
+// DoesDeny is Denies without a reason, which takes as long as the verdict.
+func (j *Judge) DoesDeny(c Connection) bool {
+	return j.Concerns(c) && !j.node.allows(j.flow(c), j.endpoint, true).Allowed
 }
 
 // MayBeReply reports whether the originator of a connection may be the one that answers, and policy allows what the other end has begun: connection tracking
@@ -122,57 +146,77 @@ func (j *Judge) MayBeReply(c Connection) bool {
 	if c.SYN || c.Original.Dst != c.Reply.Src || c.Original.DstPort != c.Reply.SrcPort {
 		return false
 	}
-	_, denied := j.Denies(c.Reverse())
-	return !denied
+	return !j.DoesDeny(c.Reverse())
 }
 
 func (j *Judge) endpoint(a netip.Addr) *Endpoint { return j.endpoints[a] }
 
+// Owner is the namespace of the pod of this node on whose account a connection is kept in mind after its end: of its originator if that is one, else of the
+// other end. Nobody else's pod can make connections on its account.
+func (j *Judge) Owner(c Connection) string {
+	for _, a := range []netip.Addr{c.Original.Src, c.Reply.Src} {
+		if e := j.endpoints[a]; e != nil {
+			return e.Namespace
+		}
+	}
+	return ""
+}
+
 // Case is a connection that policy denies.
 type Case struct {
 	Connection
-	Reason string
-	// By is the connection that was judged: the master of one that belongs to another.
+	Reason string // empty while nobody has asked for it
+	// By is the connection that was judged: zero for one that belongs to another, which is gone.
 	By Connection
 }
 
-// Cases collects, one by one, the connections that policy denies.
+// Bounds of what Cases keeps, whatever connections there are: some 25 MB.
+const (
+	maxRelated = 1 << 16
+	maxGone    = 1 << 20
+)
+
+// Cases finds, one by one, the connections that policy denies. It keeps none of them: a node may have a million.
 type Cases struct {
 	judge   *Judge
-	denied  []Case
+	seed    maphash.Seed
 	related []Connection
+	gone    map[uint64]struct{} // hashes of the original tuples of those that were ended
 }
 
 // NewCases begins with none.
-func NewCases(j *Judge) *Cases { return &Cases{judge: j} }
+func NewCases(j *Judge) *Cases {
+	return &Cases{judge: j, seed: maphash.MakeSeed(), gone: map[uint64]struct{}{}}
+}
 
-// Add takes in a connection. One that belongs to another passed as related to it, whatever policy says of its ports: it goes with its master.
-func (c *Cases) Add(one Connection) {
+// Add takes in a connection, and reports whether policy denies it. One that belongs to another passed as related to it, whatever policy says of its ports: it
+// goes with its master, by [Cases.Related]. Of very many of these the last are judged by themselves.
+func (c *Cases) Add(one Connection) (denied Case, ok bool) {
 	if !c.judge.Concerns(one) {
-		return
+		return Case{}, false
 	}
-	if one.Master != (Tuple{}) {
+	if one.Master != (Tuple{}) && len(c.related) < maxRelated {
 		c.related = append(c.related, one)
-		return
+		return Case{}, false
 	}
-	if reason, denied := c.judge.Denies(one); denied {
-		c.denied = append(c.denied, Case{Connection: one, Reason: reason, By: one})
+	return Case{Connection: one, By: one}, c.judge.DoesDeny(one)
+}
+
+// Gone notes that a connection has been ended.
+func (c *Cases) Gone(one Connection) {
+	if len(c.gone) < maxGone {
+		c.gone[maphash.Comparable(c.seed, one.Original)] = struct{}{}
 	}
 }
 
-// Denied are those that policy denies, each with all that belong to it.
-func (c *Cases) Denied() []Case {
-	masters := make(map[Tuple]Case, len(c.related))
-	if len(c.related) > 0 {
-		for _, m := range c.denied {
-			masters[m.Original] = m
-		}
-	}
+// Related are those that belong to one that is gone.
+func (c *Cases) Related() []Case {
+	var all []Case
 	for _, one := range c.related {
-		if m, ok := masters[one.Master]; ok {
-			c.denied = append(c.denied, Case{Connection: one, Reason: m.Reason, By: m.By})
+		if _, gone := c.gone[maphash.Comparable(c.seed, one.Master)]; gone {
+			all = append(all, Case{Connection: one, Reason: "it belongs to a connection that was ended: " + one.Master.String()})
 		}
 	}
 	c.related = nil
-	return c.denied
+	return all
 }

@@ -6,6 +6,9 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
+// MaxHeld is how many entries [CutSet] takes, at some 30 MB of the kernel's memory.
+const MaxHeld = 1 << 18
+
 // cutRules drop what the other end of a connection still sends after policy has ended the connection. Without them, its next packet would be taken for
 // the first one of a connection in the other direction (nf_conntrack_tcp_loose; for UDP any packet is), which policy may well allow, and all that the
 // originator sends would pass as a reply to that.

@@ -7,12 +7,6 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
-// Samples of what is denied, or would be, are so many at most: the kernel drops the others unseen. What is counted is everything.
-const (
-	sampleRate  = "10/sec"
-	sampleBurst = 20
-)
-
 // Point is a place in the rules where packets are denied, or would be, and that is counted or logged.
 type Point struct {
 	ID        string     // 16 characters, the hash in its chain's name
@@ -89,6 +83,5 @@ func (w *walk) sampleRules(p Point) []Rule {
 	if w.NFLogGroup == 0 {
 		return nil
 	}
-	return []Rule{Rule(fmt.Sprintf("-m limit --limit %s --limit-burst %d -j NFLOG --nflog-prefix %q --nflog-group %d",
-		sampleRate, sampleBurst, LogPrefix+p.ID, w.NFLogGroup))}
+	return []Rule{Rule(fmt.Sprintf("%s -j NFLOG --nflog-prefix %q --nflog-group %d", w.sampling(p.Ref), LogPrefix+p.ID, w.NFLogGroup))}
 }

@@ -70,7 +70,7 @@ var Extensions = []Extension{
 		Cost: "with --unknown-pods=drop nothing is dropped all the same",
 	}, {
 		Name: "limit", Module: ModuleLimit, Families: Families[:],
-		Probe: fixed(fmt.Sprintf("-m limit --limit %s --limit-burst %d", sampleRate, sampleBurst)), Optional: true, Cost: unlogged,
+		Probe: fixed("-m limit --limit 10/sec --limit-burst 20"), Optional: true, Cost: unlogged,
 	}, {
 		Name: "NFLOG", Target: true, Module: ModuleNFLOG, With: "(with nfnetlink_log)", Families: Families[:],
 		Probe: fixed(fmt.Sprintf("-j NFLOG --nflog-prefix %q --nflog-group %d", LogPrefix, DefaultNFLogGroup)), Optional: true, Cost: unlogged,

@@ -106,6 +106,8 @@ type renderer struct {
 	sets   map[string]Set          // shared by the families
 	points map[string]Point        // likewise
 	names  map[policy.SetID]string // of the sets that were added: many rules may name one
+	// sampled is how many policies of a namespace are sampled, nil before anybody has asked.
+	sampled map[string]int
 }
 
 func (t *renderer) render() {

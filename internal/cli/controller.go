@@ -81,7 +81,7 @@ func (o *controllerOptions) validate() error {
 }
 
 func (o *controllerOptions) run(ctx context.Context, logger logr.Logger) error {
-	if err := limitMemory(ctx, memlimit.FromCgroup, logger); err != nil {
+	if err := limitMemory(ctx, memlimit.FromCgroup, memoryShare, logger); err != nil {
 		logger.Info("whatever limit the container has for memory, it is not heeded: set GOMEMLIMIT", "error", err.Error())
 	}
 	installation, err := o.installation.installation()

@@ -188,7 +188,7 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	if err := limitMemory(ctx, memlimit.FromCgroup, logger); err != nil {
+	if err := limitMemory(ctx, memlimit.FromCgroup, enforcerShare, logger); err != nil {
 		logger.Info("whatever limit the container has for memory, it is not heeded: set GOMEMLIMIT", "error", err.Error())
 	}
 	runtime.MemProfileRate = 0 // nobody can ask for the profile, whose table would take more than a megabyte

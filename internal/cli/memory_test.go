@@ -36,7 +36,7 @@ func TestGoStaysBelowTheContainersMemoryLimit(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if err := limitMemory(t.Context(), tt.limit, logr.Discard()); (err != nil) != tt.wantsError {
+			if err := limitMemory(t.Context(), tt.limit, memoryShare, logr.Discard()); (err != nil) != tt.wantsError {
 				t.Errorf("the error is %v", err)
 			}
 			if got := debug.SetMemoryLimit(-1); got != tt.want {

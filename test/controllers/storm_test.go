@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"fmt"
+	"net/netip"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -15,7 +16,9 @@ import (
 type bell struct{ ring atomic.Pointer[func()] }
 
 // Into adds nothing.
-func (b *bell) Into(*compile.Snapshot) func(error) { return func(error) {} }
+func (b *bell) Into(*compile.Snapshot) func(func([]netip.Addr) error) {
+	return func(func([]netip.Addr) error) {}
+}
 
 // OnArrival keeps what asks for a sync.
 func (b *bell) OnArrival(ask func()) { b.ring.Store(&ask) }

@@ -1,0 +1,103 @@
+package controllers
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/enforcer"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+)
+
+// What a node's kernel refuses of single policies is said by digests, which take 8 bytes each: the status of a policy must never say that it is in force where
+// it is not, and one tenant with many such policies must not take the room of others.
+
+// refusedPolicy is the digest of a policy that is refused, and refusedNamespace that of all policies of a namespace.
+func refusedPolicy(uid types.UID) uint64  { return digestOf("policy", string(uid)) }
+func refusedNamespace(name string) uint64 { return digestOf("namespace", name) }
+func digestOf(kind, what string) uint64 {
+	sum := sha256.Sum256([]byte(kind + "/" + what))
+	return binary.BigEndian.Uint64(sum[:])
+}
+
+// refusedDigests are at most limit digests: where there are more policies, those namespaces that have most of them are named as a whole.
+func refusedDigests(refused []enforcer.Refused, limit int) []byte {
+	of := map[string][]uint64{}
+	for _, r := range refused {
+		of[r.Object.Ref.Namespace] = append(of[r.Object.Ref.Namespace], refusedPolicy(types.UID(r.Object.UID)))
+	}
+	left := len(refused)
+	largest := slices.SortedFunc(maps.Keys(of), func(a, b string) int { return cmp.Or(len(of[b])-len(of[a]), cmp.Compare(a, b)) })
+	for _, namespace := range largest {
+		if left <= limit {
+			break
+		}
+		left -= len(of[namespace]) - 1
+		of[namespace] = []uint64{refusedNamespace(namespace)}
+	}
+	var all []uint64
+	for _, digests := range of {
+		all = append(all, digests...)
+	}
+	slices.Sort(all)
+	return packDigests(all[:min(len(all), limit)])
+}
+
+// byTurns are at most limit of the policies, by turns of their namespaces: one with many leaves room for the others.
+func byTurns(refused []enforcer.Refused, limit int) []enforcer.Refused {
+	turn := map[string]int{}
+	turns := map[policy.Ref]int{}
+	for _, r := range refused {
+		turns[r.Object.Ref] = turn[r.Object.Ref.Namespace]
+		turn[r.Object.Ref.Namespace]++
+	}
+	sorted := slices.Clone(refused)
+	slices.SortStableFunc(sorted, func(a, b enforcer.Refused) int {
+		return cmp.Or(turns[a.Object.Ref]-turns[b.Object.Ref], a.Object.Ref.Compare(b.Object.Ref))
+	})
+	return sorted[:min(len(sorted), limit)]
+}
+
+// sayRefused notes the policies that the kernel refuses a part of. Each has the kernel's word of itself alone.
+func (a *account) sayRefused(refused []enforcer.Refused) {
+	a.status.Failing, a.status.FailingPolicies, a.status.Refused = int32(len(refused)), nil, nil
+	if len(refused) == 0 {
+		return
+	}
+	a.status.Refused = refusedDigests(refused, v1alpha1.MaxRefused)
+	for _, r := range byTurns(refused, v1alpha1.MaxFailingPolicies) {
+		a.failing = append(a.failing, r.Object)
+		ref := r.Object.Ref
+		a.status.FailingPolicies = append(a.status.FailingPolicies, v1alpha1.FailingPolicy{
+			Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name, Generation: r.Object.Generation,
+			Message: plain("the kernel refuses a part of it, which is closed: "+r.Word, maxMessage),
+		})
+	}
+}
+
+// refuses says what a node's kernel refuses of a policy, empty if nothing.
+func (e *reportEntry) refuses(c policyCase) string {
+	if len(e.refused) == 0 {
+		return ""
+	}
+	for _, digest := range []uint64{refusedPolicy(c.uid), refusedNamespace(c.namespace)} {
+		if _, there := slices.BinarySearch(e.refused, digest); there {
+			return refusedPartMessage
+		}
+	}
+	return ""
+}
+
+// enforcingMessage is what Enforcing says while it is True.
+func enforcingMessage(refused int) string {
+	if refused == 0 {
+		return "the kernel holds what the API says"
+	}
+	return fmt.Sprintf("the kernel holds what the API says, but for parts of %d policies that it refuses and that are closed: see failingPolicies", refused)
+}
