@@ -31,6 +31,8 @@ type attack struct {
 	services bool
 	// steals is set where the attack is to bring a packet of friend's, to guarded, to the attacker.
 	steals bool
+	// poisons is set where others believe afterwards what is not so. What steals does so too.
+	poisons bool
 }
 
 // duel is who attacks whom. Policy forbids that anything arrives, but for the control port.
@@ -203,8 +205,10 @@ func (w *world) attack(t *testing.T, a attack, d duel, r probe.Rights, way func(
 		must(t, node.Sysctl(name, s.value))
 		defer func() { must(t, node.Sysctl(name, s.usual)) }()
 	}
-	if a.steals {
+	if a.steals || a.poisons {
 		defer w.heal(t)
+	}
+	if a.steals {
 		w.pass(t, w.parties["friend"], w.parties["guarded"]) // both know each other
 	}
 	w.control(t, a, b) // the way is open, and neighbours are known
