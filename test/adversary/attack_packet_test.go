@@ -15,20 +15,20 @@ func protocolOf(n uint8) policy.Protocol { return policy.Protocol(n) }
 
 // fragmentAttacks hide the ports of a packet, or all but a piece of it.
 var fragmentAttacks = []attack{{
-	name: "fragment: the first is tiny", finding: "own", duels: slices.Concat(near, remote), noSockets: noFrames,
+	name: "fragment: the first is tiny", finding: "own", untracked: true, duels: slices.Concat(near, remote), noSockets: noFrames,
 	raw: func(b *bout) {
 		p := probe.TCP(netip.AddrPortFrom(b.src(), 1), netip.AddrPortFrom(b.dst(), attackPort), probe.SYN, 1, 0, b.payload())
 		b.packet(p.Piece(1, 0, 8, true))
 		b.packet(p.Piece(1, 8, len(p.Payload), false))
 	},
 }, {
-	name: "fragment: no first one", finding: "own", duels: slices.Concat(near, remote), noSockets: noFrames,
+	name: "fragment: no first one", finding: "own", untracked: true, duels: slices.Concat(near, remote), noSockets: noFrames,
 	raw: func(b *bout) {
 		p := b.udp(b.src(), b.dst())
 		b.packet(p.Piece(2, 8, len(p.Payload), false))
 	},
 }, {
-	name: "fragment: two overlap, the port that is open under one that is not", finding: "own", duels: slices.Concat(near, remote), noSockets: noFrames,
+	name: "fragment: two overlap, the port that is open under one that is not", finding: "own", untracked: true, duels: slices.Concat(near, remote), noSockets: noFrames,
 	raw: func(b *bout) {
 		open := probe.UDP(netip.AddrPortFrom(b.src(), 1), netip.AddrPortFrom(b.dst(), controlPort), make([]byte, len(b.payload())))
 		closed := b.udp(b.src(), b.dst())

@@ -212,7 +212,7 @@ func hasten(t *testing.T, h *host.Host, links ...string) {
 	for _, link := range links {
 		for _, family := range []string{"ipv4", "ipv6"} {
 			must(t, h.Sysctl("net/"+family+"/neigh/"+link+"/retrans_time_ms", "100"))
-			must(t, h.Sysctl("net/"+family+"/neigh/"+link+"/anycast_delay", "0"))
+			must(t, h.Sysctl("net/"+family+"/neigh/"+link+"/proxy_delay", "0"))
 		}
 	}
 }
