@@ -29,7 +29,7 @@ comma := ,
 # that a new package cannot be forgotten.
 module   := github.com/ringfence-io/ringfence
 packages  = $(eval packages := $(shell go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./...))$(packages)
-PACKETS   = $(filter $(module)/enforcer/dataplane $(module)/lab/host $(module)/lab/probe $(module)/lab/topology $(module)/test/packets%,$(packages))
+PACKETS   = $(filter $(module)/enforcer/dataplane $(module)/lab/host $(module)/lab/probe $(module)/lab/topology $(module)/test/packets% $(module)/test/adversary%,$(packages))
 LADDER    = $(filter $(module)/test/ladder%,$(packages))
 BENCH     = $(filter $(module)/test/bench%,$(packages))
 UNIT      = $(filter-out $(PACKETS) $(LADDER) $(BENCH) $(module)/lab% $(module)/test/controllers% $(module)/test/crds% $(module)/test/e2e% $(module)/test/olm% $(module)/test/rights% $(module)/test/scale% $(module)/test/status%,$(packages))
@@ -63,7 +63,7 @@ stage/%:
 	+@hack/stages.sh $*
 
 .PHONY: test-packets
-test-packets: ## real packets through real rules: {legacy, nft} x {IPv4, IPv6} x {bridged, routed}
+test-packets: ## real packets through real rules, attacks among them: {legacy, nft} x {IPv4, IPv6} x {bridged, routed}
 	@$(GOTEST) -count=1 -p 1 -timeout 30m $(PACKETS)
 
 .PHONY: test-ladder

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/vishvananda/netlink"
+
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/probe"
@@ -113,6 +115,65 @@ func TestAnAddressCanBeReused(t *testing.T) {
 					wantReached(t, end{client.Host, client.Addr}, f, end{p.Host, p.Addr})
 				}
 				must(t, top.RemovePod(p))
+			}
+		})
+	}
+}
+
+// TestIPv4Only holds a cluster of one family to having that alone, besides the link-local addresses that the kernel gives.
+func TestIPv4Only(t *testing.T) {
+	for _, kind := range topology.Kinds {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			top := newTopologyOf(t, topology.Options{Kind: kind, Nodes: 2, Backend: "nft", IPv4Only: true})
+			var ends []end
+			for i, n := range top.Nodes {
+				p, err := top.AddPod(n, fmt.Sprintf("p%d", i))
+				must(t, err)
+				ends = append(ends, end{p.Host, p.Addr})
+				if _, err := p.LinkLocal("eth0"); err != nil {
+					t.Error(err)
+				}
+				nl, err := p.Netlink()
+				must(t, err)
+				addrs, err := nl.AddrList(nil, netlink.FAMILY_V6)
+				must(t, err)
+				for _, a := range addrs {
+					if !a.IP.IsLinkLocalUnicast() && !a.IP.IsLoopback() {
+						t.Errorf("%s has %s", p.Name(), a.IP)
+					}
+				}
+			}
+			must(t, top.Service(vip, policy.TCP, 8080, &topology.Pod{Host: ends[1].host, Node: top.Nodes[1], Addr: ends[1].addr}, 80))
+			c, err := probe.Listen(ends[1].host, policy.TCP, netip.AddrPortFrom(ends[1].addr, 80))
+			must(t, err)
+			t.Cleanup(func() { must(t, c.Close()) })
+			wantReached(t, ends[0], probe.Flow{Protocol: policy.TCP, Src: ends[0].addr, Dst: ends[1].addr, Port: 80}, ends[1])
+			wantReached(t, ends[0], probe.Flow{Protocol: policy.TCP, Src: ends[0].addr, Dst: vip, Port: 8080}, ends[1])
+		})
+	}
+}
+
+// TestAFurtherAddressIsReached holds AddAddress to an address that pods of the node reach, over both families and every protocol.
+func TestAFurtherAddressIsReached(t *testing.T) {
+	for _, kind := range topology.Kinds {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			top := newTopology(t, kind)
+			client, err := top.AddPod(top.Nodes[0], "client")
+			must(t, err)
+			p, err := top.AddPod(top.Nodes[0], "server")
+			must(t, err)
+			further := netip.MustParseAddr("169.254.172.2")
+			must(t, top.AddAddress(p, further))
+			end{p.Host, further}.listen(t)
+			for _, f := range flows(client.Addr, further) {
+				wantReached(t, end{client.Host, client.Addr}, f, end{p.Host, further})
+			}
+			for _, link := range []string{p.Link(), top.GatewayLink(p)} {
+				if _, err := p.Node.HardwareAddr(link); err != nil {
+					t.Errorf("the node has no link %s: %v", link, err)
+				}
 			}
 		})
 	}

@@ -227,6 +227,28 @@ var neighbourAttacks = []attack{{
 		b.packet(p)
 	},
 }, {
+	name: "neighbours: the attacker's own address is the victim's, where a third pod's echo goes", finding: "own", poisons: true, duels: []duel{{"open", "guarded"}},
+	without: []exception{onARoute, withoutIPv4}, noSockets: noFrames,
+	raw: func(b *bout) {
+		friend := b.parties["friend"]
+		f := probe.ARP{Operation: probe.ARPReply, Sender: b.to.mac, SenderAddr: b.from.addr, Target: friend.mac, TargetIP: friend.addr}.Frame(friend.mac)
+		f.Src = b.from.mac
+		echo := probe.ICMP(b.src(), friend.addr, 8, 0, 1, b.payload())
+		b.packetTo(friend.mac, echo) // friend knows the attacker
+		b.raw(f)
+		b.packetTo(friend.mac, echo)
+	},
+}, {
+	name: "neighbours: the same by an advertisement", finding: "own", poisons: true, duels: []duel{{"open", "guarded"}},
+	without: []exception{onARoute, withoutIPv6}, noSockets: noICMP,
+	raw: func(b *bout) {
+		friend := b.parties["friend"]
+		echo := probe.ICMP(b.src(), b.in(friend.addr), 128, 0, 1, b.payload())
+		b.packetTo(friend.mac, echo)
+		b.packetTo(friend.mac, probe.Discovery(b.src(), b.in(friend.addr), probe.NeighbourAdvertisement, probe.Override, b.src(), probe.LinkLayer(2, b.to.mac)))
+		b.packetTo(friend.mac, echo)
+	},
+}, {
 	name: "neighbours: ARP with a payload, to a pod", finding: "own", duels: near, without: []exception{onARoute}, noSockets: noFrames,
 	raw: func(b *bout) {
 		b.raw(probe.ARP{Operation: probe.ARPReply, Sender: b.from.mac, SenderAddr: b.from.addr, Target: b.to.mac, TargetIP: b.to.addr, Behind: append(make([]byte, 18), b.payload()...)}.Frame(b.to.mac))

@@ -133,6 +133,12 @@ func (b *bout) throughTunnel(outer netip.Addr, node string) probe.Packet {
 	return probe.UDP(netip.AddrPortFrom(outer, 50000), netip.AddrPortFrom(b.parties[node].addr, vxlanPort), b.vxlan(node, inner))
 }
 
+// toKubelet is the first segment of a connection to the node's kubelet, from another node's pod.
+func (b *bout) toKubelet() probe.Packet {
+	src := netip.AddrPortFrom(b.in(b.parties["remote"].addr), 40002)
+	return probe.TCP(src, netip.AddrPortFrom(b.in(b.nodeAddr()), kubeletPort), probe.SYN, 1, 0, b.payload())
+}
+
 // tunnelAttacks put packets into others: for a node that takes them out, or for a victim that does.
 func tunnelAttacks() []attack {
 	all := []attack{{
@@ -153,6 +159,14 @@ func tunnelAttacks() []attack {
 		name: "tunnel: VXLAN to the pod's own node, as another node", finding: "own", duels: []duel{{"open", "guarded"}}, noSockets: "an IPv4 socket binds to its host's own addresses alone",
 		raw: func(b *bout) { b.packetTo(b.from.gateway, b.throughTunnel(b.parties["n2"].addr, "n1")) },
 	}}
+	all = append(all, attack{
+		name: "tunnel: VXLAN to the pod's own node, and to its kubelet inside", finding: "own", duels: []duel{{"ward", "n1"}},
+		sockets: func(b *bout) { b.sendTo(b.vxlan("n1", b.toKubelet()), netip.AddrPortFrom(b.nodeAddr(), vxlanPort)) },
+		raw: func(b *bout) {
+			outer := probe.UDP(netip.AddrPortFrom(b.from.addr, 50001), netip.AddrPortFrom(b.nodeAddr(), vxlanPort), b.vxlan("n1", b.toKubelet()))
+			b.packetTo(b.from.gateway, outer)
+		},
+	})
 	for _, k := range []struct {
 		name     string
 		protocol uint8

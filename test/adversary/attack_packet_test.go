@@ -15,20 +15,20 @@ func protocolOf(n uint8) policy.Protocol { return policy.Protocol(n) }
 
 // fragmentAttacks hide the ports of a packet, or all but a piece of it.
 var fragmentAttacks = []attack{{
-	name: "fragment: the first is tiny", finding: "own", duels: slices.Concat(near, remote), noSockets: noFrames,
+	name: "fragment: the first is tiny", finding: "own", untracked: true, duels: slices.Concat(near, remote), noSockets: noFrames,
 	raw: func(b *bout) {
 		p := probe.TCP(netip.AddrPortFrom(b.src(), 1), netip.AddrPortFrom(b.dst(), attackPort), probe.SYN, 1, 0, b.payload())
 		b.packet(p.Piece(1, 0, 8, true))
 		b.packet(p.Piece(1, 8, len(p.Payload), false))
 	},
 }, {
-	name: "fragment: no first one", finding: "own", duels: slices.Concat(near, remote), noSockets: noFrames,
+	name: "fragment: no first one", finding: "own", untracked: true, duels: slices.Concat(near, remote), noSockets: noFrames,
 	raw: func(b *bout) {
 		p := b.udp(b.src(), b.dst())
 		b.packet(p.Piece(2, 8, len(p.Payload), false))
 	},
 }, {
-	name: "fragment: two overlap, the port that is open under one that is not", finding: "own", duels: slices.Concat(near, remote), noSockets: noFrames,
+	name: "fragment: two overlap, the port that is open under one that is not", finding: "own", untracked: true, duels: slices.Concat(near, remote), noSockets: noFrames,
 	raw: func(b *bout) {
 		open := probe.UDP(netip.AddrPortFrom(b.src(), 1), netip.AddrPortFrom(b.dst(), controlPort), make([]byte, len(b.payload())))
 		closed := b.udp(b.src(), b.dst())
@@ -107,18 +107,18 @@ var conntrackAttacks = []attack{{
 	name: "connection: an ICMP error about another's, from who is in it", finding: "A3", duels: spyOnly, noSockets: noSpies,
 	raw: func(b *bout) {
 		b.converse()
-		b.packet(b.errorAbout(b.in(b.parties["friend"].addr)))
+		b.errorsAbout(b.in(b.parties["friend"].addr))
 	},
 }, {
 	name: "connection: an ICMP error about another's, from the pod's own address", finding: "own", duels: slices.Concat(near, []duel{{"open", "far"}}), noSockets: noSpies,
 	raw: func(b *bout) {
 		b.converse()
-		b.packet(b.errorAbout(b.src()))
+		b.errorsAbout(b.src())
 	},
 }, {
 	name: "connection: an ICMP error that quotes nothing that there is", finding: "own", duels: slices.Concat(near, remote), noSockets: noSpies,
 	raw: func(b *bout) {
-		b.packet(b.errorQuoting(b.src(), netip.AddrPortFrom(b.dst(), 44000), netip.AddrPortFrom(b.in(nobody), 44001)))
+		b.errorsQuoting(b.src(), netip.AddrPortFrom(b.dst(), 44000), netip.AddrPortFrom(b.in(nobody), 44001))
 	},
 }, {
 	name: "connection: TCP without a beginning", finding: "own", duels: slices.Concat(near, remote), noSockets: "a socket begins with a SYN",
@@ -179,19 +179,22 @@ func (b *bout) converse() {
 	exchange(b.to, other, netip.AddrPortFrom(src.Addr(), attackPort), friend)
 }
 
-// errorAbout is an ICMP error that quotes the victim's answer in its connection with friend, and brings more behind the quotation.
-func (b *bout) errorAbout(src netip.Addr) probe.Packet {
+// errorsAbout are ICMP errors that quote the victim's answer in its connection with friend, and bring more behind the quotation.
+func (b *bout) errorsAbout(src netip.Addr) {
 	from, to := b.established()
-	return b.errorQuoting(src, to, from)
+	b.errorsQuoting(src, to, from)
 }
 
-func (b *bout) errorQuoting(src netip.Addr, from, to netip.AddrPort) probe.Packet {
+// errorsQuoting sends all kinds of errors: connection tracking takes every ICMPv6 message below 128 for one.
+func (b *bout) errorsQuoting(src netip.Addr, from, to netip.AddrPort) {
 	quoted := probe.UDP(from, to, make([]byte, 128)).Marshal()
-	kind, code := uint8(3), uint8(1)
+	kinds := []uint8{3, 4, 5, 11, 12}
 	if b.six() {
-		kind, code = 1, 3
+		kinds = []uint8{1, 2, 3, 4, 5, 100, 127}
 	}
-	return probe.ICMP(src, b.dst(), kind, code, 0, append(quoted, b.payload()...))
+	for _, kind := range kinds {
+		b.packet(probe.ICMP(src, b.dst(), kind, 0, 0, append(slices.Clone(quoted), b.payload()...)))
+	}
 }
 
 // serviceAttacks take ways that lead elsewhere than they say: policy holds behind destination NAT.

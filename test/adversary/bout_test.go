@@ -40,7 +40,7 @@ type bout struct {
 func newBout(w *world, from, to string, long bool) *bout {
 	b := &bout{world: w, from: w.parties[from], to: w.parties[to], marker: random(8), filler: 8}
 	if long {
-		b.filler = mathrand.IntN(1000)
+		b.filler = 8 + mathrand.IntN(1000)
 	}
 	return b
 }

@@ -197,12 +197,14 @@ func (w *world) addPod(t *testing.T, p *topology.Pod, name, node string) {
 	w.add(t, &party{name: name, host: p.Host, addr: p.Addr, node: node, pod: p})
 }
 
-// hasten has a host give up a neighbour that does not answer within 0.3 seconds rather than 3.
+// hasten has a host give up a neighbour that does not answer within 0.3 seconds rather than 3, and answer at once where it could wait: for the first
+// address of a network, which is that of all its routers in IPv6, and flannel's.
 func hasten(t *testing.T, h *host.Host, links ...string) {
 	t.Helper()
 	for _, link := range links {
 		for _, family := range []string{"ipv4", "ipv6"} {
 			must(t, h.Sysctl("net/"+family+"/neigh/"+link+"/retrans_time_ms", "100"))
+			must(t, h.Sysctl("net/"+family+"/neigh/"+link+"/proxy_delay", "0"))
 		}
 	}
 }
