@@ -104,7 +104,7 @@ func (n *Node) enforcerKubeconfig() string { return filepath.Join(n.lab.Dir, n.N
 
 // startKubelet has the node run the pods that are bound to it.
 func (n *Node) startKubelet(ctx context.Context) error {
-	config := cni.Config{Kind: n.lab.opts.CNI, Node: n.Host, PodCIDRs: n.PodCIDRs, Dir: filepath.Join(n.lab.Dir, n.Name+"-cni")}
+	config := cni.Config{Kind: n.lab.opts.CNI, Node: n.Host, PodCIDRs: n.PodCIDRs, Dir: n.cniDir()}
 	if n.lab.opts.FirstPacket {
 		var err error
 		if config.Last, config.LastPath, err = n.installPlugin(config.Dir); err != nil {
@@ -143,6 +143,11 @@ func (n *Node) installPlugin(dir string) (conf map[string]any, path string, err 
 	return map[string]any{"type": ringfencecni.Type, "socket": n.CNISocket()}, path, nil
 }
 
+// cniDir is where the node's CNI plugins have what they need and keep, and cniCache what they have said of each pod.
+func (n *Node) cniDir() string { return filepath.Join(n.lab.Dir, n.Name+"-cni") }
+
+func (n *Node) cniCache() string { return cni.CacheDir(n.cniDir()) }
+
 // CNISocket is where the node's enforcer waits for its CNI plugin. Each node has its own, in a directory of its own: the file system is shared.
 func (n *Node) CNISocket() string {
 	if !n.lab.opts.FirstPacket {
@@ -167,7 +172,7 @@ func (n *Node) StartEnforcer() error {
 	}
 	args := append([]string{
 		"enforcer", "--kubeconfig", n.enforcerKubeconfig(), "--node-name", n.Name, "--iptables-backend", n.program.backend,
-		"--log-format", "text", "--cni-socket", n.CNISocket(),
+		"--log-format", "text", "--cni-socket", n.CNISocket(), "--cni-cache-dir", n.cniCache(),
 		"--health-probe-bind-address", fmt.Sprintf("127.0.0.1:%d", EnforcerHealth),
 		"--metrics-bind-address", fmt.Sprintf("127.0.0.1:%d", EnforcerMetrics), "--metrics-secure=false",
 	}, n.program.args...)

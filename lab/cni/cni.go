@@ -106,10 +106,13 @@ func New(config Config) (*Network, error) {
 	}
 	return &Network{
 		config: config,
-		runner: libcni.NewCNIConfigWithCacheDir(path, filepath.Join(config.Dir, "cache"), nil),
+		runner: libcni.NewCNIConfigWithCacheDir(path, CacheDir(config.Dir), nil),
 		plain:  plain, ports: ports,
 	}, nil
 }
+
+// CacheDir is where what plugins have said of each pod is kept below [Config.Dir].
+func CacheDir(dir string) string { return filepath.Join(dir, "cache") }
 
 // Plugins returns the directory that holds the plugins: CNI_PATH if that is set, else the cache that
 // hack/kube/build.sh fills.
