@@ -44,10 +44,7 @@ func sameForPolicy(before, after any) bool {
 	case *corev1.Node:
 		return same(after, b, sameNode)
 	case *nodeEntry:
-		return same(after, b, func(a, b *nodeEntry) bool {
-			return a.UID == b.UID && slices.Equal(a.node.Labels, b.node.Labels) && slices.Equal(a.node.Addrs, b.node.Addrs) &&
-				a.node.Impossible == b.node.Impossible && slices.Equal(a.node.Ranges, b.node.Ranges)
-		})
+		return same(after, b, samePeer)
 	case *crdEntry:
 		return same(after, b, func(a, b *crdEntry) bool { return a.established == b.established && slices.Equal(a.served, b.served) })
 	}
@@ -80,6 +77,12 @@ func same[T any](after any, before T, equal func(after, before T) bool) bool {
 // sameNode compares what an enforcer asks of its own node.
 func sameNode(a, b *corev1.Node) bool {
 	return a.UID == b.UID && a.Spec.PodCIDR == b.Spec.PodCIDR && slices.Equal(a.Spec.PodCIDRs, b.Spec.PodCIDRs)
+}
+
+// samePeer compares what is asked of nodes that are peers, or whose pods contest an address.
+func samePeer(a, b *nodeEntry) bool {
+	return a.UID == b.UID && slices.Equal(a.node.Labels, b.node.Labels) && slices.Equal(a.node.Addrs, b.node.Addrs) &&
+		a.node.Impossible == b.node.Impossible && slices.Equal(a.node.Ranges, b.node.Ranges)
 }
 
 func samePolicy(a, b *networkingv1.NetworkPolicy) bool {
