@@ -17,7 +17,7 @@ import (
 
 // Ground is a node's kernel besides the rules: what they can be made of, and what has packets pass them. It may change while an enforcer runs.
 type Ground interface {
-	// Look looks at it again, before a sync that looks at the kernel. Rules are made of what it finds from then on.
+	// Look looks at it again, before a sync. Rules are made of what it finds from then on.
 	Look(context.Context) Looked
 	// Unseen are those of the addresses whose traffic with others on their bridge passes no rule, as of the last look.
 	Unseen([]netip.Addr) ([]netip.Addr, error)
@@ -29,6 +29,8 @@ type Looked struct {
 	Facts v1alpha1.NodeEnforcementStatus
 	// Unable is that of [UnknownPods], as it is now.
 	Unable string
+	// Unsure is set if something could not be asked because it was busy: the next sync, whichever it is, looks again.
+	Unsure bool
 }
 
 var (
@@ -38,7 +40,7 @@ var (
 	}, []string{"severity"})
 	unpolicedPods = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ringfence_unpoliced_pods",
-		Help: "Pods of this node that a policy selects and whose traffic with other pods of their bridge passes no policy, because bridged packets do not pass iptables.",
+		Help: "Pods of this node that a policy selects and whose traffic within their bridge passes no policy, because bridged packets do not pass iptables.",
 	})
 )
 
@@ -49,6 +51,7 @@ var severities = []string{"info", "degraded", "fatal"}
 type grounds struct {
 	Ground
 	looked time.Time
+	unsure bool
 	facts  *v1alpha1.NodeEnforcementStatus // as of the last look, nil before
 	said   map[string]string               // what the log has said of each finding
 	off    bool                            // the condition was False once
@@ -56,17 +59,18 @@ type grounds struct {
 
 // look looks again if that is due, and reports whether it has.
 func (g *grounds) look(ctx context.Context, every time.Duration) (found Looked, due bool) {
-	if g.Ground == nil || time.Since(g.looked) < every {
+	if g.Ground == nil || !g.unsure && time.Since(g.looked) < every {
 		return Looked{}, false
 	}
 	g.looked = time.Now()
 	found = g.Ground.Look(ctx)
-	g.facts = &found.Facts
+	g.facts, g.unsure = &found.Facts, found.Unsure
 	g.say(ctx, found.Facts.Findings)
 	return found, true
 }
 
-// say logs each finding that was not there at the last look, or said something else, and each that has gone. What the first look finds has been said at the start.
+// say logs each finding that was not there at the last look, or said something else, and each that has gone. What the first look finds has been said at
+// the start.
 func (g *grounds) say(ctx context.Context, findings []v1alpha1.Finding) {
 	logger := log.FromContext(ctx)
 	first := g.said == nil

@@ -230,6 +230,17 @@ func TestALookIsOnceAResync(t *testing.T) {
 	if kernel.looks != 1 {
 		t.Errorf("looked %d times", kernel.looks)
 	}
+	g, kernel.found.Unsure = &grounds{Ground: kernel}, true
+	for range 3 {
+		g.look(t.Context(), time.Hour)
+	}
+	kernel.found.Unsure = false
+	for range 3 {
+		g.look(t.Context(), time.Hour)
+	}
+	if kernel.looks != 5 {
+		t.Errorf("looked %d times in all: again as long as something could not be asked, and once more", kernel.looks)
+	}
 	if _, due := (&grounds{}).look(t.Context(), 0); due {
 		t.Error("without a ground it was due")
 	}

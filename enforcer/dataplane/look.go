@@ -33,6 +33,9 @@ type state struct {
 	looks, pause int  // since the last preflight, and until the next
 }
 
+// Unsure reports whether something that was asked for is busy still, so that the Capabilities are less or more than there is.
+func (d *Dataplane) Unsure() bool { return d.state.Load().unsure }
+
 // findings are all of them.
 func (s *state) findings() []Finding { return slices.Concat(s.found, s.settings.findings) }
 
@@ -116,8 +119,9 @@ func (c Capabilities) with(more Capabilities) Capabilities {
 	return c
 }
 
-// Unseen are those of the addresses that the node reaches over a bridge whose traffic, in the address' family, passes no rule, as of the last look: two pods there
-// reach each other whatever policies say.
+// Unseen are those of the addresses of pods of this node whose traffic may stay within a bridge where, in the address' family, it passes no rule, as of the
+// last look: two pods there reach each other whatever policies say. Seen are those alone that the node reaches directly over a link that is no bridge; where it
+// has no address on a bridge, it reaches the pods there by a router, or not at all.
 func (d *Dataplane) Unseen(addrs []netip.Addr) ([]netip.Addr, error) {
 	families := d.state.Load().settings.unseen
 	if len(families) == 0 {
@@ -143,10 +147,8 @@ func (d *Dataplane) Unseen(addrs []netip.Addr) ([]netip.Addr, error) {
 			continue
 		}
 		routes, err := netlink.RouteGet(net.IP(a.AsSlice()))
-		if err != nil {
-			continue // nobody reaches it, over a bridge or otherwise
-		}
-		if slices.ContainsFunc(routes, func(r netlink.Route) bool { return bridges[r.LinkIndex] }) {
+		direct := func(r netlink.Route) bool { return r.Gw == nil && !bridges[r.LinkIndex] }
+		if err != nil || !slices.ContainsFunc(routes, direct) {
 			unseen = append(unseen, a)
 		}
 	}

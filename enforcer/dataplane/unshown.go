@@ -14,9 +14,9 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
-// iptables-nft-save leaves out, with a zero exit status, a whole table in which one rule stands that is not iptables' own: another program has put it there with
-// nft, or by netlink. Taking such a table for an empty one would have us write the same rules again and again, and taking it for unreadable would stop us. Chains
-// that hold none of it can be shown all the same, one by one; and so our part of the table is read:
+// iptables-nft-save leaves out, with a zero exit status, a whole table in which one rule stands that is not iptables' own: another program has put it there
+// with nft, or by netlink. Taking such a table for an empty one would have us write the same rules again and again, and taking it for unreadable would stop
+// us. Chains that hold none of it can be shown all the same, one by one; and so our part of the table is read:
 //
 //	names of chains      netlink
 //	our chains           "-S CHAIN" for each, as lines of one input of iptables-nft-restore, which prints them and changes nothing
@@ -71,7 +71,7 @@ func (t *tools) withUnshown(ctx context.Context, f ruleset.Family, out []byte, c
 		}
 		text, err := t.showOurs(ctx, f, table, counters)
 		if err != nil {
-			return nil, fmt.Errorf("reading what is ours of the table %s, in which another program has rules that are not iptables' (see nft list table %s %s): %w",
+			return nil, fmt.Errorf("reading what is ours of the table %s, which holds rules that are not iptables' (see nft list table %s %s): %w",
 				table, map[ruleset.Family]string{ruleset.IPv4: "ip", ruleset.IPv6: "ip6"}[f], table, err)
 		}
 		out = append(withoutLine(out, saysUnshown(table)), text...)
@@ -110,8 +110,8 @@ func (t *tools) showOurs(ctx context.Context, f ruleset.Family, table string, co
 // inChain is what iptables-nft says of a chain that it cannot show.
 var inChain = regexp.MustCompile("chain `([^']+)' in table `[^']+' is incompatible")
 
-// maxUnshown is how many chains of ours are found one by one to hold a rule that is not iptables'. If more do, all that have not been shown count as such, and are
-// written anew.
+// maxUnshown is how many chains of ours are found one by one to hold a rule that is not iptables'. If more do, all that have not been shown count as such,
+// and are written anew.
 const maxUnshown = 20
 
 // listChains are the rules of chains, each as "-A CHAIN rule".
@@ -258,7 +258,8 @@ func (t *tools) fixUnshownJump(ctx context.Context, j ruleset.JumpFix) error {
 	return nftDelete(j.Family, j.Table, j.Chain, stale)
 }
 
-// dropUnshownJumps removes the jumps to those of our chains that are meant from those base chains of a table that iptables cannot show, and names these base chains.
+// dropUnshownJumps removes the jumps to those of our chains that are meant from those base chains of a table that iptables cannot show, and names these
+// base chains.
 func (t *tools) dropUnshownJumps(ctx context.Context, f ruleset.Family, table string, meant func(chain string) bool) (chains []string, err error) {
 	for _, base := range hookChains {
 		jumps, err := nftJumps(f, table, base)

@@ -245,10 +245,7 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 	}
 	metrics.Registry.MustRegister(denials.Metrics()...)
 	if o.cutLive {
-		under.live = enforcer.NewLive(plane)
-		remember(under.live, o.cni.socket, logger)
-		under.follow()
-		if err := manager.Add(&controllers.Cutter{Live: under.live, Pods: node.PodsAt, Troubles: troubles}); err != nil {
+		if err := manager.Add(&controllers.Cutter{Live: under.cut(o.cni.socket), Pods: node.PodsAt, Troubles: troubles}); err != nil {
 			return fmt.Errorf("adding the end of live connections: %w", err)
 		}
 	}

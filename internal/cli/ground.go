@@ -42,11 +42,19 @@ func (g *ground) Look(ctx context.Context) controllers.Looked {
 	if len(c.Families) > len(before.Families) || c.Table != before.Table {
 		g.log.Info("the node can enforce more than it could, and does from now on", "families", c.Families, "table", c.Table)
 	}
-	return controllers.Looked{Facts: *facts(g.plane, logr.Discard()), Unable: unableToClose(c)}
+	return controllers.Looked{Facts: *facts(g.plane, logr.Discard()), Unable: unableToClose(c), Unsure: g.plane.Unsure()}
 }
 
 // Unseen is as the dataplane's.
 func (g *ground) Unseen(addrs []netip.Addr) ([]netip.Addr, error) { return g.plane.Unseen(addrs) }
+
+// cut is what ends live connections, as soon as they can be listed.
+func (g *ground) cut(socket string) *enforcer.Live {
+	g.live = enforcer.NewLive(g.plane)
+	remember(g.live, socket, g.log)
+	g.follow()
+	return g.live
+}
 
 // follow has live connections followed to where policy comes to deny them, as soon as they can be listed.
 func (g *ground) follow() {
