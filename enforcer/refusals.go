@@ -57,6 +57,9 @@ func newRefusals() *refusals {
 // begin decides which of the objects that were refused are tried again in this sync, those that ask for least first. One that is gone is remembered until it
 // would have been tried again, so that it does not become new by going.
 func (r *refusals) begin(n *policy.Node, now time.Time) {
+	if len(r.by) == 0 {
+		return
+	}
 	present := versions(n)
 	var due []policy.Ref
 	for ref, o := range r.by {
@@ -268,6 +271,9 @@ func (r *refusals) bySize(n *policy.Node, refs []policy.Ref) {
 
 // list are the objects that something is refused of, in order.
 func (r *refusals) list(n *policy.Node) []Refused {
+	if len(r.by) == 0 {
+		return nil
+	}
 	var all []Refused
 	for ref, version := range versions(n) {
 		if r.refuses(ref) {
