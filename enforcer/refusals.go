@@ -57,6 +57,9 @@ func newRefusals() *refusals {
 // begin decides which of the objects that were refused are tried again in this sync, those that ask for least first. One that is gone is remembered until it
 // would have been tried again, so that it does not become new by going.
 func (r *refusals) begin(n *policy.Node, now time.Time) {
+	if len(r.by) == 0 {
+		return
+	}
 	present := versions(n)
 	var due []policy.Ref
 	for ref, o := range r.by {
@@ -268,6 +271,9 @@ func (r *refusals) bySize(n *policy.Node, refs []policy.Ref) {
 
 // list are the objects that something is refused of, in order.
 func (r *refusals) list(n *policy.Node) []Refused {
+	if len(r.by) == 0 {
+		return nil
+	}
 	var all []Refused
 	for ref, version := range versions(n) {
 		if r.refuses(ref) {
@@ -278,11 +284,12 @@ func (r *refusals) list(n *policy.Node) []Refused {
 	return all
 }
 
-// problems says of each what is done instead.
+// problemsOf says of each what is done instead.
 func problemsOf(refused []Refused) []compile.Problem {
 	var all []compile.Problem
 	for _, r := range refused {
-		all = append(all, compile.Problem{Ref: r.Object.Ref, Field: "spec", Detail: "this node's kernel refuses a part of it, which is closed until it is taken: " + r.Word})
+		detail := "this node's kernel refuses a part of it, which is closed until it is taken: " + r.Word
+		all = append(all, compile.Problem{Ref: r.Object.Ref, Field: "spec", Detail: detail})
 	}
 	return all
 }

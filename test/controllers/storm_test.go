@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -92,5 +93,45 @@ func TestAChangeDoesNotWaitForThePauseToEnd(t *testing.T) {
 	n.until("a sync that succeeds", func([]seen) bool { return n.node.Synced() == nil })
 	if took := time.Since(start); took > 2*time.Second || len(n.all()) != failed+1 {
 		t.Errorf("after %d failures the change was tried after %s, in %d attempts", failed, took, len(n.all())-failed)
+	}
+}
+
+// TestChangesWithoutEndTakeAPartOfOneProcessor: one pod's label changes in a loop, and each change asks for a sync of some milliseconds. The syncs keep a pause
+// between them.
+func TestChangesWithoutEndTakeAPartOfOneProcessor(t *testing.T) {
+	const takes, syncs = 20 * time.Millisecond, 25
+	c := newCluster(t)
+	pod := c.createPod("busy", node)
+	n := c.prepare(time.Hour)
+	var mu sync.Mutex
+	var began []time.Time
+	n.during = func() {
+		mu.Lock()
+		began = append(began, time.Now())
+		mu.Unlock()
+		<-time.After(takes) // the work of a sync
+	}
+	count := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(began)
+	}
+	n.run()
+	n.until("the pod", func(all []seen) bool { return len(all) > 0 && all[len(all)-1].pod(c.namespace, "busy").Name != "" })
+	n.settle()
+	mu.Lock()
+	began = nil
+	mu.Unlock()
+	for i := 0; count() < syncs; i++ {
+		c.label(pod, "change", fmt.Sprint(i))
+		if i == 20_000 {
+			t.Fatalf("%d changes made %d syncs", i, count())
+		}
+	}
+	mu.Lock()
+	first, last := began[1], began[syncs-1] // the first comes at once, after some quiet
+	mu.Unlock()
+	if share := float64((syncs-2)*takes) / float64(last.Sub(first)); share > 0.3 {
+		t.Errorf("syncs of %s take %.0f %% of the time", takes, 100*share)
 	}
 }
