@@ -33,10 +33,10 @@ type Dataplane interface {
 type Enforcer struct {
 	dataplane Dataplane
 	options   ruleset.Options
-	known     *ruleset.Ruleset            // what the kernel holds, nil while we do not know
-	sets      map[policy.SetID]policy.Set // of the last snapshot: the next has most of them too
-	tookOver  bool                        // nothing of an earlier run is left
-	live      *Live                       // nil where live connections are left alone
+	known     *ruleset.Ruleset // what the kernel holds, nil while we do not know
+	compiler  compile.Compiler // with what the next snapshot has in common with the last
+	tookOver  bool             // nothing of an earlier run is left
+	live      *Live            // nil where live connections are left alone
 }
 
 // New returns an Enforcer that has not looked at the kernel yet.
@@ -71,8 +71,7 @@ type Counts struct {
 // and so repairs what others have broken. After an error what was enforced before stays enforced, as far as it is not what failed,
 // and the next Sync looks at the kernel again.
 func (e *Enforcer) Sync(ctx context.Context, s compile.Snapshot, verify bool) (Report, error) {
-	node, problems := compile.CompileLike(s, e.sets)
-	e.sets = node.Sets
+	node, problems := e.compiler.Compile(s)
 	var known ruleset.Ruleset
 	if e.known != nil {
 		known = *e.known

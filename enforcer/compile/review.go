@@ -28,7 +28,7 @@ type Remark struct {
 
 // severity is the order in which api/v1alpha1 lists the reasons.
 var severity = []string{
-	v1alpha1.NotUnderstoodReason, v1alpha1.ConflictingReason, v1alpha1.NeverMatchesReason, v1alpha1.UnknownPortReason, v1alpha1.SelectsNothingReason,
+	v1alpha1.NotUnderstoodReason, v1alpha1.TooLargeReason, v1alpha1.ConflictingReason, v1alpha1.NeverMatchesReason, v1alpha1.UnknownPortReason, v1alpha1.SelectsNothingReason,
 }
 
 // Review returns remarks, the most serious first, then by field. None: there is nothing to say.
@@ -111,7 +111,7 @@ func (r *review) sorted() []string {
 // namespaceMode says what cannot be understood of the mode that a NetworkPolicy has from its namespace.
 func (r *review) namespaceMode() {
 	ns := r.view.Namespaces[r.policy.ref.Namespace]
-	if !r.asksNamespace || ns == nil {
+	if !r.policy.asksNamespace || ns == nil {
 		return
 	}
 	p := parsedPolicy{ref: r.policy.ref}

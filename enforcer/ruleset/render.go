@@ -193,13 +193,28 @@ func entryOf(m policy.Member) Entry {
 	return Entry{Prefix: m.Addr.Whole(), Protocol: m.Protocol, Port: m.Port}
 }
 
-// netSet adds a set of blocks, given in the order of [Set.Entries], which is named after its content, and returns its name: blocks do not change.
-func (t *renderer) netSet(entries []Entry) string {
-	var parts []string
-	for _, e := range entries {
-		parts = append(parts, e.Text(HashNet))
+// netSet adds the set of the union of blocks, and returns its name. Blocks do not change: the set is named after them, by their name if they have one, and
+// one that is there already need not be made again.
+func (t *renderer) netSet(id policy.SetID, blocks []policy.Block) string {
+	var entries []Entry
+	parts := []string{"blocks", string(id)}
+	if id == "" {
+		entries = unionEntries(blocks)
+		parts = parts[:0]
+		for _, e := range entries {
+			parts = append(parts, e.Text(HashNet))
+		}
 	}
 	name := setName(HashNet, t.family, parts...)
+	if _, ok := t.sets[name]; ok {
+		return name
+	}
+	if have, ok := t.like[name]; ok && entries == nil && have.Type == HashNet {
+		entries = have.Entries
+	}
+	if entries == nil {
+		entries = unionEntries(blocks)
+	}
 	t.sets[name] = Set{Name: name, Type: HashNet, Family: t.family, Entries: entries}
 	return name
 }
