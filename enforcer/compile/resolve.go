@@ -89,6 +89,7 @@ func (r *resolver) make(one *resolution) (field, why string) {
 		if !p.applies[d] {
 			continue
 		}
+		one.sets++ // of the pods that it isolates, where many policies share a chain
 		for i := range p.rules[d] {
 			rule := &p.rules[d][i]
 			one.rules += rule.size(d)

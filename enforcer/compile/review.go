@@ -207,22 +207,36 @@ func (r *review) unknownPorts(d policy.Direction, rule *parsedRule) {
 	if d == policy.Egress {
 		pods = "pod that the rule leads to"
 	}
-	for i, name := range rule.named {
-		var about, found bool
-		elsewhere := map[string]bool{} // protocols for which pods have the name
-		r.eachDestination(d, rule, func(p *Pod) bool {
-			about = true
-			for _, port := range p.Ports {
-				if port.Name == name.name {
-					elsewhere[protocolName(port.Protocol)] = true
-					found = found || name.counts(port)
+	if len(rule.named) == 0 {
+		return
+	}
+	about, have := false, map[string]map[string]bool{} // the protocols for which pods have a name
+	missing := len(rule.named)
+	found := map[portName]bool{}
+	r.eachDestination(d, rule, func(p *Pod) bool {
+		about = true
+		for _, port := range p.Ports {
+			if have[port.Name] == nil {
+				have[port.Name] = map[string]bool{}
+			}
+			have[port.Name][protocolName(port.Protocol)] = true
+			for _, n := range []portName{{port.Protocol, port.Name}, {0, port.Name}} {
+				if rule.isNamed[n] && !found[n] {
+					found[n] = true
+					missing--
 				}
 			}
-			return !found
-		})
-		if found || !about {
+		}
+		return missing > 0
+	})
+	if !about {
+		return
+	}
+	for i, name := range rule.named {
+		if found[name] {
 			continue
 		}
+		elsewhere := have[name.name]
 		kind, write := "", "write the name of one of their container ports, or its number"
 		if name.protocol != 0 {
 			kind = protocolName(name.protocol) + " "

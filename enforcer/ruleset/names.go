@@ -80,6 +80,16 @@ func listChain(d policy.Direction, names []string) string { return hashed(tag(d)
 // auditChain is the chain of audited policies.
 func auditChain(d policy.Direction, names []string) string { return hashed(tag(d)+"A", names...) }
 
+// sharedChain is the chain of pods of a namespace whose lists of policies are long and differ.
+func sharedChain(d policy.Direction, at sharing) string {
+	return hashed(tag(d)+"S", at.namespace, fmt.Sprint(at.audit), fmt.Sprint(at.length))
+}
+
+// subjectSet is the name of the set of the pods that a policy isolates in a direction.
+func subjectSet(f Family, d policy.Direction, ref policy.Ref) string {
+	return hashed(fmt.Sprintf("%dS", f), d.String(), ref.Kind, ref.Namespace, ref.Name)
+}
+
 func tag(d policy.Direction) string {
 	if d == policy.Egress {
 		return "E"

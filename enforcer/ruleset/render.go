@@ -20,6 +20,8 @@ type Options struct {
 	LogDenied bool
 	// HoldCut is set where live connections are cut, to hold off what their other end still sends.
 	HoldCut bool
+	// ShareAlways has groups of a namespace share a chain wherever there are two, whether that is less or not. It is for tests.
+	ShareAlways bool
 }
 
 // The first rule of a hook. The jump that leads there has left such packets out already; but a jump that somebody has put in its place, or an
@@ -136,13 +138,13 @@ func (t *renderer) hookRules(directions []policy.Direction, roots map[policy.Dir
 	return slices.Concat(rules, closed, jumps)
 }
 
-// ruleTexts are the rules that together match what r matches, with what is to happen then.
-func (t *renderer) ruleTexts(ref policy.Ref, d policy.Direction, r policy.Rule, target string) []Rule {
+// ruleTexts are the rules that together match what r matches, of pods that a match on the subject leaves, with what is to happen then.
+func (t *renderer) ruleTexts(ref policy.Ref, d policy.Direction, r policy.Rule, subject, target string) []Rule {
 	comment := ruleComment(ref, d, r)
 	var rules []Rule
 	for _, peer := range t.peerMatches(d, r.Peer) {
 		for _, ports := range t.portMatches(r.Ports) {
-			both := match{addr: peer.addr, port: ports.port, set: joinNonEmpty(peer.set, ports.set)}
+			both := match{addr: peer.addr, port: ports.port, set: joinNonEmpty(subject, joinNonEmpty(peer.set, ports.set))}
 			rules = append(rules, both.text(comment, target))
 		}
 	}
