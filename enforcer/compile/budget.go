@@ -41,12 +41,12 @@ type spending struct {
 	looks   int // at pods and namespaces, to find the entries: each takes some 30 ns at every sync
 }
 
-// The budgets of what is asked of a node. An object may ask for an entry for each pod of a cluster of 60,000 with both families, four times over; a
-// namespace for twice as much. An entry takes some 40 bytes of the enforcer, and about as much of the kernel. A rule has some 300 bytes of text, 700 at the
-// most.
+// The budgets of what is asked of a node. One object, and one namespace in all its objects, may ask for an entry for each pod of a cluster of 15,000 with
+// both families, seventeen times over: sets that rules share count once. An entry takes some 40 bytes of the enforcer, and about as much of the kernel. A
+// rule has some 300 bytes of text, 700 at the most.
 var (
 	objectBudget    = spending{rules: 2 * maxRules, sets: 512, entries: 1 << 19, looks: 1 << 22}
-	namespaceBudget = spending{rules: 1 << 13, sets: 1 << 12, entries: 1 << 20, looks: 1 << 24}
+	namespaceBudget = spending{rules: 1 << 13, sets: 1 << 12, entries: 1 << 19, looks: 1 << 24}
 	nodeBudget      = spending{rules: 1 << 16, sets: 1 << 14, entries: 1 << 21, looks: 1 << 26}
 )
 

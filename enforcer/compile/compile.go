@@ -39,10 +39,11 @@ func (k *Compiler) Compile(s Snapshot) (policy.Node, []Problem) {
 	used := make([]bool, len(parsed))
 	concerned := newConcerns(c)
 	for i, p := range parsed {
-		for _, pod := range c.selectLocal(p.subject) {
+		selected := c.selectLocal(p.subject)
+		for _, pod := range selected {
 			subjects[pod].add(i, p)
-			concerned.add(p, c.local[pod])
 		}
+		concerned.add(p, selected)
 		concerned.addLosers(p)
 	}
 	for i := range subjects {

@@ -13,8 +13,25 @@ type resolver struct {
 	sets  map[policy.SetID]policy.Set
 	uses  map[policy.SetID]int // how many policies name a set
 	all   []*resolution        // the oldest first
-	spent map[string]*spending // by namespace; cluster-wide policies under the empty name
+	spent map[string]*account  // by namespace; cluster-wide policies under the empty name
 	total spending             // what the node holds: a set that several name counts once
+}
+
+// account is what the policies of a namespace have taken. A set that several of them name counts once.
+type account struct {
+	spending
+	sets map[policy.SetID]bool
+}
+
+// pay adds what a policy takes.
+func (a *account) pay(one *resolution) {
+	a.add(one.spending)
+	for id, entries := range one.named {
+		if a.sets[id] {
+			a.take(spending{sets: 1, entries: entries})
+		}
+		a.sets[id] = true
+	}
 }
 
 // resolution is one policy with what it takes.
@@ -22,7 +39,7 @@ type resolution struct {
 	at     int // in the list of parsed policies
 	parsed *parsedPolicy
 	made   policy.Policy
-	names  []policy.SetID
+	named  map[policy.SetID]int // its sets, with the number of entries
 	spending
 	refused bool
 }
@@ -31,7 +48,7 @@ type resolution struct {
 // budget is refused, and so are those that come when the namespace has used up its own. If the node's is used up, the newest of the namespace go that takes
 // most of it.
 func (c *cluster) resolveAll(parsed []*parsedPolicy, used []bool, sets map[policy.SetID]policy.Set) (made []policy.Policy, problems []Problem) {
-	r := &resolver{cluster: c, sets: sets, uses: map[policy.SetID]int{}, spent: map[string]*spending{}}
+	r := &resolver{cluster: c, sets: sets, uses: map[policy.SetID]int{}, spent: map[string]*account{}}
 	for i, p := range parsed {
 		if used[i] {
 			r.all = append(r.all, &resolution{at: i, parsed: p})
@@ -57,7 +74,7 @@ func (r *resolver) admit(one *resolution) []Problem {
 	p := one.parsed
 	spent := r.spent[p.ref.Namespace]
 	if spent == nil {
-		spent = &spending{}
+		spent = &account{sets: map[policy.SetID]bool{}}
 		r.spent[p.ref.Namespace] = spent
 	}
 	budget, of := namespaceBudget, "the policies of the namespace that are as old or older have "
@@ -69,7 +86,7 @@ func (r *resolver) admit(one *resolution) []Problem {
 		return []Problem{p.tooLarge("spec", of+why)}
 	}
 	field, why := r.make(one)
-	spent.add(one.spending)
+	spent.pay(one)
 	if why != "" {
 		r.refuse(one)
 		return []Problem{p.tooLarge(field, "it has "+why)}
@@ -123,7 +140,7 @@ func (r *resolver) needAll(one *resolution, rule *parsedRule) (why string) {
 
 // need adds one set that a policy names.
 func (r *resolver) need(one *resolution, s *ruleSet) (why string) {
-	if slices.Contains(one.names, s.id) {
+	if _, ok := one.named[s.id]; ok {
 		return ""
 	}
 	one.sets++
@@ -149,21 +166,24 @@ func (r *resolver) need(one *resolution, s *ruleSet) (why string) {
 		r.total.add(spending{sets: 1, entries: len(set.Members)})
 	}
 	r.uses[s.id]++
-	one.names = append(one.names, s.id)
+	if one.named == nil {
+		one.named = map[policy.SetID]int{}
+	}
+	one.named[s.id] = len(set.Members)
 	one.entries += len(set.Members)
 	return one.over(objectBudget)
 }
 
 // refuse takes away what a policy would allow, and the sets that nobody else names.
 func (r *resolver) refuse(one *resolution) {
-	for _, id := range one.names {
+	for id := range one.named {
 		if r.uses[id]--; r.uses[id] == 0 {
 			r.total.take(spending{sets: 1, entries: len(r.sets[id].Members)})
 			delete(r.sets, id)
 		}
 	}
 	p := one.parsed
-	one.refused, one.names = true, nil
+	one.refused, one.named = true, nil
 	one.made = policy.Policy{Ref: p.ref, Part: p.part, Stage: p.stage, Audit: p.audit}
 	for _, d := range policy.Directions {
 		for _, rule := range p.closed(p.rules[d]) {
@@ -197,7 +217,7 @@ func (r *resolver) holdNode() []Problem {
 
 // newestOfTheLargest is the newest policy of the namespace that takes most. Cluster-wide policies are an administrator's: they go last.
 func (r *resolver) newestOfTheLargest() *resolution {
-	standing := map[string]*spending{}
+	standing := map[string]*account{}
 	newest := map[string]*resolution{}
 	for _, one := range r.all {
 		if one.refused {
@@ -205,17 +225,17 @@ func (r *resolver) newestOfTheLargest() *resolution {
 		}
 		ns := one.parsed.ref.Namespace
 		if standing[ns] == nil {
-			standing[ns] = &spending{}
+			standing[ns] = &account{sets: map[policy.SetID]bool{}}
 		}
-		standing[ns].add(one.spending)
+		standing[ns].pay(one)
 		newest[ns] = one
 	}
 	largest := ""
-	for ns, s := range standing {
+	for ns, a := range standing {
 		if ns == "" {
 			continue
 		}
-		if largest == "" || cmp.Or(cmp.Compare(s.share(nodeBudget), standing[largest].share(nodeBudget)), cmp.Compare(ns, largest)) > 0 {
+		if largest == "" || cmp.Or(cmp.Compare(a.share(nodeBudget), standing[largest].share(nodeBudget)), cmp.Compare(ns, largest)) > 0 {
 			largest = ns
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/base32"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
@@ -113,14 +114,17 @@ func opens(set string) bool {
 	return slices.ContainsFunc(Families[:], func(f Family) bool { return strings.HasPrefix(set, ofLayout(knownTag(f)+"-")) })
 }
 
+var base32Lower = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567")
+
 // hashed makes a name from 80 bits of a hash over the parts. Each part carries its length, so that ("team", "ab") and
 // ("teama", "b") differ.
 func hashed(tag string, parts ...string) string {
-	h := sha256.New()
+	var b []byte
 	for _, p := range parts {
-		fmt.Fprintf(h, "%d:%s", len(p), p)
+		b = append(append(strconv.AppendInt(b, int64(len(p)), 10), ':'), p...)
 	}
-	return ofLayout(tag) + "-" + strings.ToLower(base32.StdEncoding.EncodeToString(h.Sum(nil)[:10]))
+	sum := sha256.Sum256(b)
+	return ofLayout(tag) + "-" + base32Lower.EncodeToString(sum[:10])
 }
 
 // maxComment is how long the name of a rule in a comment may be: the kernel takes 255 (XT_MAX_COMMENT_LEN, less the final zero), of which

@@ -26,6 +26,7 @@ type walk struct {
 	places    map[*policy.Endpoint]sharing
 	subjects  map[int][]Entry   // of policies in shared chains
 	texts     map[texted][]Rule // of policies that several chains have
+	groups    map[string]string // names of groups of enforced NetworkPolicies, by their lists
 }
 
 // texted is a policy's rules that accept, with what stands before and behind their matches.
@@ -59,6 +60,7 @@ func (k treeKind) depth() int {
 
 // render adds the direction's chains, and returns the root of its first tree, empty if nothing is policed.
 func (w *walk) render() string {
+	w.groups = map[string]string{}
 	w.findTrees()
 	w.findShared()
 	first := ""
@@ -241,14 +243,24 @@ func (w *walk) isolation(policies []int, next string) string {
 		return w.auditedIsolation(policies, next)
 	}
 	accept := "-j RETURN"
+	plain := first.Stage == policy.NetworkPolicies // endpoints have long lists of those alone
+	if plain {
+		if name, ok := w.groups[listKey(policies)]; ok {
+			return name
+		}
+	}
 	names := w.names(policies)
 	if first.Stage == policy.AdminIsolation && next != "" {
 		accept = "-g " + next
 		names = append(names, next)
 	}
-	return w.chain(groupChain(w.direction, names), func() []Rule {
+	name := w.chain(groupChain(w.direction, names), func() []Rule {
 		return append(w.accepting(policies, accept), w.isolationDenial(policies)...)
 	})
+	if plain {
+		w.groups[listKey(policies)] = name
+	}
+	return name
 }
 
 // accepting are the rules of policies that add up.
