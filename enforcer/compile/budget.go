@@ -3,6 +3,10 @@ package compile
 import (
 	"fmt"
 
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
@@ -54,6 +58,11 @@ func (s *spending) add(o spending) {
 	s.rules, s.sets, s.entries, s.looks = s.rules+o.rules, s.sets+o.sets, s.entries+o.entries, s.looks+o.looks
 }
 
+func (s spending) twice() spending {
+	s.add(s)
+	return s
+}
+
 func (s *spending) take(o spending) {
 	s.add(spending{-o.rules, -o.sets, -o.entries, -o.looks})
 }
@@ -82,37 +91,98 @@ func (s spending) share(budget spending) float64 {
 		float64(s.entries)/float64(budget.entries), float64(s.looks)/float64(budget.looks))
 }
 
+// weigh holds the budgets of a NetworkPolicy's text before any of it is read, and reports whether it is worth reading: what is to be refused anyway takes no
+// time then.
+func (p *parsedPolicy) weigh(np *networkingv1.NetworkPolicy) bool {
+	var w weight
+	for i := range np.Spec.Ingress {
+		w.add(np.Spec.Ingress[i].From, np.Spec.Ingress[i].Ports)
+	}
+	field := policy.Ingress
+	if w.over() == "" {
+		field = policy.Egress
+		for i := range np.Spec.Egress {
+			w.add(np.Spec.Egress[i].To, np.Spec.Egress[i].Ports)
+		}
+	}
+	if why := w.over(); why != "" {
+		p.close(p.rulesField+field.String(), why)
+		return false
+	}
+	return true
+}
+
+// weight is how much there is in the text of an object.
+type weight struct{ selectors, values, names, blocks int }
+
+func (w *weight) add(peers []networkingv1.NetworkPolicyPeer, ports []networkingv1.NetworkPolicyPort) {
+	for i := range peers {
+		if b := peers[i].IPBlock; b != nil {
+			w.blocks += 1 + len(b.Except)
+			continue
+		}
+		w.selectors++
+		for _, s := range []*metav1.LabelSelector{peers[i].PodSelector, peers[i].NamespaceSelector} {
+			if s != nil {
+				w.values += valuesIn(s)
+			}
+		}
+	}
+	for i := range ports {
+		if ports[i].Port != nil && ports[i].Port.Type == intstr.String {
+			w.names++
+		}
+	}
+}
+
+// valuesIn is how many requirements and values a selector has.
+func valuesIn(s *metav1.LabelSelector) int {
+	n := 2 * len(s.MatchLabels)
+	for i := range s.MatchExpressions {
+		n += 1 + len(s.MatchExpressions[i].Values)
+	}
+	return n
+}
+
+// over says what is more than an object may have, empty if nothing is.
+func (w *weight) over() string {
+	for _, limit := range []struct {
+		what        string
+		is, allowed int
+	}{
+		{"selectors", w.selectors, maxSelectors}, {"requirements and values of selectors", w.values, maxValues},
+		{"named ports", w.names, maxNames}, {"blocks and exceptions", w.blocks, maxBlocks},
+	} {
+		if limit.is > limit.allowed {
+			return fmt.Sprintf("up to here there are %d %s, where %d are allowed", limit.is, limit.what, limit.allowed)
+		}
+	}
+	return ""
+}
+
 // finish is called once the text of a policy has been read: it says which sets the rules take, and holds the budgets of the text.
 func (p *parsedPolicy) finish() {
-	var selectors, values, names, blocks int
+	var w weight
 	for _, d := range policy.Directions {
 		rules := 0
 		for i := range p.rules[d] {
 			r := &p.rules[d][i]
-			selectors, names = selectors+len(r.selectors)+len(r.nodes), names+len(r.named)
+			w.selectors, w.names = w.selectors+len(r.selectors)+len(r.nodes), w.names+len(r.named)
 			for _, s := range r.selectors {
 				for _, part := range s.parts() {
-					values += valuesOf(part)
+					w.values += valuesOf(part)
 				}
 			}
 			for _, s := range r.nodes {
-				values += valuesOf(s)
+				w.values += valuesOf(s)
 			}
 			for _, b := range r.blocks {
-				blocks += 1 + len(b.Except)
+				w.blocks += 1 + len(b.Except)
 			}
 		}
-		for _, limit := range []struct {
-			what        string
-			is, allowed int
-		}{
-			{"selectors", selectors, maxSelectors}, {"requirements and values of selectors", values, maxValues},
-			{"named ports", names, maxNames}, {"blocks and exceptions", blocks, maxBlocks},
-		} {
-			if limit.is > limit.allowed {
-				p.close(p.rulesField+d.String(), fmt.Sprintf("up to here there are %d %s, where %d are allowed", limit.is, limit.what, limit.allowed))
-				return
-			}
+		if why := w.over(); why != "" {
+			p.close(p.rulesField+d.String(), why)
+			return
 		}
 		for i := range p.rules[d] {
 			r := &p.rules[d][i]
@@ -124,6 +194,10 @@ func (p *parsedPolicy) finish() {
 			return
 		}
 	}
+}
+
+// countUnsaid says how many problems are not named.
+func (p *parsedPolicy) countUnsaid() {
 	if p.unsaid > 0 {
 		p.problems = append(p.problems, Problem{Ref: p.ref, Field: "spec", Detail: fmt.Sprintf("so it is with %d more fields", p.unsaid)})
 	}

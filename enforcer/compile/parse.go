@@ -108,6 +108,7 @@ func parse(np *networkingv1.NetworkPolicy) *parsedPolicy {
 		stage:      policy.NetworkPolicies,
 		rulesField: "spec.",
 	}
+	defer p.countUnsaid()
 	own, ok := np.Annotations[v1alpha1.ModeAnnotation]
 	if ok {
 		p.parseMode(modeField, own)
@@ -115,13 +116,21 @@ func parse(np *networkingv1.NetworkPolicy) *parsedPolicy {
 	p.asksNamespace = !ok
 	named := p.parseTypes(np)
 
-	subject, err := subjectOf(metav1.LabelSelectorAsSelector(&np.Spec.PodSelector))
+	subject, err := labels.Selector(nil), error(nil)
+	if n := valuesIn(&np.Spec.PodSelector); n > maxSubjectValues {
+		err = tooManyValues(n)
+	} else {
+		subject, err = metav1.LabelSelectorAsSelector(&np.Spec.PodSelector)
+	}
 	if err != nil {
 		p.problem("spec.podSelector", "%v: every pod of the namespace is isolated, and nothing is allowed, until it is mended", err)
 		p.subject = podSelector{namespace: np.Namespace, pods: labels.Everything()}
 		return p
 	}
 	p.subject = podSelector{namespace: np.Namespace, pods: subject}
+	if !p.weigh(np) {
+		return p
+	}
 	for i, r := range np.Spec.Ingress {
 		p.parseRule(policy.Ingress, i, "from", r.From, r.Ports)
 	}
@@ -151,9 +160,13 @@ func (p *parsedPolicy) inMode(mode string) *parsedPolicy {
 // subjectOf refuses a selector that takes too long to match.
 func subjectOf(s labels.Selector, err error) (labels.Selector, error) {
 	if err == nil && valuesOf(s) > maxSubjectValues {
-		err = fmt.Errorf("it has %d requirements and values, where %d are allowed", valuesOf(s), maxSubjectValues)
+		err = tooManyValues(valuesOf(s))
 	}
 	return s, err
+}
+
+func tooManyValues(n int) error {
+	return fmt.Errorf("it has %d requirements and values, where %d are allowed", n, maxSubjectValues)
 }
 
 // problem notes what could not be understood. An object may have a great many such fields: the first are named, the others counted.

@@ -21,6 +21,7 @@ type resolver struct {
 type account struct {
 	spending
 	sets map[policy.SetID]bool
+	lost spending // on policies that were refused
 }
 
 // pay adds what a policy takes.
@@ -68,8 +69,9 @@ func (c *cluster) resolveAll(parsed []*parsedPolicy, used []bool, sets map[polic
 	return made, problems
 }
 
-// admit makes one policy, if its own budget and what its namespace has left allow it. What one that is refused has cost to find that out is its namespace's
-// too: else many that are refused would cost what one may not.
+// admit makes one policy, if its own budget and what its namespace has left allow it. It takes time to find out that a policy is over its budget. A
+// namespace has twice as much for that as for what is allowed: then all that are newer are refused unseen, since many such policies would cost what one may
+// not.
 func (r *resolver) admit(one *resolution) []Problem {
 	p := one.parsed
 	spent := r.spent[p.ref.Namespace]
@@ -81,16 +83,17 @@ func (r *resolver) admit(one *resolution) []Problem {
 	if p.ref.Namespace == "" {
 		budget, of = nodeBudget, "the cluster-wide policies that are as old or older have "
 	}
-	if why := spent.over(budget); why != "" {
+	if why := cmp.Or(spent.over(budget), spent.lost.over(budget.twice())); why != "" {
 		r.refuse(one)
 		return []Problem{p.tooLarge("spec", of+why)}
 	}
 	field, why := r.make(one)
-	spent.pay(one)
 	if why != "" {
+		spent.lost.add(one.spending)
 		r.refuse(one)
 		return []Problem{p.tooLarge(field, "it has "+why)}
 	}
+	spent.pay(one)
 	if why := spent.over(budget); why != "" {
 		r.refuse(one)
 		return []Problem{p.tooLarge("spec", of+why)}

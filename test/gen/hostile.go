@@ -209,6 +209,7 @@ func Hostile(s *Source) *networkingv1.NetworkPolicy {
 	for range 1 + s.intN(4) {
 		var from []networkingv1.NetworkPolicyPeer
 		var ports []networkingv1.NetworkPolicyPort
+		before := room
 		switch s.intN(5) {
 		case 0:
 			from = selectorPeers(many(90), s.oneIn(2))
@@ -227,9 +228,11 @@ func Hostile(s *Source) *networkingv1.NetworkPolicy {
 		case 2:
 			ports = append(namedPorts(many(18)), numberedPorts(many(14), 2)...)
 		}
-		for range 1 + many(100+90*len(from)+18*len(ports)) {
-			np.Spec.Ingress = append(np.Spec.Ingress, networkingv1.NetworkPolicyIngressRule{From: from, Ports: ports})
-			if s.oneIn(2) {
+		bytes := 20 + before - room
+		for i := range 1 + many(bytes) {
+			if i%2 == 0 {
+				np.Spec.Ingress = append(np.Spec.Ingress, networkingv1.NetworkPolicyIngressRule{From: from, Ports: ports})
+			} else {
 				np.Spec.Egress = append(np.Spec.Egress, networkingv1.NetworkPolicyEgressRule{To: from, Ports: ports})
 			}
 		}

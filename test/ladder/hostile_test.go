@@ -247,7 +247,7 @@ func TestTheNewestOfANamespaceAreRefused(t *testing.T) {
 func TestTheLargestNamespaceGivesWay(t *testing.T) {
 	s := crowd(50_000, "a", "b", "c", "d", "e")
 	for i, ns := range []string{"a", "b", "c", "d", "e"} {
-		s.Policies = append(s.Policies, wide(ns, "old", 9, 5), wide(ns, "new", i, 3+i/4)) // 400,000 entries each, and 450,000
+		s.Policies = append(s.Policies, wide(ns, "old", 9, 5), wide(ns, "new", i, 3+i/4*2)) // 400,000 entries each, and 500,000
 	}
 	s.Policies = append(s.Policies, wide("e", "small", 20, 0))
 	if diff := cmp.Diff([]string{"e/new"}, refusals(t, s)); diff != "" {
