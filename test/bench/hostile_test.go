@@ -7,9 +7,14 @@ import (
 	"testing"
 	"time"
 
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/lab/topology"
 	"github.com/ringfence-io/ringfence/test/gen"
 )
 
@@ -135,4 +140,54 @@ func BenchmarkHostile(b *testing.B) {
 
 func pair(format string, with, without float64) string {
 	return fmt.Sprintf(format+" ("+format+")", with, without)
+}
+
+// nobodys are peers that no pod is.
+func nobodys(n, first int) []networkingv1.NetworkPolicyPeer {
+	var all []networkingv1.NetworkPolicyPeer
+	for i := range n {
+		all = append(all, networkingv1.NetworkPolicyPeer{PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": fmt.Sprintf("nobody-%d", first+i)}}})
+	}
+	return all
+}
+
+// inTheWay is a node on which a policy of the measured pods stands before the one that lets their connection pass, with so many rules of so many peers, none of
+// which matches: what the first packet pays is what one pays that is denied. One that is too large is refused, and in nobody's way.
+func inTheWay(rules, peers int) compile.Snapshot {
+	s := localPods(110)
+	p := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "a-hostile"}}
+	for i := range rules {
+		p.Spec.Ingress = append(p.Spec.Ingress, networkingv1.NetworkPolicyIngressRule{From: nobodys(peers, i*peers)})
+	}
+	s.Policies = append(s.Policies[:len(s.Policies):len(s.Policies)], p)
+	return s
+}
+
+// BenchmarkHostilePacket measures the first packet of a connection to a pod whose policies are as long as they may be.
+func BenchmarkHostilePacket(b *testing.B) {
+	needRoot(b)
+	variants := []variant{
+		{name: "without"},
+		{"no hostile policy", true, localPods(110)},
+		{"1,000 peers in one rule", true, inTheWay(1, 1000)},
+		{"2,900 peers in one rule (128 KB)", true, inTheWay(1, 2900)},
+		{"500 rules of a peer each", true, inTheWay(500, 1)},
+		{"2,000 rules of a peer each (128 KB)", true, inTheWay(2000, 1)},
+	}
+	header := []string{"back end/node"}
+	for _, v := range variants[1:] {
+		header = append(header, v.name)
+	}
+	t := tableOf("Added to the first packet of a connection by policies of its own pod, in ns: median (quartiles)", header...)
+	for _, o := range []roadOptions{{backend: dataplane.Legacy, kind: topology.Bridged}, {backend: dataplane.NFT, kind: topology.Bridged}} {
+		took, err := measure(b.Context(), o, 2, variants, (*road).sendNew)
+		must(b, err)
+		row := []string{o.String()}
+		for i, v := range variants[1:] {
+			added := took[i+1].minus(took[0])
+			row = append(row, added.text("%.0f"))
+			report(b, o.String()+"/"+v.name, map[string]float64{"added-ns/connection": added.median()})
+		}
+		t.add(row...)
+	}
 }
