@@ -25,7 +25,9 @@ func TestBudgetsCountWhatIsRendered(t *testing.T) {
 			for _, ports := range counts {
 				for _, names := range []int{0, 5} {
 					peers := list(selectors, func(i int) string { return fmt.Sprintf("{podSelector: {matchLabels: {a: v%d}}}", i) }) +
-						list(blocks, func(i int) string { return fmt.Sprintf("{ipBlock: {cidr: 10.%d.0.0/24}}, {ipBlock: {cidr: 'fd00:%x::/64'}}", 2*i, 2*i) })
+						list(blocks, func(i int) string {
+							return fmt.Sprintf("{ipBlock: {cidr: 10.%d.0.0/24}}, {ipBlock: {cidr: 'fd00:%x::/64'}}", 2*i, 2*i)
+						})
 					numbers := list(ports, func(i int) string {
 						return fmt.Sprintf("{protocol: %s, port: %d, endPort: %d}", []string{"TCP", "UDP", "SCTP"}[i%3], 10*i+1, 10*i+1+i%2)
 					}) + list(names, func(i int) string { return fmt.Sprintf("{port: p%d}", i) })

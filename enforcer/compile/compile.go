@@ -168,11 +168,6 @@ func (c *cluster) selectLocal(s podSelector) []int {
 	return selected
 }
 
-// counts reports whether the port is one of those that the name stands for.
-func (n portName) counts(port NamedPort) bool {
-	return n.name == port.Name && (n.protocol == 0 || n.protocol == port.Protocol)
-}
-
 // text is the protocol for which the name counts.
 func (n portName) text() string {
 	if n.protocol == 0 {

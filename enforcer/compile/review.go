@@ -28,7 +28,8 @@ type Remark struct {
 
 // severity is the order in which api/v1alpha1 lists the reasons.
 var severity = []string{
-	v1alpha1.NotUnderstoodReason, v1alpha1.TooLargeReason, v1alpha1.ConflictingReason, v1alpha1.NeverMatchesReason, v1alpha1.UnknownPortReason, v1alpha1.SelectsNothingReason,
+	v1alpha1.NotUnderstoodReason, v1alpha1.TooLargeReason, v1alpha1.ConflictingReason, v1alpha1.NeverMatchesReason, v1alpha1.UnknownPortReason,
+	v1alpha1.SelectsNothingReason,
 }
 
 // Review returns remarks, the most serious first, then by field. None: there is nothing to say.

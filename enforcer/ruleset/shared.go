@@ -12,8 +12,8 @@ import (
 // shareFrom is from how many rules of groups on it is asked whether they share a chain: fewer are written in a few milliseconds.
 const shareFrom = 2048
 
-// sharedRules is the chain of pods of one namespace whose lists of NetworkPolicies are long and differ, in a direction. Each policy's rules stand in it once, and
-// ask first whether the pod is one that the policy isolates:
+// sharedRules is the chain of pods of one namespace whose lists of NetworkPolicies are long and differ, in a direction. Each policy's rules stand in it
+// once, and ask first whether the pod is one that the policy isolates:
 //
 //	-p tcp -m tcp --dport 80 -m set --match-set RF-v1-4S-… dst -m set --match-set RF-v1-4A-… src … -j RETURN
 //	…

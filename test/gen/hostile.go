@@ -60,7 +60,10 @@ func Attacks() []Attack {
 
 func named(name string, spec networkingv1.NetworkPolicySpec) []*networkingv1.NetworkPolicy {
 	return []*networkingv1.NetworkPolicy{{
-		ObjectMeta: metav1.ObjectMeta{Namespace: HostileNamespace, Name: name, UID: types.UID(name), CreationTimestamp: metav1.Unix(1_800_000_000, 0)}, Spec: spec}}
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: HostileNamespace, Name: name, UID: types.UID(name), CreationTimestamp: metav1.Unix(1_800_000_000, 0)},
+		Spec: spec,
+	}}
 }
 
 func one(spec networkingv1.NetworkPolicySpec) []*networkingv1.NetworkPolicy { return named("a", spec) }
