@@ -288,36 +288,39 @@ func FuzzHostile(f *testing.F) {
 		}
 		f.Add(data)
 	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		s := gen.Bytes(data)
-		c := hostileShop()
-		for range 1 + len(data)%3 {
-			c.Cluster.Policies = append(c.Cluster.Policies, gen.Hostile(s))
+	f.Fuzz(func(t *testing.T, data []byte) { checkHostile(t, gen.Bytes(data), 1+len(data)%3) })
+}
+
+// checkHostile draws objects, and holds a node and the controller to their budgets.
+func checkHostile(t *testing.T, s *gen.Source, objects int) {
+	t.Helper()
+	c := hostileShop()
+	for range objects {
+		c.Cluster.Policies = append(c.Cluster.Policies, gen.Hostile(s))
+	}
+	snapshot := Snapshot(c.Cluster, "node1")
+	unit := calibrated()
+	var k compile.Compiler
+	var held ruleset.Ruleset
+	for i, limit := range []time.Duration{hostileFirst, hostileAgain} {
+		start := cpuTime()
+		node, _ := k.Compile(snapshot)
+		want := ruleset.RenderLike(node, Options, held)
+		_ = ruleset.Diff(want, held)
+		held = want
+		if took := cpuTime() - start; took > limit*unit {
+			t.Errorf("sync %d took %s, %d times what hashing 16 MB takes: %d times are allowed", i+1, took, took/unit, limit)
 		}
-		snapshot := Snapshot(c.Cluster, "node1")
-		unit := calibrated()
-		var k compile.Compiler
-		var held ruleset.Ruleset
-		for i, limit := range []time.Duration{hostileFirst, hostileAgain} {
-			start := cpuTime()
-			node, _ := k.Compile(snapshot)
-			want := ruleset.RenderLike(node, Options, held)
-			_ = ruleset.Diff(want, held)
-			held = want
-			if took := cpuTime() - start; took > limit*unit {
-				t.Errorf("sync %d took %s, %d times what hashing 16 MB takes: %d times are allowed", i+1, took, took/unit, limit)
-			}
-			if err := checkBudgets(want); err != nil {
-				t.Error(err)
-			}
+		if err := checkBudgets(want); err != nil {
+			t.Error(err)
 		}
-		for _, np := range c.Cluster.Policies {
-			start := cpuTime()
-			u := compile.Understand(compile.Object{NetworkPolicy: np})
-			u.Review(view(snapshot, nil))
-			if took := cpuTime() - start; took > hostileFirst*unit {
-				t.Errorf("the controller took %s, %d times what hashing 16 MB takes", took, took/unit)
-			}
+	}
+	for _, np := range c.Cluster.Policies {
+		start := cpuTime()
+		u := compile.Understand(compile.Object{NetworkPolicy: np})
+		u.Review(view(snapshot, nil))
+		if took := cpuTime() - start; took > hostileFirst*unit {
+			t.Errorf("the controller took %s, %d times what hashing 16 MB takes", took, took/unit)
 		}
-	})
+	}
 }
