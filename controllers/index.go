@@ -55,16 +55,17 @@ func newIndex() *index {
 	return &index{policies: map[policyKey]*known{}, spaces: map[string]map[policyKey]*known{}, nodes: map[string]map[policyKey]bool{}}
 }
 
-// see takes in a policy as the API tells of it, and reports whether it is another version than before.
+// see takes in a policy as the API tells of it, and reports whether it is another version than before. One goroutine at a time tells of a policy.
 func (x *index) see(key policyKey, o metav1.Object, now time.Time) bool {
+	if x.has(key, o) {
+		return false
+	}
+	understood := compile.Understand(objectOf(o)) // without the lock: an object may take long to read, and who wrote it is not who waits
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	before := x.policies[key]
-	if before != nil && before.isOf(o) {
-		return false
-	}
 	after := &known{
-		uid: o.GetUID(), generation: o.GetGeneration(), mode: ownMode(o), understood: compile.Understand(objectOf(o)),
+		uid: o.GetUID(), generation: o.GetGeneration(), mode: ownMode(o), understood: understood,
 		since: o.GetResourceVersion(), seen: now, first: before == nil, unreviewed: true,
 	}
 	if before != nil {
@@ -79,6 +80,14 @@ func (x *index) see(key policyKey, o metav1.Object, now time.Time) bool {
 	}
 	x.spaces[key.namespace][key] = after
 	return true
+}
+
+// has reports whether this version of a policy is known.
+func (x *index) has(key policyKey, o metav1.Object) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	k := x.policies[key]
+	return k != nil && k.isOf(o)
 }
 
 // isOf reports whether k is this version of a policy.

@@ -157,7 +157,7 @@ func accepted(c policyCase) metav1.Condition {
 		return condition
 	}
 	condition.Reason = c.remarks[0].Reason
-	if condition.Reason == v1alpha1.NotUnderstoodReason {
+	if condition.Reason == v1alpha1.NotUnderstoodReason || condition.Reason == v1alpha1.TooLargeReason {
 		condition.Status = metav1.ConditionFalse
 	}
 	const limit = 10

@@ -145,7 +145,7 @@ func (r *Policies) tell(o metav1.Object, previous, status *v1alpha1.EnforcementS
 		switch now.Reason {
 		case v1alpha1.ProgrammedReason:
 			level = corev1.EventTypeNormal
-		case v1alpha1.NotUnderstoodReason, v1alpha1.ConflictingReason, v1alpha1.NodesFailingReason, v1alpha1.NodesUnknownReason:
+		case v1alpha1.NotUnderstoodReason, v1alpha1.TooLargeReason, v1alpha1.ConflictingReason, v1alpha1.NodesFailingReason, v1alpha1.NodesUnknownReason:
 			level = corev1.EventTypeWarning
 		}
 		if level != "" {

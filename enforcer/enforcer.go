@@ -36,12 +36,12 @@ type Dataplane interface {
 type Enforcer struct {
 	dataplane Dataplane
 	options   ruleset.Options
-	known     *ruleset.Ruleset            // what the kernel holds, nil while we do not know
-	inForce   *policy.Node                // what is known to be in force, likewise
-	sets      map[policy.SetID]policy.Set // of the last snapshot: the next has most of them too
-	tookOver  bool                        // nothing of an earlier run is left
-	live      *Live                       // nil where live connections are left alone
-	refusals  *refusals                   // what the kernel does not take
+	known     *ruleset.Ruleset // what the kernel holds, nil while we do not know
+	inForce   *policy.Node     // what is known to be in force, likewise
+	compiler  compile.Compiler // with what the next snapshot has in common with the last
+	tookOver  bool             // nothing of an earlier run is left
+	live      *Live            // nil where live connections are left alone
+	refusals  *refusals        // what the kernel does not take
 }
 
 // New returns an Enforcer that has not looked at the kernel yet.
@@ -89,8 +89,7 @@ type Counts struct {
 // and so repairs what others have broken. What the kernel refuses of a policy is closed, and the rest is put in force. After an error what was enforced
 // before stays enforced, as far as it is not what failed, and the next Sync looks at the kernel again.
 func (e *Enforcer) Sync(ctx context.Context, s compile.Snapshot, verify bool) (Report, error) {
-	node, problems := compile.CompileLike(s, e.sets)
-	e.sets = node.Sets
+	node, problems := e.compiler.Compile(s)
 	e.refusals.begin(&node, time.Now())
 	closed := e.refusals.close(node)
 	report, err := e.enforce(ctx, closed, verify)

@@ -21,6 +21,8 @@ const (
 const (
 	// NotUnderstoodReason goes with False: a field cannot be understood, and what it belongs to fails closed.
 	NotUnderstoodReason = "NotUnderstood"
+	// TooLargeReason goes with False: the policy asks for more than one object, or the policies of one namespace, may have. It allows nothing then.
+	TooLargeReason = "TooLarge"
 	// ConflictingReason goes with True: another ClusterNetworkPolicy has the same tier and priority, and selects some of the same pods. Which
 	// is asked first is decided by their age, then their names.
 	ConflictingReason = "Conflicting"

@@ -25,13 +25,13 @@ func (c *cluster) closeTo(s Snapshot, node *policy.Node) {
 	inRange := func(a netip.Addr) bool {
 		return slices.ContainsFunc(node.Closed.Ranges, func(r netip.Prefix) bool { return r.Contains(a) })
 	}
-	c.addSet(node.Sets, node.Closed.Known, policy.Addresses, func(yield func(policy.Member)) {
-		eachAddress(c.local, func(_ *Pod, a netip.Addr) {
-			if inRange(a) {
-				yield(policy.Member{Addr: policy.AddrOf(a)})
-			}
-		})
+	c.members = c.members[:0]
+	eachAddress(c.local, func(_ *Pod, a netip.Addr) {
+		if inRange(a) {
+			c.members = append(c.members, policy.Member{Addr: policy.AddrOf(a)})
+		}
 	})
+	c.addSet(node.Sets, node.Closed.Known, policy.Addresses, c.sorted())
 	for _, pods := range c.byNamespace {
 		eachAddress(pods, func(p *Pod, a netip.Addr) {
 			switch in := inRange(a); {

@@ -20,16 +20,19 @@ type parsedIsolation struct {
 	namespaces   labels.Selector
 	tenantLabel  string
 	sameTenant   bool
+	asksDNS      bool
 }
 
 // parseIsolation understands what it can of a NamespaceIsolation. What it cannot understand is a problem and allows nothing.
-func parseIsolation(ni *v1alpha1.NamespaceIsolation, dns DNS) *parsedIsolation {
+func parseIsolation(ni *v1alpha1.NamespaceIsolation) *parsedIsolation {
 	p := &parsedIsolation{
 		parsedPolicy: parsedPolicy{
 			ref: policy.Ref{Kind: "NamespaceIsolation", Name: ni.Name}, version: versionOf(ni), stage: policy.BaselineIsolation,
+			born: ni.CreationTimestamp.Unix(), rulesField: "spec.allow.",
 		},
 		tenantLabel: ni.Spec.TenantLabel,
 		sameTenant:  orTrue(ni.Spec.Allow.SameTenant),
+		asksDNS:     orTrue(ni.Spec.Allow.DNS),
 	}
 	switch ni.Spec.Tier {
 	case v1alpha1.BaselineTier, "":
@@ -42,7 +45,7 @@ func parseIsolation(ni *v1alpha1.NamespaceIsolation, dns DNS) *parsedIsolation {
 	p.parseMode("spec.mode", string(ni.Spec.Mode))
 	p.parseDirections(ni.Spec.Directions)
 	var err error
-	if p.namespaces, err = ni.Spec.NamespaceSelector.Selector(); err != nil {
+	if p.namespaces, err = subjectOf(ni.Spec.NamespaceSelector.Selector()); err != nil {
 		p.problem("spec.namespaceSelector", "%v: every namespace is isolated until it is mended", err)
 		p.namespaces = labels.Everything()
 	}
@@ -54,10 +57,19 @@ func parseIsolation(ni *v1alpha1.NamespaceIsolation, dns DNS) *parsedIsolation {
 		r := &ni.Spec.Allow.Egress[i]
 		p.parseAllow(policy.Egress, i, "to", r.To, r.Protocols)
 	}
-	if orTrue(ni.Spec.Allow.DNS) {
-		p.rules[policy.Egress] = append(p.rules[policy.Egress], dns.rules()...)
-	}
+	p.finish()
+	p.countUnsaid()
 	return p
+}
+
+// withDNS is the isolation with rules for the DNS, if it wants them.
+func (p *parsedIsolation) withDNS(rules []parsedRule) *parsedIsolation {
+	if !p.asksDNS || len(rules) == 0 {
+		return p
+	}
+	q := *p
+	q.rules[policy.Egress] = slices.Concat(p.rules[policy.Egress], rules)
+	return &q
 }
 
 func orTrue(b *bool) bool { return b == nil || *b }
@@ -109,6 +121,7 @@ func (p *parsedIsolation) policyFor(ns *Namespace) *parsedPolicy {
 	if p.sameTenant {
 		for _, d := range policy.Directions {
 			rule := parsedRule{index: -1, name: sameTenantRule, action: policy.Accept, selectors: []podSelector{tenant}, anyPort: true}
+			rule.settle(d)
 			out.rules[d] = append([]parsedRule{rule}, p.rules[d]...)
 		}
 	}
@@ -131,6 +144,7 @@ func (dns DNS) rules() []parsedRule {
 	add := func(r parsedRule) {
 		r.index, r.name, r.action = -1, dnsRule, policy.Accept
 		r.blocks, r.ranges = normalBlocks(r.blocks), mergeRanges(r.ranges)
+		r.settle(policy.Egress)
 		rules = append(rules, r)
 	}
 	services := slices.Clone(dns.Services)
@@ -173,8 +187,10 @@ func (dns DNS) problems() []Problem {
 	var all []Problem
 	for _, s := range dns.Services {
 		if _, impossible := serviceAddrs(s); impossible {
-			all = append(all, Problem{policy.Ref{Kind: "Service", Namespace: s.Namespace, Name: s.Name}, "spec.clusterIPs",
-				"one of the addresses is none that a Service can have: no isolation allows to ask for names there"})
+			all = append(all, Problem{
+				Ref: policy.Ref{Kind: "Service", Namespace: s.Namespace, Name: s.Name}, Field: "spec.clusterIPs",
+				Detail: "one of the addresses is none that a Service can have: no isolation allows to ask for names there",
+			})
 		}
 	}
 	return all

@@ -244,10 +244,10 @@ func (t *tying) shut() {
 		return
 	}
 	id := setID("shut")
-	t.addSet(t.node.Sets, id, policy.Addresses, func(yield func(policy.Member)) {
-		for _, a := range gone {
-			yield(policy.Member{Addr: policy.AddrOf(a)})
-		}
-	})
+	t.members = t.members[:0]
+	for _, a := range gone {
+		t.members = append(t.members, policy.Member{Addr: policy.AddrOf(a)})
+	}
+	t.addSet(t.node.Sets, id, policy.Addresses, t.sorted())
 	t.node.Shut = id
 }

@@ -36,7 +36,11 @@ func (u *Understood) read(ingress, egress int) {
 func notUnderstood(problems []Problem) []Remark {
 	var remarks []Remark
 	for _, p := range problems {
-		remarks = append(remarks, Remark{v1alpha1.NotUnderstoodReason, p.Field, p.Detail})
+		reason := v1alpha1.NotUnderstoodReason
+		if p.TooLarge {
+			reason = v1alpha1.TooLargeReason
+		}
+		remarks = append(remarks, Remark{reason, p.Field, p.Detail})
 	}
 	return remarks
 }
@@ -49,7 +53,7 @@ func (u *Understood) never(field, format string, args ...any) {
 // it will leave to others, depends on how it is mended.
 func (u *Understood) readRule(d policy.Direction, i int) {
 	rule := &u.policy.rules[d][i]
-	if !u.isSound(d, rule) {
+	if u.policy.unsaid > 0 || !u.isSound(d, rule) {
 		return
 	}
 	at := u.fields.rule(d, rule.index)

@@ -2,17 +2,18 @@ package compile
 
 import (
 	"net/netip"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/labels"
 )
 
-// eachOfNodes visits the addresses of the nodes that a selector stands for: those in their status; those that a node sends from which its status does not
+// eachOfNodes visits the addresses of the nodes that any of the selectors stands for: those in their status; those that a node sends from which its status does not
 // have, because a tunnel or a bridge between it and its pods has them; and of this node all that it has. None that a pod holds is among the latter: a node
 // names its ranges itself, and a pod there would pass for it.
-func (c *cluster) eachOfNodes(s labels.Selector, visit func(netip.Addr)) {
+func (c *cluster) eachOfNodes(selectors []labels.Selector, visit func(netip.Addr)) {
 	derived := map[netip.Addr]bool{}
 	for _, n := range c.nodes {
-		if !s.Matches(n.Labels) {
+		if !slices.ContainsFunc(selectors, func(s labels.Selector) bool { return s.Matches(n.Labels) }) {
 			continue
 		}
 		for _, a := range n.Addrs {

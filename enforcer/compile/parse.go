@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,6 +21,8 @@ type Problem struct {
 	Ref    policy.Ref
 	Field  string // path of the field, as in "spec.ingress[0].from[1].ipBlock.cidr"
 	Detail string // what is wrong, what is enforced instead, and what to write
+	// TooLarge is set where the policy is understood, and asks for more than a budget allows.
+	TooLarge bool
 }
 
 // String is one line for a person.
@@ -35,11 +36,17 @@ type parsedPolicy struct {
 	stage    policy.Stage
 	priority int32 // of a ClusterNetworkPolicy
 	created  int64 // of a ClusterNetworkPolicy, in Unix seconds
+	born     int64 // likewise, of every kind
 	audit    bool
-	subject  podSelector
-	applies  [2]bool
-	rules    [2][]parsedRule // of the directions that the policy has rules for
-	problems []Problem
+	// asksNamespace is set for a NetworkPolicy that does not say its mode itself.
+	asksNamespace bool
+	subject       podSelector
+	applies       [2]bool
+	rules         [2][]parsedRule // of the directions that the policy has rules for
+	problems      []Problem
+	unsaid        int // problems that are not named
+	// rulesField is what stands before a direction in the path of its rules.
+	rulesField string
 }
 
 // version tells one state of an object from its others.
@@ -68,6 +75,8 @@ type parsedRule struct {
 	ranges    []policy.PortRange
 	named     []portName
 	namedAt   []int // where each of named stands first in the rule's list of ports
+	isNamed   map[portName]bool
+	sets      ruleSets // what settle makes of the above
 }
 
 // podSelector selects pods, in the namespaces that match, or in one namespace if namespaces is nil.
@@ -75,6 +84,8 @@ type podSelector struct {
 	namespace  string
 	namespaces labels.Selector
 	pods       labels.Selector
+	id         policy.SetID // of its addresses; once it is settled, as the next
+	within     string       // namespaces as a text
 }
 
 // portName is a container port by its name. Without a protocol it is of any.
@@ -89,28 +100,37 @@ const (
 	namespaceModeField = modeField + " of the namespace"
 )
 
-// parse understands what it can of np. Everything that it cannot understand is a problem and matches nothing. The mode is that of the policy's
-// namespace, which its own comes before.
-func parse(np *networkingv1.NetworkPolicy, mode string) *parsedPolicy {
+// parse understands what it can of np. Everything that it cannot understand is a problem and matches nothing.
+func parse(np *networkingv1.NetworkPolicy) *parsedPolicy {
 	p := &parsedPolicy{
 		ref:     policy.Ref{Kind: "NetworkPolicy", Namespace: np.Namespace, Name: np.Name},
-		version: versionOf(np),
-		stage:   policy.NetworkPolicies,
+		version: versionOf(np), born: np.CreationTimestamp.Unix(),
+		stage:      policy.NetworkPolicies,
+		rulesField: "spec.",
 	}
-	if own, ok := np.Annotations[v1alpha1.ModeAnnotation]; ok {
+	defer p.countUnsaid()
+	own, ok := np.Annotations[v1alpha1.ModeAnnotation]
+	if ok {
 		p.parseMode(modeField, own)
-	} else {
-		p.parseMode(namespaceModeField, mode)
 	}
+	p.asksNamespace = !ok
 	named := p.parseTypes(np)
 
-	subject, err := metav1.LabelSelectorAsSelector(&np.Spec.PodSelector)
+	subject, err := labels.Selector(nil), error(nil)
+	if n := valuesIn(&np.Spec.PodSelector); n > maxSubjectValues {
+		err = tooManyValues(n)
+	} else {
+		subject, err = metav1.LabelSelectorAsSelector(&np.Spec.PodSelector)
+	}
 	if err != nil {
 		p.problem("spec.podSelector", "%v: every pod of the namespace is isolated, and nothing is allowed, until it is mended", err)
 		p.subject = podSelector{namespace: np.Namespace, pods: labels.Everything()}
 		return p
 	}
 	p.subject = podSelector{namespace: np.Namespace, pods: subject}
+	if !p.weigh(np) {
+		return p
+	}
 	for i, r := range np.Spec.Ingress {
 		p.parseRule(policy.Ingress, i, "from", r.From, r.Ports)
 	}
@@ -122,11 +142,48 @@ func parse(np *networkingv1.NetworkPolicy, mode string) *parsedPolicy {
 			p.rules[d] = nil
 		}
 	}
+	p.finish()
 	return p
 }
 
+// inMode is the policy with the mode of its namespace, which its own comes before.
+func (p *parsedPolicy) inMode(mode string) *parsedPolicy {
+	if !p.asksNamespace || mode == "" {
+		return p
+	}
+	q := *p
+	q.problems = slices.Clip(q.problems)
+	q.parseMode(namespaceModeField, mode)
+	return &q
+}
+
+// subjectOf refuses a selector that takes too long to match.
+func subjectOf(s labels.Selector, err error) (labels.Selector, error) {
+	if err == nil && valuesOf(s) > maxSubjectValues {
+		err = tooManyValues(valuesOf(s))
+	}
+	return s, err
+}
+
+func tooManyValues(n int) error {
+	return fmt.Errorf("it has %d requirements and values, where %d are allowed", n, maxSubjectValues)
+}
+
+// problem notes what could not be understood. An object may have a great many such fields: the first are named, the others counted.
 func (p *parsedPolicy) problem(field, format string, args ...any) {
-	p.problems = append(p.problems, Problem{p.ref, field, fmt.Sprintf(format, args...)})
+	if len(p.problems) >= maxProblems {
+		p.unsaid++
+		return
+	}
+	p.problems = append(p.problems, Problem{Ref: p.ref, Field: field, Detail: fmt.Sprintf(format, args...)})
+}
+
+// ruleField is the path of a rule; of one that stands in no list, the object's.
+func (p *parsedPolicy) ruleField(d policy.Direction, index int) string {
+	if index < 0 {
+		return "spec"
+	}
+	return fmt.Sprintf("%s%s[%d]", p.rulesField, d, index)
 }
 
 // parseMode sets whether the policy is audited. Whatever is not known enforces.
@@ -302,9 +359,14 @@ func (p *parsedPolicy) parsePort(r *parsedRule, field string, index int, port *n
 }
 
 func (r *parsedRule) addNamed(index int, n portName) {
-	if !slices.Contains(r.named, n) {
-		r.named, r.namedAt = append(r.named, n), append(r.namedAt, index)
+	if r.isNamed[n] {
+		return
 	}
+	if r.isNamed == nil {
+		r.isNamed = map[portName]bool{}
+	}
+	r.isNamed[n] = true
+	r.named, r.namedAt = append(r.named, n), append(r.namedAt, index)
 }
 
 // mergeRanges sorts the ranges and joins those that overlap or touch.
@@ -358,13 +420,4 @@ func comparePrefixes(a, b netip.Prefix) int {
 		return c
 	}
 	return a.Bits() - b.Bits()
-}
-
-// setID joins parts so that no two lists of parts make the same ID: each part carries its length.
-func setID(parts ...string) policy.SetID {
-	var b strings.Builder
-	for _, p := range parts {
-		fmt.Fprintf(&b, "%d:%s", len(p), p)
-	}
-	return policy.SetID(b.String())
 }

@@ -15,12 +15,14 @@ import (
 // has it for peers: an Accept rule matches nothing, any other rule denies everything.
 func parseCluster(cnp *v1alpha1.ClusterNetworkPolicy) *parsedPolicy {
 	p := &parsedPolicy{
-		ref:      policy.Ref{Kind: clusterKind(cnp.APIVersion), Name: cnp.Name},
-		version:  versionOf(cnp),
-		priority: cnp.Spec.Priority,
-		created:  cnp.CreationTimestamp.Unix(),
-		stage:    policy.AdminRules,
-		applies:  [2]bool{policy.Ingress: len(cnp.Spec.Ingress) > 0, policy.Egress: len(cnp.Spec.Egress) > 0},
+		ref:        policy.Ref{Kind: clusterKind(cnp.APIVersion), Name: cnp.Name},
+		version:    versionOf(cnp),
+		priority:   cnp.Spec.Priority,
+		created:    cnp.CreationTimestamp.Unix(),
+		born:       cnp.CreationTimestamp.Unix(),
+		rulesField: "spec.",
+		stage:      policy.AdminRules,
+		applies:    [2]bool{policy.Ingress: len(cnp.Spec.Ingress) > 0, policy.Egress: len(cnp.Spec.Egress) > 0},
 	}
 	switch cnp.Spec.Tier {
 	case v1alpha1.AdminTier:
@@ -39,6 +41,8 @@ func parseCluster(cnp *v1alpha1.ClusterNetworkPolicy) *parsedPolicy {
 		p.parseActionRule(policy.Egress, parsedRule{index: i, name: r.Name, log: r.Log}, r.Action, "to", r.To, r.Protocols)
 	}
 	p.parseSubject(&cnp.Spec.Subject)
+	p.finish()
+	p.countUnsaid()
 	return p
 }
 
@@ -78,16 +82,16 @@ func (p *parsedPolicy) parseSubject(s *v1alpha1.Subject) {
 }
 
 func everyPodIn(namespaces *v1alpha1.LabelSelector) (podSelector, error) {
-	s, err := namespaces.Selector()
+	s, err := subjectOf(namespaces.Selector())
 	return podSelector{namespaces: s, pods: labels.Everything()}, err
 }
 
 func podsIn(p *v1alpha1.NamespacedPod) (podSelector, error) {
-	namespaces, err := p.NamespaceSelector.Selector()
+	namespaces, err := subjectOf(p.NamespaceSelector.Selector())
 	if err != nil {
 		return podSelector{}, fmt.Errorf("namespaceSelector: %w", err)
 	}
-	pods, err := p.PodSelector.Selector()
+	pods, err := subjectOf(p.PodSelector.Selector())
 	if err != nil {
 		return podSelector{}, fmt.Errorf("podSelector: %w", err)
 	}

@@ -30,7 +30,7 @@ type Remark struct {
 
 // severity is the order in which api/v1alpha1 lists the reasons.
 var severity = []string{
-	v1alpha1.NotUnderstoodReason, v1alpha1.ConflictingReason, v1alpha1.ContestedAddressReason, v1alpha1.ImpossibleAddressReason,
+	v1alpha1.NotUnderstoodReason, v1alpha1.TooLargeReason, v1alpha1.ConflictingReason, v1alpha1.ContestedAddressReason, v1alpha1.ImpossibleAddressReason,
 	v1alpha1.NeverMatchesReason, v1alpha1.UnknownPortReason, v1alpha1.SelectsNothingReason,
 }
 
@@ -121,7 +121,7 @@ func (r *review) sorted() []string {
 // namespaceMode says what cannot be understood of the mode that a NetworkPolicy has from its namespace.
 func (r *review) namespaceMode() {
 	ns := r.view.Namespaces[r.policy.ref.Namespace]
-	if !r.asksNamespace || ns == nil {
+	if !r.policy.asksNamespace || ns == nil {
 		return
 	}
 	p := parsedPolicy{ref: r.policy.ref}
@@ -241,22 +241,36 @@ func (r *review) unknownPorts(d policy.Direction, rule *parsedRule) {
 	if d == policy.Egress {
 		pods = "pod that the rule leads to"
 	}
-	for i, name := range rule.named {
-		var about, found bool
-		elsewhere := map[string]bool{} // protocols for which pods have the name
-		r.eachDestination(d, rule, func(p *Pod) bool {
-			about = true
-			for _, port := range p.Ports {
-				if port.Name == name.name {
-					elsewhere[protocolName(port.Protocol)] = true
-					found = found || name.counts(port)
+	if len(rule.named) == 0 {
+		return
+	}
+	about, have := false, map[string]map[string]bool{} // the protocols for which pods have a name
+	missing := len(rule.named)
+	found := map[portName]bool{}
+	r.eachDestination(d, rule, func(p *Pod) bool {
+		about = true
+		for _, port := range p.Ports {
+			if have[port.Name] == nil {
+				have[port.Name] = map[string]bool{}
+			}
+			have[port.Name][protocolName(port.Protocol)] = true
+			for _, n := range []portName{{port.Protocol, port.Name}, {0, port.Name}} {
+				if rule.isNamed[n] && !found[n] {
+					found[n] = true
+					missing--
 				}
 			}
-			return !found
-		})
-		if found || !about {
+		}
+		return missing > 0
+	})
+	if !about {
+		return
+	}
+	for i, name := range rule.named {
+		if found[name] {
 			continue
 		}
+		elsewhere := have[name.name]
 		kind, write := "", "write the name of one of their container ports, or its number"
 		if name.protocol != 0 {
 			kind = protocolName(name.protocol) + " "

@@ -8,17 +8,27 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
-// parseAll understands the snapshot's policies, in the order in which they are asked.
-func (c *cluster) parseAll(s Snapshot) (parsed []*parsedPolicy, problems []Problem) {
+// parseAll understands the snapshot's policies, in the order in which they are asked. One that stood in the snapshot before has been read.
+func (k *Compiler) parseAll(c *cluster, s Snapshot) (parsed []*parsedPolicy, problems []Problem) {
+	policies, fences := make(map[any]*parsedPolicy, len(k.policies)), make(map[any]*parsedIsolation, len(k.fences))
 	for _, np := range s.Policies {
-		mode := ""
-		if ns := c.namespaces[np.Namespace]; ns != nil {
-			mode = ns.Mode
+		p := k.policies[np]
+		if p == nil {
+			p = parse(np)
 		}
-		parsed = append(parsed, parse(np, mode))
+		policies[np] = p
+		if ns := c.namespaces[np.Namespace]; ns != nil {
+			p = p.inMode(ns.Mode)
+		}
+		parsed = append(parsed, p)
 	}
 	for _, cnp := range s.ClusterPolicies {
-		parsed = append(parsed, parseCluster(cnp))
+		p := k.policies[cnp]
+		if p == nil {
+			p = parseCluster(cnp)
+		}
+		policies[cnp] = p
+		parsed = append(parsed, p)
 	}
 	for _, p := range parsed {
 		problems = append(problems, p.problems...)
@@ -26,11 +36,17 @@ func (c *cluster) parseAll(s Snapshot) (parsed []*parsedPolicy, problems []Probl
 	if len(s.Isolations) > 0 {
 		problems = append(problems, s.DNS.problems()...)
 	}
+	dns := s.DNS.rules()
 	for _, ni := range s.Isolations {
-		p := parseIsolation(ni, s.DNS)
+		p := k.fences[ni]
+		if p == nil {
+			p = parseIsolation(ni)
+		}
+		fences[ni] = p
 		problems = append(problems, p.problems...)
-		parsed = append(parsed, c.tenantsOf(p)...)
+		parsed = append(parsed, c.tenantsOf(p.withDNS(dns))...)
 	}
+	k.policies, k.fences = policies, fences
 	slices.SortFunc(parsed, (*parsedPolicy).compare)
 	return parsed, problems
 }
@@ -39,9 +55,14 @@ func (c *cluster) parseAll(s Snapshot) (parsed []*parsedPolicy, problems []Probl
 func (c *cluster) tenantsOf(p *parsedIsolation) []*parsedPolicy {
 	var policies []*parsedPolicy
 	seen := map[string]bool{}
+	asked := map[*Namespace]bool{}
 	for _, pod := range slices.Concat(c.local, c.losers) {
 		ns := c.namespaces[pod.Namespace]
-		if ns == nil || !p.namespaces.Matches(ns.Labels) {
+		if ns == nil || asked[ns] {
+			continue
+		}
+		asked[ns] = true
+		if !p.namespaces.Matches(ns.Labels) {
 			continue
 		}
 		if tenant := p.policyFor(ns); !seen[tenant.part] {
@@ -125,7 +146,7 @@ func ties(parsed []*parsedPolicy, subjects []subject) []Problem {
 						continue
 					}
 					seen[pair] = true
-					problems = append(problems, Problem{second.ref, "spec.priority", fmt.Sprintf(
+					problems = append(problems, Problem{Ref: second.ref, Field: "spec.priority", Detail: fmt.Sprintf(
 						"%s has the same tier and priority, and both select a pod: it is asked first, as it is older, or by its name; "+
 							"give them different priorities", first.ref)})
 				}

@@ -20,11 +20,9 @@ type Object struct {
 // Understood is a policy whose text was read once, for who asks about one policy at a time. [Compile] reads it the same way. It is never
 // written to after [Understand] has made it.
 type Understood struct {
-	policy *parsedPolicy // of an isolation, with every pod of its namespaces for a subject, and without DNS
-	fields *fields
-	// asksNamespace is set for a NetworkPolicy that does not say its mode itself.
-	asksNamespace bool
-	remarks       []Remark // those that follow from the text alone
+	policy  *parsedPolicy // of an isolation, with every pod of its namespaces for a subject, and without DNS
+	fields  *fields
+	remarks []Remark // those that follow from the text alone
 }
 
 // fields are the paths of what a kind of policy says.
@@ -59,8 +57,7 @@ func Understand(o Object) *Understood {
 	switch {
 	case o.NetworkPolicy != nil:
 		np := o.NetworkPolicy
-		_, own := np.Annotations[v1alpha1.ModeAnnotation]
-		u := &Understood{policy: parse(np, ""), fields: &networkPolicyFields, asksNamespace: !own}
+		u := &Understood{policy: parse(np), fields: &networkPolicyFields}
 		u.read(len(np.Spec.Ingress), len(np.Spec.Egress))
 		return u
 	case o.ClusterNetworkPolicy != nil:
@@ -70,7 +67,7 @@ func Understand(o Object) *Understood {
 		return u
 	default:
 		ni := o.NamespaceIsolation
-		p := parseIsolation(ni, DNS{})
+		p := parseIsolation(ni)
 		p.subject = podSelector{namespaces: p.namespaces, pods: labels.Everything()}
 		u := &Understood{policy: &p.parsedPolicy, fields: &isolationFields}
 		u.read(len(ni.Spec.Allow.Ingress), len(ni.Spec.Allow.Egress))

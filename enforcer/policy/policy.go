@@ -319,7 +319,8 @@ const (
 
 // Peer is the remote end of a connection: its source for ingress, its destination for egress.
 type Peer struct {
-	Kind   PeerKind
+	Kind PeerKind
+	// Set are the addresses, of the kind InSet. Beside Blocks it is their name, by which they are told from others without being compared; it may be empty.
 	Set    SetID
 	Blocks []Block
 }

@@ -63,6 +63,9 @@ func diffSet(p *Plan, want Set, sets map[string]Set) {
 
 // diffEntries walks both sorted lists at once. An entry that is there with the other NoMatch is to be added: that replaces it.
 func diffEntries(want, have []Entry) (add, del []Entry) {
+	if len(want) == len(have) && len(want) > 0 && &want[0] == &have[0] {
+		return nil, nil // a set that has not changed is shared
+	}
 	for len(want) > 0 && len(have) > 0 {
 		switch c := want[0].Compare(have[0]); {
 		case c < 0:

@@ -3,7 +3,6 @@ package ruleset
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -49,57 +48,35 @@ func (t *renderer) peerMatches(d policy.Direction, p policy.Peer) []match {
 	case policy.InSet:
 		return []match{bySet(t.podSet(p.Set))}
 	case policy.InBlocks:
-		return t.blockMatches(p.Blocks, side, bySet)
+		return t.blockMatches(p, side, bySet)
 	}
 	return nil
 }
 
-// blockMatches are exact for every block: a block with exceptions has a set of its own, so that its exceptions take nothing
-// from another block; blocks without exceptions are address matches, or one set if they are many.
-func (t *renderer) blockMatches(blocks []policy.Block, side string, bySet func(string) match) []match {
-	var plain []netip.Prefix
-	var excepting []match
-	for _, b := range blocks {
+// blockMatches are the blocks exactly: an address match each, or one set of their union if they are many or have exceptions.
+func (t *renderer) blockMatches(p policy.Peer, side string, bySet func(string) match) []match {
+	var own []policy.Block
+	except := false
+	for _, b := range p.Blocks {
 		switch {
 		case FamilyOf(b.Prefix.Addr()) != t.family:
-		case len(b.Except) > 0:
-			excepting = append(excepting, bySet(t.netSet(blockEntries(b))))
-		case b.Prefix.Bits() == 0:
+		case b.Prefix.Bits() == 0 && len(b.Except) == 0:
 			return []match{{}}
 		default:
-			plain = append(plain, b.Prefix)
+			own, except = append(own, b), except || len(b.Except) > 0
 		}
 	}
-	if len(plain) > maxInline {
-		entries := make([]Entry, 0, len(plain))
-		for _, p := range plain {
-			entries = append(entries, Entry{Prefix: policy.PrefixOf(p)})
-		}
-		return append(excepting, bySet(t.netSet(SortEntries(entries))))
+	switch {
+	case len(own) == 0:
+		return nil
+	case except || len(own) > maxInline:
+		return []match{bySet(t.netSet(p.Set, own))}
 	}
 	var matches []match
-	for _, p := range plain {
-		matches = append(matches, match{addr: side + p.String()})
+	for _, b := range own {
+		matches = append(matches, match{addr: side + b.Prefix.String()})
 	}
-	return append(matches, excepting...)
-}
-
-// blockEntries are the block as entries of a hash:net set, in which the longest prefix that holds an address decides.
-// The type takes no prefix of length 0: two halves stand for it, less a half that is excepted as a whole.
-func blockEntries(b policy.Block) []Entry {
-	halves := halvesOfAll(b.Prefix)
-	var entries []Entry
-	for _, x := range b.Except {
-		if !slices.Contains(halves, x) {
-			entries = append(entries, Entry{Prefix: policy.PrefixOf(x), NoMatch: true})
-		}
-	}
-	for _, p := range halves {
-		if !slices.Contains(b.Except, p) {
-			entries = append(entries, Entry{Prefix: policy.PrefixOf(p)})
-		}
-	}
-	return SortEntries(entries)
+	return matches
 }
 
 func halvesOfAll(p netip.Prefix) []netip.Prefix {

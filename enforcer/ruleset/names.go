@@ -5,6 +5,7 @@ import (
 	"encoding/base32"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
@@ -80,6 +81,16 @@ func listChain(d policy.Direction, names []string) string { return hashed(tag(d)
 // auditChain is the chain of audited policies.
 func auditChain(d policy.Direction, names []string) string { return hashed(tag(d)+"A", names...) }
 
+// sharedChain is the chain of pods of a namespace whose lists of policies are long and differ.
+func sharedChain(d policy.Direction, at sharing) string {
+	return hashed(tag(d)+"S", at.namespace, fmt.Sprint(at.audit), fmt.Sprint(at.length))
+}
+
+// subjectSet is the name of the set of the pods that a policy isolates in a direction.
+func subjectSet(f Family, d policy.Direction, ref policy.Ref) string {
+	return hashed(fmt.Sprintf("%dS", f), d.String(), ref.Kind, ref.Namespace, ref.Name)
+}
+
 func tag(d policy.Direction) string {
 	if d == policy.Egress {
 		return "E"
@@ -106,14 +117,17 @@ func opens(set string) bool {
 	return slices.ContainsFunc(Families[:], func(f Family) bool { return strings.HasPrefix(set, ofLayout(knownTag(f)+"-")) })
 }
 
+var base32Lower = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567")
+
 // hashed makes a name from 80 bits of a hash over the parts. Each part carries its length, so that ("team", "ab") and
 // ("teama", "b") differ.
 func hashed(tag string, parts ...string) string {
-	h := sha256.New()
+	var b []byte
 	for _, p := range parts {
-		fmt.Fprintf(h, "%d:%s", len(p), p)
+		b = append(append(strconv.AppendInt(b, int64(len(p)), 10), ':'), p...)
 	}
-	return ofLayout(tag) + "-" + strings.ToLower(base32.StdEncoding.EncodeToString(h.Sum(nil)[:10]))
+	sum := sha256.Sum256(b)
+	return ofLayout(tag) + "-" + base32Lower.EncodeToString(sum[:10])
 }
 
 // maxComment is how long the name of a rule in a comment may be: the kernel takes 255 (XT_MAX_COMMENT_LEN, less the final zero), of which

@@ -24,6 +24,8 @@ type Options struct {
 	Guards bool
 	// HopLimit is set where ip6tables rules can match a packet's hop limit.
 	HopLimit bool
+	// ShareAlways has groups of a namespace share a chain wherever there are two, whether that is less or not. It is for tests.
+	ShareAlways bool
 }
 
 // The first rule of a hook. The jump that leads there has left such packets out already; but a jump that somebody has put in its place, or an
@@ -165,13 +167,13 @@ func (t *renderer) neighbourRules(base string) []Rule {
 	return rules
 }
 
-// ruleTexts are the rules that together match what r matches, with what is to happen then.
-func (t *renderer) ruleTexts(ref policy.Ref, d policy.Direction, r policy.Rule, target string) []Rule {
+// ruleTexts are the rules that together match what r matches, of pods that a match on the subject leaves, with what is to happen then.
+func (t *renderer) ruleTexts(ref policy.Ref, d policy.Direction, r policy.Rule, subject, target string) []Rule {
 	comment := ruleComment(ref, d, r)
 	var rules []Rule
 	for _, peer := range t.peerMatches(d, r.Peer) {
 		for _, ports := range t.portMatches(r.Ports) {
-			both := match{addr: peer.addr, port: ports.port, set: joinNonEmpty(peer.set, ports.set)}
+			both := match{addr: peer.addr, port: ports.port, set: joinNonEmpty(subject, joinNonEmpty(peer.set, ports.set))}
 			rules = append(rules, both.text(comment, target))
 		}
 	}
@@ -225,13 +227,28 @@ func entryOf(m policy.Member) Entry {
 	return Entry{Prefix: m.Addr.Whole(), Protocol: m.Protocol, Port: m.Port}
 }
 
-// netSet adds a set of blocks, given in the order of [Set.Entries], which is named after its content, and returns its name: blocks do not change.
-func (t *renderer) netSet(entries []Entry) string {
-	var parts []string
-	for _, e := range entries {
-		parts = append(parts, e.Text(HashNet))
+// netSet adds the set of the union of blocks, and returns its name. Blocks do not change: the set is named after them, by their name if they have one, and
+// one that is there already need not be made again.
+func (t *renderer) netSet(id policy.SetID, blocks []policy.Block) string {
+	var entries []Entry
+	parts := []string{"blocks", string(id)}
+	if id == "" {
+		entries = unionEntries(blocks)
+		parts = parts[:0]
+		for _, e := range entries {
+			parts = append(parts, e.Text(HashNet))
+		}
 	}
 	name := setName(HashNet, t.family, parts...)
+	if _, ok := t.sets[name]; ok {
+		return name
+	}
+	if have, ok := t.like[name]; ok && entries == nil && have.Type == HashNet {
+		entries = have.Entries
+	}
+	if entries == nil {
+		entries = unionEntries(blocks)
+	}
 	t.sets[name] = Set{Name: name, Type: HashNet, Family: t.family, Entries: entries}
 	return name
 }

@@ -22,6 +22,17 @@ type walk struct {
 	direction policy.Direction
 	has       map[treeKind]bool
 	isolates  bool // Admin isolation applies to an endpoint
+	shared    map[sharing]*sharedRules
+	places    map[*policy.Endpoint]sharing
+	subjects  map[int][]Entry   // of policies in shared chains
+	texts     map[texted][]Rule // of policies that several chains have
+	groups    map[string]string // names of groups of enforced NetworkPolicies, by their lists
+}
+
+// texted is a policy's rules that accept, with what stands before and behind their matches.
+type texted struct {
+	policy          int
+	subject, target string
 }
 
 // treeKind is one of the trees of a direction.
@@ -49,7 +60,9 @@ func (k treeKind) depth() int {
 
 // render adds the direction's chains, and returns the root of its first tree, empty if nothing is policed.
 func (w *walk) render() string {
+	w.groups = map[string]string{}
 	w.findTrees()
+	w.findShared()
 	first := ""
 	for _, kind := range []treeKind{baseTree, passTree, policyTree, adminTree} {
 		if !w.has[kind] {
@@ -143,7 +156,18 @@ func (w *walk) fromNetworkPolicies(e *policy.Endpoint) string {
 	} else {
 		next = w.isolation(by[policy.BaselineIsolation], "")
 	}
-	return w.isolation(by[policy.NetworkPolicies], next)
+	if len(by[policy.NetworkPolicies]) == 0 {
+		return next
+	}
+	at := w.places[e]
+	switch s := w.shared[at]; {
+	case s == nil:
+		return w.isolation(by[policy.NetworkPolicies], next)
+	case at.audit:
+		return w.behindAudit(w.sharedAudit(s), next)
+	default:
+		return w.sharedIsolation(s)
+	}
 }
 
 // to is the target that leads to a tree, or allows where there is none.
@@ -180,7 +204,7 @@ func (w *walk) rules(policies []int, next, pass treeKind) string {
 				default:
 					continue
 				}
-				rules = append(rules, w.ruleTexts(p.Ref, w.direction, r, target)...)
+				rules = append(rules, w.ruleTexts(p.Ref, w.direction, r, "", target)...)
 			}
 		}
 		if w.has[next] {
@@ -197,9 +221,9 @@ func (w *walk) auditedRules(p *policy.Policy) string {
 		for _, r := range p.Rules[w.direction] {
 			switch r.Action {
 			case policy.Accept, policy.Pass:
-				rules = append(rules, w.ruleTexts(p.Ref, w.direction, r, "-j RETURN")...)
+				rules = append(rules, w.ruleTexts(p.Ref, w.direction, r, "", "-j RETURN")...)
 			case policy.Deny:
-				rules = append(rules, w.ruleTexts(p.Ref, w.direction, r, "-g "+w.note(p.Ref))...)
+				rules = append(rules, w.ruleTexts(p.Ref, w.direction, r, "", "-g "+w.note(p.Ref))...)
 			}
 		}
 		return rules
@@ -219,27 +243,53 @@ func (w *walk) isolation(policies []int, next string) string {
 		return w.auditedIsolation(policies, next)
 	}
 	accept := "-j RETURN"
+	plain := first.Stage == policy.NetworkPolicies // endpoints have long lists of those alone
+	if plain {
+		if name, ok := w.groups[listKey(policies)]; ok {
+			return name
+		}
+	}
 	names := w.names(policies)
 	if first.Stage == policy.AdminIsolation && next != "" {
 		accept = "-g " + next
 		names = append(names, next)
 	}
-	return w.chain(groupChain(w.direction, names), func() []Rule {
+	name := w.chain(groupChain(w.direction, names), func() []Rule {
 		return append(w.accepting(policies, accept), w.isolationDenial(policies)...)
 	})
+	if plain {
+		w.groups[listKey(policies)] = name
+	}
+	return name
 }
 
 // accepting are the rules of policies that add up.
 func (w *walk) accepting(policies []int, target string) []Rule {
 	var rules []Rule
 	for _, i := range policies {
-		p := &w.node.Policies[i]
-		for _, r := range p.Rules[w.direction] {
-			if r.Action == policy.Accept {
-				rules = append(rules, w.ruleTexts(p.Ref, w.direction, r, target)...)
-			}
+		rules = append(rules, w.acceptingOf(i, "", target)...)
+	}
+	return rules
+}
+
+// acceptingOf are the rules of one policy that accept, for the pods that a match on the subject leaves; empty is all that come. Chains that have them share
+// their texts.
+func (w *walk) acceptingOf(i int, subject, target string) []Rule {
+	key := texted{i, subject, target}
+	if rules, ok := w.texts[key]; ok {
+		return rules
+	}
+	var rules []Rule
+	p := &w.node.Policies[i]
+	for _, r := range p.Rules[w.direction] {
+		if r.Action == policy.Accept {
+			rules = append(rules, w.ruleTexts(p.Ref, w.direction, r, subject, target)...)
 		}
 	}
+	if w.texts == nil {
+		w.texts = map[texted][]Rule{}
+	}
+	w.texts[key] = rules
 	return rules
 }
 
@@ -255,6 +305,11 @@ func (w *walk) auditedIsolation(policies []int, next string) string {
 		}
 		return rules
 	})
+	return w.behindAudit(audit, next)
+}
+
+// behindAudit is the chain that asks audited policies and goes on.
+func (w *walk) behindAudit(audit, next string) string {
 	if next == "" {
 		return audit
 	}

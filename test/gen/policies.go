@@ -122,7 +122,10 @@ func (d drawer) namespaceSelector() metav1.LabelSelector {
 
 func (d drawer) peers() []networkingv1.NetworkPolicyPeer {
 	var out []networkingv1.NetworkPolicyPeer
-	if d.oneIn(20) {
+	switch d.intN(20) {
+	case 18:
+		return d.manySelectors()
+	case 19:
 		return d.manyBlocks()
 	}
 	for range d.length() {
@@ -155,7 +158,10 @@ func (d drawer) peer() networkingv1.NetworkPolicyPeer {
 
 func (d drawer) ports() []networkingv1.NetworkPolicyPort {
 	var out []networkingv1.NetworkPolicyPort
-	if d.oneIn(20) {
+	switch d.intN(20) {
+	case 18:
+		return d.manyNames()
+	case 19:
 		return d.manyPorts()
 	}
 	for range d.length() {
@@ -208,6 +214,37 @@ func (d drawer) port() networkingv1.NetworkPolicyPort {
 		p.Port = number(pick(d.Source, portNumbers))
 	}
 	return p
+}
+
+// manySelectors are more than a rule has sets for, and now and then a block among them.
+func (d drawer) manySelectors() []networkingv1.NetworkPolicyPeer {
+	var out []networkingv1.NetworkPolicyPeer
+	for range d.between(4, 9) {
+		out = append(out, d.peer())
+		if out[len(out)-1].IPBlock != nil {
+			out = append(out, networkingv1.NetworkPolicyPeer{PodSelector: pointer(d.selector())})
+		}
+	}
+	return out
+}
+
+// manyNames are more names of ports than a rule has sets for, most of which nobody has.
+func (d drawer) manyNames() []networkingv1.NetworkPolicyPort {
+	var out []networkingv1.NetworkPolicyPort
+	for i := range d.between(2, 9) {
+		p := networkingv1.NetworkPolicyPort{Port: pointer(intstr.FromString(fmt.Sprintf("nobody-%d", i)))}
+		if i == 0 || d.oneIn(2) {
+			p.Port = pointer(intstr.FromString(pick(d.Source, portNames)))
+		}
+		if !d.oneIn(3) {
+			p.Protocol = pointer(pick(d.Source, protocols))
+		}
+		out = append(out, p)
+	}
+	if d.oneIn(4) {
+		out = append(out, d.port())
+	}
+	return out
 }
 
 // manyBlocks are more than a rule has matches for: single addresses that somebody has, and pairs of them.

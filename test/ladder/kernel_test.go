@@ -176,7 +176,8 @@ func (k *kernels) addNode(t *testing.T, n *topology.Node, backend string) {
 		if !slices.Equal(c.Families, ruleset.Families[:]) || !c.SelfMatch {
 			return fmt.Errorf("the kernel lacks something: %v", d.Findings())
 		}
-		k.enforcers = append(k.enforcers, enforcer.New(d, ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut}))
+		k.enforcers = append(k.enforcers, enforcer.New(d, ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut,
+			ShareAlways: len(k.enforcers) == 0}))
 		return nil
 	})
 	if err != nil {

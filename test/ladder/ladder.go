@@ -50,6 +50,13 @@ func Snapshot(c oracle.Cluster, node string) compile.Snapshot {
 	return s
 }
 
+// OptionsFor are those for a case: in half of them pods share chains wherever they may.
+func OptionsFor(c oracle.Cluster) ruleset.Options {
+	o := Options
+	o.ShareAlways = len(c.Pods)%2 == 0
+	return o
+}
+
 // Rendered is the ruleset that a node must hold for the cluster.
 func Rendered(c oracle.Cluster, node string) ruleset.Ruleset {
 	compiled, _ := compile.Compile(Snapshot(c, node))
@@ -69,7 +76,7 @@ type Judges struct {
 func NewJudges(c oracle.Cluster, node gen.Node) (*Judges, error) {
 	j := &Judges{Node: node, Cluster: c}
 	j.Compiled, _ = compile.Compile(Snapshot(c, node.Name))
-	j.Rendered = ruleset.Render(j.Compiled, Options)
+	j.Rendered = ruleset.Render(j.Compiled, OptionsFor(c))
 	var err error
 	if j.Tracer, err = trace.Parse(j.Rendered.String()); err != nil {
 		return nil, fmt.Errorf("reading the ruleset of %s: %w\n%s", node.Name, err, j.Rendered)
