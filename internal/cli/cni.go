@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,7 +36,7 @@ func isPlugin(args []string) bool {
 type cniOptions struct {
 	socket        string
 	confDir       string
-	binDir        string
+	binDirs       []string
 	onUnavailable string
 	timeout       time.Duration
 	announce      bool
@@ -54,14 +55,16 @@ func (o *cniOptions) add(f *pflag.FlagSet) {
 // addInstall are the flags that say how the plugin is installed.
 func (o *cniOptions) addInstall(f *pflag.FlagSet) {
 	f.StringVar(&o.confDir, "cni-conf-dir", "", "directory of the node's network configurations, as "+cni.DefaultConfDir)
-	f.StringVar(&o.binDir, "cni-bin-dir", "", "directory of the node's CNI plugins, as "+cni.DefaultBinDir)
+	f.StringSliceVar(&o.binDirs, "cni-bin-dir", nil,
+		"directory in which the container runtime may look for CNI plugins, such as "+cni.DefaultBinDirs[0]+"; may be repeated: the plugin goes where the "+
+			"programs of the network configuration are")
 	f.StringVar(&o.onUnavailable, "cni-on-unavailable", string(cni.Block),
 		"what becomes of a pod whose policy cannot be put in force in time: block, so that it does not start, or allow")
 	f.DurationVar(&o.timeout, "cni-timeout", cni.DefaultTimeout, "how long an attempt to start a pod waits for its policy, in whole seconds")
 }
 
 func (o *cniOptions) validate() error {
-	if (o.confDir == "") != (o.binDir == "") {
+	if (o.confDir == "") != (len(o.binDirs) == 0) {
 		return errors.New("--cni-conf-dir and --cni-bin-dir belong together: give both, or none")
 	}
 	if o.confDir == "" {
@@ -75,7 +78,10 @@ func (o *cniOptions) validate() error {
 
 func (o *cniOptions) validateSettings() error {
 	if err := o.settings().Validate(); err != nil {
-		return fmt.Errorf("--cni-on-unavailable, --cni-timeout: %w", err)
+		return fmt.Errorf("--cni-on-unavailable, --cni-timeout, --cni-socket: %w", err)
+	}
+	if slices.Contains(o.binDirs, "") {
+		return errors.New("--cni-bin-dir has an empty directory among others")
 	}
 	return nil
 }
@@ -116,7 +122,7 @@ func (o *cniOptions) keep(ctx context.Context, troubles *controllers.Troubles, l
 }
 
 func (o *cniOptions) install(program string) cni.Install {
-	return cni.Install{ConfDir: o.confDir, BinDir: o.binDir, Program: program, Settings: o.settings()}.Defaults()
+	return cni.Install{ConfDir: o.confDir, BinDirs: o.binDirs, Program: program, Settings: o.settings()}.Defaults()
 }
 
 func newCNICommand() *cobra.Command {
@@ -171,19 +177,20 @@ An enforcer with --cni-conf-dir and --cni-bin-dir does the same, and does it aga
 
 // leftovers are what the CNI plugin and an enforcer leave on a node besides rules.
 type leftovers struct {
-	confDir, binDir, socket string
-	keepProgram             bool
+	confDir, socket string
+	binDirs         []string
+	keepProgram     bool
 }
 
 func (l *leftovers) add(f *pflag.FlagSet) {
 	f.StringVar(&l.confDir, "cni-conf-dir", cni.DefaultConfDir, "directory of the node's network configurations")
-	f.StringVar(&l.binDir, "cni-bin-dir", cni.DefaultBinDir, "directory of the node's CNI plugins")
+	f.StringSliceVar(&l.binDirs, "cni-bin-dir", cni.DefaultBinDirs, "directory in which the plugin may have been installed; may be repeated")
 	f.StringVar(&l.socket, "cni-socket", arrival.DefaultSocket, "unix socket of this node's enforcer, which is removed unless one listens")
 	f.BoolVar(&l.keepProgram, "keep-program", false, "leave the CNI plugin's program in its directory")
 }
 
 func (l *leftovers) remove() error {
-	if err := errors.Join(cni.Uninstall(l.confDir, l.binDir, l.keepProgram), arrival.Remove(l.socket, unseenFile)); err != nil {
+	if err := errors.Join(cni.Uninstall(l.confDir, l.binDirs, l.keepProgram), arrival.Remove(l.socket, unseenFile)); err != nil {
 		return fmt.Errorf("uninstalling the CNI plugin: %w", err)
 	}
 	return nil

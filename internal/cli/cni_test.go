@@ -35,7 +35,7 @@ func TestWhoCallsThePlugin(t *testing.T) {
 }
 
 func TestFlagsOfThePluginThatAreRefused(t *testing.T) {
-	good := cniOptions{socket: "/run/s", confDir: "/c", binDir: "/b", onUnavailable: "block", timeout: 15 * time.Second}
+	good := cniOptions{socket: "/run/s", confDir: "/c", binDirs: []string{"/b"}, onUnavailable: "block", timeout: 15 * time.Second}
 	if err := good.validate(); err != nil {
 		t.Fatalf("options without a fault are refused: %v", err)
 	}
@@ -43,7 +43,7 @@ func TestFlagsOfThePluginThatAreRefused(t *testing.T) {
 		flag  string
 		wrong func(*cniOptions)
 	}{
-		{"--cni-bin-dir", func(o *cniOptions) { o.binDir = "" }},
+		{"--cni-bin-dir", func(o *cniOptions) { o.binDirs = nil }},
 		{"--cni-conf-dir", func(o *cniOptions) { o.confDir = "" }},
 		{"--cni-socket", func(o *cniOptions) { o.socket = "" }},
 		{"--cni-on-unavailable", func(o *cniOptions) { o.onUnavailable = "maybe" }},
@@ -61,7 +61,10 @@ func TestFlagsOfThePluginThatAreRefused(t *testing.T) {
 
 // TestInstallingByHand runs both commands on directories of its own.
 func TestInstallingByHand(t *testing.T) {
-	conf, bin := t.TempDir(), t.TempDir()
+	conf, bin, other := t.TempDir(), t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(bin, "ptp"), nil, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	const text = `{"name": "net", "plugins": [{"type": "ptp"}]}`
 	file := filepath.Join(conf, "10-net.conflist")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -74,7 +77,7 @@ func TestInstallingByHand(t *testing.T) {
 		root := newRootCommand()
 		var out strings.Builder
 		root.SetOut(&out)
-		root.SetArgs([]string{"cni", step.command, "--cni-conf-dir", conf, "--cni-bin-dir", bin, "--cni-socket", filepath.Join(bin, "run", "cni.sock")})
+		root.SetArgs([]string{"cni", step.command, "--cni-conf-dir", conf, "--cni-bin-dir", other, "--cni-bin-dir", bin, "--cni-socket", filepath.Join(bin, "run", "cni.sock")})
 		if err := root.Execute(); err != nil {
 			t.Fatalf("%s: %v", step.command, err)
 		}
