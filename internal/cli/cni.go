@@ -90,8 +90,8 @@ func (o *cniOptions) settings() cni.Settings {
 	return cni.Settings{Socket: o.socket, OnUnavailable: cni.Unavailable(o.onUnavailable), TimeoutSeconds: int(o.timeout.Seconds())}
 }
 
-// serve answers the plugin for a node, and keeps it installed if it is to be. What it returns ends both.
-func (o *cniOptions) serve(ctx context.Context, node *controllers.Node, troubles *controllers.Troubles, log logr.Logger) (stop func()) {
+// serve answers the plugin for a node, and keeps it installed if it is to be. What it returns ends both; end ends the process.
+func (o *cniOptions) serve(ctx context.Context, end context.CancelCauseFunc, node *controllers.Node, troubles *controllers.Troubles, log logr.Logger) (stop func()) {
 	if o.socket == "" {
 		return func() {}
 	}
@@ -102,7 +102,7 @@ func (o *cniOptions) serve(ctx context.Context, node *controllers.Node, troubles
 	var running sync.WaitGroup
 	running.Go(func() { (&arrival.Server{Socket: o.socket, Pods: table, Log: log}).Run(ctx) })
 	if o.confDir != "" {
-		running.Go(func() { o.keep(ctx, troubles, log) })
+		running.Go(func() { o.keep(ctx, end, troubles, log) })
 	}
 	return func() {
 		cancel()
@@ -110,7 +110,7 @@ func (o *cniOptions) serve(ctx context.Context, node *controllers.Node, troubles
 	}
 }
 
-func (o *cniOptions) keep(ctx context.Context, troubles *controllers.Troubles, log logr.Logger) {
+func (o *cniOptions) keep(ctx context.Context, end context.CancelCauseFunc, troubles *controllers.Troubles, log logr.Logger) {
 	program, err := os.Executable()
 	if err != nil {
 		log.Error(err, "the CNI plugin cannot be installed: this program's own file is not known")
@@ -118,6 +118,9 @@ func (o *cniOptions) keep(ctx context.Context, troubles *controllers.Troubles, l
 	}
 	install := o.install(program)
 	install.Tell = func(err error) { troubles.Note(v1alpha1.NotInstalledReason, err) }
+	install.Lost = func(dir string) {
+		end(&endError{fmt.Errorf("%s has been removed from the node: a new container sees what takes its place", dir)})
+	}
 	install.Keep(ctx, log)
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/netip"
 	"os"
 	"runtime"
@@ -24,6 +23,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	ctrlmanager "sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/controllers"
@@ -208,8 +208,8 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 		Logger:                 logger,
 		Cache:                  controllers.CacheOptions(o.node),
 		MapperProvider:         controllers.RESTMapper,
-		Metrics:                o.metrics.options(),
-		HealthProbeBindAddress: o.health,
+		Metrics:                metricsserver.Options{BindAddress: "0"}, // both are served beside it, whatever becomes of their ports
+		HealthProbeBindAddress: "0",
 	})
 	if err != nil {
 		return fmt.Errorf("connecting to the cluster: %w", err)
@@ -225,8 +225,11 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 		Heartbeat: o.heartbeat, Facts: facts(plane, logger), Troubles: troubles, UnknownPods: unknown,
 	}
 	journal.Pods = node
-	stop := o.cni.serve(ctx, node, troubles, logger.WithName("cni"))
-	defer stop()
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	stops := []func(){o.cni.serve(ctx, end, node, troubles, logger.WithName("cni")), serveAll(ctx, o.services(manager, node), troubles.Note, logger)}
+	defer func() { endBounded(shutdownTime, stops...) }()
+	go watchLife(ctx, liveTime, node.Live, end)
 	if err := node.SetupWithManager(ctx, manager); err != nil {
 		return err
 	}
@@ -243,14 +246,8 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 	if err := manager.Add(journal); err != nil {
 		return fmt.Errorf("adding the log of denied packets: %w", err)
 	}
-	if err := errors.Join(
-		manager.AddHealthzCheck("syncing", func(*http.Request) error { return node.Live() }),
-		manager.AddReadyzCheck("synced", func(*http.Request) error { return node.Synced() }),
-	); err != nil {
-		return fmt.Errorf("adding health checks: %w", err)
-	}
 	logger.Info("enforcing", "node", o.node, "backend", plane.Backend(), "table", plane.Capabilities().Table, "version", thisBuild().Version)
-	if err := manager.Start(ctx); err != nil {
+	if err := startBounded(ctx, shutdownTime, manager.Start, logger); err != nil {
 		return fmt.Errorf("running: %w", err)
 	}
 	logger.Info("stopped; what was enforced stays in force, 'ringfence cleanup' removes it")
