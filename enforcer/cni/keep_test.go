@@ -112,6 +112,7 @@ func (d dirs) rival(often int, change func(list) []byte) int {
 
 // TestAPluginThatInsistsOnBeingTheLast gets its way: ours stays in the list, and sees the pod's addresses wherever it is behind those that give them.
 func TestAPluginThatInsistsOnBeingTheLast(t *testing.T) {
+	t.Parallel()
 	const insisting = `{"type":"insists"}`
 	d := newDirs(t, map[string]string{"10.conflist": `{"name":"n","plugins":[{"type":"ptp"}]}`})
 	d.have(d.bin(), "insists")
@@ -132,6 +133,7 @@ func TestAPluginThatInsistsOnBeingTheLast(t *testing.T) {
 
 // TestAProgramThatTakesUsOutAllTheTime: we come back, at once at first, and then once a second, not as fast as both can write.
 func TestAProgramThatTakesUsOutAllTheTime(t *testing.T) {
+	t.Parallel()
 	d := newDirs(t, map[string]string{"10.conflist": `{"name":"n","plugins":[{"type":"ptp"}]}`})
 	d.keeping()
 	d.until("it is installed", d.listed)

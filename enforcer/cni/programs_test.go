@@ -170,6 +170,7 @@ func (d dirs) listed() bool { return strings.Contains(d.used(), `"`+Type+`"`) }
 
 // TestItStaysWhereTheRuntimeFindsIt: whatever happens to our program, it comes back as it was, and where it cannot, the list is without us.
 func TestItStaysWhereTheRuntimeFindsIt(t *testing.T) {
+	t.Parallel()
 	d := newDirs(t, map[string]string{"10-flannel.conflist": flannel})
 	program := filepath.Join(d.bin(), Type)
 	whole := func() bool {

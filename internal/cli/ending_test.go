@@ -93,9 +93,11 @@ func TestHowAProcessEnds(t *testing.T) {
 	if err := startBounded(ctx, time.Millisecond, hangs, logr.Discard()); !errors.Is(err, mine) || !strings.Contains(err.Error(), "mine") {
 		t.Errorf("what hangs: %v", err)
 	}
-	var stopped bool
-	endBounded(time.Millisecond, func() { stopped = true }, func() { select {} })
-	if !stopped {
+	stopped := make(chan struct{})
+	endBounded(time.Millisecond, func() { close(stopped) }, func() { select {} })
+	select {
+	case <-stopped:
+	case <-time.After(30 * time.Second):
 		t.Error("what does not hang was not ended")
 	}
 }
