@@ -183,17 +183,37 @@ type leftovers struct {
 	confDir, socket string
 	binDirs         []string
 	keepProgram     bool
+	keepSaid        func() bool // whether the flag says so, or its default
 }
 
 func (l *leftovers) add(f *pflag.FlagSet) {
 	f.StringVar(&l.confDir, "cni-conf-dir", cni.DefaultConfDir, "directory of the node's network configurations")
 	f.StringSliceVar(&l.binDirs, "cni-bin-dir", cni.DefaultBinDirs, "directory in which the plugin may have been installed; may be repeated")
 	f.StringVar(&l.socket, "cni-socket", arrival.DefaultSocket, "unix socket of this node's enforcer, which is removed unless one listens")
-	f.BoolVar(&l.keepProgram, "keep-program", false, "leave the CNI plugin's program in its directory")
+	f.BoolVar(&l.keepProgram, "keep-program", false, "leave the CNI plugin's program in its directory; without the flag it stays where CRI-O runs")
+	l.keepSaid = func() bool { return f.Changed("keep-program") }
+}
+
+// keeps reports whether the program stays: CRI-O tears a pod down by the configuration that it was set up with, and without the program could not.
+func (l *leftovers) keeps() bool {
+	if l.keepProgram || l.keepSaid != nil && l.keepSaid() {
+		return l.keepProgram
+	}
+	run := filepath.Dir(filepath.Dir(l.socket))
+	_, err := os.Stat(filepath.Join(run, "crio", "crio.sock"))
+	return err == nil
+}
+
+// kept is what is to be said of the program, if it stays.
+func (l *leftovers) kept() string {
+	if !l.keeps() {
+		return ""
+	}
+	return "The program of the CNI plugin stays, by which CRI-O tears down the pods that were set up with it. When they are gone: --keep-program=false\n"
 }
 
 func (l *leftovers) remove() error {
-	if err := errors.Join(cni.Uninstall(l.confDir, l.binDirs, l.keepProgram), arrival.Remove(l.socket, unseenFile)); err != nil {
+	if err := errors.Join(cni.Uninstall(l.confDir, l.binDirs, l.keeps()), arrival.Remove(l.socket, unseenFile)); err != nil {
 		return fmt.Errorf("uninstalling the CNI plugin: %w", err)
 	}
 	return nil
@@ -207,14 +227,14 @@ func newCNIUninstallCommand() *cobra.Command {
 		Long: `Take the plugin out of this node's network configurations, remove its program, and what an enforcer
 that has ended left in /run. Stop an enforcer that keeps it installed first.
 
-CRI-O tears a pod down by the configuration that it was set up with: as long as such pods run, keep the
-program there, with --keep-program.`,
+CRI-O tears a pod down by the configuration that it was set up with: where it runs, the program stays
+until it is removed by --keep-program=false, when such pods are gone.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := left.remove(); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), "Pods on this node start without waiting for their policy.")
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), left.kept()+"Pods on this node start without waiting for their policy.")
 			return err
 		},
 	}

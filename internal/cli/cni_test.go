@@ -94,3 +94,48 @@ func TestInstallingByHand(t *testing.T) {
 		}
 	}
 }
+
+// TestWhereCRIORunsTheProgramStays, unless it is said that it may go: CRI-O tears pods down by the configuration that they were set up with.
+func TestWhereCRIORunsTheProgramStays(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		crio  bool
+		flags []string
+		stays bool
+	}{
+		{"another runtime", false, nil, false},
+		{"another runtime and it is to stay", false, []string{"--keep-program"}, true},
+		{"CRI-O", true, nil, true},
+		{"CRI-O and it is to stay", true, []string{"--keep-program"}, true},
+		{"CRI-O and it may go", true, []string{"--keep-program=false"}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			conf, bin, run := t.TempDir(), t.TempDir(), t.TempDir()
+			program := filepath.Join(bin, cni.Type)
+			for _, dir := range []string{"ringfence", "crio"} {
+				if err := os.Mkdir(filepath.Join(run, dir), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.WriteFile(program, nil, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if tt.crio {
+				if err := os.WriteFile(filepath.Join(run, "crio", "crio.sock"), nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			root := newRootCommand()
+			var out strings.Builder
+			root.SetOut(&out)
+			root.SetArgs(append([]string{"cni", "uninstall", "--cni-conf-dir", conf, "--cni-bin-dir", bin,
+				"--cni-socket", filepath.Join(run, "ringfence", "cni.sock")}, tt.flags...))
+			if err := root.Execute(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := os.Stat(program); (err == nil) != tt.stays || strings.Contains(out.String(), "stays") != tt.stays {
+				t.Errorf("the program: %v, and it says %q", err, out.String())
+			}
+		})
+	}
+}
