@@ -3,6 +3,7 @@ package cni
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"time"
 
@@ -45,7 +46,8 @@ func (i Install) Keep(ctx context.Context, log logr.Logger) {
 			return
 		case <-w.events:
 			soon()
-		case <-w.errors: // some events were lost
+		case err := <-w.errors: // some events were lost
+			log.V(1).Info("changes of the network configuration may have gone unheard", "error", fmt.Sprint(err))
 			soon()
 		case <-due.C:
 			if w.renew(i.watched()) { // first, so that nothing changes unheard after the look

@@ -209,7 +209,7 @@ func TestWhatWasLeftHalfWrittenGoes(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				defer os.Remove(part)
+				defer func() { _ = os.Remove(part) }()
 				<-writes
 				for start := time.Now(); time.Since(start) < 100*time.Millisecond; { // while the other one tries
 					if _, err := os.Stat(part); err != nil {

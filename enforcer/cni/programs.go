@@ -164,12 +164,12 @@ func wholeLike(like, file string) bool {
 	if err != nil {
 		return false
 	}
-	defer a.Close()
+	defer func() { _ = a.Close() }()
 	b, err := elf.Open(file)
 	if err != nil {
 		return false
 	}
-	defer b.Close()
+	defer func() { _ = b.Close() }()
 	size := uint64(info.Size())
 	return a.Machine == b.Machine && a.Class == b.Class && !slices.ContainsFunc(b.Progs, func(p *elf.Prog) bool { return p.Off+p.Filesz > size })
 }

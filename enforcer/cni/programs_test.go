@@ -144,7 +144,8 @@ func (d dirs) keeping() (told <-chan error) {
 	tell := make(chan error, 1)
 	d.Tell = func(err error) {
 		select {
-		case <-tell:
+		case old := <-tell: // which nobody has heard
+			_ = old
 		default:
 		}
 		tell <- err
@@ -183,7 +184,7 @@ func TestItStaysWhereTheRuntimeFindsIt(t *testing.T) {
 	for name, harm := range map[string]func(){
 		"removed":     func() { d.must(os.Remove(program)) },
 		"cut short":   func() { d.must(os.Truncate(program, 3)) },
-		"overwritten": func() { d.must(os.WriteFile(program, []byte("a progrom"), 0o755)) },
+		"overwritten": func() { d.must(os.WriteFile(program, []byte("a PROGRAM"), 0o755)) },
 		"not to run":  func() { d.must(os.Chmod(program, 0o644)) },
 		"a link":      func() { d.must(os.Remove(program)); d.must(os.Symlink("/nowhere", program)) },
 		"replaced": func() {

@@ -91,18 +91,18 @@ func (o *cniOptions) settings() cni.Settings {
 }
 
 // serve answers the plugin for a node, and keeps it installed if it is to be. What it returns ends both; end ends the process.
-func (o *cniOptions) serve(ctx context.Context, end context.CancelCauseFunc, node *controllers.Node, troubles *controllers.Troubles, log logr.Logger) (stop func()) {
+func (o *cniOptions) serve(ctx context.Context, end context.CancelCauseFunc, node *controllers.Node, log logr.Logger) (stop func()) {
 	if o.socket == "" {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	table := arrival.NewTable(filepath.Join(filepath.Dir(o.socket), arrival.StateFile), log)
-	table.OnSave(func(err error) { troubles.Note(v1alpha1.ArrivalsUnsavedReason, err) })
+	table.OnSave(func(err error) { node.Troubles.Note(v1alpha1.ArrivalsUnsavedReason, err) })
 	node.Arrivals, node.Announce = table, o.announce
 	var running sync.WaitGroup
 	running.Go(func() { (&arrival.Server{Socket: o.socket, Pods: table, Log: log}).Run(ctx) })
 	if o.confDir != "" {
-		running.Go(func() { o.keep(ctx, end, troubles, log) })
+		running.Go(func() { o.keep(ctx, end, node.Troubles, log) })
 	}
 	return func() {
 		cancel()

@@ -227,9 +227,7 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 	journal.Pods = node
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	stops := []func(){o.cni.serve(ctx, end, node, troubles, logger.WithName("cni")), serveAll(ctx, o.services(manager, node), troubles.Note, logger)}
-	defer func() { endBounded(shutdownTime, stops...) }()
-	go watchLife(ctx, liveTime, node.Live, end)
+	defer o.beside(ctx, end, manager, node, logger)()
 	if err := node.SetupWithManager(ctx, manager); err != nil {
 		return err
 	}
@@ -252,6 +250,13 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 	}
 	logger.Info("stopped; what was enforced stays in force, 'ringfence cleanup' removes it")
 	return nil
+}
+
+// beside runs what runs beside the manager, whatever becomes of that. What it returns ends it; end ends the process.
+func (o *enforcerOptions) beside(ctx context.Context, end context.CancelCauseFunc, m ctrlmanager.Manager, n *controllers.Node, log logr.Logger) (stop func()) {
+	stops := []func(){o.cni.serve(ctx, end, n, log.WithName("cni")), serveAll(ctx, o.services(m, n), n.Troubles.Note, log)}
+	go watchLife(ctx, liveTime, n.Live, end)
+	return func() { endBounded(shutdownTime, stops...) }
 }
 
 // openDataplane opens the kernel, says what it lacks, and fails if nothing can be enforced.

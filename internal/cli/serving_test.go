@@ -27,13 +27,13 @@ func (n *notes) note(_ string, err error) {
 	n.all = append(n.all, err)
 }
 
-func (n *notes) last() (error, bool) {
+func (n *notes) last() (told bool, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if len(n.all) == 0 {
-		return nil, false
+		return false, nil
 	}
-	return n.all[len(n.all)-1], true
+	return true, n.all[len(n.all)-1]
 }
 
 func until(t *testing.T, what string, holds func() bool) {
@@ -77,7 +77,7 @@ func TestAPortThatAnotherProgramHas(t *testing.T) {
 	})
 	tries := func(count int) bool { n.mu.Lock(); defer n.mu.Unlock(); return len(n.all) >= count }
 	until(t, "it is tried again", func() bool { return tries(3) })
-	if err, _ := n.last(); err == nil || !strings.Contains(err.Error(), address) || !strings.Contains(err.Error(), "address already in use") {
+	if _, err := n.last(); err == nil || !strings.Contains(err.Error(), address) || !strings.Contains(err.Error(), "address already in use") {
 		t.Errorf("it is told %v", err)
 	}
 	mu.Lock()
@@ -87,7 +87,7 @@ func TestAPortThatAnotherProgramHas(t *testing.T) {
 	mu.Unlock()
 	_ = other.Close()
 	until(t, "it is served", func() bool { return get(t, "http://"+address+"/healthz") == http.StatusOK })
-	until(t, "that is told", func() bool { err, told := n.last(); return told && err == nil })
+	until(t, "that is told", func() bool { told, err := n.last(); return told && err == nil })
 	for path, want := range map[string]int{"/healthz/syncing": 200, "/readyz": 500, "/readyz/synced": 500, "/": 404, "/metrics": 404} {
 		if got := get(t, "http://"+address+path); got != want {
 			t.Errorf("%s: %d, want %d", path, got, want)
@@ -105,6 +105,6 @@ func TestAServiceThatCannotBegin(t *testing.T) {
 	n := &notes{}
 	p := probes{address: "this is no address"}
 	stop := serveAll(t.Context(), []service{{what: "probes", reason: "Probes", address: p.address, serve: p.serve}}, n.note, logr.Discard())
-	until(t, "it is told", func() bool { err, _ := n.last(); return err != nil })
+	until(t, "it is told", func() bool { _, err := n.last(); return err != nil })
 	stop()
 }
