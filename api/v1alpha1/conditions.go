@@ -137,15 +137,20 @@ const (
 	HealthyReason = "Healthy"
 	// CutFailingReason goes with False: live connections that policy has come to deny cannot be listed or ended, and go on.
 	CutFailingReason = "CutFailing"
-	// NotInstalledReason goes with False: the CNI plugin cannot be kept in the network configuration, so that pods do not wait for their policy.
+	// NotInstalledReason goes with False: the CNI plugin is not in the network configuration, so that pods do not wait for their policy, or it is not as it
+	// should be. The message says why: the container runtime would not find its program, for one.
 	NotInstalledReason = "NotInstalled"
 	// ArrivalsUnsavedReason goes with False: the addresses of pods that have just started cannot be written down. An enforcer that started now would not know
 	// them until the API shows them.
 	ArrivalsUnsavedReason = "ArrivalsUnsaved"
+	// ProbesNotServedReason goes with False: the enforcer cannot listen for the kubelet's probes, so that its pod is not ready.
+	ProbesNotServedReason = "ProbesNotServed"
+	// MetricsNotServedReason goes with False: the enforcer cannot listen for whoever reads its metrics.
+	MetricsNotServedReason = "MetricsNotServed"
 )
 
 // TroubleReasons are the reasons for which Healthy is False, the gravest first. Where several apply it gives the reason, and the message has all.
-var TroubleReasons = []string{CutFailingReason, NotInstalledReason, ArrivalsUnsavedReason}
+var TroubleReasons = []string{CutFailingReason, NotInstalledReason, ArrivalsUnsavedReason, ProbesNotServedReason, MetricsNotServedReason}
 
 // NodeStanding says how a node stands to a policy that it should enforce.
 //

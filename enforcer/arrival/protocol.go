@@ -67,8 +67,9 @@ type Request struct {
 
 // Pod is a pod's sandbox with its addresses, as the plugins before ours have made it.
 type Pod struct {
-	Namespace string       `json:"namespace,omitempty"`
-	Name      string       `json:"name,omitempty"`
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name,omitempty"`
+	// UID is empty where the container runtime does not say it: the pod is then found by its name, if it can be.
 	UID       string       `json:"uid,omitempty"`
 	Container string       `json:"container"`
 	Addrs     []netip.Addr `json:"addrs,omitempty"`
@@ -118,10 +119,10 @@ func (r Request) validate() error {
 func (p Pod) validate() error {
 	for _, field := range []struct {
 		name, value string
-		limit       int
-	}{{"namespace", p.Namespace, maxName}, {"name", p.Name, maxName}, {"uid", p.UID, maxID}, {"container", p.Container, maxID}} {
-		if field.value == "" || len(field.value) > field.limit {
-			return fmt.Errorf("the pod's %s is %d bytes long: from 1 to %d are possible", field.name, len(field.value), field.limit)
+		least, most int
+	}{{"namespace", p.Namespace, 1, maxName}, {"name", p.Name, 1, maxName}, {"uid", p.UID, 0, maxID}, {"container", p.Container, 1, maxID}} {
+		if len(field.value) < field.least || len(field.value) > field.most {
+			return fmt.Errorf("the pod's %s is %d bytes long: from %d to %d are possible", field.name, len(field.value), field.least, field.most)
 		}
 	}
 	if len(p.Addrs) == 0 || len(p.Addrs)+len(p.Extra) > maxAddrs {

@@ -239,7 +239,7 @@ func TestRequestsThatMeanNothing(t *testing.T) {
 		{"another version", good(func(r *Request) { r.Version = 7 }), "version 7"},
 		{"an unknown verb", good(func(r *Request) { r.Verb = "stop" }), `verb "stop"`},
 		{"no namespace", good(func(r *Request) { r.Pod.Namespace = "" }), "namespace"},
-		{"no uid", good(func(r *Request) { r.Pod.UID = "" }), "uid"},
+		{"a uid without end", good(func(r *Request) { r.Pod.UID = strings.Repeat("u", 300) }), "uid"},
 		{"a name without end", good(func(r *Request) { r.Pod.Name = strings.Repeat("n", 300) }), "name"},
 		{"no address", good(func(r *Request) { r.Pod.Addrs = nil }), "0 addresses"},
 		{"an address that is everybody's", good(func(r *Request) { r.Pod.Addrs = addrs("0.0.0.0") }), "no address of a pod"},

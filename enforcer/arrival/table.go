@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -34,8 +33,8 @@ type Table struct {
 	log  logr.Logger
 
 	mu      sync.Mutex
-	ask     func() // asks for a sync
-	pods    map[string]*arrived
+	ask     func()              // asks for a sync
+	pods    map[string]*arrived // by their keys
 	waiting map[*waiter]bool
 	synced  bool   // once, since this process started
 	saved   string // what the file holds, as far as is known
@@ -46,7 +45,8 @@ type Table struct {
 // arrived is one pod of the table.
 type arrived struct {
 	Pod
-	seen bool // the API has shown the pod, without these addresses
+	seen bool   // the API has shown the pod, without these addresses
+	as   string // the UID that it was shown with
 	at   time.Time
 }
 
@@ -77,7 +77,7 @@ func NewTable(file string, log logr.Logger) *Table {
 	for _, p := range pods {
 		if p.validate() == nil {
 			// Taken for seen: one that the first snapshot does not have is gone, or comes again with whoever still waits for it.
-			t.pods[p.UID] = &arrived{Pod: p.canonical(), seen: true, at: time.Now()}
+			t.pods[p.key()] = &arrived{Pod: p.canonical(), seen: true, at: time.Now()}
 		}
 	}
 	t.saved = string(text)
@@ -108,7 +108,7 @@ func (t *Table) Add(ctx context.Context, p Pod) error {
 	t.mu.Lock()
 	// Who had one of the addresses before has lost it, though nobody said so.
 	maps.DeleteFunc(t.pods, func(_ string, a *arrived) bool { return slices.ContainsFunc(a.Addrs, in(p.Addrs)) })
-	t.pods[p.UID] = &arrived{Pod: p, at: time.Now()}
+	t.pods[p.key()] = &arrived{Pod: p, at: time.Now()}
 	t.save()
 	t.mu.Unlock()
 	return t.wait(ctx, &waiter{pod: p})
@@ -172,12 +172,12 @@ func (t *Table) Into(s *compile.Snapshot) (ended func(lacking func([]netip.Addr)
 	if len(t.pods)+len(t.waiting) > 0 || t.said != "" {
 		found := t.find(*s)
 		holders := map[netip.Addr]*compile.Pod{}
-		for uid, a := range t.pods {
-			t.enter(s, uid, a, found[uid], holders)
+		for key, a := range t.pods {
+			t.enter(s, key, a, found[key], holders)
 		}
 		takeFromOthers(s, holders)
 		for w := range t.waiting {
-			if t.decide(*s, w, found[w.pod.UID]) {
+			if t.decide(*s, w, found[w.pod.key()]) {
 				ready = append(ready, w)
 			}
 		}
@@ -189,53 +189,55 @@ func (t *Table) Into(s *compile.Snapshot) (ended func(lacking func([]netip.Addr)
 // place is where a snapshot has a pod, counted from 1: 0 is nowhere.
 type place int
 
-// find says where the pods are that are known here or waited for, by the UID that they came with.
+// find says where the pods are that are known here or waited for, by their keys.
 func (t *Table) find(s compile.Snapshot) map[string]place {
-	wanted, static := map[string]bool{}, map[[2]string]string{}
-	want := func(p Pod) {
-		wanted[p.UID] = true
-		if isStatic(p.UID) {
-			static[[2]string{p.Namespace, p.Name}] = p.UID
+	byUID, byName := map[string]bool{}, map[[2]string][]wanted{}
+	want := func(p Pod, as string) {
+		byUID[p.UID] = true
+		if name := [2]string{p.Namespace, p.Name}; p.byName() {
+			byName[name] = append(byName[name], wanted{p, as})
 		}
 	}
 	for _, a := range t.pods {
-		want(a.Pod)
+		want(a.Pod, a.as)
 	}
 	for w := range t.waiting {
-		want(w.pod)
+		as := ""
+		if a := t.pods[w.pod.key()]; a != nil {
+			as = a.as
+		}
+		want(w.pod, as)
 	}
-	found := make(map[string]place, len(wanted))
+	found := make(map[string]place, len(byUID)+len(byName))
 	for i, p := range s.Pods {
-		if wanted[p.UID] {
+		if p.UID != "" && byUID[p.UID] {
 			found[p.UID] = place(i + 1)
 		}
-		if len(static) > 0 && p.Node == s.Node {
-			if uid, ok := static[[2]string{p.Namespace, p.Name}]; ok {
-				found[uid] = place(i + 1)
+		if len(byName) > 0 && p.Node == s.Node {
+			for _, w := range byName[[2]string{p.Namespace, p.Name}] {
+				if w.is(p) {
+					found[w.key()] = place(i + 1)
+				}
 			}
 		}
 	}
 	return found
 }
 
-// isStatic reports whether a UID is one that a kubelet has given to a pod of its own: a hash without the dashes of the API server's. The API
-// shows such a pod under its name, with another UID.
-func isStatic(uid string) bool { return !strings.Contains(uid, "-") }
-
 // enter gives one pod of the snapshot its addresses, and notes whose they are, or ends what the table knows of it.
-func (t *Table) enter(s *compile.Snapshot, uid string, a *arrived, at place, holders map[netip.Addr]*compile.Pod) {
+func (t *Table) enter(s *compile.Snapshot, key string, a *arrived, at place, holders map[netip.Addr]*compile.Pod) {
 	if at == 0 || s.Pods[at-1].Node == "" { // not bound yet, for all that the API has shown
-		if a.seen || time.Since(a.at) > forgotten && !t.waitedFor(uid) {
-			delete(t.pods, uid)
+		if a.seen || time.Since(a.at) > forgotten && !t.waitedFor(key) {
+			delete(t.pods, key)
 		}
 		return
 	}
 	p := s.Pods[at-1]
 	if p.Node != s.Node || p.HostNetwork || p.Finished || p.Source == compile.Shown && showsOneOf(p, a.Pod) {
-		delete(t.pods, uid)
+		delete(t.pods, key)
 		return
 	}
-	a.seen = true
+	a.seen, a.as = true, p.UID
 	// Whatever address the API shows is of a sandbox that was before this one, or was announced by this node itself.
 	overlaid := *p
 	overlaid.Addrs, overlaid.Given, overlaid.Source = a.Addrs, a.Extra, compile.Arrived
@@ -261,9 +263,9 @@ func takeFromOthers(s *compile.Snapshot, holders map[netip.Addr]*compile.Pod) {
 	}
 }
 
-func (t *Table) waitedFor(uid string) bool {
+func (t *Table) waitedFor(key string) bool {
 	for w := range t.waiting {
-		if w.pod.UID == uid {
+		if w.pod.key() == key {
 			return true
 		}
 	}
@@ -283,7 +285,7 @@ func in(addrs []netip.Addr) func(netip.Addr) bool {
 // decide reports whether a sync of the snapshot is what w waits for. Who can only be disappointed is answered at once.
 func (t *Table) decide(s compile.Snapshot, w *waiter, at place) bool {
 	if at == 0 || s.Pods[at-1].Node == "" {
-		w.why = fmt.Sprintf("the API has not shown this node a pod of that name with UID %s", w.pod.UID)
+		w.why = "the API has not shown this node " + w.pod.which()
 		return false
 	}
 	p := s.Pods[at-1]
@@ -339,8 +341,8 @@ func (t *Table) save() {
 		return
 	}
 	pods := make([]Pod, 0, len(t.pods))
-	for _, uid := range slices.Sorted(maps.Keys(t.pods)) {
-		pods = append(pods, t.pods[uid].Pod)
+	for _, key := range slices.Sorted(maps.Keys(t.pods)) {
+		pods = append(pods, t.pods[key].Pod)
 	}
 	text, err := json.Marshal(pods)
 	if err != nil || string(text) == t.saved {

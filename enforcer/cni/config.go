@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -30,6 +31,9 @@ const DefaultTimeout = 15 * time.Second
 
 // maxTimeout stays below what kubelets wait.
 const maxTimeout = 3 * time.Minute
+
+// maxSocket is how long the path of a unix socket may be (sun_path in unix(7), which ends with a zero byte), with what an enforcer adds while it opens it.
+const maxSocket = 107 - len(".new")
 
 // Settings are what the plugin's configuration says besides what all plugins' does.
 type Settings struct {
@@ -59,6 +63,9 @@ func (s Settings) Validate() error {
 	}
 	if s.TimeoutSeconds < 1 || s.timeout() > maxTimeout {
 		return fmt.Errorf("timeoutSeconds %d: from 1 to %.0f are possible", s.TimeoutSeconds, maxTimeout.Seconds())
+	}
+	if !filepath.IsAbs(s.Socket) || len(s.Socket) > maxSocket {
+		return fmt.Errorf("socket %q: an absolute path of at most %d bytes is possible", s.Socket, maxSocket)
 	}
 	return nil
 }

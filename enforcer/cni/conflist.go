@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+
+	"github.com/containernetworking/cni/pkg/version"
 )
 
 // entry is our element of a network configuration's list of plugins.
@@ -16,8 +19,9 @@ type entry struct {
 
 // list is the text of a network configuration list, with where its plugins stand in it.
 type list struct {
-	text    []byte
-	plugins []element
+	text     []byte
+	versions []string // of the CNI specification, that it says of itself
+	plugins  []element
 }
 
 // element is one plugin: its type, and the bytes from start up to end.
@@ -30,14 +34,19 @@ type element struct {
 func readList(text []byte) (list, error) {
 	l := list{text: text}
 	var whole struct {
-		Name    string            `json:"name"`
-		Plugins []json.RawMessage `json:"plugins"`
+		Name     string            `json:"name"`
+		Version  string            `json:"cniVersion"`
+		Versions []string          `json:"cniVersions"`
+		Plugins  []json.RawMessage `json:"plugins"`
 	}
 	if err := json.Unmarshal(text, &whole); err != nil {
 		return l, fmt.Errorf("reading a network configuration list: %w", err)
 	}
 	if whole.Name == "" || len(whole.Plugins) == 0 {
 		return l, errors.New("reading a network configuration list: it has no name, or no plugins")
+	}
+	if l.versions = whole.Versions; whole.Version != "" {
+		l.versions = append(l.versions, whole.Version)
 	}
 	start, err := pluginsAt(text)
 	if err != nil {
@@ -91,6 +100,45 @@ func pluginsAt(text []byte) (int, error) {
 		return 0, errors.New("it has no list of plugins")
 	}
 	return at, nil
+}
+
+// speakable says why we could not be called by a list. A runtime may choose any of the versions that it names, and one that we do not speak
+// would fail ADD, and DEL of the plugins before us.
+func (l list) speakable() error {
+	ours := version.All.SupportedVersions()
+	for _, v := range l.versions {
+		if !slices.Contains(ours, v) {
+			return fmt.Errorf("its cniVersion %q is not known here: %s are", v, strings.Join(ours, ", "))
+		}
+	}
+	return nil
+}
+
+// others are the types of the plugins that are not ours.
+func (l list) others() []string {
+	var kinds []string
+	for _, p := range l.plugins {
+		if p.kind != Type {
+			kinds = append(kinds, p.kind)
+		}
+	}
+	return kinds
+}
+
+// overtaken reports whether we are in the list as we are to be, behind another plugin, and not the last.
+func (l list) overtaken(s Settings) bool {
+	ours, err := json.Marshal(entry{Type: Type, Settings: s})
+	at := slices.IndexFunc(l.plugins, func(p element) bool { return p.kind == Type })
+	return err == nil && l.count() == 1 && at > 0 && at < len(l.plugins)-1 && bytes.Equal(compact(l.text[l.plugins[at].start:l.plugins[at].end]), ours)
+}
+
+// compact is JSON without blanks: whoever moves our element may set it otherwise.
+func compact(text []byte) []byte {
+	var out bytes.Buffer
+	if json.Compact(&out, text) != nil {
+		return text
+	}
+	return out.Bytes()
 }
 
 // with is the text with us as the last plugin. All other bytes stay as they are.
@@ -171,11 +219,11 @@ func fromSingle(text []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	version, err := json.Marshal(c.CNIVersion)
+	of, err := json.Marshal(c.CNIVersion)
 	if err != nil {
 		return nil, err
 	}
-	return join([]byte("{\n  \"cniVersion\": "), version, []byte(",\n  \"name\": "), name, []byte(",\n  \"plugins\": [\n    "),
+	return join([]byte("{\n  \"cniVersion\": "), of, []byte(",\n  \"name\": "), name, []byte(",\n  \"plugins\": [\n    "),
 		bytes.TrimSpace(text), []byte("\n  ]\n}\n")), nil
 }
 

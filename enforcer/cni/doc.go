@@ -9,7 +9,10 @@
 //
 // Invariants:
 //   - every verb ends within the configured time, whatever the enforcer does;
-//   - DEL and GC never fail for want of an enforcer;
-//   - of the CNI directories only our own element of the first network configuration, our program, and files named .ringfence-* are ever ours; all
-//     changes are renames, and undone by [Uninstall] to the byte.
+//   - DEL and GC never fail, whatever they are given: the plugins before ours would not be called, and keep the pod's addresses for ever;
+//   - our element is in a list only while the container runtime can run our program, as far as can be seen: a runtime that misses one program of a list
+//     neither starts a pod nor ends one;
+//   - of the CNI directories only our own element of the first network configuration, a list that stands for it where it is a single plugin's
+//     (*.00-ringfence.conflist), our program, and files named .ringfence-* are ever ours; all changes are renames, and undone by [Uninstall] to the byte;
+//   - nobody is fought with: how often a configuration is changed that others change too is bounded.
 package cni

@@ -2,6 +2,7 @@ package cni
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -27,18 +28,57 @@ const (
 // retryPause is how long the plugin waits between two attempts to reach an enforcer that is away: it may be on its way.
 const retryPause = 100 * time.Millisecond
 
-// Main runs the plugin as container runtimes do, with its arguments in the environment and on standard input, and returns the exit status.
+// How long a call may take at most, whatever hangs: one by which a runtime tears down, and all others.
+const (
+	maxTeardown = 5 * time.Second
+	maxCall     = maxTimeout + 10*time.Second
+)
+
+// Main runs the plugin as container runtimes do, with its arguments in the environment and on standard input, and returns the exit status. That of DEL and of
+// GC is 0, whatever has gone wrong: a runtime ends the list there otherwise, the plugins before ours are never called, and what they hold, such as the
+// pod's addresses, is lost to the node. What we would have told the enforcer it learns from the API.
 func Main(release string) int {
-	p := plugin{driver: driverOf, warn: func(text string) { fmt.Fprintln(os.Stderr, Type+":", text) }}
-	err := skel.PluginMainFuncsWithError(skel.CNIFuncs{Add: p.add, Check: p.check, Del: p.del, GC: p.collect, Status: p.status},
-		version.All, "ringfence CNI plugin "+release)
+	verb := os.Getenv("CNI_COMMAND")
+	teardown, limit := verb == "DEL" || verb == "GC", maxCall
+	if teardown {
+		limit = maxTeardown
+	}
+	err := within(limit, func() *types.Error { return dispatch(release) })
 	if err == nil {
+		return 0
+	}
+	if teardown {
+		fmt.Fprintf(os.Stderr, "%s: %s goes on without us: %v\n", Type, verb, err)
 		return 0
 	}
 	if printed := err.Print(); printed != nil {
 		fmt.Fprintln(os.Stderr, Type+":", err, printed)
 	}
 	return 1
+}
+
+// dispatch is one call, whose panic is an error like any other.
+func dispatch(release string) (err *types.Error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = types.NewError(types.ErrInternal, Type+" failed", fmt.Sprint(r))
+		}
+	}()
+	p := plugin{driver: driverOf, warn: func(text string) { fmt.Fprintln(os.Stderr, Type+":", text) }}
+	return skel.PluginMainFuncsWithError(skel.CNIFuncs{Add: p.add, Check: p.check, Del: p.del, GC: p.collect, Status: p.status},
+		version.All, "ringfence CNI plugin "+release)
+}
+
+// within is what f returns, or an error if it has not ended in time. It may go on then, until the process ends.
+func within(limit time.Duration, f func() *types.Error) *types.Error {
+	done := make(chan *types.Error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(limit):
+		return types.NewError(errTryAgainLater, Type+" has not ended", "after "+limit.String()+" something still hangs")
+	}
 }
 
 // plugin is one run of it.
@@ -56,10 +96,8 @@ func (p plugin) add(args *skel.CmdArgs) error {
 		_, err := c.attachment(args.IfName)
 		return err
 	}
-	if c.pod.Name != "" {
-		if err := p.enforce(c, args, arrival.Add); err != nil {
-			return err
-		}
+	if err := p.enforce(c, args, arrival.Add); err != nil {
+		return err
 	}
 	return types.PrintResult(c.PrevResult, c.CNIVersion)
 }
@@ -69,42 +107,41 @@ func (p plugin) check(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	if c.pod.Name == "" {
-		return nil
-	}
 	return p.enforce(c, args, arrival.Check)
 }
 
 // del tells the enforcer, if there is one. What it is not told it learns from the API: the pod goes, or shows other addresses.
 func (p plugin) del(args *skel.CmdArgs) error {
-	c, err := parse(args.StdinData)
-	if err != nil {
-		return err
-	}
-	p.tell(c, arrival.Request{Verb: arrival.Delete, Pod: arrival.Pod{Container: args.ContainerID}})
+	p.tell(args.StdinData, func(*config) arrival.Request {
+		return arrival.Request{Verb: arrival.Delete, Pod: arrival.Pod{Container: args.ContainerID}}
+	})
 	return nil
 }
 
 func (p plugin) collect(args *skel.CmdArgs) error {
-	c, err := parse(args.StdinData)
-	if err != nil {
-		return err
-	}
-	containers := []string{} // none left is something to say
-	for _, a := range c.ValidAttachments {
-		containers = append(containers, a.ContainerID)
-	}
-	p.tell(c, arrival.Request{Verb: arrival.Collect, Containers: containers})
+	p.tell(args.StdinData, func(c *config) arrival.Request {
+		containers := []string{} // none left is something to say
+		for _, a := range c.ValidAttachments {
+			containers = append(containers, a.ContainerID)
+		}
+		return arrival.Request{Verb: arrival.Collect, Containers: containers}
+	})
 	return nil
 }
 
 // tellTime is how long somebody who only tells something waits: runtimes tear pods down one after the other.
 const tellTime = 2 * time.Second
 
-func (p plugin) tell(c *config, r arrival.Request) {
-	ctx, cancel := context.WithTimeout(context.Background(), min(tellTime, c.timeout()))
+// tell tells as well as it can, by a configuration of which nothing but the socket has to be understood.
+func (p plugin) tell(stdin []byte, what func(*config) arrival.Request) {
+	c := &config{}
+	if err := json.Unmarshal(stdin, c); err != nil {
+		p.warn(err.Error())
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), tellTime)
 	defer cancel()
-	if err := arrival.Ask(ctx, c.Socket, r); err != nil {
+	if err := arrival.Ask(ctx, c.Settings.Defaults().Socket, what(c)); err != nil {
 		p.warn(err.Error())
 	}
 }
@@ -130,6 +167,8 @@ func (p plugin) status(args *skel.CmdArgs) error {
 type called struct {
 	*config
 	pod arrival.Pod
+	// unnamed says why nobody can tell which pod it is, if that is so.
+	unnamed error
 }
 
 func (p plugin) parse(args *skel.CmdArgs) (called, error) {
@@ -137,22 +176,34 @@ func (p plugin) parse(args *skel.CmdArgs) (called, error) {
 	if err != nil {
 		return called{}, err
 	}
+	pod, err := podOf(args)
+	return called{config: c, pod: pod, unnamed: err}, nil
+}
+
+// podOf is the pod that a runtime names. Those that go by cri-dockerd, and old ones, leave its UID out: the enforcer finds it by its name.
+func podOf(args *skel.CmdArgs) (arrival.Pod, error) {
 	id := identity{CommonArgs: types.CommonArgs{IgnoreUnknown: true}}
 	if err := types.LoadArgs(args.Args, &id); err != nil {
-		return called{}, types.NewError(types.ErrInvalidEnvironmentVariables, "reading CNI_ARGS", err.Error())
+		return arrival.Pod{}, types.NewError(types.ErrInvalidEnvironmentVariables, "reading CNI_ARGS", err.Error())
 	}
 	pod := arrival.Pod{
 		Namespace: string(id.K8S_POD_NAMESPACE), Name: string(id.K8S_POD_NAME), UID: string(id.K8S_POD_UID), Container: args.ContainerID,
 	}
-	if (pod.Name == "") != (pod.Namespace == "") || pod.Name != "" && pod.UID == "" {
-		return called{}, types.NewError(types.ErrInvalidEnvironmentVariables, "CNI_ARGS name no pod",
-			"K8S_POD_NAMESPACE, K8S_POD_NAME and K8S_POD_UID belong together: containerd 1.6, CRI-O 1.21 and later set all three")
+	if (pod.Name == "") != (pod.Namespace == "") || pod.Name == "" && pod.UID != "" {
+		return arrival.Pod{}, types.NewError(types.ErrInvalidEnvironmentVariables, "CNI_ARGS name no pod",
+			"K8S_POD_NAMESPACE and K8S_POD_NAME belong together: container runtimes of Kubernetes set both")
 	}
-	return called{config: c, pod: pod}, nil
+	return pod, nil
 }
 
-// enforce hands the pod over and waits.
+// enforce hands the pod over and waits. A container that is no pod has no policy.
 func (p plugin) enforce(c called, args *skel.CmdArgs, verb arrival.Verb) error {
+	if c.unnamed != nil {
+		return p.unavailable(c, args.ContainerID, c.unnamed, c.unnamed)
+	}
+	if c.pod.Name == "" {
+		return nil
+	}
 	a, err := c.attachment(args.IfName)
 	if err != nil {
 		return err
@@ -166,18 +217,24 @@ func (p plugin) enforce(c called, args *skel.CmdArgs, verb arrival.Verb) error {
 	if err == nil {
 		return nil
 	}
-	if c.OnUnavailable == Allow {
-		p.warn(fmt.Sprintf("pod %s/%s starts without its policy, as onUnavailable says: %v", c.pod.Namespace, c.pod.Name, err))
-		return nil
-	}
-	var refused *arrival.RefusedError
-	if errors.As(err, &refused) {
-		return types.NewError(errTryAgainLater, "the enforcer of this node does not let the pod start yet", refused.Reason)
-	}
-	return types.NewError(errTryAgainLater,
+	blocked := types.NewError(errTryAgainLater,
 		fmt.Sprintf("no policy can be put in force for the pod: the enforcer of this node has not answered for %s", time.Since(started).Round(time.Second)),
 		err.Error()+"; the kubelet tries again. See whether the node's ringfence-enforcer pod runs, and its log. To let pods start meanwhile, set "+
 			`"onUnavailable": "allow" in the `+Type+" entry of the network configuration, or run 'ringfence cni uninstall'")
+	var refused *arrival.RefusedError
+	if errors.As(err, &refused) {
+		blocked = types.NewError(errTryAgainLater, "the enforcer of this node does not let the pod start yet", refused.Reason)
+	}
+	return p.unavailable(c, c.pod.Namespace+"/"+c.pod.Name, err, blocked)
+}
+
+// unavailable is what becomes of a pod whose policy is not in force, by the setting: it starts, or it is blocked.
+func (p plugin) unavailable(c called, pod string, why, blocked error) error {
+	if c.OnUnavailable != Allow {
+		return blocked
+	}
+	p.warn(fmt.Sprintf("pod %s starts without its policy, as onUnavailable says: %v", pod, why))
+	return nil
 }
 
 // ask asks until there is an answer or the time is over. An enforcer that restarts is asked again.

@@ -162,7 +162,10 @@ func TestAdd(t *testing.T) {
 			prev: `{"cniVersion":"0.4.0","ips":[{"version":"4","address":"10.1.0.5/24"}]}`}, []string{"10.1.0.5"}, ""},
 		{"no address", call{prev: `{"cniVersion":"1.1.0","interfaces":[{"name":"eth0","sandbox":"/x"}]}`, args: podArgs, driver: "veth"}, nil, "report no address"},
 		{"a container that is no pod", call{prev: bridged}, nil, ""},
-		{"a runtime that does not say the UID", call{prev: bridged, args: "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web"}, nil, "K8S_POD_UID"},
+		{"a runtime that says no namespace", call{prev: bridged, args: "IgnoreUnknown=1;K8S_POD_NAME=web;K8S_POD_UID=u-1"}, nil, "K8S_POD_NAMESPACE"},
+		{"a runtime that says nothing but the UID", call{prev: bridged, args: "IgnoreUnknown=1;K8S_POD_UID=u-1"}, nil, "K8S_POD_NAMESPACE"},
+		{"arguments that are none", call{prev: bridged, args: "K8S_POD_NAME"}, nil, "CNI_ARGS"},
+		{"a socket that cannot be", call{prev: bridged, args: podArgs, settings: `,"Socket":"run"`}, nil, "absolute path"},
 		{"no plugin before", call{args: podArgs}, nil, "at the end of a chain"},
 		{"a setting that cannot be", call{prev: bridged, args: podArgs, settings: `,"onUnavailable":"perhaps"`}, nil, "perhaps"},
 	}

@@ -227,29 +227,33 @@ const hooked = "*mangle\n:RF-FORWARD - [0:0]\n-A FORWARD -j RF-FORWARD\n-A RF-FO
 
 // TestUninstallLeavesNoTrace runs, in the containers of their manifests, what installs the CNI plugin, and what config/uninstall puts in the enforcer's place.
 func TestUninstallLeavesNoTrace(t *testing.T) {
-	for overlay, installed := range map[string]string{
-		"uninstall": "first-packet", "overlays/k3s-uninstall": "overlays/k3s-first-packet", "overlays/kind-uninstall": "overlays/kind-first-packet",
+	for _, tt := range []struct{ overlay, installed, bin string }{
+		{"uninstall", "first-packet", "opt/cni/bin"},
+		{"uninstall", "first-packet", "usr/lib/cni"},     // Debian's
+		{"uninstall", "first-packet", "usr/libexec/cni"}, // Fedora's
+		{"overlays/k3s-uninstall", "overlays/k3s-first-packet", "var/lib/rancher/k3s/data/cni"},
+		{"overlays/kind-uninstall", "overlays/kind-first-packet", "opt/cni/bin"},
 	} {
-		t.Run(overlay, func(t *testing.T) { uninstall(t, overlay, installed) })
+		t.Run(tt.overlay+" "+tt.bin, func(t *testing.T) { uninstall(t, tt.overlay, tt.installed, tt.bin) })
 	}
 }
 
-func uninstall(t *testing.T, overlay, installed string) {
+// uninstall does so on a node whose container runtime looks for plugins in bin.
+func uninstall(t *testing.T, overlay, installed, bin string) {
 	const owners = `{"cniVersion": "1.0.0", "name": "net", "plugins": [{"type": "bridge"}]}`
 	n := newNode(t)
 	before := render(t, installed, "DaemonSet")
 	enforcer := before.Spec.Template.Spec.Containers[0]
-	var conf, bin string
+	conf, bin := "", filepath.Join(n.host, bin)
 	for _, v := range before.Spec.Template.Spec.Volumes {
-		path := filepath.Join(n.host, v.HostPath.Path)
-		switch v.Name {
-		case "cni-conf":
-			conf = path
-		case "cni-bin":
-			bin = path
+		if v.Name == "cni-conf" {
+			conf = filepath.Join(n.host, v.HostPath.Path)
 		}
 	}
-	must(t, os.MkdirAll(conf, 0o755))
+	for _, dir := range []string{conf, bin, filepath.Join(n.host, "usr")} {
+		must(t, os.MkdirAll(dir, 0o755))
+	}
+	must(t, os.WriteFile(filepath.Join(bin, "bridge"), []byte("of others"), 0o755))
 	must(t, os.WriteFile(filepath.Join(conf, "10-net.conflist"), []byte(owners), 0o600))
 	dirs := slices.DeleteFunc(slices.Clone(enforcer.Args), func(arg string) bool { return !strings.HasPrefix(arg, "--cni-") })
 	n.run(t, before, enforcer, append([]string{"/usr/bin/ringfence", "cni", "install"}, dirs...)...)
@@ -265,6 +269,9 @@ func uninstall(t *testing.T, overlay, installed string) {
 	}
 	if text, err := os.ReadFile(filepath.Join(conf, "10-net.conflist")); err != nil || !strings.Contains(string(text), "ringfence-cni") {
 		t.Fatalf("the plugin is not installed: %s, %v", text, err)
+	}
+	if _, err := os.Stat(filepath.Join(bin, "ringfence-cni")); err != nil {
+		t.Fatalf("the plugin's program is not where those of the others are: %v", err)
 	}
 
 	after := render(t, overlay, "DaemonSet")
@@ -284,7 +291,7 @@ func uninstall(t *testing.T, overlay, installed string) {
 			left = append(left, e.Name())
 		}
 	}
-	if diff := cmp.Diff([]string{"10-net.conflist", "xtables.lock"}, left); diff != "" { // the lock is everybody's
+	if diff := cmp.Diff([]string{"10-net.conflist", "bridge", "xtables.lock"}, left); diff != "" { // the lock is everybody's
 		t.Errorf("files (-want +left):\n%s", diff)
 	}
 	for _, show := range []string{"iptables-legacy-save", "ip6tables-legacy-save", "iptables-nft-save", "ip6tables-nft-save"} {

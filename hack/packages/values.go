@@ -43,8 +43,8 @@ func (c *templates) commonValues(cniDirectories map[string]any) {
 		{"imagePullSecrets", []any{}, "Secrets for the image's registry, as in [{name: registry}].", arrayOf("object")},
 		{"firstPacket.enabled", false, "Whether policy holds from a pod's first packet: each enforcer installs its CNI plugin on its node.",
 			schemaOf("boolean")},
-		{"firstPacket.hostPaths", cniDirectories, "Where nodes keep their CNI files. k3s: /var/lib/rancher/k3s/agent/etc/cni/net.d and " +
-			"/var/lib/rancher/k3s/data/cni.", map[string]any{"type": "object", "additionalProperties": schemaOf("string")}},
+		{"firstPacket.hostPaths", cniDirectories, "Where nodes keep their CNI files; usr is looked at in lib/cni and libexec/cni. " +
+			"k3s: /var/lib/rancher/k3s/agent/etc/cni/net.d and /var/lib/rancher/k3s/data/cni. GKE: /home/kubernetes/bin.", map[string]any{"type": "object", "additionalProperties": schemaOf("string")}},
 		{"prometheus.enabled", false, "Monitors, alerts and a dashboard. They need the kinds of the Prometheus operator.", schemaOf("boolean")},
 		{"prometheus.labels", map[string]any{}, "More labels of these, for an operator that looks for some, as in {release: kube-prometheus-stack}.", labels},
 		{"crds.install", true, "Whether the kinds of policy.ringfence.io are part of the release, and so are upgraded with it.", schemaOf("boolean")},

@@ -31,7 +31,7 @@ Stop the enforcer on the node first, or it puts everything back.`,
 			if err := errors.Join(left.remove(), dataplane.Cleanup(cmd.Context(), logger)); err != nil {
 				return fmt.Errorf("cleaning up: %w", err)
 			}
-			if _, err = fmt.Fprintln(cmd.OutOrStdout(), "Nothing of ours is left on this node: no policy is enforced here."); err != nil || !stay {
+			if _, err = fmt.Fprintln(cmd.OutOrStdout(), left.kept()+"Nothing of ours is left on this node: no policy is enforced here."); err != nil || !stay {
 				return err
 			}
 			<-cmd.Context().Done()

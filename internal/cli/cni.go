@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,7 +36,7 @@ func isPlugin(args []string) bool {
 type cniOptions struct {
 	socket        string
 	confDir       string
-	binDir        string
+	binDirs       []string
 	onUnavailable string
 	timeout       time.Duration
 	announce      bool
@@ -54,14 +55,16 @@ func (o *cniOptions) add(f *pflag.FlagSet) {
 // addInstall are the flags that say how the plugin is installed.
 func (o *cniOptions) addInstall(f *pflag.FlagSet) {
 	f.StringVar(&o.confDir, "cni-conf-dir", "", "directory of the node's network configurations, as "+cni.DefaultConfDir)
-	f.StringVar(&o.binDir, "cni-bin-dir", "", "directory of the node's CNI plugins, as "+cni.DefaultBinDir)
+	f.StringSliceVar(&o.binDirs, "cni-bin-dir", nil,
+		"directory in which the container runtime may look for CNI plugins, such as "+cni.DefaultBinDirs[0]+"; may be repeated: the plugin goes where the "+
+			"programs of the network configuration are")
 	f.StringVar(&o.onUnavailable, "cni-on-unavailable", string(cni.Block),
 		"what becomes of a pod whose policy cannot be put in force in time: block, so that it does not start, or allow")
 	f.DurationVar(&o.timeout, "cni-timeout", cni.DefaultTimeout, "how long an attempt to start a pod waits for its policy, in whole seconds")
 }
 
 func (o *cniOptions) validate() error {
-	if (o.confDir == "") != (o.binDir == "") {
+	if (o.confDir == "") != (len(o.binDirs) == 0) {
 		return errors.New("--cni-conf-dir and --cni-bin-dir belong together: give both, or none")
 	}
 	if o.confDir == "" {
@@ -75,7 +78,10 @@ func (o *cniOptions) validate() error {
 
 func (o *cniOptions) validateSettings() error {
 	if err := o.settings().Validate(); err != nil {
-		return fmt.Errorf("--cni-on-unavailable, --cni-timeout: %w", err)
+		return fmt.Errorf("--cni-on-unavailable, --cni-timeout, --cni-socket: %w", err)
+	}
+	if slices.Contains(o.binDirs, "") {
+		return errors.New("--cni-bin-dir has an empty directory among others")
 	}
 	return nil
 }
@@ -84,19 +90,19 @@ func (o *cniOptions) settings() cni.Settings {
 	return cni.Settings{Socket: o.socket, OnUnavailable: cni.Unavailable(o.onUnavailable), TimeoutSeconds: int(o.timeout.Seconds())}
 }
 
-// serve answers the plugin for a node, and keeps it installed if it is to be. What it returns ends both.
-func (o *cniOptions) serve(ctx context.Context, node *controllers.Node, troubles *controllers.Troubles, log logr.Logger) (stop func()) {
+// serve answers the plugin for a node, and keeps it installed if it is to be. What it returns ends both; end ends the process.
+func (o *cniOptions) serve(ctx context.Context, end context.CancelCauseFunc, node *controllers.Node, log logr.Logger) (stop func()) {
 	if o.socket == "" {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	table := arrival.NewTable(filepath.Join(filepath.Dir(o.socket), arrival.StateFile), log)
-	table.OnSave(func(err error) { troubles.Note(v1alpha1.ArrivalsUnsavedReason, err) })
+	table.OnSave(func(err error) { node.Troubles.Note(v1alpha1.ArrivalsUnsavedReason, err) })
 	node.Arrivals, node.Announce = table, o.announce
 	var running sync.WaitGroup
 	running.Go(func() { (&arrival.Server{Socket: o.socket, Pods: table, Log: log}).Run(ctx) })
 	if o.confDir != "" {
-		running.Go(func() { o.keep(ctx, troubles, log) })
+		running.Go(func() { o.keep(ctx, end, node.Troubles, log) })
 	}
 	return func() {
 		cancel()
@@ -104,7 +110,7 @@ func (o *cniOptions) serve(ctx context.Context, node *controllers.Node, troubles
 	}
 }
 
-func (o *cniOptions) keep(ctx context.Context, troubles *controllers.Troubles, log logr.Logger) {
+func (o *cniOptions) keep(ctx context.Context, end context.CancelCauseFunc, troubles *controllers.Troubles, log logr.Logger) {
 	program, err := os.Executable()
 	if err != nil {
 		log.Error(err, "the CNI plugin cannot be installed: this program's own file is not known")
@@ -112,11 +118,14 @@ func (o *cniOptions) keep(ctx context.Context, troubles *controllers.Troubles, l
 	}
 	install := o.install(program)
 	install.Tell = func(err error) { troubles.Note(v1alpha1.NotInstalledReason, err) }
+	install.Lost = func(dir string) {
+		end(&endError{fmt.Errorf("%s has been removed from the node: a new container sees what takes its place", dir)})
+	}
 	install.Keep(ctx, log)
 }
 
 func (o *cniOptions) install(program string) cni.Install {
-	return cni.Install{ConfDir: o.confDir, BinDir: o.binDir, Program: program, Settings: o.settings()}.Defaults()
+	return cni.Install{ConfDir: o.confDir, BinDirs: o.binDirs, Program: program, Settings: o.settings()}.Defaults()
 }
 
 func newCNICommand() *cobra.Command {
@@ -171,19 +180,40 @@ An enforcer with --cni-conf-dir and --cni-bin-dir does the same, and does it aga
 
 // leftovers are what the CNI plugin and an enforcer leave on a node besides rules.
 type leftovers struct {
-	confDir, binDir, socket string
-	keepProgram             bool
+	confDir, socket string
+	binDirs         []string
+	keepProgram     bool
+	keepSaid        func() bool // whether the flag says so, or its default
 }
 
 func (l *leftovers) add(f *pflag.FlagSet) {
 	f.StringVar(&l.confDir, "cni-conf-dir", cni.DefaultConfDir, "directory of the node's network configurations")
-	f.StringVar(&l.binDir, "cni-bin-dir", cni.DefaultBinDir, "directory of the node's CNI plugins")
+	f.StringSliceVar(&l.binDirs, "cni-bin-dir", cni.DefaultBinDirs, "directory in which the plugin may have been installed; may be repeated")
 	f.StringVar(&l.socket, "cni-socket", arrival.DefaultSocket, "unix socket of this node's enforcer, which is removed unless one listens")
-	f.BoolVar(&l.keepProgram, "keep-program", false, "leave the CNI plugin's program in its directory")
+	f.BoolVar(&l.keepProgram, "keep-program", false, "leave the CNI plugin's program in its directory; without the flag it stays where CRI-O runs")
+	l.keepSaid = func() bool { return f.Changed("keep-program") }
+}
+
+// keeps reports whether the program stays: CRI-O tears a pod down by the configuration that it was set up with, and without the program could not.
+func (l *leftovers) keeps() bool {
+	if l.keepProgram || l.keepSaid != nil && l.keepSaid() {
+		return l.keepProgram
+	}
+	run := filepath.Dir(filepath.Dir(l.socket))
+	_, err := os.Stat(filepath.Join(run, "crio", "crio.sock"))
+	return err == nil
+}
+
+// kept is what is to be said of the program, if it stays.
+func (l *leftovers) kept() string {
+	if !l.keeps() {
+		return ""
+	}
+	return "The program of the CNI plugin stays, by which CRI-O tears down the pods that were set up with it. When they are gone: --keep-program=false\n"
 }
 
 func (l *leftovers) remove() error {
-	if err := errors.Join(cni.Uninstall(l.confDir, l.binDir, l.keepProgram), arrival.Remove(l.socket, unseenFile)); err != nil {
+	if err := errors.Join(cni.Uninstall(l.confDir, l.binDirs, l.keeps()), arrival.Remove(l.socket, unseenFile)); err != nil {
 		return fmt.Errorf("uninstalling the CNI plugin: %w", err)
 	}
 	return nil
@@ -197,14 +227,14 @@ func newCNIUninstallCommand() *cobra.Command {
 		Long: `Take the plugin out of this node's network configurations, remove its program, and what an enforcer
 that has ended left in /run. Stop an enforcer that keeps it installed first.
 
-CRI-O tears a pod down by the configuration that it was set up with: as long as such pods run, keep the
-program there, with --keep-program.`,
+CRI-O tears a pod down by the configuration that it was set up with: where it runs, the program stays
+until it is removed by --keep-program=false, when such pods are gone.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := left.remove(); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), "Pods on this node start without waiting for their policy.")
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), left.kept()+"Pods on this node start without waiting for their policy.")
 			return err
 		},
 	}

@@ -126,7 +126,7 @@ func (o *controllerOptions) run(ctx context.Context, logger logr.Logger) error {
 		}
 	}
 	logger.Info("saying what is enforced", "version", thisBuild().Version)
-	if err := manager.Start(ctx); err != nil {
+	if err := startBounded(ctx, shutdownTime, manager.Start, logger); err != nil {
 		return fmt.Errorf("running: %w", err)
 	}
 	return nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/netip"
 	"os"
 	"runtime"
@@ -24,6 +23,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	ctrlmanager "sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/controllers"
@@ -221,8 +221,8 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 		Logger:                 logger,
 		Cache:                  controllers.CacheOptions(o.node),
 		MapperProvider:         controllers.RESTMapper,
-		Metrics:                o.metrics.options(),
-		HealthProbeBindAddress: o.health,
+		Metrics:                metricsserver.Options{BindAddress: "0"}, // both are served beside it, whatever becomes of their ports
+		HealthProbeBindAddress: "0",
 	})
 	if err != nil {
 		return fmt.Errorf("connecting to the cluster: %w", err)
@@ -238,8 +238,9 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 		Sources: sources, LinkEvents: watchLinks(plane, logger.WithName("links")),
 	}
 	journal.Pods = node
-	stop := o.cni.serve(ctx, node, troubles, logger.WithName("cni"))
-	defer stop()
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	defer o.beside(ctx, end, manager, node, logger)()
 	if err := node.SetupWithManager(ctx, manager); err != nil {
 		return err
 	}
@@ -255,18 +256,19 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 	if err := manager.Add(journal); err != nil {
 		return fmt.Errorf("adding the log of denied packets: %w", err)
 	}
-	if err := errors.Join(
-		manager.AddHealthzCheck("syncing", func(*http.Request) error { return node.Live() }),
-		manager.AddReadyzCheck("synced", func(*http.Request) error { return node.Synced() }),
-	); err != nil {
-		return fmt.Errorf("adding health checks: %w", err)
-	}
 	logger.Info("enforcing", "node", o.node, "backend", plane.Backend(), "table", plane.Capabilities().Table, "version", thisBuild().Version)
-	if err := manager.Start(ctx); err != nil {
+	if err := startBounded(ctx, shutdownTime, manager.Start, logger); err != nil {
 		return fmt.Errorf("running: %w", err)
 	}
 	logger.Info("stopped; what was enforced stays in force, 'ringfence cleanup' removes it")
 	return nil
+}
+
+// beside runs what runs beside the manager, whatever becomes of that. What it returns ends it; end ends the process.
+func (o *enforcerOptions) beside(ctx context.Context, end context.CancelCauseFunc, m ctrlmanager.Manager, n *controllers.Node, log logr.Logger) (stop func()) {
+	stops := []func(){o.cni.serve(ctx, end, n, log.WithName("cni")), serveAll(ctx, o.services(m, n), n.Troubles.Note, log)}
+	go watchLife(ctx, liveTime, n.Live, end)
+	return func() { endBounded(shutdownTime, stops...) }
 }
 
 // openDataplane opens the kernel, says what it lacks, and fails if nothing can be enforced.

@@ -22,7 +22,7 @@ func TestWhatTheControllerInstalls(t *testing.T) {
 	}{
 		{"as config/default", append(set, "--install-enforcers=default"), nil, []any{"enforcer", probes}},
 		{"with the CNI plugin", append(set, "--install-enforcers=first-packet"), nil,
-			[]any{"enforcer", probes, "--cni-conf-dir=/host/cni/net.d", "--cni-bin-dir=/host/cni/bin"}},
+			[]any{"enforcer", probes, "--cni-conf-dir=/host/cni/net.d", "--cni-bin-dir=/host/cni/bin,/host/usr/lib/cni,/host/usr/libexec/cni"}},
 		{"with more flags", append(set, "--install-enforcers=default", "--enforcer-args= --log-denied  --dns-service=a/b,c/d "), nil,
 			[]any{"enforcer", probes, "--log-denied", "--dns-service=a/b,c/d"}},
 		{"by the environment", nil, map[string]string{"INSTALL_ENFORCERS": "default", "DEPLOYMENT": "net/controller",

@@ -53,7 +53,7 @@ func TestWhatIsNotKnownOfConnectionsIsNoted(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, unseenFile), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := (&leftovers{confDir: t.TempDir(), binDir: t.TempDir(), socket: socket}).remove(); err != nil {
+	if err := (&leftovers{confDir: t.TempDir(), binDirs: []string{t.TempDir()}, socket: socket}).remove(); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
