@@ -78,8 +78,11 @@ func (l *Live) change(node *policy.Node, p ruleset.Plan, due bool, apply func() 
 		l.note(true)
 	}
 	err := apply()
-	if due || l.node != nil && !p.Empty() {
+	switch {
+	case due || l.node != nil && !p.Empty():
 		l.node = node
+	case err == nil && l.settled != nil && !p.Empty():
+		l.settled = node // which allows more: what begins by that is seen, and nothing that it denies was left
 	}
 	if due {
 		l.changes++

@@ -260,6 +260,26 @@ func TestOnlyWhatMayHaveBegunUnseenIsNotHeldOff(t *testing.T) {
 	}
 }
 
+// TestWhatAWiderPolicyLetBeginIsHeldOff: a policy denies b, then allows more, which asks for no look, and then denies b again.
+func TestWhatAWiderPolicyLetBeginIsHeldOff(t *testing.T) {
+	kernel, e, live := following()
+	narrow := snapshot(all, []string{"a"})
+	wide := snapshot(all, []string{"a"})
+	wide.Policies = []*networkingv1.NetworkPolicy{wide.Policies[0].DeepCopy()}
+	wide.Policies[0].Spec.Ingress = append(wide.Policies[0].Spec.Ingress, networkingv1.NetworkPolicyIngressRule{})
+	mustSync(t, e, narrow, false)
+	mustCut(t, live)
+	mustSync(t, e, wide, false)
+	if due(live) && mustCut(t, live).Seen != 0 {
+		t.Error("a policy that allows more asks for a look")
+	}
+	kernel.Track(nil, from(2, 1))
+	mustSync(t, e, narrow, false)
+	if got := mustCut(t, live); got.Cut != 1 || len(kernel.Held()) != 1 || got.Forgotten != 0 {
+		t.Errorf("held off %v: %+v", kernel.Held(), got)
+	}
+}
+
 // TestTheNextRunKnowsWhatMayHaveBegunUnseen: an enforcer ends between the sync that brings the rules back and the look at the connections.
 func TestTheNextRunKnowsWhatMayHaveBegunUnseen(t *testing.T) {
 	fromA := snapshot(all, []string{"a"})

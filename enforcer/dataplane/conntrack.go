@@ -86,7 +86,7 @@ func (c *tracking) delete(one policy.Connection) (bool, error) {
 	return err == nil, err
 }
 
-// Connections shows each live connection of the families that are enforced to visit, which may not call the Dataplane. One may be shown more than once: if
+// Connections shows each live connection of the families that are enforced to visit, which may call [Dataplane.Cut]. One may be shown more than once: if
 // the kernel cannot show all of them in one go, it is asked again.
 func (d *Dataplane) Connections(ctx context.Context, visit func(policy.Connection)) error {
 	family := uint8(unix.AF_UNSPEC) // one walk over the kernel's table for both
