@@ -226,7 +226,8 @@ type Peer struct {
 	//
 	// +optional
 	Pods *NamespacedPod `json:"pods,omitempty"`
-	// nodes selects nodes by their labels, and stands for all addresses in their status; empty selects every node. A node's own traffic
+	// nodes selects nodes by their labels, and stands for all their addresses: those in their status, those of the
+	// tunnels and bridges to their pods, and of the enforcer's own node all that it has; empty selects every node. A node's own traffic
 	// to its pods is always allowed.
 	//
 	// +optional

@@ -43,11 +43,10 @@ func (d *Dataplane) Counts(ctx context.Context) (map[string]uint64, error) {
 		d.counter.Add(f, packetsByID(counts))
 	}
 	if d.Capabilities().Guards {
-		dropped := map[string]uint64{}
-		if err := withGuards(func(g *guards) error { return g.counts(dropped) }); err != nil {
+		if counts, err := guardCounts(); err != nil {
 			errs = append(errs, err)
 		} else {
-			d.counter.Add(ofGuards, dropped)
+			d.counter.Add(ofGuards, packetsByID(counts))
 		}
 	}
 	return d.counter.Totals(), errors.Join(errs...)
@@ -81,7 +80,8 @@ func Counted(ctx context.Context, log logr.Logger) (counts []Count, enforced boo
 		enforced = enforced || bytes.Contains(out, []byte("\n:"+ruleset.Prefix))
 		return errors.Join(err, otherLayout(out))
 	})
-	return counts, enforced, err
+	of, guardErr := guardCounts()
+	return append(counts, of...), enforced, errors.Join(err, guardErr)
 }
 
 // otherLayout names a chain of another layout in what iptables-save prints, if there is one.

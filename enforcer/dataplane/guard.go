@@ -15,6 +15,7 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
@@ -54,42 +55,36 @@ func withGuards(do func(*guards) error) error {
 	return do(g)
 }
 
-// comment is what the rule of a chain says of itself.
-func comment(digest string, i, of int, point string) []byte {
-	text := fmt.Sprintf("%s %d/%d", digest, i+1, of)
-	if point != "" {
-		text += " " + ruleset.LogPrefix + point
-	}
+// comment is what the rule of a chain says of itself, and with it its guard.
+func comment(digest string, i, of int, words string) []byte {
+	text := strings.TrimSpace(fmt.Sprintf("%s %d/%d %s", digest, i+1, of, words))
 	return userdata.AppendString(nil, userdata.TypeComment, text)
 }
 
 // fill adds the rules of a chain, each with its comment.
-func (g *guards) fill(table *nftables.Table, chain string, rules [][]expr.Any, digest, point string) {
+func (g *guards) fill(table *nftables.Table, chain string, rules [][]expr.Any, digest, words string) {
 	for i, r := range rules {
 		g.conn.AddRule(&nftables.Rule{
-			Table: table, Chain: &nftables.Chain{Name: chain, Table: table}, Exprs: r, UserData: comment(digest, i, len(rules), point),
+			Table: table, Chain: &nftables.Chain{Name: chain, Table: table}, Exprs: r, UserData: comment(digest, i, len(rules), words),
 		})
 	}
 }
 
-// whole is the digest that all rules of a chain carry, each in its place, and the point; empty if one is missing, or is not of these.
-func (g *guards) whole(table *nftables.Table, chain string) (digest, point string, err error) {
+// whole is the digest that all rules of a chain carry, each in its place; empty if one is missing, or is not of these.
+func (g *guards) whole(table *nftables.Table, chain string) (digest string, err error) {
 	rules, err := g.conn.GetRules(table, &nftables.Chain{Name: chain, Table: table})
 	if err != nil {
-		return "", "", fmt.Errorf("reading chain %s: %w", chain, err)
+		return "", fmt.Errorf("reading chain %s: %w", chain, err)
 	}
 	for i, r := range rules {
 		text, _ := userdata.GetString(r.UserData, userdata.TypeComment)
 		parts := strings.Fields(text)
 		if len(parts) < 2 || parts[1] != fmt.Sprintf("%d/%d", i+1, len(rules)) || i > 0 && parts[0] != digest {
-			return "", "", nil
+			return "", nil
 		}
 		digest = parts[0]
-		if len(parts) > 2 {
-			point = strings.TrimPrefix(parts[2], ruleset.LogPrefix)
-		}
 	}
-	return digest, point, nil
+	return digest, nil
 }
 
 // chains are the names of a table's chains, none if there is no such table.
@@ -118,7 +113,7 @@ func (g *guards) observe() (map[string]ruleset.Guard, error) {
 	}
 	found, shared := map[string]ruleset.Guard{}, true
 	for _, chain := range slices.Sorted(maps.Keys(sharedRules)) {
-		digest, _, err := g.whole(netdevTable, chain)
+		digest, err := g.whole(netdevTable, chain)
 		if err != nil && !errors.Is(err, unix.ENOENT) {
 			return nil, err
 		}
@@ -148,7 +143,7 @@ func (g *guards) digest(link string, names map[string]bool) (string, error) {
 		if !names[chain] {
 			continue // one that is shut answers nothing; if it were missing otherwise, a rule could not refer to it
 		}
-		digest, _, err := g.whole(netdevTable, chain)
+		digest, err := g.whole(netdevTable, chain)
 		if errors.Is(err, unix.ENOENT) {
 			return "", nil
 		}
@@ -205,18 +200,18 @@ func (g *guards) transact(part []ruleset.Guard) error {
 		if entry := entryChain(one.Link); names[entry] {
 			g.conn.FlushChain(&nftables.Chain{Name: entry, Table: netdevTable})
 		} else {
-			policy := nftables.ChainPolicyAccept
+			accepting := nftables.ChainPolicyAccept
 			g.conn.AddChain(&nftables.Chain{
 				Name: entry, Table: netdevTable, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookIngress,
-				Priority: hookPriority, Policy: &policy, Device: one.Link,
+				Priority: hookPriority, Policy: &accepting, Device: one.Link,
 			})
 		}
 		for _, chain := range slices.Sorted(maps.Keys(chains)) {
-			point := ""
+			words := ""
 			if chain == endChain(one.Link) {
-				point = one.Point
+				words = ruleset.LogPrefix + one.Point + " " + one.Words()
 			}
-			g.fill(netdevTable, chain, chains[chain], one.Digest, point)
+			g.fill(netdevTable, chain, chains[chain], one.Digest, words)
 		}
 	}
 	return flush(g.conn)
@@ -278,35 +273,46 @@ func (g *guards) removeAll() error {
 	return nil
 }
 
-// counts adds what guards have dropped, or would have, by point.
-func (g *guards) counts(into map[string]uint64) error {
+// counts are what guards have dropped, or would have.
+func (g *guards) counts() ([]Count, error) {
 	names, err := g.chains(netdevTable)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for name := range names {
+	var counts []Count
+	for _, name := range slices.Sorted(maps.Keys(names)) {
 		if !strings.HasPrefix(name, endChain("")) {
 			continue
 		}
-		chain := &nftables.Chain{Name: name, Table: netdevTable}
-		rules, err := g.conn.GetRules(netdevTable, chain)
-		if errors.Is(err, unix.ENOENT) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("reading chain %s: %w", name, err)
+		rules, err := g.conn.GetRules(netdevTable, &nftables.Chain{Name: name, Table: netdevTable})
+		if err != nil && !errors.Is(err, unix.ENOENT) { // the link has gone meanwhile
+			return counts, fmt.Errorf("reading chain %s: %w", name, err)
 		}
 		for _, r := range rules {
 			text, _ := userdata.GetString(r.UserData, userdata.TypeComment)
-			_, point, ok := strings.Cut(text, ruleset.LogPrefix)
+			_, text, _ = strings.Cut(text, ruleset.LogPrefix)
+			point, words, _ := strings.Cut(text, " ")
 			for _, e := range r.Exprs {
-				if c, counts := e.(*expr.Counter); ok && counts {
-					into[point] += c.Packets
+				if c, is := e.(*expr.Counter); is && point != "" {
+					p := ruleset.Point{ID: point, Direction: policy.Egress, Index: -1, Audit: strings.HasPrefix(words, "would")}
+					counts = append(counts, Count{Point: p, Comment: words, Packets: c.Packets})
 				}
 			}
 		}
 	}
-	return nil
+	return counts, nil
+}
+
+// guardCounts are those of this network namespace. Where the kernel has no nf_tables there are none.
+func guardCounts() (counts []Count, err error) {
+	if probeGuards() != nil {
+		return nil, nil
+	}
+	err = withGuards(func(g *guards) error {
+		counts, err = g.counts()
+		return err
+	})
+	return counts, err
 }
 
 // observeInward reads what bridges bring to which ports.
@@ -315,7 +321,7 @@ func (g *guards) observeInward() (ruleset.Inward, error) {
 	if err != nil || !names[bridgeOut] {
 		return ruleset.Inward{}, err
 	}
-	digest, _, err := g.whole(bridgeTable, bridgeOut)
+	digest, err := g.whole(bridgeTable, bridgeOut)
 	if err != nil {
 		return ruleset.Inward{}, err
 	}
@@ -437,9 +443,9 @@ func (g *guards) addInward(in ruleset.Inward) error {
 			return fmt.Errorf("guarding the ports of bridges: set %s: %w", set.name, err)
 		}
 	}
-	policy := nftables.ChainPolicyAccept
+	accepting := nftables.ChainPolicyAccept
 	g.conn.AddChain(&nftables.Chain{
-		Name: bridgeOut, Table: bridgeTable, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: hookPriority, Policy: &policy,
+		Name: bridgeOut, Table: bridgeTable, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: hookPriority, Policy: &accepting,
 	})
 	g.fill(bridgeTable, bridgeOut, inwardRules(in.Audit), in.Digest, "")
 	return nil

@@ -101,6 +101,21 @@ func NewInward(ports []Port, broadcasts []netip.Addr, audit bool) Inward {
 	return in
 }
 
+// maxGuardWords is how long a guard's words may be: nftables' programs show 128 characters of a comment (NFTNL_UDATA_COMMENT_MAXLEN), and others stand before.
+const maxGuardWords = 76
+
+// Words say what the guard counts, as the comment of an audited object's counter does: "would deny: source check of team-a/web egress". A long name loses its
+// middle.
+func (g Guard) Words() string {
+	head, tail := pointVerbs[g.Audit]+sourceCheckKind+" ", " "+policy.Egress.String()
+	owner := g.Owner
+	if over := len(head) + len(owner) + len(tail) - maxGuardWords; over > 0 {
+		keep := (len(owner) - over - 2) / 2
+		owner = owner[:keep] + ".." + owner[len(owner)-keep:]
+	}
+	return head + owner + tail
+}
+
 // digestOf is as many characters of a hash as names have. Each part carries its length.
 func digestOf(parts ...string) string {
 	h := sha256.New()
