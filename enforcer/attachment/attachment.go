@@ -26,7 +26,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/types/create"
 	"github.com/go-logr/logr"
@@ -62,7 +61,7 @@ type Table struct {
 
 	mu      sync.Mutex
 	results map[string]result // by file
-	said    string            // what is wrong with the cache, said already
+	said    map[string]bool   // what is wrong with the cache, said already
 }
 
 // result is one file of the cache.
@@ -71,6 +70,7 @@ type result struct {
 	modified time.Time
 	given    *compile.Given // nil if the file means nothing to us
 	onHost   []string       // the interfaces that the plugins have made outside of the pod
+	wrong    string         // why it cannot be read, empty if it can
 }
 
 // Into gives a snapshot the node's links, and its own addresses. With an error it gives what could be read.
@@ -93,50 +93,69 @@ func (t *Table) Into(s *compile.Snapshot) error {
 }
 
 // given is what a result says of a link: one that names it, or whose plugins name no interface of the host's, and that gives an address which its other end
-// has. Where the kernel does not say what the other end has, the name alone has to do.
+// has. Where the kernel does not say what the other end has, the name alone has to do. Of several, the one that fits best is believed, then the newest: a
+// cache may hold what an earlier sandbox had, and whoever configures the other end may have taken the address of another.
 func (t *Table) given(l dataplane.Link) *compile.Given {
-	var byAddress *compile.Given
+	var best result
+	var fits int
 	for _, r := range t.results {
-		if r.given == nil {
-			continue
+		n := r.fits(l)
+		if n > fits || n > 0 && n == fits && r.modified.After(best.modified) {
+			best, fits = r, n
 		}
-		shares := len(l.Addrs) == 0 || slices.ContainsFunc(r.given.Addrs, func(a netip.Addr) bool { return slices.Contains(l.Addrs, a) })
-		switch {
-		case !shares:
-		case slices.Contains(r.onHost, l.Name):
-			return r.given
-		case len(r.onHost) == 0 && len(l.Addrs) > 0:
-			byAddress = r.given
-		}
+	}
+	return best.given
+}
+
+// fits says how well a result fits a link, 0 if it is not about it: by the link's name, by the hardware address of its other end, or by an address alone.
+func (r *result) fits(l dataplane.Link) int {
+	const byAddress, byHardware, byName = 1, 2, 3
+	switch {
+	case r.given == nil:
+		return 0
+	case len(l.Addrs) > 0 && !slices.ContainsFunc(r.given.Addrs, func(a netip.Addr) bool { return slices.Contains(l.Addrs, a) }):
+		return 0
+	case slices.Contains(r.onHost, l.Name):
+		return byName
+	case len(r.onHost) > 0 || len(l.Addrs) == 0:
+		return 0
+	case r.given.MAC != "" && r.given.MAC == l.MAC:
+		return byHardware
 	}
 	return byAddress
 }
 
-// read takes in the files that have changed.
+// read takes in the files that have changed. Where the cache cannot be listed, what was read of it stands.
 func (t *Table) read() {
 	if t.Dir == "" {
 		return
 	}
+	var wrong []string
+	defer func() { t.say(wrong) }()
 	dir := filepath.Join(t.Dir, "results")
 	files, err := os.ReadDir(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist): // no pod yet, or a runtime that keeps none
 	case err != nil:
-		t.say(fmt.Sprintf("reading %s: %v", dir, err))
+		wrong = append(wrong, fmt.Sprintf("reading %s: %v", dir, err))
+		return
 	case len(files) > maxFiles:
-		t.say(fmt.Sprintf("%s has %d files: %d are read", dir, len(files), maxFiles))
+		wrong = append(wrong, fmt.Sprintf("%s has more than %d files: the rest is not read", dir, maxFiles))
 	}
 	before := t.results
 	t.results = make(map[string]result, len(files))
 	for _, f := range files[:min(len(files), maxFiles)] {
 		info, err := f.Info()
-		if err != nil || !info.Mode().IsRegular() || info.Size() > maxBytes {
+		if err != nil || !info.Mode().IsRegular() {
 			continue
 		}
 		r, ok := before[f.Name()]
-		if !ok || r.size != info.Size() || !r.modified.Equal(info.ModTime()) {
-			r = t.parse(filepath.Join(dir, f.Name()))
+		if !ok || r.wrong != "" || r.size != info.Size() || !r.modified.Equal(info.ModTime()) {
+			r = parse(filepath.Join(dir, f.Name()), info.Size())
 			r.size, r.modified = info.Size(), info.ModTime()
+		}
+		if r.wrong != "" {
+			wrong = append(wrong, r.wrong)
 		}
 		t.results[f.Name()] = r
 	}
@@ -149,7 +168,11 @@ type cached struct {
 	Result  json.RawMessage `json:"result"`
 }
 
-func (t *Table) parse(file string) result {
+// parse reads a file of a size. What is wrong with it is in the result.
+func parse(file string, size int64) result {
+	if size > maxBytes {
+		return result{wrong: fmt.Sprintf("%s: has more than %d bytes", file, maxBytes)}
+	}
 	text, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return result{} // the attachment has gone meanwhile
@@ -163,7 +186,7 @@ func (t *Table) parse(file string) result {
 		r, err = c.result()
 	}
 	if err != nil {
-		t.say(fmt.Sprintf("%s: %v", file, err))
+		return result{wrong: fmt.Sprintf("%s: %v", file, err)}
 	}
 	return r
 }
@@ -184,15 +207,7 @@ func (c cached) result() (result, error) {
 	if g.Namespace == "" || g.Name == "" || len(c.Result) == 0 {
 		return result{}, nil
 	}
-	var version types.PluginConf
-	if err := json.Unmarshal(c.Result, &version); err != nil {
-		return result{}, err
-	}
-	made, err := create.Create(version.CNIVersion, c.Result)
-	if err != nil {
-		return result{}, err
-	}
-	full, err := current.NewResultFromResult(made)
+	full, err := decode(c.Result)
 	if err != nil {
 		return result{}, err
 	}
@@ -200,7 +215,7 @@ func (c cached) result() (result, error) {
 	for _, i := range full.Interfaces {
 		switch {
 		case i == nil:
-		case i.Sandbox == "":
+		case isHosts(i, full.Interfaces):
 			r.onHost = append(r.onHost, i.Name)
 		case i.Name == c.IfName:
 			if mac, err := net.ParseMAC(i.Mac); err == nil {
@@ -209,7 +224,10 @@ func (c cached) result() (result, error) {
 		}
 	}
 	for _, ip := range full.IPs {
-		if ip == nil || isHosts(ip, full.Interfaces) {
+		if ip == nil {
+			continue
+		}
+		if n := ip.Interface; n != nil && *n >= 0 && *n < len(full.Interfaces) && isHosts(full.Interfaces[*n], full.Interfaces) {
 			continue
 		}
 		if a, ok := netip.AddrFromSlice(ip.Address.IP); ok {
@@ -221,16 +239,36 @@ func (c cached) result() (result, error) {
 	return r, nil
 }
 
-// isHosts reports whether an address is of an interface outside of the pod.
-func isHosts(ip *current.IPConfig, interfaces []*current.Interface) bool {
-	i := ip.Interface
-	return i != nil && *i >= 0 && *i < len(interfaces) && interfaces[*i] != nil && interfaces[*i].Sandbox == "" && len(interfaces) > 1
+// isHosts reports whether an interface is outside of the pod. Of plugins that name one interface, and no sandbox, it is the pod's.
+func isHosts(i *current.Interface, all []*current.Interface) bool {
+	return i != nil && i.Sandbox == "" && len(all) > 1
 }
 
-// say logs what is wrong with the cache, once as long as it lasts.
-func (t *Table) say(wrong string) {
-	if wrong != t.said {
-		t.Log.Info("a result of CNI plugins cannot be read: the pod's link is found by its addresses alone", "error", wrong)
+// decode reads a result of any version that libcni knows. The library takes for granted that lists have no null in them.
+func decode(text []byte) (full *current.Result, err error) {
+	defer func() {
+		if recover() != nil {
+			full, err = nil, errors.New("the result cannot be converted: it lacks what it must have")
+		}
+	}()
+	made, err := create.CreateFromBytes(text)
+	if err != nil {
+		return nil, err
 	}
-	t.said = wrong
+	return current.NewResultFromResult(made)
+}
+
+// maxSaid is how many things that are wrong with the cache are said at once.
+const maxSaid = 10
+
+// say logs what is wrong with the cache, each thing once as long as it lasts.
+func (t *Table) say(wrong []string) {
+	before := t.said
+	t.said = make(map[string]bool, len(wrong))
+	for _, text := range wrong {
+		if !before[text] && len(t.said) < maxSaid {
+			t.Log.Info("a result of CNI plugins cannot be read: the pod's link is found by its addresses alone", "error", text)
+		}
+		t.said[text] = true
+	}
 }

@@ -170,12 +170,11 @@ func (t *tying) link(l Link) {
 		t.add(l, p.Namespace, p.Name, addrs)
 	case l.Guarded || t.hasEnded(l):
 		counts.Shut++
-		namespace, name := "", "unknown"
-		t.gone = append(t.gone, l.Held...)
-		if l.Given != nil {
-			namespace, name = l.Given.Namespace, l.Given.Name
-			t.gone = append(t.gone, l.Given.Addrs...)
+		namespace, name, gone := "", "unknown", l.Held
+		if l.Given != nil { // then whoever configures the other end has no say in what is shut off
+			namespace, name, gone = l.Given.Namespace, l.Given.Name, l.Given.Addrs
 		}
+		t.gone = append(t.gone, gone...)
 		t.add(l, namespace, name, nil)
 	}
 }
@@ -216,6 +215,7 @@ func (t *tying) isolated(namespace, name string) bool {
 
 // holder is the pod that has a link, with the addresses that it may send from there; nil if it is not known. By the addresses of the other end alone a link
 // may seem to be of several pods, if one of them has taken another's: then it may send from those that it has, and policy is asked about each as whose it is.
+// It is exempt only if all of them are.
 func (t *tying) holder(l Link) (*Pod, []netip.Addr) {
 	if l.Given != nil {
 		p := t.byKey[l.Given.key()]
@@ -229,7 +229,7 @@ func (t *tying) holder(l Link) (*Pod, []netip.Addr) {
 	for _, a := range l.Held {
 		if p := t.byAddr[a]; p != nil {
 			addrs = append(addrs, a)
-			if holder == nil {
+			if holder == nil || t.exempt(holder) && !t.exempt(p) {
 				holder = p
 			}
 		}
@@ -237,9 +237,12 @@ func (t *tying) holder(l Link) (*Pod, []netip.Addr) {
 	return holder, addrs
 }
 
-// shut makes the set of the addresses that nobody has any more but links that are shut.
+// shut makes the set of the addresses that nobody has any more but links that are shut: no pod of any node, and no node.
 func (t *tying) shut() {
-	gone := slices.DeleteFunc(t.gone, func(a netip.Addr) bool { return t.byAddr[a] != nil || a.Is6() && a.IsLinkLocalUnicast() })
+	gone := slices.DeleteFunc(t.gone, func(a netip.Addr) bool {
+		return t.claims.holders[a] != nil || slices.Contains(t.own, a) || a.Is6() && a.IsLinkLocalUnicast() ||
+			slices.ContainsFunc(t.nodes, func(n *Node) bool { return slices.Contains(n.Addrs, a) })
+	})
 	if len(gone) == 0 {
 		return
 	}

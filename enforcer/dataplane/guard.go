@@ -20,8 +20,8 @@ import (
 )
 
 // Guards are rules of nftables, whatever back end iptables has: the kernel has one hook where a frame enters from a link, and nf_tables' family netdev is at
-// it (Linux 4.2). A table of the family netdev has for each link a base chain, which goes with the link. Each rule carries the digest of its guard and its
-// place as a comment: rules that somebody else has added, taken away or changed have not all of them.
+// it (Linux 4.2). A table of the family netdev has for each link a base chain. Each rule carries the digest of its guard and its place as a comment: rules
+// that somebody else has added, taken away or changed have not all of them.
 
 var (
 	netdevTable = &nftables.Table{Name: ruleset.GuardTable, Family: nftables.TableFamilyNetdev}
@@ -197,15 +197,15 @@ func (g *guards) transact(part []ruleset.Guard) error {
 				g.renew(chain, names)
 			}
 		}
-		if entry := entryChain(one.Link); names[entry] {
-			g.conn.FlushChain(&nftables.Chain{Name: entry, Table: netdevTable})
-		} else {
-			accepting := nftables.ChainPolicyAccept
-			g.conn.AddChain(&nftables.Chain{
-				Name: entry, Table: netdevTable, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookIngress,
-				Priority: hookPriority, Policy: &accepting, Device: one.Link,
-			})
+		entry, accepting := &nftables.Chain{Name: entryChain(one.Link), Table: netdevTable}, nftables.ChainPolicyAccept
+		if names[entry.Name] { // it may be of a link that is gone: from Linux 6.14 on the chain stays, and need not be hooked to another of that name
+			g.conn.FlushChain(entry)
+			g.conn.DelChain(entry)
 		}
+		g.conn.AddChain(&nftables.Chain{
+			Name: entry.Name, Table: netdevTable, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookIngress,
+			Priority: hookPriority, Policy: &accepting, Device: one.Link,
+		})
 		for _, chain := range slices.Sorted(maps.Keys(chains)) {
 			words := ""
 			if chain == endChain(one.Link) {

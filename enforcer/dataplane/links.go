@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -110,14 +109,30 @@ func tunnelOf(l netlink.Link) (policy.Tunnel, bool) {
 	return policy.Tunnel{}, false
 }
 
-// WatchLinks calls changed whenever a link that leads to another network namespace comes or goes, until ctx ends. An error says that nobody watches.
+// WatchLinks calls changed whenever a link that leads to another network namespace comes or goes, until ctx ends, and for each that is there at the start. An
+// error says that nobody watches.
 func (d *Dataplane) WatchLinks(ctx context.Context, changed func()) error {
-	events, failed := make(chan netlink.LinkUpdate, 64), make(chan struct{})
-	var once sync.Once
+	events, failed := make(chan netlink.LinkUpdate, 64), make(chan error, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	defer func() { // whoever sends ends only when somebody takes what is left
+		cancel()
+		go func() {
+			for range events {
+			}
+		}()
+	}()
 	err := netlink.LinkSubscribeWithOptions(events, ctx.Done(), netlink.LinkSubscribeOptions{
-		ErrorCallback: func(error) { once.Do(func() { close(failed) }) },
+		ListExisting: true,
+		ErrorCallback: func(err error) { // the last is why it ends; of a message that means nothing to us the others are as good
+			select {
+			case <-failed:
+			default:
+			}
+			failed <- err
+		},
 	})
 	if err != nil {
+		close(events)
 		return fmt.Errorf("watching links: %w", err)
 	}
 	known := map[int32]bool{}
@@ -125,19 +140,17 @@ func (d *Dataplane) WatchLinks(ctx context.Context, changed func()) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-failed:
-			return errors.New("watching links: the kernel's messages were lost")
 		case e, ok := <-events:
 			if !ok {
-				return errors.New("watching links: the kernel sends no more messages")
+				return fmt.Errorf("watching links: %w", <-failed)
 			}
-			gone := e.Header.Type == unix.RTM_DELLINK
-			if gone == known[e.Index] && e.Link.Attrs().NetNsID >= 0 {
-				known[e.Index] = !gone
-				changed()
-			}
-			if gone {
+			// The last message about a link does not say any more where it led (veth_get_link_net).
+			if gone := e.Header.Type == unix.RTM_DELLINK; gone && known[e.Index] {
 				delete(known, e.Index)
+				changed()
+			} else if !gone && !known[e.Index] && e.Link.Attrs().NetNsID >= 0 {
+				known[e.Index] = true
+				changed()
 			}
 		}
 	}

@@ -243,7 +243,7 @@ var SourceCheck = Ref{Kind: "source", Name: "check"}
 // isNeighbourDiscovery reports the ICMPv6 types of RFC 4861: router and neighbour solicitation and
 // advertisement, and redirect.
 func (f Flow) isNeighbourDiscovery() bool {
-	return f.Protocol == ICMPv6 && f.ICMPType >= 133 && f.ICMPType <= 137
+	return f.Src.Is6() && f.Protocol == ICMPv6 && f.ICMPType >= 133 && f.ICMPType <= 137 // in IPv4 the protocol says nothing to anybody
 }
 
 func (n *Node) endpoint(a netip.Addr) *Endpoint {

@@ -36,14 +36,11 @@ const (
 	dhcpv6Client, dhcpv6Server = 546, 547
 )
 
-// icmpv6 types, of RFC 4861 (neighbour discovery) and of RFC 2710 and 3810 (multicast listeners).
+// icmpv6 types, of RFC 4861 (neighbour discovery) and of RFC 3810 (which multicast groups somebody listens to).
 const (
 	routerSolicitation    = 133
 	neighbourSolicitation = 135
 	neighbourAdvert       = 136
-	redirect              = 137
-	listenerQuery         = 130
-	listenerDone          = 132
 	listenerReportV2      = 143
 )
 
@@ -64,25 +61,28 @@ func (n *Node) ForbidsSource(f Flow) string {
 	if len(l.Addrs) == 0 {
 		return fmt.Sprintf("pod %s/%s is gone, and its interface %s is shut", l.Namespace, l.Pod, l.Name)
 	}
+	if f.isNeighbourDiscovery() && slices.Contains(l.Addrs, f.Src) {
+		return fmt.Sprintf("ICMPv6 type %d of neighbour discovery is a router's, and %s/%s is none", f.ICMPType, l.Namespace, l.Pod)
+	}
 	return fmt.Sprintf("%s is no address of %s/%s, whose interface %s it comes from", f.Src, l.Namespace, l.Pod, l.Name)
 }
 
 func (l *Link) allows(f Flow) bool {
 	own := slices.Contains(l.Addrs, f.Src)
+	nobody := f.Src == netip.IPv6Unspecified() || f.Src.Is6() && f.Src.IsLinkLocalUnicast() // of the link alone
 	switch {
 	case len(l.Addrs) == 0:
 		return false
-	case f.Protocol == ICMPv6 && f.ICMPType >= routerSolicitation && f.ICMPType <= redirect:
+	case f.isNeighbourDiscovery():
 		asks := f.ICMPType == routerSolicitation || f.ICMPType == neighbourSolicitation || f.ICMPType == neighbourAdvert
-		return asks && (own || f.Src.IsLinkLocalUnicast() || f.Src == netip.IPv6Unspecified())
+		return asks && (own || nobody)
 	case own:
 		return true
 	case f.Protocol == ICMPv6:
-		listens := f.ICMPType >= listenerQuery && f.ICMPType <= listenerDone || f.ICMPType == listenerReportV2
-		return listens && (f.Src.IsLinkLocalUnicast() && f.Src.Is6() || f.Src == netip.IPv6Unspecified())
+		return nobody && f.ICMPType == listenerReportV2
 	case f.Protocol == UDP && f.Src == netip.IPv4Unspecified():
 		return f.SrcPort == dhcpClient && f.DstPort == dhcpServer
-	case f.Protocol == UDP && f.Src.Is6() && f.Src.IsLinkLocalUnicast():
+	case f.Protocol == UDP && nobody && f.Src != netip.IPv6Unspecified():
 		return f.SrcPort == dhcpv6Client && f.DstPort == dhcpv6Server
 	}
 	return false
