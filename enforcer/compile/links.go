@@ -108,6 +108,7 @@ func (c *cluster) tie(s Snapshot, node *policy.Node) {
 	if s.SourceCheck == SourceCheckOff {
 		return
 	}
+	node.LinkLocalHeld = s.SourceCheck == SourceCheckEnforce && !slices.ContainsFunc(c.local, (*Pod).hasLinkLocal)
 	node.AuditSources, node.Tunnels, node.Broadcasts = s.SourceCheck == SourceCheckAudit, s.Tunnels, s.Broadcasts
 	t := tying{cluster: c, byAddr: map[netip.Addr]*Pod{}, byKey: map[string]*Pod{}, tied: map[*Pod]bool{}, pending: map[string]bool{}, node: node}
 	for _, p := range s.Pods {
@@ -134,6 +135,11 @@ func (c *cluster) tie(s Snapshot, node *policy.Node) {
 		}
 	}
 	t.shut()
+}
+
+// hasLinkLocal reports whether the API shows a pod with an IPv6 address of one link, by which policy then knows it on its own node.
+func (p *Pod) hasLinkLocal() bool {
+	return slices.ContainsFunc(p.Addrs, func(a netip.Addr) bool { return a.Is6() && a.IsLinkLocalUnicast() })
 }
 
 // tying is a tie in progress.

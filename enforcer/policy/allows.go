@@ -62,6 +62,9 @@ func (n *Node) allows(f Flow, endpoint func(netip.Addr) *Endpoint, brief bool) V
 		v.Reason = "neighbour discovery is never dropped"
 		return v
 	}
+	if n.LinkLocalHeld && !f.ToNode && f.Dst.Is6() && f.Dst.IsLinkLocalUnicast() {
+		return Verdict{Reason: fmt.Sprintf("%s is an address of one link alone, and no pod is known by it", f.Dst)}
+	}
 	if a, shut := n.shutEnd(f); shut {
 		return Verdict{Reason: fmt.Sprintf("the pod that had %s is gone, and its interface is still there", a)}
 	}

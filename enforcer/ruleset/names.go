@@ -86,9 +86,14 @@ func sharedChain(d policy.Direction, at sharing) string {
 	return hashed(tag(d)+"S", at.namespace, fmt.Sprint(at.audit), fmt.Sprint(at.length))
 }
 
-// subjectSet is the name of the set of the pods that a policy isolates in a direction.
-func subjectSet(f Family, d policy.Direction, ref policy.Ref) string {
-	return hashed(fmt.Sprintf("%dS", f), d.String(), ref.Kind, ref.Namespace, ref.Name)
+// subjectSet is the name of the set of the pods that a policy isolates in a direction, by rules whose texts are given. A policy with other rules has another
+// set: a pod that comes under it with them is not to meet the old ones, which it would if it entered their set before they go.
+func subjectSet(f Family, d policy.Direction, ref policy.Ref, rules []Rule) string {
+	parts := []string{d.String(), ref.Kind, ref.Namespace, ref.Name}
+	for _, r := range rules {
+		parts = append(parts, string(r))
+	}
+	return hashed(fmt.Sprintf("%dS", f), parts...)
 }
 
 func tag(d policy.Direction) string {
@@ -108,7 +113,7 @@ func setName(t SetType, f Family, parts ...string) string {
 func knownSet(f Family, id string) string { return hashed(knownTag(f), id) }
 
 // shutSet is the name of the set of the addresses that are shut.
-func shutSet(f Family) string { return ofLayout(fmt.Sprintf("%dS", f)) }
+func shutSet(f Family) string { return ofLayout(fmt.Sprintf("%dG", f)) }
 
 func knownTag(f Family) string { return fmt.Sprintf("%dK", f) }
 

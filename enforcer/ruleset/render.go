@@ -133,7 +133,7 @@ func (t *renderer) hookRules(base string, directions []policy.Direction, roots m
 			jumps = append(jumps, Rule("-j "+root))
 		}
 	}
-	closed := slices.Concat(t.shutRules(directions), t.closedRules(directions))
+	closed := slices.Concat(t.linkLocalRules(base), t.shutRules(directions), t.closedRules(directions))
 	if len(jumps)+len(closed) == 0 {
 		return nil
 	}
@@ -142,15 +142,13 @@ func (t *renderer) hookRules(base string, directions []policy.Direction, roots m
 		rules = append(rules, t.cutRules()...)
 	}
 	if t.family == IPv6 {
-		rules = append(rules, t.neighbourRules(base)...)
+		rules = append(rules, t.neighbourRules()...)
 	}
 	return slices.Concat(rules, closed, jumps)
 }
 
 // neighbourRules let neighbour discovery pass: what has not been forwarded, as RFC 4861 wants it, so that nobody sends anything else that way past a router.
-// What else comes from a link-local address is no pod's that policy knows, and in FORWARD it can only have crossed a bridge: it goes no further. INPUT has it
-// from routers and other nodes too.
-func (t *renderer) neighbourRules(base string) []Rule {
+func (t *renderer) neighbourRules() []Rule {
 	own := ""
 	if t.HopLimit {
 		own = " -m hl --hl-eq 255"
@@ -159,12 +157,16 @@ func (t *renderer) neighbourRules(base string) []Rule {
 	for _, icmpType := range neighbourDiscovery {
 		rules = append(rules, Rule(fmt.Sprintf("-p ipv6-icmp -m icmp6 --icmpv6-type %d%s -j RETURN", icmpType, own)))
 	}
-	if base == forwardBase {
-		for _, source := range []string{"fe80::/10", "::/128"} {
-			rules = append(rules, Rule("-s "+source+` -m comment --comment "of one link alone, no pod has it" -j DROP`))
-		}
-	}
 	return rules
+}
+
+// linkLocalRules drop what is for an address of one link alone and was forwarded all the same: it has crossed a bridge, to a pod that policy does not know by
+// that address. What comes from such an address to a pod's own is policy's to decide, and INPUT has it from routers and other nodes.
+func (t *renderer) linkLocalRules(base string) []Rule {
+	if t.family != IPv6 || base != forwardBase || !t.node.LinkLocalHeld {
+		return nil
+	}
+	return []Rule{`-d fe80::/10 -m comment --comment "of one link alone, no pod has it" -j DROP`}
 }
 
 // ruleTexts are the rules that together match what r matches, of pods that a match on the subject leaves, with what is to happen then.

@@ -121,7 +121,7 @@ func (w *walk) findSubjects() {
 
 // subjectMatch adds the set of the pods that a policy isolates, and returns the match on it.
 func (w *walk) subjectMatch(p int) string {
-	name := subjectSet(w.family, w.direction, w.node.Policies[p].Ref)
+	name := subjectSet(w.family, w.direction, w.node.Policies[p].Ref, w.acceptingOf(p, "", "-j RETURN"))
 	if _, ok := w.sets[name]; !ok {
 		w.sets[name] = Set{Name: name, Type: HashIP, Family: w.family, Entries: SortEntries(w.subjects[p])}
 	}
