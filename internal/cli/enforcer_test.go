@@ -2,12 +2,16 @@ package cli
 
 import (
 	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/ringfence-io/ringfence/enforcer/dataplane"
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 func TestWhereDNSIsFound(t *testing.T) {
@@ -88,6 +92,20 @@ func TestAFlagThatIsRefusedIsNamed(t *testing.T) {
 			if err := o.validate(); err == nil || !strings.Contains(err.Error(), tt.flag) {
 				t.Errorf("%s %q: the error does not name the flag: %v", tt.flag, text, err)
 			}
+		}
+	}
+}
+
+// What the kernel can, the rules make use of: an option that nobody sets would be a capability that nobody has.
+func TestRulesUseAllThatTheKernelCan(t *testing.T) {
+	o := enforcerOptions{nflogGroup: 1, logDenied: true, cutLive: true}
+	all := o.renderOptions(dataplane.Capabilities{
+		Families: ruleset.Families[:], Table: "security", SelfMatch: true, Log: true, OwnAddresses: true, CutLive: true, HoldCut: true, HopLimit: true, Guards: true,
+	})
+	v := reflect.ValueOf(all)
+	for i := range v.NumField() {
+		if name := v.Type().Field(i).Name; v.Field(i).IsZero() && name != "ShareAlways" { // which is for tests
+			t.Errorf("%s is not set, and the kernel can all", name)
 		}
 	}
 }

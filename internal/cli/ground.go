@@ -99,7 +99,7 @@ func (o *enforcerOptions) renderOptions(c dataplane.Capabilities) ruleset.Option
 	if c.Log {
 		r.NFLogGroup, r.LogDenied = o.nflogGroup, o.logDenied
 	}
-	r.HopLimit = c.HopLimit
+	r.HopLimit, r.Guards = c.HopLimit, c.Guards
 	r.HoldCut = o.cutLive && c.CutLive && c.HoldCut
 	return r
 }
