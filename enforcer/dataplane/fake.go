@@ -28,7 +28,7 @@ type Fake struct {
 	guards       map[string]ruleset.Guard
 	inward       ruleset.Inward
 	counter      Counter
-	readers      map[uint16]*logReader // by NFLOG group
+	readers      map[uint16]*fakeReader // by NFLOG group
 	live         fakeTracking
 	limits       Limits
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
@@ -11,16 +12,31 @@ import (
 // errOccupied is what the kernel says of an NFLOG group that is taken: EPERM.
 var errOccupied = errors.New("operation not permitted")
 
+// fakeReader is who reads an NFLOG group.
+type fakeReader struct {
+	handle func(Packet)
+
+	mu      sync.Mutex // held while a packet is handled
+	stopped bool
+}
+
+// stop returns when no packet is being handled, and none will be.
+func (r *fakeReader) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stopped = true
+}
+
 // Denied is as Dataplane's, of the packets given to Emit.
 func (f *Fake) Denied(ctx context.Context, group uint16, handle func(Packet)) error {
-	r := &logReader{handle: handle}
+	r := &fakeReader{handle: handle}
 	f.mu.Lock()
 	if _, taken := f.readers[group]; taken {
 		f.mu.Unlock()
 		return &LogGroupError{Group: group, Owner: "fake", Err: errOccupied}
 	}
 	if f.readers == nil {
-		f.readers = map[uint16]*logReader{}
+		f.readers = map[uint16]*fakeReader{}
 	}
 	f.readers[group] = r
 	f.mu.Unlock()

@@ -141,6 +141,9 @@ func (d *Dataplane) WatchLinks(ctx context.Context, changed func()) error {
 		case <-ctx.Done():
 			return nil
 		case e, ok := <-events:
+			if !ok && ctx.Err() != nil {
+				return nil
+			}
 			if !ok {
 				return fmt.Errorf("watching links: %w", <-failed)
 			}

@@ -2,14 +2,11 @@ package dataplane
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/florianl/go-nflog/v2"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -41,7 +38,7 @@ func (e *LogGroupError) Error() string {
 func (e *LogGroupError) Unwrap() error { return e.Err }
 
 // Denied reads the packets of both families that rules of ours sample into an NFLOG group, in the network namespace of the calling
-// thread, and gives them to handle, one after the other, from another goroutine. It returns nil when ctx has ended, and an error when the group
+// thread, and gives them to handle, one after the other, from the calling goroutine. It returns nil when ctx has ended, and an error when the group
 // cannot be read, or no longer: a *LogGroupError if it is another program's. Once it has returned, handle is not called again.
 // Packets that other programs send to the group are passed over.
 func (d *Dataplane) Denied(ctx context.Context, group uint16, handle func(Packet)) error {
@@ -50,36 +47,25 @@ func (d *Dataplane) Denied(ctx context.Context, group uint16, handle func(Packet
 		return fmt.Errorf("reading NFLOG group %d: opening netlink: %w", group, err)
 	}
 	defer links.Close()
-	conn, err := nflog.Open(&nflog.Config{
-		Group: group, Copymode: nflog.CopyPacket, Bufsize: copyRange, Flags: nflog.FlagSeq, QThresh: logBatch, Timeout: logDelay,
-	})
+	socket, err := openLog()
 	if err != nil {
-		return fmt.Errorf("reading NFLOG group %d: opening netlink: %w", group, err)
+		return fmt.Errorf("reading NFLOG group %d: %w", group, err)
 	}
-	r := &logReader{handle: handle, links: links, broken: make(chan error, 1)}
-	defer r.stop()
-	session, cancel := context.WithCancel(ctx)
-	defer func() {
-		cancel() // first: Close waits for it
-		if err := conn.Close(); err != nil {
-			d.log.V(1).Info("Closing the NFLOG socket failed", "group", group, "error", err.Error())
-		}
-	}()
-	if err := conn.Con.SetReadBuffer(logBuffer); err != nil {
+	defer socket.conn.Close() // which gives the group back
+	if err := socket.conn.SetReadBuffer(logBuffer); err != nil {
 		return fmt.Errorf("reading NFLOG group %d: making room for packets: %w", group, err)
 	}
-	if err := conn.RegisterWithErrorFunc(session, r.take, r.failed); err != nil {
+	if err := socket.bind(group); err != nil {
 		if owner, ok := groupOwner(group); ok {
 			return &LogGroupError{Group: group, Owner: owner, Err: err}
 		}
 		return fmt.Errorf("reading NFLOG group %d (the kernel module nfnetlink_log has to be there): %w", group, err)
 	}
-	select {
-	case <-ctx.Done():
-		return nil
-	case err := <-r.broken:
+	r := &logReader{handle: handle, links: links}
+	if err := socket.read(ctx, r.take); err != nil {
 		return fmt.Errorf("reading NFLOG group %d: %w", group, err)
 	}
+	return nil
 }
 
 // groupOwner is the netlink port of the socket that a group of this thread's network namespace belongs to.
@@ -100,69 +86,35 @@ func groupOwner(group uint16) (string, bool) {
 type logReader struct {
 	handle func(Packet)
 	links  *netlink.Handle
-	broken chan error
-
-	mu      sync.Mutex // held while a packet is handled
-	stopped bool
-	next    uint32 // the sequence number of the next packet, if none is lost
-	lost    uint64 // since the last packet that was handled
+	next   uint32 // the sequence number of the next packet, if none is lost
+	lost   uint64 // since the last packet that was handled
 }
 
-// stop returns when no packet is being handled, and none will be.
-func (r *logReader) stop() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.stopped = true
-}
-
-// take handles one message of the kernel's. It returns 0 for the reading to go on.
-func (r *logReader) take(a nflog.Attribute) int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.stopped {
-		return 1
-	}
-	if a.Seq != nil {
-		r.lost += uint64(*a.Seq - r.next) // which wraps around as the kernel's does
-		r.next = *a.Seq + 1
-	}
-	if a.Prefix == nil {
-		return 0
-	}
-	id, ours := strings.CutPrefix(*a.Prefix, ruleset.LogPrefix)
+// take handles one message of the kernel's.
+func (r *logReader) take(l sampled) {
+	r.lost += uint64(l.sequence - r.next) // which wraps around as the kernel's does
+	r.next = l.sequence + 1
+	id, ours := strings.CutPrefix(l.prefix, ruleset.LogPrefix)
 	if !ours {
-		return 0
+		return
 	}
-	p := Packet{ID: id, At: time.Now(), Lost: r.lost, In: r.link(a.InDev), Out: r.link(a.OutDev)}
+	p := Packet{ID: id, At: l.at, Lost: r.lost, In: r.link(l.in), Out: r.link(l.out)}
 	r.lost = 0
-	if a.Timestamp != nil {
-		p.At = *a.Timestamp
+	if l.at.IsZero() {
+		p.At = time.Now()
 	}
-	if a.Payload != nil {
-		p.parse(*a.Payload)
-	}
+	p.parse(l.payload)
 	r.handle(p)
-	return 0
-}
-
-// failed judges an error of the socket. It returns 0 for the reading to go on: when we were too slow, and packets were lost, which
-// shows in the sequence numbers; and at the end of the context, which the library looks at itself.
-func (r *logReader) failed(err error) int {
-	if errors.Is(err, unix.ENOBUFS) || errors.Is(err, os.ErrDeadlineExceeded) {
-		return 0
-	}
-	r.broken <- err
-	return 1
 }
 
 // link is an interface's name, or its number if it is gone.
-func (r *logReader) link(index *uint32) string {
-	if index == nil {
+func (r *logReader) link(index uint32) string {
+	if index == 0 {
 		return ""
 	}
-	l, err := r.links.LinkByIndex(int(*index))
+	l, err := r.links.LinkByIndex(int(index))
 	if err != nil {
-		return fmt.Sprintf("if%d", *index)
+		return fmt.Sprintf("if%d", index)
 	}
 	return l.Attrs().Name
 }

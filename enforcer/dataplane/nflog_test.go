@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -371,13 +372,40 @@ func TestAGroupIsReadByOneProgram(t *testing.T) {
 }
 
 func TestABrokenSocketEndsTheReading(t *testing.T) {
-	r := &logReader{broken: make(chan error, 1)}
-	for err, want := range map[error]int{unix.ENOBUFS: 0, fmt.Errorf("receive: %w", unix.ENOBUFS): 0, unix.EBADF: 1} {
-		if got := r.failed(err); got != want {
-			t.Errorf("%v: %d, want %d", err, got, want)
-		}
+	enterNamespace(t)
+	s, err := openLog()
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err := <-r.broken; !errors.Is(err, unix.EBADF) {
-		t.Errorf("broken by %v", err)
+	if err := s.bind(7); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.conn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.read(t.Context(), func(sampled) {}); err == nil {
+		t.Error("the reading goes on without a socket")
+	}
+}
+
+// TestMessagesAboutPackets: of whatever family; what is not of their form is left out, and counts as lost.
+func TestMessagesAboutPackets(t *testing.T) {
+	prefix := append([]byte{7, 0, attrPrefix, 0}, "RF:\x00"...)
+	binary.NativeEndian.PutUint16(prefix, 7)
+	binary.NativeEndian.PutUint16(prefix[2:], attrPrefix)
+	for name, c := range map[string]struct {
+		message []byte
+		want    string
+		ok      bool
+	}{
+		"of IPv4":          {append([]byte{unix.AF_INET, 0, 0, 5}, prefix...), "RF:", true},
+		"of netdev":        {append([]byte{unix.NFPROTO_NETDEV, 0, 0, 5}, prefix...), "RF:", true},
+		"nothing said":     {[]byte{unix.AF_INET, 0, 0, 5}, "", true},
+		"shorter":          {[]byte{unix.AF_INET, 0}, "", false},
+		"an attribute cut": {append([]byte{unix.AF_INET, 0, 0, 5}, prefix[:5]...), "", false},
+	} {
+		if got, ok := parseSampled(c.message); ok != c.ok || got.prefix != c.want {
+			t.Errorf("%s: %+v, %t", name, got, ok)
+		}
 	}
 }

@@ -35,6 +35,7 @@ type variant struct {
 	name     string
 	enforced bool
 	snapshot compile.Snapshot
+	guarded  bool // its pods are held to their addresses
 }
 
 // setups are the back ends and networks that packets are measured on.
@@ -76,7 +77,13 @@ func visit(ctx context.Context, o roadOptions, variants []variant, send func(*ro
 			v, r := variants[i], both[0]
 			if v.enforced {
 				r = both[1]
-				if err := r.sync(ctx, v.snapshot); err != nil {
+				s := v.snapshot
+				if v.guarded {
+					if s.Network, err = r.network(s); err != nil {
+						return err
+					}
+				}
+				if err := r.sync(ctx, s); err != nil {
 					return err
 				}
 			}
@@ -157,7 +164,7 @@ func BenchmarkNewConnection(b *testing.B) {
 	sizes := []int{10, 110, 250}
 	variants := []variant{{name: "without"}}
 	for _, n := range sizes {
-		variants = append(variants, variant{fmt.Sprint(n), true, localPods(n)})
+		variants = append(variants, variant{name: fmt.Sprint(n), enforced: true, snapshot: localPods(n)})
 	}
 	t := tableOf("Added to the first packet of a connection, in ns: median (quartiles)",
 		"back end/node", "the packet without", "10 isolated pods", "110", "250", "250 : 10", "goal: 2 at most")
@@ -180,8 +187,8 @@ func BenchmarkEstablished(b *testing.B) {
 	needRoot(b)
 	variants := []variant{
 		{name: "without"},
-		{"policies=0", true, localPods(0)},
-		{"policies=1000", true, manyPolicies(1000)},
+		{name: "policies=0", enforced: true, snapshot: localPods(0)},
+		{name: "policies=1000", enforced: true, snapshot: manyPolicies(1000)},
 	}
 	t := tableOf("A packet of an established connection, in ns: median (quartiles)",
 		"back end/node", "without ringfence", "no policy", "1,000 policies add", "per cent", "goal: under 3 %")

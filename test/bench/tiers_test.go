@@ -127,9 +127,9 @@ func udpTo(port int32) []v1alpha1.Protocol {
 // tierVariants are the clusters that are measured.
 func tierVariants() []variant {
 	return []variant{
-		{"isolation alone", true, tiered(tierOptions{})},
-		{"rules for other ports", true, tiered(tierOptions{policies: true})},
-		{"each rule with a set", true, tiered(tierOptions{policies: true, sets: true})},
+		{name: "isolation alone", enforced: true, snapshot: tiered(tierOptions{})},
+		{name: "rules for other ports", enforced: true, snapshot: tiered(tierOptions{policies: true})},
+		{name: "each rule with a set", enforced: true, snapshot: tiered(tierOptions{policies: true, sets: true})},
 	}
 }
 

@@ -41,6 +41,7 @@ const (
 // the caches.
 type road struct {
 	top            *topology.Topology
+	kind           topology.Kind
 	node           *topology.Node
 	client, server *topology.Pod
 	enforcer       *enforcer.Enforcer // nil on a bare road
@@ -62,7 +63,7 @@ var roads int
 
 func newRoad(ctx context.Context, o roadOptions) (_ *road, err error) {
 	roads++
-	r := &road{inbox: -1, established: -1, raw: -1}
+	r := &road{kind: o.kind, inbox: -1, established: -1, raw: -1}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, r.close())
@@ -109,7 +110,9 @@ func (r *road) enforce(ctx context.Context, backend string) error {
 			return err
 		}
 		c := plane.Capabilities()
-		r.enforcer = enforcer.New(plane, ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut})
+		r.enforcer = enforcer.New(plane, ruleset.Options{
+			Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut, Guards: c.Guards, HopLimit: c.HopLimit,
+		})
 		return nil
 	})
 }

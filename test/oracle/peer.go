@@ -110,6 +110,24 @@ func (c Cluster) isNodeAddress(s v1alpha1.LabelSelector, a netip.Addr) bool {
 				return true
 			}
 		}
+		if c.owner(a) == nil && isOfTunnelOrBridge(n, a) {
+			return true
+		}
+	}
+	return false
+}
+
+// isOfTunnelOrBridge: nodes "stands for all their addresses: those in their status, those of the tunnels and bridges to their pods". A tunnel, such as
+// Flannel's, has the first address of the range of the node's pods, a bridge the one after it, unless a pod has it.
+func isOfTunnelOrBridge(n *corev1.Node, a netip.Addr) bool {
+	for _, text := range append([]string{n.Spec.PodCIDR}, n.Spec.PodCIDRs...) {
+		r, err := netip.ParsePrefix(text)
+		if err != nil || r.IsSingleIP() {
+			continue
+		}
+		if first := r.Masked().Addr(); a == first || a == first.Next() {
+			return true
+		}
 	}
 	return false
 }
