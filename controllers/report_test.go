@@ -48,6 +48,10 @@ func TestWhatIsWorthAReport(t *testing.T) {
 		{"sizes", func(s *Synced) { s.Report.Counts = enforcer.Counts{Chains: 9, Rules: 9, Sets: 9, Entries: 9} }, false},
 		{"the time", func(s *Synced) { s.At = s.At.Add(time.Hour) }, false},
 		{"what was changed in the kernel", func(s *Synced) { s.Report.Applied.CreateSets = []ruleset.Set{{}} }, false},
+		{"how many links are tied", func(s *Synced) { s.SourceCheck = &v1alpha1.SourceCheckStatus{Results: 9} }, false},
+		{"whether all pods are held to their addresses", func(s *Synced) {
+			s.Sources = (&sources{Sources: Sources{Links: &linksOf{}, Mode: v1alpha1.SourceCheckModeEnforce}}).condition(policy.LinkCounts{Untied: 1, First: "shop/web"})
+		}, true},
 		{"a generation", func(s *Synced) { s.Report.Concerns.Objects[0].Generation = 2 }, true},
 		{"a policy made anew under its name", func(s *Synced) { s.Report.Concerns.Objects[0].UID = "another" }, true},
 		{"a mode", func(s *Synced) { s.Report.Concerns.Objects[0].Audit = true }, true},

@@ -38,22 +38,28 @@ type Sources struct {
 // sources is how a node goes about it.
 type sources struct {
 	Sources
-	last compile.Network // that could be read
-	said string          // what the log says is wrong
+	last   compile.Network // that could be read
+	read   bool            // it could, once
+	unread error           // why it could not, this time
+	said   string          // what the log says is wrong
 }
 
-// into adds the node's links to a snapshot. Where they cannot be read, those that were read last stand: what is enforced stays.
+// into adds the node's links to a snapshot. Where they cannot be read, those that were read last stand, and where none were, what holds links in the kernel:
+// what is enforced stays.
 func (c *sources) into(s *compile.Snapshot) error {
 	if c.Links == nil {
 		return nil
 	}
-	err := c.Links.Into(s)
-	if err == nil {
-		c.last = s.Network
-	} else {
+	c.unread = c.Links.Into(s)
+	switch {
+	case c.unread == nil:
+		c.last, c.read = s.Network, true
+	case c.read:
 		s.Network = c.last
+	default:
+		s.Network = compile.Network{Unread: true}
 	}
-	return err
+	return c.unread
 }
 
 // status is what a node's report says of its links, nil if nothing is looked at.
@@ -86,6 +92,9 @@ func (c *sources) condition(n policy.LinkCounts) *metav1.Condition {
 	switch {
 	case unable != "":
 		return says(metav1.ConditionFalse, v1alpha1.KernelLacksReason, "pods can send from addresses that are not theirs: %s", unable)
+	case c.unread != nil:
+		return says(metav1.ConditionFalse, v1alpha1.LinksUnknownReason, "which of the host's interfaces are pods' cannot be read, and what was known of it stands: %v",
+			c.unread)
 	case n.Untied > 0:
 		return says(metav1.ConditionFalse, v1alpha1.LinksUnknownReason,
 			"%d pods can send from addresses that are not theirs, %s the first: nobody knows which of the host's interfaces is theirs; mount libcni's cache "+

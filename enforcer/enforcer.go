@@ -167,10 +167,8 @@ func only(want, read ruleset.Ruleset) ruleset.Ruleset {
 	for f := range read.Tables {
 		tables[f] = want.Tables[f]
 	}
-	some := ruleset.Ruleset{Tables: tables, Sets: want.Sets, Guards: want.Guards, Inward: want.Inward}
-	if read.Guards == nil { // nobody knows which there are
-		some.Guards, some.Inward = nil, read.Inward
-	}
+	some := ruleset.Ruleset{Tables: tables, Sets: want.Sets, Guards: want.Guards, Inward: want.Inward, KeepGuards: want.KeepGuards}
+	some.KeepGuards = some.KeepGuards || read.Guards == nil // nobody knows which there are
 	return some
 }
 

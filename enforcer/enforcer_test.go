@@ -299,3 +299,44 @@ func TestOptionsMayGrow(t *testing.T) {
 		t.Errorf("applied again: %s", r.Applied)
 	}
 }
+
+// TestGuardsStayWhileLinksAreUnread: an enforcer that starts where the kernel does not answer for a moment opens nothing.
+func TestGuardsStayWhileLinksAreUnread(t *testing.T) {
+	kernel := dataplane.NewFake(dataplane.Capabilities{})
+	guarding := options
+	guarding.Guards = true
+	linked := snapshot(all, []string{"a"})
+	linked.SourceCheck = compile.SourceCheckEnforce
+	linked.Links = []compile.Link{{Name: "v1", Index: 1, Held: linked.Pods[0].Addrs, Bridged: true}}
+	guards := func() int {
+		t.Helper()
+		have, err := kernel.Observe(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(have.Inward.Ports); n != len(have.Guards) {
+			t.Errorf("%d ports of a bridge are looked at, and there are %d guards", n, len(have.Guards))
+		}
+		return len(have.Guards)
+	}
+	mustSync(t, enforcer.New(kernel, guarding), linked, false)
+	next := enforcer.New(kernel, guarding)
+	unread := snapshot(all, []string{"b"})
+	unread.Unread = true
+	for _, tt := range []struct {
+		name     string
+		snapshot compile.Snapshot
+		verify   bool
+		want     int
+	}{
+		{"links are not read", unread, false, 1},
+		{"nor when all is verified", unread, true, 1},
+		{"links are read", linked, false, 1},
+		{"nothing is to be checked", snapshot(all, []string{"a"}), false, 0},
+	} {
+		mustSync(t, next, tt.snapshot, tt.verify)
+		if got := guards(); got != tt.want {
+			t.Errorf("%s: %d guards are there, want %d", tt.name, got, tt.want)
+		}
+	}
+}

@@ -105,7 +105,7 @@ func staticKey(namespace, name string) string { return namespace + "/" + name }
 // tie says of the node's links whose they are: by the CNI result where there is one, else by the addresses that the other end has. A link that had a pod is
 // shut when the pod is gone from the API, or has ended: whatever runs there yet is nobody's. One that no pod was ever known to have is left alone.
 func (c *cluster) tie(s Snapshot, node *policy.Node) {
-	if s.SourceCheck == SourceCheckOff {
+	if node.LinksUnread = s.Unread; s.Unread || s.SourceCheck == SourceCheckOff {
 		return
 	}
 	node.LinkLocalHeld = s.SourceCheck == SourceCheckEnforce && !slices.ContainsFunc(c.local, (*Pod).hasLinkLocal)

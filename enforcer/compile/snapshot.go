@@ -35,6 +35,8 @@ type Snapshot struct {
 type Network struct {
 	// Links are the host's ends of interfaces in other network namespaces, pods' among them.
 	Links []Link
+	// Unread is set as long as they could not be read, not once.
+	Unread bool
 	// SourceCheck says what becomes of what comes from a pod's link with a source that is not the pod's.
 	SourceCheck SourceCheck
 	// Own are the addresses that the node has itself, those in its status and others, such as a bridge's.

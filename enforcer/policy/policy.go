@@ -77,6 +77,8 @@ type Node struct {
 	Closed Closed
 	// Links are the host's ends of local pods' interfaces, as far as it is known whose they are, sorted by name.
 	Links []Link
+	// LinksUnread is set as long as nobody knows which links there are: whatever holds some stays as it is.
+	LinksUnread bool
 	// Tunnels are the node's: nothing that comes from a link goes into them.
 	Tunnels []Tunnel
 	// Broadcasts are addresses that are for all pods of a bridge, beside those that IPv4 has for that.

@@ -33,7 +33,9 @@ func Diff(want, have Ruleset) Plan {
 			}
 		}
 	}
-	diffGuards(&p, want, have)
+	if !want.KeepGuards {
+		diffGuards(&p, want, have)
+	}
 	return p
 }
 

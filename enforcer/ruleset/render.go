@@ -84,7 +84,7 @@ func RenderLike(n policy.Node, o Options, like Ruleset) Ruleset {
 		t.render()
 		r.Tables[f] = Table{Name: o.Table, Jumps: wantedJumps(), Chains: t.chains}
 	}
-	if o.Guards {
+	if r.KeepGuards = n.LinksUnread; o.Guards {
 		r.addGuards(&n, o)
 	}
 	return r

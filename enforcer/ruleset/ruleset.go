@@ -56,6 +56,8 @@ type Ruleset struct {
 	// Guards are those of the node's links, by link.
 	Guards map[string]Guard
 	Inward Inward
+	// KeepGuards is set where it is not known which guards there should be, nor what bridges may bring: those that are there stay.
+	KeepGuards bool
 	// Points are, by ID, those of the wanted rules. What is found in the kernel has none: they are neither compared nor printed.
 	Points map[string]Point
 }

@@ -70,6 +70,10 @@ func TestAChangeThatPolicyLooksAtReachesTheNode(t *testing.T) {
 			func(s seen) bool { return s.policyMode(c.namespace, "late") == "Audit" }},
 		{"the mode of the namespace", func() { c.annotate(c.itself(), v1alpha1.ModeAnnotation, "Audit") },
 			func(s seen) bool { return s.namespaceMode(c.namespace) == "Audit" }},
+		{"the exemption of the namespace", func() { c.annotate(c.itself(), v1alpha1.SourceCheckAnnotation, v1alpha1.SourceCheckOff) },
+			func(s seen) bool { return s.exempts(c.namespace) }},
+		{"the end of the exemption", func() { c.annotate(c.itself(), v1alpha1.SourceCheckAnnotation, "no") },
+			func(s seen) bool { return !s.exempts(c.namespace) }},
 		{"the end of a pod's work", func() { c.setStatus(pod, corev1.PodSucceeded, "10.1.2.3", "fd00::3") },
 			func(s seen) bool { return s.pod(c.namespace, "web").Finished }},
 		{"the end of a pod", func() { c.delete(pod) },
@@ -173,6 +177,10 @@ func (s seen) namespaceMode(name string) string {
 		}
 	}
 	return ""
+}
+
+func (s seen) exempts(name string) bool {
+	return slices.ContainsFunc(s.Namespaces, func(n *compile.Namespace) bool { return n.Name == name && n.SourceCheckOff })
 }
 
 func (s seen) policyMode(namespace, name string) string {
