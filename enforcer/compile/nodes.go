@@ -35,7 +35,7 @@ func (c *cluster) eachOfNodes(selectors []labels.Selector, visit func(netip.Addr
 		}
 	}
 	for a := range derived {
-		if c.claims.holders[a] == nil {
+		if h := c.claims.holders[a]; h == nil || h == nobody {
 			visit(a)
 		}
 	}

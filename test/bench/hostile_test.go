@@ -168,11 +168,11 @@ func BenchmarkHostilePacket(b *testing.B) {
 	needRoot(b)
 	variants := []variant{
 		{name: "without"},
-		{"no hostile policy", true, localPods(110)},
-		{"1,000 peers in one rule", true, inTheWay(1, 1000)},
-		{"2,900 peers in one rule (128 KB)", true, inTheWay(1, 2900)},
-		{"500 rules of a peer each", true, inTheWay(500, 1)},
-		{"2,000 rules of a peer each (128 KB)", true, inTheWay(2000, 1)},
+		{name: "no hostile policy", enforced: true, snapshot: localPods(110)},
+		{name: "1,000 peers in one rule", enforced: true, snapshot: inTheWay(1, 1000)},
+		{name: "2,900 peers in one rule (128 KB)", enforced: true, snapshot: inTheWay(1, 2900)},
+		{name: "500 rules of a peer each", enforced: true, snapshot: inTheWay(500, 1)},
+		{name: "2,000 rules of a peer each (128 KB)", enforced: true, snapshot: inTheWay(2000, 1)},
 	}
 	header := []string{"back end/node"}
 	for _, v := range variants[1:] {
