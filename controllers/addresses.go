@@ -63,7 +63,8 @@ func addressTroublesOf(c policy.Concerns) *v1alpha1.AddressTroubles {
 	}
 	impossible := make([]v1alpha1.AddressTrouble, len(c.Impossible.First))
 	for i, o := range c.Impossible.First {
-		impossible[i].Message = plain(fmt.Sprintf("%s is shown with an address that none can have: it is left out of everything", ownerText(o)), maxTroubleMessage)
+		impossible[i].Message = plain(
+			fmt.Sprintf("%s is shown with an address that none can have: it is left out of everything", ownerText(o)), maxTroubleMessage)
 	}
 	// Each kind has room for half, and what the other leaves.
 	const half = v1alpha1.MaxAddressTroubles / 2

@@ -38,7 +38,8 @@ var (
 	}, []string{"severity"})
 	unpolicedPods = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ringfence_unpoliced_pods",
-		Help: "Pods of this node that a policy selects and whose traffic with other pods of their bridge passes no policy, because bridged packets do not pass iptables.",
+		Help: "Pods of this node that a policy selects and whose traffic with other pods of their bridge passes no policy, because " +
+			"bridged packets do not pass iptables.",
 	})
 )
 
@@ -66,7 +67,8 @@ func (g *grounds) look(ctx context.Context, every time.Duration) (found Looked, 
 	return found, true
 }
 
-// say logs each finding that was not there at the last look, or said something else, and each that has gone. What the first look finds has been said at the start.
+// say logs each finding that was not there at the last look, or said something else, and each that has gone. What the first look finds has been said at the
+// start.
 func (g *grounds) say(ctx context.Context, findings []v1alpha1.Finding) {
 	logger := log.FromContext(ctx)
 	first := g.said == nil

@@ -201,7 +201,8 @@ func (r *Policies) Reconcile(ctx context.Context, key policyKey) (reconcile.Resu
 		p.remarks = p.understood.Review(r.reviewed(p.understood))
 	}
 	status := judge(policyCase{
-		resource: key.resource, uid: o.GetUID(), namespace: key.namespace, name: key.name, generation: p.generation, mode: r.mode(o), since: p.since, remarks: p.remarks, nodes: nodes,
+		resource: key.resource, uid: o.GetUID(), namespace: key.namespace, name: key.name, generation: p.generation, mode: r.mode(o),
+		since: p.since, remarks: p.remarks, nodes: nodes,
 	}, previous.Conditions)
 	if key.resource == sigPolicies {
 		meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ReadyCondition)

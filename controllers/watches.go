@@ -246,8 +246,8 @@ func (w *watches) fill(s *compile.Snapshot) {
 // goes and its address comes to another node would be more than it is worth.
 const rangesKept = 10 * time.Minute
 
-// askRanges has nodes watched if pods of several other nodes contest an address now: the ranges that nodes name for their pods may say whose it is. Nothing waits
-// for them.
+// askRanges has nodes watched if pods of several other nodes contest an address now: the ranges that nodes name for their pods may say whose it is. Nothing
+// waits for them.
 func (w *watches) askRanges(contested bool, now time.Time) error {
 	if !contested {
 		return nil

@@ -9,8 +9,8 @@ import (
 )
 
 // Concerning is the part of a sync's error for which a pod with these addresses is not policed as it should be; nil if all that is about it is in force. What
-// one family lacks is nothing to a pod that has no address of it, and what could not be tidied up behind the rules is nothing to any. What the kernel refuses of
-// a policy is no error of the sync: the policy is in force, and closed there.
+// one family lacks is nothing to a pod that has no address of it, and what could not be tidied up behind the rules is nothing to any. What the kernel refuses
+// of a policy is no error of the sync: the policy is in force, and closed there.
 func Concerning(err error, addrs []netip.Addr) error {
 	var part []error
 	eachError(err, func(one error) bool {
@@ -38,7 +38,7 @@ func refusalsIn(err error) []ruleset.Refusal {
 	eachError(err, func(one error) bool {
 		refusing, ok := one.(interface {
 			Refusal() (ruleset.Refusal, bool)
-		}) //nolint:errorlint // each error of the tree is looked at by itself
+		})
 		if !ok {
 			return true
 		}
@@ -55,7 +55,7 @@ func eachError(err error, visit func(error) bool) {
 	if err == nil || !visit(err) {
 		return
 	}
-	if many, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // likewise
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, one := range many.Unwrap() {
 			eachError(one, visit)
 		}

@@ -282,7 +282,9 @@ func (r *refusals) list(n *policy.Node) []Refused {
 func problemsOf(refused []Refused) []compile.Problem {
 	var all []compile.Problem
 	for _, r := range refused {
-		all = append(all, compile.Problem{Ref: r.Object.Ref, Field: "spec", Detail: "this node's kernel refuses a part of it, which is closed until it is taken: " + r.Word})
+		all = append(all, compile.Problem{
+			Ref: r.Object.Ref, Field: "spec", Detail: "this node's kernel refuses a part of it, which is closed until it is taken: " + r.Word,
+		})
 	}
 	return all
 }

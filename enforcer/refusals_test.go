@@ -363,7 +363,7 @@ func TestARestartKeepsWhatIsInForceOfARefusedPolicy(t *testing.T) {
 
 // A rule that denies or passes is no smaller for what the kernel refuses: it denies everything from its place on.
 func TestWhatIsClosedOfARefusedPolicy(t *testing.T) {
-	any, set := policy.Peer{Kind: policy.AnyPeer}, policy.Peer{Kind: policy.InSet, Set: "s"}
+	anyone, set := policy.Peer{Kind: policy.AnyPeer}, policy.Peer{Kind: policy.InSet, Set: "s"}
 	rule := func(a policy.Action, p policy.Peer) policy.Rule {
 		return policy.Rule{Action: a, Peer: p, Ports: policy.Ports{Kind: policy.AnyPort}}
 	}
@@ -373,11 +373,11 @@ func TestWhatIsClosedOfARefusedPolicy(t *testing.T) {
 		rules []policy.Rule
 		want  []policy.Rule
 	}{
-		{policy.NetworkPolicies, false, []policy.Rule{rule(policy.Accept, set), rule(policy.Accept, any)}, []policy.Rule{rule(policy.Accept, any)}},
-		{policy.AdminRules, false, []policy.Rule{rule(policy.Accept, set), rule(policy.Deny, any)}, []policy.Rule{rule(policy.Deny, any)}},
-		{policy.AdminRules, false, []policy.Rule{rule(policy.Deny, set), rule(policy.Accept, any)}, []policy.Rule{rule(policy.Deny, any)}},
-		{policy.BaselineRules, false, []policy.Rule{rule(policy.Accept, any), rule(policy.Pass, set)}, []policy.Rule{rule(policy.Accept, any), rule(policy.Deny, any)}},
-		{policy.AdminRules, true, []policy.Rule{rule(policy.Deny, set), rule(policy.Deny, any)}, []policy.Rule{rule(policy.Deny, any)}},
+		{policy.NetworkPolicies, false, []policy.Rule{rule(policy.Accept, set), rule(policy.Accept, anyone)}, []policy.Rule{rule(policy.Accept, anyone)}},
+		{policy.AdminRules, false, []policy.Rule{rule(policy.Accept, set), rule(policy.Deny, anyone)}, []policy.Rule{rule(policy.Deny, anyone)}},
+		{policy.AdminRules, false, []policy.Rule{rule(policy.Deny, set), rule(policy.Accept, anyone)}, []policy.Rule{rule(policy.Deny, anyone)}},
+		{policy.BaselineRules, false, []policy.Rule{rule(policy.Accept, anyone), rule(policy.Pass, set)}, []policy.Rule{rule(policy.Accept, anyone), rule(policy.Deny, anyone)}},
+		{policy.AdminRules, true, []policy.Rule{rule(policy.Deny, set), rule(policy.Deny, anyone)}, []policy.Rule{rule(policy.Deny, anyone)}},
 	} {
 		p := policy.Policy{Stage: tt.stage, Audit: tt.audit, Rules: [2][]policy.Rule{policy.Ingress: tt.rules}}
 		got := p.Closed(func(_ policy.Direction, r policy.Rule) bool { return !r.Names("s") })

@@ -30,7 +30,8 @@ type Remark struct {
 
 // severity is the order in which api/v1alpha1 lists the reasons.
 var severity = []string{
-	v1alpha1.NotUnderstoodReason, v1alpha1.ConflictingReason, v1alpha1.ContestedAddressReason, v1alpha1.ImpossibleAddressReason, v1alpha1.NeverMatchesReason, v1alpha1.UnknownPortReason, v1alpha1.SelectsNothingReason,
+	v1alpha1.NotUnderstoodReason, v1alpha1.ConflictingReason, v1alpha1.ContestedAddressReason, v1alpha1.ImpossibleAddressReason,
+	v1alpha1.NeverMatchesReason, v1alpha1.UnknownPortReason, v1alpha1.SelectsNothingReason,
 }
 
 // Review returns remarks, the most serious first, then by field. None: there is nothing to say.
@@ -142,8 +143,8 @@ func (r *review) addresses() {
 		}
 	}
 	if contested != nil {
-		r.remark(v1alpha1.ContestedAddressReason, "", "another pod is shown with the address %s of the pod %s/%s too: the policy holds for this pod all the same, "+
-			"but as a peer it may be taken for the other; the NodeEnforcement of node %s names both, for administrators",
+		r.remark(v1alpha1.ContestedAddressReason, "", "another pod is shown with the address %s of the pod %s/%s too: the policy holds for this pod all the "+
+			"same, but as a peer it may be taken for the other; the NodeEnforcement of node %s names both, for administrators",
 			addr, contested.Namespace, contested.Name, contested.Node)
 	}
 	if p := r.impossible; p != nil {

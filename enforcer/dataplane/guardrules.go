@@ -59,16 +59,12 @@ func etherType(t uint16) []expr.Any {
 	return payload(expr.PayloadBaseLLHeader, 12, expr.CmpOpEq, binary.BigEndian.AppendUint16(nil, t))
 }
 
-// source and destination hold for packets of an address, of its family only.
-func source(a netip.Addr) []expr.Any { return endIs(a, 12, 8) }
-
-func destination(a netip.Addr) []expr.Any { return endIs(a, 16, 24) }
-
-func endIs(a netip.Addr, offset4, offset6 int) []expr.Any {
+// source holds for packets from an address, of its family only.
+func source(a netip.Addr) []expr.Any {
 	if a.Is4() {
-		return every(etherType(etherIPv4), payload(expr.PayloadBaseNetworkHeader, offset4, expr.CmpOpEq, a.AsSlice()))
+		return every(etherType(etherIPv4), payload(expr.PayloadBaseNetworkHeader, 12, expr.CmpOpEq, a.AsSlice()))
 	}
-	return every(etherType(etherIPv6), payload(expr.PayloadBaseNetworkHeader, offset6, expr.CmpOpEq, a.AsSlice()))
+	return every(etherType(etherIPv6), payload(expr.PayloadBaseNetworkHeader, 8, expr.CmpOpEq, a.AsSlice()))
 }
 
 // sourceIn6 holds for IPv6 packets from a prefix.

@@ -116,8 +116,8 @@ func (c Capabilities) with(more Capabilities) Capabilities {
 	return c
 }
 
-// Unseen are those of the addresses that the node reaches over a bridge whose traffic, in the address' family, passes no rule, as of the last look: two pods there
-// reach each other whatever policies say.
+// Unseen are those of the addresses that the node reaches over a bridge whose traffic, in the address' family, passes no rule, as of the last look: two pods
+// there reach each other whatever policies say.
 func (d *Dataplane) Unseen(addrs []netip.Addr) ([]netip.Addr, error) {
 	families := d.state.Load().settings.unseen
 	if len(families) == 0 {

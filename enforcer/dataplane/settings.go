@@ -89,8 +89,8 @@ func (s *settings) forwarding(p probes) {
 
 func (s *settings) ipvs(p probes) {
 	f := Finding{Name: "IPVS", OK: true, Detail: "no Service is served by it"}
-	const cost = "a packet to a Service's address passes INPUT with that address, by which egress rules do not know the pods behind it, and goes on through OUTPUT, " +
-		"where nothing is policed: ingress is not asked for a pod of this node, and egress only about the Service's address"
+	const cost = "a packet to a Service's address passes INPUT with that address, by which egress rules do not know the pods behind it, and goes on through " +
+		"OUTPUT, where nothing is policed: ingress is not asked for a pod of this node, and egress only about the Service's address"
 	const remedy = "run kube-proxy with --proxy-mode=nftables (Kubernetes 1.35 has deprecated ipvs), and 'kube-proxy --cleanup' once on the node"
 	switch seen, err := p.ipvs(); {
 	case err != nil:

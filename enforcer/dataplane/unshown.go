@@ -15,8 +15,8 @@ import (
 )
 
 // iptables-nft-save leaves out, with a zero exit status, a whole table in which one rule stands that is not iptables' own: another program has put it there with
-// nft, or by netlink. Taking such a table for an empty one would have us write the same rules again and again, and taking it for unreadable would stop us. Chains
-// that hold none of it can be shown all the same, one by one; and so our part of the table is read:
+// nft, or by netlink. Taking such a table for an empty one would have us write the same rules again and again, and taking it for unreadable would stop us.
+// Chains that hold none of it can be shown all the same, one by one; and so our part of the table is read:
 //
 //	names of chains      netlink
 //	our chains           "-S CHAIN" for each, as lines of one input of iptables-nft-restore, which prints them and changes nothing
@@ -258,7 +258,8 @@ func (t *tools) fixUnshownJump(ctx context.Context, j ruleset.JumpFix) error {
 	return nftDelete(j.Family, j.Table, j.Chain, stale)
 }
 
-// dropUnshownJumps removes the jumps to those of our chains that are meant from those base chains of a table that iptables cannot show, and names these base chains.
+// dropUnshownJumps removes the jumps to those of our chains that are meant from those base chains of a table that iptables cannot show, and names these base
+// chains.
 func (t *tools) dropUnshownJumps(ctx context.Context, f ruleset.Family, table string, meant func(chain string) bool) (chains []string, err error) {
 	for _, base := range hookChains {
 		jumps, err := nftJumps(f, table, base)

@@ -6,7 +6,8 @@ import (
 )
 
 // Narrows reports whether some connection that before allows may be denied by after, for all that can be told without looking at members of sets: whoever takes
-// members away knows it. It errs towards true. "Policy p of an endpoint got one rule more" is false, "a policy came to apply to an endpoint that had none" is true.
+// members away knows it. It errs towards true. "Policy p of an endpoint got one rule more" is false, "a policy came to apply to an endpoint that had none" is
+// true.
 func Narrows(before, after *Node) bool {
 	if !slices.Equal(before.Closed.Ranges, after.Closed.Ranges) || before.Closed.Known != after.Closed.Known {
 		return true
@@ -62,8 +63,8 @@ func (n *narrowing) policy(was, is int) bool {
 	return narrows
 }
 
-// narrower reports whether a policy may allow less than it did before. Where policies add up it may have more rules; where the first rule decides, it is to have
-// the same.
+// narrower reports whether a policy may allow less than it did before. Where policies add up it may have more rules; where the first rule decides, it is to
+// have the same.
 func narrower(b, a *Policy) bool {
 	if b.Ref != a.Ref || b.Part != a.Part || b.Stage != a.Stage || b.Audit != a.Audit {
 		return true

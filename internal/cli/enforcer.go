@@ -252,6 +252,19 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 			return fmt.Errorf("adding the end of live connections: %w", err)
 		}
 	}
+	if err := addBeside(manager, node, journal, logger); err != nil {
+		return err
+	}
+	logger.Info("enforcing", "node", o.node, "backend", plane.Backend(), "table", plane.Capabilities().Table, "version", thisBuild().Version)
+	if err := manager.Start(ctx); err != nil {
+		return fmt.Errorf("running: %w", err)
+	}
+	logger.Info("stopped; what was enforced stays in force, 'ringfence cleanup' removes it")
+	return nil
+}
+
+// addBeside adds what runs beside enforcement: the end of the start, the log of denied packets, and health checks.
+func addBeside(manager ctrl.Manager, node *controllers.Node, journal *denials.Journal, logger logr.Logger) error {
 	if err := manager.Add(ctrlmanager.RunnableFunc(func(ctx context.Context) error { return letGoOnceRead(ctx, node.Synced, logger) })); err != nil {
 		return fmt.Errorf("adding the end of the start: %w", err)
 	}
@@ -264,11 +277,6 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 	); err != nil {
 		return fmt.Errorf("adding health checks: %w", err)
 	}
-	logger.Info("enforcing", "node", o.node, "backend", plane.Backend(), "table", plane.Capabilities().Table, "version", thisBuild().Version)
-	if err := manager.Start(ctx); err != nil {
-		return fmt.Errorf("running: %w", err)
-	}
-	logger.Info("stopped; what was enforced stays in force, 'ringfence cleanup' removes it")
 	return nil
 }
 
