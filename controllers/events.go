@@ -25,10 +25,7 @@ func sameForPolicy(before, after any) bool {
 	case *podEntry:
 		return same(after, b, func(a, b *podEntry) bool { return samePod(a.pod, b.pod) })
 	case *namespaceEntry:
-		return same(after, b, func(a, b *namespaceEntry) bool {
-			return slices.Equal(a.namespace.Labels, b.namespace.Labels) && a.namespace.Mode == b.namespace.Mode &&
-				a.namespace.SourceCheckOff == b.namespace.SourceCheckOff
-		})
+		return same(after, b, sameNamespace)
 	case *networkingv1.NetworkPolicy:
 		return same(after, b, samePolicy)
 	case *v1alpha1.ClusterNetworkPolicy:
@@ -49,6 +46,10 @@ func sameForPolicy(before, after any) bool {
 		return same(after, b, func(a, b *crdEntry) bool { return a.established == b.established && slices.Equal(a.served, b.served) })
 	}
 	return false
+}
+
+func sameNamespace(a, b *namespaceEntry) bool {
+	return slices.Equal(a.namespace.Labels, b.namespace.Labels) && a.namespace.Mode == b.namespace.Mode && a.namespace.SourceCheckOff == b.namespace.SourceCheckOff
 }
 
 // canWait reports whether an update says of a pod's addresses what the node knows already: those that were announced are shown, which changes something only

@@ -93,8 +93,8 @@ func (c *sources) condition(n policy.LinkCounts) *metav1.Condition {
 	case unable != "":
 		return says(metav1.ConditionFalse, v1alpha1.KernelLacksReason, "pods can send from addresses that are not theirs: %s", unable)
 	case c.unread != nil:
-		return says(metav1.ConditionFalse, v1alpha1.LinksUnknownReason, "which of the host's interfaces are pods' cannot be read, and what was known of it stands: %v",
-			c.unread)
+		return says(metav1.ConditionFalse, v1alpha1.LinksUnknownReason,
+			"which of the host's interfaces are pods' cannot be read, and what was known of it stands: %v", c.unread)
 	case n.Untied > 0:
 		return says(metav1.ConditionFalse, v1alpha1.LinksUnknownReason,
 			"%d pods can send from addresses that are not theirs, %s the first: nobody knows which of the host's interfaces is theirs; mount libcni's cache "+

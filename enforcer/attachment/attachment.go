@@ -193,17 +193,11 @@ func parse(file string, size int64) result {
 
 // result is nothing if it is of no pod.
 func (c cached) result() (result, error) {
-	g := &compile.Given{}
-	for _, arg := range c.CNIArgs {
-		switch arg[0] {
-		case "K8S_POD_NAMESPACE":
-			g.Namespace = arg[1]
-		case "K8S_POD_NAME":
-			g.Name = arg[1]
-		case "K8S_POD_UID":
-			g.UID = arg[1]
-		}
+	args := map[string]string{}
+	for _, a := range c.CNIArgs {
+		args[a[0]] = a[1]
 	}
+	g := &compile.Given{Namespace: args["K8S_POD_NAMESPACE"], Name: args["K8S_POD_NAME"], UID: args["K8S_POD_UID"]}
 	if g.Namespace == "" || g.Name == "" || len(c.Result) == 0 {
 		return result{}, nil
 	}
@@ -224,10 +218,7 @@ func (c cached) result() (result, error) {
 		}
 	}
 	for _, ip := range full.IPs {
-		if ip == nil {
-			continue
-		}
-		if n := ip.Interface; n != nil && *n >= 0 && *n < len(full.Interfaces) && isHosts(full.Interfaces[*n], full.Interfaces) {
+		if ip == nil || ofHost(ip.Interface, full.Interfaces) {
 			continue
 		}
 		if a, ok := netip.AddrFromSlice(ip.Address.IP); ok {
@@ -242,6 +233,11 @@ func (c cached) result() (result, error) {
 // isHosts reports whether an interface is outside of the pod. Of plugins that name one interface, and no sandbox, it is the pod's.
 func isHosts(i *current.Interface, all []*current.Interface) bool {
 	return i != nil && i.Sandbox == "" && len(all) > 1
+}
+
+// ofHost reports whether an index is that of an interface outside of the pod.
+func ofHost(i *int, all []*current.Interface) bool {
+	return i != nil && *i >= 0 && *i < len(all) && isHosts(all[*i], all)
 }
 
 // decode reads a result of any version that libcni knows. The library takes for granted that lists have no null in them.

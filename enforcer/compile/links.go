@@ -79,7 +79,9 @@ func withGiven(s Snapshot) Snapshot {
 // with is p with these addresses too.
 func (p *Pod) with(addrs []netip.Addr) *Pod {
 	q := *p
-	q.Addrs = slices.Concat(p.Addrs, slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return !IsPossible(a) || a.IsLinkLocalUnicast() && a.Is6() }))
+	q.Addrs = slices.Concat(p.Addrs, slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool {
+		return !IsPossible(a) || a.IsLinkLocalUnicast() && a.Is6()
+	}))
 	slices.SortFunc(q.Addrs, netip.Addr.Compare)
 	q.Addrs = slices.Compact(q.Addrs)
 	if q.reported == nil {

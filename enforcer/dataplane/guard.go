@@ -456,7 +456,9 @@ func probeGuards() error {
 	return withGuards(func(g *guards) error {
 		for _, family := range []nftables.TableFamily{nftables.TableFamilyNetdev, nftables.TableFamilyBridge} {
 			t := g.conn.AddTable(&nftables.Table{Name: ruleset.GuardTable + "-PREFLIGHT", Family: family})
-			chain := &nftables.Chain{Name: "probe", Table: t, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookIngress, Priority: hookPriority, Device: "lo"}
+			chain := &nftables.Chain{
+				Name: "probe", Table: t, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookIngress, Priority: hookPriority, Device: "lo",
+			}
 			if family == nftables.TableFamilyBridge {
 				chain.Hooknum, chain.Device = nftables.ChainHookForward, ""
 			}

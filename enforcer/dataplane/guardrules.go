@@ -59,7 +59,6 @@ func etherType(t uint16) []expr.Any {
 	return payload(expr.PayloadBaseLLHeader, 12, expr.CmpOpEq, binary.BigEndian.AppendUint16(nil, t))
 }
 
-
 // source holds for packets from an address, of its family only.
 func source(a netip.Addr) []expr.Any {
 	if a.Is4() {

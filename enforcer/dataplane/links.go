@@ -112,7 +112,7 @@ func tunnelOf(l netlink.Link) (policy.Tunnel, bool) {
 // WatchLinks calls changed whenever a link that leads to another network namespace comes or goes, until ctx ends, and for each that is there at the start. An
 // error says that nobody watches.
 func (d *Dataplane) WatchLinks(ctx context.Context, changed func()) error {
-	events, failed := make(chan netlink.LinkUpdate, 64), make(chan error, 1)
+	events, failed := make(chan netlink.LinkUpdate, 64), make(chan string, 1)
 	ctx, cancel := context.WithCancel(ctx)
 	defer func() { // whoever sends ends only when somebody takes what is left
 		cancel()
@@ -128,7 +128,7 @@ func (d *Dataplane) WatchLinks(ctx context.Context, changed func()) error {
 			case <-failed:
 			default:
 			}
-			failed <- err
+			failed <- err.Error()
 		},
 	})
 	if err != nil {
@@ -145,7 +145,7 @@ func (d *Dataplane) WatchLinks(ctx context.Context, changed func()) error {
 				return nil
 			}
 			if !ok {
-				return fmt.Errorf("watching links: %w", <-failed)
+				return fmt.Errorf("watching links: %s", <-failed)
 			}
 			// The last message about a link does not say any more where it led (veth_get_link_net).
 			if gone := e.Header.Type == unix.RTM_DELLINK; gone && known[e.Index] {

@@ -51,7 +51,7 @@ func (d *Dataplane) Denied(ctx context.Context, group uint16, handle func(Packet
 	if err != nil {
 		return fmt.Errorf("reading NFLOG group %d: %w", group, err)
 	}
-	defer socket.conn.Close() // which gives the group back
+	defer func() { _ = socket.conn.Close() }() // which gives the group back
 	if err := socket.conn.SetReadBuffer(logBuffer); err != nil {
 		return fmt.Errorf("reading NFLOG group %d: making room for packets: %w", group, err)
 	}

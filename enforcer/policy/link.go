@@ -44,8 +44,9 @@ const (
 	listenerReportV2      = 143
 )
 
-// ForbidsSource says why a flow does not get past the link that it comes from, empty if it does. What a [Flow] does not have is looked at beside that: neighbour
-// discovery has a hop limit of 255 and is short; an ICMP error quotes a packet to the pod; a packet does not say its way (source routes, routing headers).
+// ForbidsSource says why a flow does not get past the link that it comes from, empty if it does. What a [Flow] does not have is looked at beside that:
+// neighbour discovery has a hop limit of 255 and is short; an ICMP error quotes a packet to the pod; a packet does not say its way (source routes, routing
+// headers).
 func (n *Node) ForbidsSource(f Flow) string {
 	i := slices.IndexFunc(n.Links, func(l Link) bool { return l.Name == f.From })
 	if f.From == "" || i < 0 {
@@ -69,21 +70,21 @@ func (n *Node) ForbidsSource(f Flow) string {
 
 func (l *Link) allows(f Flow) bool {
 	own := slices.Contains(l.Addrs, f.Src)
+	return own && !f.isNeighbourDiscovery() || len(l.Addrs) > 0 && f.findsAddresses(own)
+}
+
+// findsAddresses reports whether a flow is what a pod has to say before it has an address, or to keep it; own is set if it comes from one of the pod's.
+func (f Flow) findsAddresses(own bool) bool {
 	nobody := f.Src == netip.IPv6Unspecified() || f.Src.Is6() && f.Src.IsLinkLocalUnicast() // of the link alone
 	switch {
-	case len(l.Addrs) == 0:
-		return false
 	case f.isNeighbourDiscovery():
-		asks := f.ICMPType == routerSolicitation || f.ICMPType == neighbourSolicitation || f.ICMPType == neighbourAdvert
-		return asks && (own || nobody)
-	case own:
-		return true
+		return (own || nobody) && (f.ICMPType == routerSolicitation || f.ICMPType == neighbourSolicitation || f.ICMPType == neighbourAdvert)
 	case f.Protocol == ICMPv6:
 		return nobody && f.ICMPType == listenerReportV2
 	case f.Protocol == UDP && f.Src == netip.IPv4Unspecified():
 		return f.SrcPort == dhcpClient && f.DstPort == dhcpServer
-	case f.Protocol == UDP && nobody && f.Src != netip.IPv6Unspecified():
-		return f.SrcPort == dhcpv6Client && f.DstPort == dhcpv6Server
+	case f.Protocol == UDP && nobody:
+		return f.Src != netip.IPv6Unspecified() && f.SrcPort == dhcpv6Client && f.DstPort == dhcpv6Server
 	}
 	return false
 }

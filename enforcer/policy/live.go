@@ -67,8 +67,8 @@ const (
 	LongestHold = 24 * time.Hour
 )
 
-// longestHold bounds how long what one end sends is held off, by protocol, whatever time connection tracking would have had. What is bounded is a mistake's cost,
-// and the memory of the set:
+// longestHold bounds how long what one end sends is held off, by protocol, whatever time connection tracking would have had. What is bounded is a mistake's
+// cost, and the memory of the set:
 //   - the kernel forgets an idle TCP connection after five days by default, and either end may speak after any silence; a SYN is not held off;
 //   - an SCTP endpoint that hears nothing gives up after 10 attempts at 60 s at most (RFC 9260, section 16); an INIT is not held off;
 //   - of UDP everything is held off, a first packet too. The kernel remembers a stream for three minutes by default; settings may say much more.

@@ -143,7 +143,7 @@ func TestValuesOfOptionalParts(t *testing.T) {
 		func(name string, host map[string]any) {
 			directories = append(directories, name+" "+host["path"].(string))
 		})
-	want := []string{"xtables-lock /run/xtables.lock", "run /run/ringfence", "cni-conf /etc/cni/net.d", "cni-bin /opt/other", "usr /usr"}
+	want := []string{"xtables-lock /run/xtables.lock", "run /run/ringfence", "cni-results /var/lib/cni/results", "cni-conf /etc/cni/net.d", "cni-bin /opt/other", "usr /usr"}
 	if diff := cmp.Diff(want, directories); diff != "" {
 		t.Errorf("directories (-want +got):\n%s", diff)
 	}

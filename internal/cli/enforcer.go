@@ -250,17 +250,25 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 			return fmt.Errorf("adding the end of live connections: %w", err)
 		}
 	}
-	if err := manager.Add(ctrlmanager.RunnableFunc(func(ctx context.Context) error { return letGoOnceRead(ctx, node.Synced, logger) })); err != nil {
-		return fmt.Errorf("adding the end of the start: %w", err)
-	}
-	if err := manager.Add(journal); err != nil {
-		return fmt.Errorf("adding the log of denied packets: %w", err)
+	if err := addBeside(manager, node, journal, logger); err != nil {
+		return err
 	}
 	logger.Info("enforcing", "node", o.node, "backend", plane.Backend(), "table", plane.Capabilities().Table, "version", thisBuild().Version)
 	if err := startBounded(ctx, shutdownTime, manager.Start, logger); err != nil {
 		return fmt.Errorf("running: %w", err)
 	}
 	logger.Info("stopped; what was enforced stays in force, 'ringfence cleanup' removes it")
+	return nil
+}
+
+// addBeside adds to the manager what runs beside enforcement: the end of the start, and the log of denied packets.
+func addBeside(manager ctrl.Manager, node *controllers.Node, journal *denials.Journal, logger logr.Logger) error {
+	if err := manager.Add(ctrlmanager.RunnableFunc(func(ctx context.Context) error { return letGoOnceRead(ctx, node.Synced, logger) })); err != nil {
+		return fmt.Errorf("adding the end of the start: %w", err)
+	}
+	if err := manager.Add(journal); err != nil {
+		return fmt.Errorf("adding the log of denied packets: %w", err)
+	}
 	return nil
 }
 
