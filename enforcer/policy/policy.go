@@ -85,7 +85,8 @@ type Node struct {
 	Broadcasts []netip.Addr
 	// AuditSources is set where what a link forbids is noted, and goes on.
 	AuditSources bool
-	// LinkLocalHeld is set where nothing is forwarded to an IPv6 address of one link alone. No pod is known by such an address, so that no policy would be asked.
+	// LinkLocalHeld is set where nothing is forwarded to an IPv6 address of one link alone. No pod is known by such an address, so that no policy
+	// would be asked.
 	LinkLocalHeld bool
 	// Shut is the set of the addresses of pods that are gone from the API while their links are still there: they get nothing through. Empty if there are none.
 	Shut SetID
