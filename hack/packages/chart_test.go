@@ -111,7 +111,7 @@ func TestValues(t *testing.T) {
 		{"controller: {extraArgs: [--log-level=debug]}", map[string]string{
 			controller + " " + container + "args": `["controller","--leader-elect","--log-level=debug"]`}},
 		{"enforcer: {resources: {requests: {cpu: 1, memory: null}}}", map[string]string{
-			enforcer + " " + container + "resources": `{"requests":{"cpu":1}}`}},
+			enforcer + " " + container + "resources": `{"limits":{"memory":"512Mi"},"requests":{"cpu":1}}`}},
 		{"controller: {replicas: 0}", map[string]string{controller + " spec.replicas": "0"}},
 		{"enforcer: {tolerations: []}", map[string]string{enforcer + " " + pod + "tolerations": "null"}},
 		{"enforcer: {nodeSelector: {pool: a}}", map[string]string{
