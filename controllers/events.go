@@ -52,7 +52,8 @@ func sameForPolicy(before, after any) bool {
 }
 
 func sameNamespace(a, b *namespaceEntry) bool {
-	return slices.Equal(a.namespace.Labels, b.namespace.Labels) && a.namespace.Mode == b.namespace.Mode && a.namespace.SourceCheckOff == b.namespace.SourceCheckOff
+	return slices.Equal(a.namespace.Labels, b.namespace.Labels) && a.namespace.Mode == b.namespace.Mode &&
+		a.namespace.SourceCheckOff == b.namespace.SourceCheckOff
 }
 
 // canWait reports whether an update says of a pod's addresses what the node knows already: those that were announced are shown, which changes something only

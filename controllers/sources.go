@@ -15,8 +15,8 @@ import (
 
 var links = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 	Name: "ringfence_links",
-	Help: "The links of this node's pods, by how they are tied to their pods: result (of CNI plugins), addresses (of the link's other end), exempt, shut, and " +
-		"unknown for pods whose link nobody knows.",
+	Help: "The links of this node's pods, by how they are tied to their pods: result (of CNI plugins), addresses (of the link's other end), exempt, shut, " +
+		"and unknown for pods whose link nobody knows.",
 }, []string{"tied"})
 
 // Links knows the host's ends of pods' interfaces.

@@ -3,8 +3,8 @@ package enforcer
 import "time"
 
 // What the other end of a connection that was cut still sends is held off by an entry of a set, which has room for so many. Whoever opens connections and has
-// them denied fills it. So a namespace may have as much as is free besides: one alone half of the room, ten together all but an eleventh, and whoever comes then
-// half of what is left. Nobody's entries go for the sake of another's.
+// them denied fills it. So a namespace may have as much as is free besides: one alone half of the room, ten together all but an eleventh, and whoever comes
+// then half of what is left. Nobody's entries go for the sake of another's.
 
 // room is what is held off in one family, by namespace.
 type room struct {

@@ -148,8 +148,8 @@ func (r *review) addresses() {
 			addr, contested.Namespace, contested.Name, contested.Node)
 	}
 	if p := r.impossible; p != nil {
-		r.remark(v1alpha1.ImpossibleAddressReason, "", "the pod %s/%s is shown with an address that no pod can have: nothing is enforced on that address; see its "+
-			"status.podIPs, and what runs as the kubelet of node %s", p.Namespace, p.Name, p.Node)
+		r.remark(v1alpha1.ImpossibleAddressReason, "", "the pod %s/%s is shown with an address that no pod can have: nothing is enforced on that address; see "+
+			"its status.podIPs, and what runs as the kubelet of node %s", p.Namespace, p.Name, p.Node)
 	}
 }
 

@@ -166,7 +166,8 @@ func (g *guards) digest(link string, names map[string]bool) (string, error) {
 // perTransaction is how many guards are written at once. The kernel takes all of a transaction, or nothing.
 const perTransaction = 16
 
-// write puts guards in place. Of those that the kernel does not take together, each is tried by itself: a link that has gone meanwhile costs the others nothing.
+// write puts guards in place. Of those that the kernel does not take together, each is tried by itself: a link that has gone meanwhile costs the others
+// nothing.
 func (g *guards) write(ctx context.Context, all []ruleset.Guard) error {
 	var errs []error
 	for part := range slices.Chunk(all, perTransaction) {

@@ -8,8 +8,8 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
-// What is looked at here is no part of the rules, and may change at any time while they stand: settings, and what other programs do with packets. It is cheap to
-// ask, and asked again with each resync.
+// What is looked at here is no part of the rules, and may change at any time while they stand: settings, and what other programs do with packets. It is cheap
+// to ask, and asked again with each resync.
 
 // settings are what was found of it.
 type settings struct {

@@ -14,8 +14,8 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
-// iptables-nft-save leaves out, with a zero exit status, a whole table in which one rule stands that is not iptables' own: another program has put it there with
-// nft, or by netlink. Taking such a table for an empty one would have us write the same rules again and again, and taking it for unreadable would stop us.
+// iptables-nft-save leaves out, with a zero exit status, a whole table in which one rule stands that is not iptables' own: another program has put it there
+// with nft, or by netlink. Taking such a table for an empty one would have us write the same rules again and again, and taking it for unreadable would stop us.
 // Chains that hold none of it can be shown all the same, one by one; and so our part of the table is read:
 //
 //	names of chains      netlink
@@ -71,7 +71,8 @@ func (t *tools) withUnshown(ctx context.Context, f ruleset.Family, out []byte, c
 		}
 		text, err := t.showOurs(ctx, f, table, counters)
 		if err != nil {
-			return nil, fmt.Errorf("reading what is ours of the table %s, in which another program has rules that are not iptables' (see nft list table %s %s): %w",
+			return nil, fmt.Errorf(
+				"reading what is ours of the table %s, in which another program has rules that are not iptables' (see nft list table %s %s): %w",
 				table, map[ruleset.Family]string{ruleset.IPv4: "ip", ruleset.IPv6: "ip6"}[f], table, err)
 		}
 		out = append(withoutLine(out, saysUnshown(table)), text...)
@@ -110,8 +111,8 @@ func (t *tools) showOurs(ctx context.Context, f ruleset.Family, table string, co
 // inChain is what iptables-nft says of a chain that it cannot show.
 var inChain = regexp.MustCompile("chain `([^']+)' in table `[^']+' is incompatible")
 
-// maxUnshown is how many chains of ours are found one by one to hold a rule that is not iptables'. If more do, all that have not been shown count as such, and are
-// written anew.
+// maxUnshown is how many chains of ours are found one by one to hold a rule that is not iptables'. If more do, all that have not been shown count as such, and
+// are written anew.
 const maxUnshown = 20
 
 // listChains are the rules of chains, each as "-A CHAIN rule".

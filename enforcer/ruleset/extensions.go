@@ -64,7 +64,8 @@ var Extensions = []Extension{
 		Cost: "neighbour discovery cannot be told from what policy decides, and a pod without it has no network",
 	}, {
 		Name: "bpf", Module: ModuleBPF, Families: Families[:], Probe: fixed(bpfProbe), Optional: true,
-		Cost: "a pod that is isolated cannot reach itself through its own Service, and a live SCTP association that is cut may come back when its server speaks first",
+		Cost: "a pod that is isolated cannot reach itself through its own Service, and a live SCTP association that is cut may come back when its " +
+			"server speaks first",
 	}, {
 		Name: "addrtype", Module: ModuleAddrType, Families: Families[:], Probe: fixed("-m addrtype ! --src-type LOCAL"), Optional: true,
 		Cost: "with --unknown-pods=drop nothing is dropped all the same",

@@ -68,8 +68,8 @@ func guardPoint(l policy.Link, audit bool) Point {
 // sourceCheckKind stands for the kind of the object of what a guard drops: "source check of ns/pod".
 const sourceCheckKind = "source check of"
 
-// Inward says what a bridge may bring to the ports that pods are known to have: what is for one of the pod's addresses, and what finds neighbours. To a pod that
-// no policy isolates, also what is for all. The rest would pass by policy, which knows no pod by it.
+// Inward says what a bridge may bring to the ports that pods are known to have: what is for one of the pod's addresses, and what finds neighbours. To a pod
+// that no policy isolates, also what is for all. The rest would pass by policy, which knows no pod by it.
 type Inward struct {
 	Ports []Port
 	// Broadcasts are addresses that are for all, beside multicast and 255.255.255.255.

@@ -187,6 +187,7 @@ func (p Plan) Empty() bool {
 	if p.Inward != nil {
 		guards++
 	}
-	changes := guards + len(p.CreateSets) + len(p.Close) + len(p.AddEntries) + len(p.Restore) + len(p.Jumps) + len(p.DelEntries) + len(p.Open) + len(p.DestroySets)
+	changes := guards + len(p.CreateSets) + len(p.Close) + len(p.AddEntries) +
+		len(p.Restore) + len(p.Jumps) + len(p.DelEntries) + len(p.Open) + len(p.DestroySets)
 	return changes == 0 && !p.Elsewhere
 }

@@ -243,7 +243,6 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 	if err := node.SetupWithManager(ctx, manager); err != nil {
 		return err
 	}
-	metrics.Registry.MustRegister(denials.Metrics()...)
 	if o.cutLive {
 		under.live = enforcer.NewLive(plane)
 		remember(under.live, o.cni.socket, logger)
@@ -265,6 +264,7 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 
 // addBeside adds what runs beside enforcement: the end of the start, the log of denied packets, and health checks.
 func addBeside(manager ctrl.Manager, node *controllers.Node, journal *denials.Journal, logger logr.Logger) error {
+	metrics.Registry.MustRegister(denials.Metrics()...)
 	if err := manager.Add(ctrlmanager.RunnableFunc(func(ctx context.Context) error { return letGoOnceRead(ctx, node.Synced, logger) })); err != nil {
 		return fmt.Errorf("adding the end of the start: %w", err)
 	}

@@ -59,7 +59,8 @@ func watchLinks(plane *dataplane.Dataplane, logger logr.Logger) func(context.Con
 		go func() {
 			for ctx.Err() == nil {
 				if err := plane.WatchLinks(ctx, changed); err != nil {
-					logger.Info("new links of pods are seen at the next resync only; watching them is tried again", "error", err.Error(), "after", pause.String())
+					logger.Info("new links of pods are seen at the next resync only; watching them is tried again",
+						"error", err.Error(), "after", pause.String())
 				}
 				select {
 				case <-ctx.Done():
