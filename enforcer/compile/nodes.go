@@ -8,8 +8,8 @@ import (
 )
 
 // eachOfNodes visits the addresses of the nodes that any of the selectors stands for: those in their status; those that a node sends from which its status
-// does not have, because a tunnel or a bridge between it and its pods has them; and of this node all that it has. Of a range none that a pod holds is among them: a
-// node names its ranges itself, and a pod there would pass for it. Of what this node has, none that a pod of its own holds: others have no say in it.
+// does not have, because a tunnel or a bridge between it and its pods has them; and of this node all that it has. Of a range none that a pod holds is among
+// them: a node names its ranges itself, and a pod there would pass for it. Of what this node has, none that a pod of its own holds: others have no say in it.
 func (c *cluster) eachOfNodes(selectors []labels.Selector, visit func(netip.Addr)) {
 	derived := map[netip.Addr]bool{}
 	for _, n := range c.nodes {
