@@ -46,7 +46,7 @@ func TestAPodWithoutAUID(t *testing.T) {
 			add := start(t, table, unnamed("web", "10.1.0.5"), table.Add)
 			s := snapshot(tt.api...)
 			s.Namespaces = append(s.Namespaces, &compile.Namespace{Name: "bank"})
-			table.Into(s)(nil)
+			table.Into(s)(always(nil))
 			if !tt.found {
 				if !add.waits() {
 					t.Fatal("it was answered")
@@ -94,12 +94,12 @@ func TestWhatBecomesOfAPodWithoutAUID(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			table := newTable(t)
 			add := start(t, table, unnamed("web", "10.1.0.5"), table.Add)
-			table.Into(snapshot(shown("web")))(nil)
+			table.Into(snapshot(shown("web")))(always(nil))
 			if err := add.result(t); err != nil {
 				t.Fatal(err)
 			}
 			s := snapshot(tt.api...)
-			table.Into(s)(nil)
+			table.Into(s)(always(nil))
 			var got []netip.Addr
 			if len(s.Pods) > 0 {
 				got = s.Pods[0].Addrs
@@ -118,17 +118,17 @@ func TestWhatBecomesOfAPodWithoutAUID(t *testing.T) {
 func TestPodsWithoutAUIDAreNotTakenForEachOther(t *testing.T) {
 	file := filepath.Join(t.TempDir(), StateFile)
 	table := NewTable(file, logr.Discard())
-	table.Into(snapshot())(nil)
+	table.Into(snapshot())(always(nil))
 	for _, p := range []Pod{unnamed("web", "10.1.0.5"), unnamed("api", "10.1.0.6"), came("db", "10.1.0.7")} {
 		add := start(t, table, p, table.Add)
-		table.Into(snapshot(shown("web"), shown("api"), shown("db")))(nil)
+		table.Into(snapshot(shown("web"), shown("api"), shown("db")))(always(nil))
 		if err := add.result(t); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for name, table := range map[string]*Table{"this enforcer": table, "the next": NewTable(file, logr.Discard())} {
 		s := snapshot(shown("web"), shown("api"), shown("db"))
-		table.Into(s)(nil)
+		table.Into(s)(always(nil))
 		got := map[string][]netip.Addr{}
 		for _, p := range s.Pods {
 			got[p.Name] = p.Addrs
@@ -152,7 +152,7 @@ func TestCheckingAPodWithoutAUID(t *testing.T) {
 	} {
 		table := newTable(t)
 		check := start(t, table, unnamed("web", "10.1.0.5", "fd00::5"), table.Check)
-		table.Into(snapshot(tt.api))(nil)
+		table.Into(snapshot(tt.api))(always(nil))
 		if err := check.result(t); (err == nil) != tt.ok {
 			t.Errorf("%s: %v", tt.name, err)
 		}
