@@ -35,7 +35,7 @@ func (c *cluster) eachOfNodes(selectors []labels.Selector, visit func(netip.Addr
 		}
 	}
 	for a := range derived {
-		if h := c.claims.holders[a]; h == nil || h == nobody {
+		if h := c.claims.holders[a]; (h == nil || h == nobody) && isPossibleOfNode(a) {
 			visit(a)
 		}
 	}

@@ -21,9 +21,17 @@ func TestWhatNodesSendFrom(t *testing.T) {
 	s.Nodes = []*Node{
 		node("n1", "192.0.2.1", "10.244.1.0/24", "fd00:1::/64"), node("n2", "192.0.2.2", "10.244.2.0/24", "fd00:2::/64"), node("n3", "192.0.2.3", "10.244.3.0/24"),
 		node("n4", "192.0.2.4", "10.244.4.7/32"),
+		node("n5", "192.0.2.5", "0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.254/31", "::/64", "fe80::/64", "ff00::/8"),
 	}
 	s.Own = list("172.17.0.1", "10.244.1.9", "10.244.1.5")
 	compiled, _ := Compile(s)
+	for _, set := range compiled.Sets {
+		for _, m := range set.Members {
+			if a := m.Addr.IP(); !isPossibleOfNode(a) { // the kernel would refuse the set
+				t.Errorf("%s is in a set", a)
+			}
+		}
+	}
 	for addr, want := range map[string]bool{
 		"192.0.2.1": true, "192.0.2.2": true, // of status
 		"10.244.2.0": true, "10.244.2.1": true, // of a tunnel, and of the pods' bridge

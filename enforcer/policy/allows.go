@@ -62,7 +62,7 @@ func (n *Node) allows(f Flow, endpoint func(netip.Addr) *Endpoint, brief bool) V
 		v.Reason = "neighbour discovery is never dropped"
 		return v
 	}
-	if n.LinkLocalHeld && !f.ToNode && f.Dst.Is6() && f.Dst.IsLinkLocalUnicast() {
+	if n.holdsLinkLocal(f) {
 		return Verdict{Reason: fmt.Sprintf("%s is an address of one link alone, and no pod is known by it", f.Dst)}
 	}
 	if a, shut := n.shutEnd(f); shut {

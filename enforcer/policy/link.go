@@ -100,3 +100,8 @@ func (n *Node) shutEnd(f Flow) (netip.Addr, bool) {
 	}
 	return f.Dst, !f.ToNode && shut(f.Dst)
 }
+
+// holdsLinkLocal reports whether a flow is not forwarded because it is for an address of one link alone.
+func (n *Node) holdsLinkLocal(f Flow) bool {
+	return n.LinkLocalHeld && !f.ToNode && f.Dst.Is6() && f.Dst.IsLinkLocalUnicast()
+}

@@ -115,8 +115,10 @@ func (j *Judge) Concerns(c Connection) bool {
 }
 
 func (j *Judge) closes(c Connection) bool {
-	_, closed := j.node.closedEnd(j.flow(c))
-	return closed
+	f := j.flow(c)
+	_, closed := j.node.closedEnd(f)
+	_, shut := j.node.shutEnd(f)
+	return closed || shut || j.node.holdsLinkLocal(f)
 }
 
 // flow is the connection's first packet.
