@@ -88,7 +88,8 @@ func rank(s v1alpha1.NodeStanding) int {
 
 // What is said of a node that fails. Its own words are for administrators.
 const (
-	refusedMessage     = "it cannot put a change in force, and keeps what it had: its NodeEnforcement and its log have the reason, for administrators"
+	refusedMessage = "it cannot put a change in force, and keeps what it had: its NodeEnforcement and its enforcer's log " +
+		"have the reason, for administrators"
 	refusedPartMessage = "its kernel refuses a part of it, which is closed: its NodeEnforcement and its enforcer's log have the reason, for administrators"
 	passedMessage      = "packets between pods of one bridge pass no rule there: its NodeEnforcement has the reason, for administrators"
 	unreadableMessage  = "it cannot tell what its kernel holds: its NodeEnforcement and its enforcer's log have the reason, for administrators"

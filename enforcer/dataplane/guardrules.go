@@ -401,7 +401,8 @@ func inwardRules(audit bool) [][]expr.Any {
 	}
 	return [][]expr.Any{
 		every(out(portSet, true), accept()),
-		every(source(netip.IPv4Unspecified()), end), // who has no address asks servers
+		every(source(netip.IPv4Unspecified()), end), // who has no address asks servers, by DHCP and by DHCPv6
+		every(etherType(etherIPv6), layer4(unix.IPPROTO_UDP), transport(2, expr.CmpOpEq, 547>>8, 547&0xff), end),
 		every(etherType(etherIPv4), pair(16, 4, to4Set), accept()),
 		every(etherType(etherIPv6), pair(24, 16, to6Set), accept()),
 		every(etherType(etherIPv6), layer4(unix.IPPROTO_ICMPV6), transport(0, expr.CmpOpGte, firstOfNeighbours+1),
