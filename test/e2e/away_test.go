@@ -173,8 +173,7 @@ func printed(t *testing.T, n *lab.Node, tool string, args ...string) []byte {
 }
 
 // inOrder sorts lines by a key, and leaves out comments, which hold the time, base chains' counters, and connections that were cut, which time decides
-// about. Lines of the same key, such
-// as the rules of a chain, stay in their order.
+// about, as it does about the size of their sets. Lines of the same key, such as the rules of a chain, stay in their order.
 func inOrder(saved []byte, key func(string) string) []string {
 	var lines []string
 	for line := range strings.Lines(string(saved)) {
@@ -182,6 +181,9 @@ func inOrder(saved []byte, key func(string) string) []string {
 		ofCut := strings.HasPrefix(line, "add "+ruleset.CutSet(ruleset.IPv4)) || strings.HasPrefix(line, "add "+ruleset.CutSet(ruleset.IPv6))
 		if line != "" && !strings.HasPrefix(line, "#") && !ofCut {
 			line, _, _ = strings.Cut(line, " [")
+			if strings.HasPrefix(line, "create "+ruleset.Prefix) && strings.Contains(line, "-CUT ") {
+				line, _, _ = strings.Cut(line, " hashsize ") // the kernel makes it larger with what the set has held
+			}
 			lines = append(lines, line)
 		}
 	}
