@@ -241,9 +241,9 @@ func (l *told) aKernelRefuses(t *testing.T) {
 	must(t, l.Apply(soon(t), []byte(refused)))
 	const words = "a rule still refers to the set"
 	l.says(t, "refused", "servers", standing{Programmed: "False/NodesFailing", Pods: 3, Nodes: 3, Enforcing: 2, Not: []string{"n2 Failing"}},
-		"1 of 3 nodes do not enforce generation 1: n2; n2: its kernel refuses a part of it", "its NodeEnforcement and its enforcer's log have the reason")
+		"1 of 3 nodes do not enforce generation 1: n2; n2: it cannot put a change in force", "its NodeEnforcement and its enforcer's log have the reason")
 	l.reports(t, "n2", func(s *v1alpha1.NodeEnforcementStatus) error {
-		if got := enforcing(s); got != "True/Enforcing" || s.Failing != 1 || len(s.FailingPolicies) != 1 { // all else is in force
+		if got := enforcing(s); got != "False/Refused" || s.Failing != 1 || len(s.FailingPolicies) != 1 {
 			return fmt.Errorf("it is %s, with %d failing policies, named: %v", got, s.Failing, s.FailingPolicies)
 		}
 		failing := s.FailingPolicies[0]
