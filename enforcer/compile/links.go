@@ -136,7 +136,9 @@ func (c *cluster) tie(s Snapshot, node *policy.Node) {
 			}
 		}
 	}
-	t.shut()
+	if !node.AuditSources {
+		t.shut()
+	}
 }
 
 // hasLinkLocal reports whether the API shows a pod with an IPv6 address of one link, by which policy then knows it on its own node.

@@ -191,7 +191,7 @@ func TestAResultsHardwareAddressIsBelieved(t *testing.T) {
 
 func TestModesOfTheSourceCheck(t *testing.T) {
 	for mode, want := range map[SourceCheck]string{
-		SourceCheckOff: "links 0 shut false audit false tunnels 0", SourceCheckAudit: "links 2 shut true audit true tunnels 1",
+		SourceCheckOff: "links 0 shut false audit false tunnels 0", SourceCheckAudit: "links 2 shut false audit true tunnels 1",
 		SourceCheckEnforce: "links 2 shut true audit false tunnels 1",
 	} {
 		s := shopOf([]*corev1.Pod{shownPod("web", "n1", 100, "10.244.1.5")}, linkTo("v1", "10.244.1.5"), linkTo("v2", "10.244.1.9").with("shop/gone uid-gone 10.244.1.9"))

@@ -88,7 +88,8 @@ type Node struct {
 	// LinkLocalHeld is set where nothing is forwarded to an IPv6 address of one link alone. No pod is known by such an address, so that no policy
 	// would be asked.
 	LinkLocalHeld bool
-	// Shut is the set of the addresses of pods that are gone from the API while their links are still there: they get nothing through. Empty if there are none.
+	// Shut is the set of the addresses of pods that are gone from the API while their links are still there: they get nothing through. Empty if there are
+	// none, and where sources are only audited.
 	Shut SetID
 	// Sets are the pod sets that the policies' rules name, and those of Closed and Shut.
 	Sets map[SetID]Set
