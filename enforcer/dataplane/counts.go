@@ -80,6 +80,9 @@ func Counted(ctx context.Context, log logr.Logger) (counts []Count, enforced boo
 		enforced = enforced || bytes.Contains(out, []byte("\n:"+ruleset.Prefix))
 		return errors.Join(err, otherLayout(out))
 	})
+	if probeGuards() != nil {
+		return counts, enforced, err // a kernel without nf_tables has no guards
+	}
 	of, guardErr := guardCounts()
 	return append(counts, of...), enforced, errors.Join(err, guardErr)
 }

@@ -304,11 +304,8 @@ func (g *guards) counts() ([]Count, error) {
 	return counts, nil
 }
 
-// guardCounts are those of this network namespace. Where the kernel has no nf_tables there are none.
+// guardCounts are those of this network namespace, whose kernel has nf_tables.
 func guardCounts() (counts []Count, err error) {
-	if probeGuards() != nil {
-		return nil, nil
-	}
 	err = withGuards(func(g *guards) error {
 		counts, err = g.counts()
 		return err
