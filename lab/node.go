@@ -148,13 +148,9 @@ func (n *Node) cniDir() string { return filepath.Join(n.lab.Dir, n.Name+"-cni") 
 
 func (n *Node) cniCache() string { return cni.CacheDir(n.cniDir()) }
 
-// CNISocket is where the node's enforcer waits for its CNI plugin. Each node has its own, in a directory of its own: the file system is shared.
-func (n *Node) CNISocket() string {
-	if !n.lab.opts.FirstPacket {
-		return ""
-	}
-	return filepath.Join(n.lab.Dir, n.Name+"-run", "cni.sock")
-}
+// CNISocket is where the node's enforcer waits for its CNI plugin, whether there is one or not, and beside which it keeps what outlives it. Each node has its
+// own, in a directory of its own: the file system is shared.
+func (n *Node) CNISocket() string { return filepath.Join(n.lab.Dir, n.Name+"-run", "cni.sock") }
 
 // SetEnforcer says which program the node's next enforcers are, with which --iptables-backend and further flags. One that runs goes on as it is.
 func (n *Node) SetEnforcer(binary, backend string, args ...string) {

@@ -23,7 +23,7 @@ func remember(live *enforcer.Live, socket string, log logr.Logger) {
 	dir := filepath.Dir(socket)
 	file := filepath.Join(dir, unseenFile)
 	_, err := os.Stat(file)
-	live.Remember(err == nil, func(unseen bool) {
+	live.Remember(!errors.Is(err, fs.ErrNotExist), func(unseen bool) {
 		var err error
 		if unseen {
 			err = errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(file, nil, 0o600))
