@@ -54,27 +54,32 @@ func (w word) takesAny() bool { return w.is("--comment") || w.is("--bytecode") |
 func words(s string) []word {
 	var all []word
 	var w word
+	var text []byte // of w
 	var in, quoted bool
+	end := func() {
+		w.text = string(text)
+		all = append(all, w)
+	}
 	for i := 0; i < len(s); i++ {
 		switch c := s[i]; {
 		case quoted && c == '\\' && i+1 < len(s):
 			i++
-			w.text += s[i : i+1]
+			text = append(text, s[i])
 		case c == '"':
 			quoted = !quoted
 			in, w.quoted = true, true
 		case !quoted && (c == ' ' || c == '\t'):
 			if in {
-				all = append(all, w)
+				end()
 			}
-			w, in = word{}, false
+			w, text, in = word{}, text[:0], false
 		default:
 			in = true
-			w.text += s[i : i+1]
+			text = append(text, c)
 		}
 	}
 	if in {
-		all = append(all, w)
+		end()
 	}
 	for i := 1; i < len(all); i++ {
 		if option := all[i-1]; option.takesAny() {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/ringfence-io/ringfence/enforcer/ruleset"
@@ -351,7 +352,7 @@ func (k *fakeSteps) refers(set string) bool {
 	for _, t := range k.tables {
 		for _, rules := range t.chains {
 			for _, r := range rules {
-				if slices.Contains(matchedSets(r), set) {
+				if strings.Contains(string(r), set) && slices.Contains(matchedSets(r), set) {
 					return true
 				}
 			}
