@@ -197,7 +197,7 @@ type reportEntry struct {
 	complete  bool   // all that the node is to enforce is in force
 	versions  map[string]string
 	digests   []uint64 // ascending
-	refused   []uint64 // digests of the policies that the kernel refuses a part of, ascending
+	refused   []uint64 // digests of the policies of which a part is refused, ascending
 
 	// void is set if the node has seen data that the API server no longer has: how far it has come then says nothing.
 	void bool

@@ -91,8 +91,12 @@ const (
 	refusedMessage = "it cannot put a change in force, and keeps what it had: its NodeEnforcement and its enforcer's log " +
 		"have the reason, for administrators"
 	refusedPartMessage = "its kernel refuses a part of it, which is closed: its NodeEnforcement and its enforcer's log have the reason, for administrators"
-	passedMessage      = "packets between pods of one bridge pass no rule there: its NodeEnforcement has the reason, for administrators"
-	unreadableMessage  = "it cannot tell what its kernel holds: its NodeEnforcement and its enforcer's log have the reason, for administrators"
+	largeMessage       = "it asks for more than the budget of a policy, of its namespace or of that node allows, and allows nothing there: " +
+		"make it smaller, or several policies of it; the NodeEnforcement and the enforcer's log have the number, for administrators"
+	refusedNamespaceMessage = "many policies of its namespace are refused there in part, and what is refused is closed: " +
+		"the NodeEnforcement and the enforcer's log have the reasons, for administrators"
+	passedMessage     = "packets between pods of one bridge pass no rule there: its NodeEnforcement has the reason, for administrators"
+	unreadableMessage = "it cannot tell what its kernel holds: its NodeEnforcement and its enforcer's log have the reason, for administrators"
 )
 
 // standing is empty if the node enforces the policy as it is now, on all of its pods.

@@ -66,8 +66,8 @@ var (
 	})
 	policiesFailing = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ringfence_failing_policies",
-		Help: "Policies that this node does not enforce as they are now, because its last sync failed, or because its kernel refuses a part of them; " +
-			"its NodeEnforcement names them.",
+		Help: "Policies that this node does not enforce as they are now, because its last sync failed, or because its kernel or a budget refuses a part of " +
+			"them; its NodeEnforcement names them.",
 	})
 	statusWrites = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "ringfence_status_writes_total",

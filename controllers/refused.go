@@ -15,11 +15,13 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
-// What a node's kernel refuses of single policies is said by digests, which take 8 bytes each: the status of a policy must never say that it is in force where
-// it is not, and one tenant with many such policies must not take the room of others.
+// What a node refuses of single policies is said by digests, which take 8 bytes each: the status of a policy must never say that it is in force where it is
+// not, and one tenant with many such policies must not take the room of others.
 
-// refusedPolicy is the digest of a policy that is refused, and refusedNamespace that of all policies of a namespace.
+// refusedPolicy is the digest of a policy that the kernel refuses, largePolicy that of one that is over a budget on the node, and refusedNamespace that of all
+// policies of a namespace.
 func refusedPolicy(uid types.UID) uint64  { return digestOf("policy", string(uid)) }
+func largePolicy(uid types.UID) uint64    { return digestOf("large", string(uid)) }
 func refusedNamespace(name string) uint64 { return digestOf("namespace", name) }
 func digestOf(kind, what string) uint64 {
 	sum := sha256.Sum256([]byte(kind + "/" + what))
@@ -30,7 +32,11 @@ func digestOf(kind, what string) uint64 {
 func refusedDigests(refused []enforcer.Refused, limit int) []byte {
 	of := map[string][]uint64{}
 	for _, r := range refused {
-		of[r.Object.Ref.Namespace] = append(of[r.Object.Ref.Namespace], refusedPolicy(types.UID(r.Object.UID)))
+		digest := refusedPolicy
+		if r.TooLarge {
+			digest = largePolicy
+		}
+		of[r.Object.Ref.Namespace] = append(of[r.Object.Ref.Namespace], digest(types.UID(r.Object.UID)))
 	}
 	left := len(refused)
 	largest := slices.SortedFunc(maps.Keys(of), func(a, b string) int { return cmp.Or(len(of[b])-len(of[a]), cmp.Compare(a, b)) })
@@ -64,7 +70,7 @@ func byTurns(refused []enforcer.Refused, limit int) []enforcer.Refused {
 	return sorted[:min(len(sorted), limit)]
 }
 
-// sayRefused notes the policies that the kernel refuses a part of. Each has the kernel's word of itself alone.
+// sayRefused notes the policies of which the node refuses a part. Each has the word about itself alone.
 func (a *account) sayRefused(refused []enforcer.Refused) {
 	a.status.Failing, a.status.FailingPolicies, a.status.Refused = int32(len(refused)), nil, nil
 	if len(refused) == 0 {
@@ -73,22 +79,30 @@ func (a *account) sayRefused(refused []enforcer.Refused) {
 	a.status.Refused = refusedDigests(refused, v1alpha1.MaxRefused)
 	for _, r := range byTurns(refused, v1alpha1.MaxFailingPolicies) {
 		a.failing = append(a.failing, r.Object)
-		ref := r.Object.Ref
+		ref, message := r.Object.Ref, r.Word
+		if !r.TooLarge {
+			message = "the kernel refuses a part of it, which is closed: " + r.Word
+		}
 		a.status.FailingPolicies = append(a.status.FailingPolicies, v1alpha1.FailingPolicy{
 			Kind: ref.Kind, Namespace: ref.Namespace, Name: ref.Name, Generation: r.Object.Generation,
-			Message: plain("the kernel refuses a part of it, which is closed: "+r.Word, maxMessage),
+			Message: plain(message, maxMessage),
 		})
 	}
 }
 
-// refuses says what a node's kernel refuses of a policy, empty if nothing.
+// refuses says what a node refuses of a policy, empty if nothing.
 func (e *reportEntry) refuses(c policyCase) string {
 	if len(e.refused) == 0 {
 		return ""
 	}
-	for _, digest := range []uint64{refusedPolicy(c.uid), refusedNamespace(c.namespace)} {
-		if _, there := slices.BinarySearch(e.refused, digest); there {
-			return refusedPartMessage
+	for _, one := range []struct {
+		digest  uint64
+		message string
+	}{
+		{refusedPolicy(c.uid), refusedPartMessage}, {largePolicy(c.uid), largeMessage}, {refusedNamespace(c.namespace), refusedNamespaceMessage},
+	} {
+		if _, there := slices.BinarySearch(e.refused, one.digest); there {
+			return one.message
 		}
 	}
 	return ""
@@ -99,5 +113,5 @@ func enforcingMessage(refused int) string {
 	if refused == 0 {
 		return "the kernel holds what the API says"
 	}
-	return fmt.Sprintf("the kernel holds what the API says, but for parts of %d policies that it refuses and that are closed: see failingPolicies", refused)
+	return fmt.Sprintf("the kernel holds what the API says, but for parts of %d policies that are refused, and closed: see failingPolicies", refused)
 }

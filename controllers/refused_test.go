@@ -84,3 +84,34 @@ func TestRefusedPoliciesAreNamedByTurns(t *testing.T) {
 		t.Errorf("named: %v, want %v", names, want)
 	}
 }
+
+// What is over a budget is said so, and not as the kernel's doing; where single policies have no room, as that of their namespace.
+func TestWhatIsRefusedIsSaidByItsKind(t *testing.T) {
+	large := refusedIn("a", 1)
+	large[0].TooLarge, large[0].Word = true, "spec.ingress[0]: it has 600000 addresses in sets, where 524288 are allowed"
+	for _, tt := range []struct {
+		name    string
+		refused []enforcer.Refused
+		want    string // of the standing
+		word    string // the beginning of what the NodeEnforcement says
+	}{
+		{"by the kernel", refusedIn("a", 1), refusedPartMessage, "the kernel refuses a part of it, which is closed: no room"},
+		{"too large", large, largeMessage, large[0].Word},
+		{"very many", refusedIn("a", 5000), refusedNamespaceMessage, "the kernel refuses a part of it"},
+	} {
+		a := newAccount(v1alpha1.NodeEnforcementStatus{})
+		s := syncOf(nil, 7)
+		s.Report.Refused = tt.refused
+		a.note(s)
+		entry, err := reportToEntry(&v1alpha1.NodeEnforcement{Status: a.status})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := entry.(*reportEntry).refuses(policyCase{uid: "ap0000", namespace: "a"}); got != tt.want {
+			t.Errorf("%s: the policy's status says %q, want %q", tt.name, got, tt.want)
+		}
+		if got := a.status.FailingPolicies[0].Message; !strings.HasPrefix(got, tt.word) {
+			t.Errorf("%s: the NodeEnforcement says %q, want %q first", tt.name, got, tt.word)
+		}
+	}
+}

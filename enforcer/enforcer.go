@@ -65,7 +65,8 @@ func (e *Enforcer) Follow(live *Live) { e.live = live }
 type Report struct {
 	// Problems are the parts of policies that could not be understood, and those that the kernel refuses.
 	Problems []compile.Problem
-	// Refused are the policies that the kernel refuses something of, sorted. They are in force but for that, which is closed.
+	// Refused are the policies that the kernel refuses something of, or that ask for more than a budget allows which depends on this node, sorted. They are in
+	// force but for that, which is closed.
 	Refused []Refused
 	Counts  Counts
 	// Concerns are the policies and pods that this node enforces something for: of the snapshot, whether the kernel took it or not.
@@ -98,8 +99,9 @@ func (e *Enforcer) Sync(ctx context.Context, s compile.Snapshot, verify bool) (R
 	} else {
 		report, err = e.isolate(ctx, node, report, err)
 	}
-	report.Refused = e.refusals.list(&node)
-	report.Problems = slices.Concat(problems, problemsOf(report.Refused))
+	byKernel := e.refusals.list(&node)
+	report.Refused = withBudgets(byKernel, problems, &node)
+	report.Problems = slices.Concat(problems, problemsOf(byKernel))
 	slices.SortStableFunc(report.Problems, func(a, b compile.Problem) int { return a.Ref.Compare(b.Ref) })
 	return report, err
 }

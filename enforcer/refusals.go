@@ -9,10 +9,13 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
-// Refused is a policy of which the kernel refuses a part: what is refused of it is closed, and nothing else is.
+// Refused is a policy of which a part cannot be in force on this node: that part is closed, and nothing else is.
 type Refused struct {
 	Object policy.Object
-	Word   string // the kernel's
+	// TooLarge is set where it asks for more than a budget allows. Else the kernel refuses it.
+	TooLarge bool
+	// Word is the kernel's, or says the field and by how much it is too large.
+	Word string
 }
 
 // When a policy that was refused is tried again: what was lacking may have come free. A new version is tried at once, a few times.
@@ -282,6 +285,25 @@ func (r *refusals) list(n *policy.Node) []Refused {
 	}
 	slices.SortFunc(all, func(a, b Refused) int { return a.Object.Ref.Compare(b.Object.Ref) })
 	return all
+}
+
+// withBudgets adds the objects that are over a budget on this node, each once.
+func withBudgets(refused []Refused, problems []compile.Problem, n *policy.Node) []Refused {
+	if !slices.ContainsFunc(problems, func(p compile.Problem) bool { return p.Here }) {
+		return refused
+	}
+	present, said := versions(n), map[policy.Ref]bool{}
+	for _, r := range refused {
+		said[r.Object.Ref] = true
+	}
+	for _, p := range problems {
+		if object, ok := present[p.Ref]; ok && p.Here && !said[p.Ref] {
+			said[p.Ref] = true
+			refused = append(refused, Refused{Object: object, TooLarge: true, Word: p.Field + ": " + p.Detail})
+		}
+	}
+	slices.SortFunc(refused, func(a, b Refused) int { return a.Object.Ref.Compare(b.Object.Ref) })
+	return refused
 }
 
 // problemsOf says of each what is done instead.

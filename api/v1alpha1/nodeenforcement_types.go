@@ -113,7 +113,7 @@ type NodeEnforcementStatus struct {
 	// +optional
 	Applied *Applied `json:"applied,omitempty"`
 	// failing is how many policies that concern this node are not enforced here as they are now. While Enforcing is True these are the policies of which
-	// the kernel refuses a part.
+	// a part is refused: by the kernel, or by a budget.
 	//
 	// +optional
 	Failing int32 `json:"failing"`
@@ -123,8 +123,9 @@ type NodeEnforcementStatus struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=10
 	FailingPolicies []FailingPolicy `json:"failingPolicies,omitempty"`
-	// refused are digests of the policies that the node's kernel refuses a part of, 8 bytes each, sorted, at most 1,024 of them. That part is closed, and
-	// the rest of the node's policies are in force. A namespace that has very many of them is named as a whole.
+	// refused are digests of the policies of which the node's kernel refuses a part, or which ask for more than a budget allows that depends on the node, 8
+	// bytes each, sorted, at most 1,024 of them. That part is closed, and the rest of the node's policies are in force. A namespace that has very many of
+	// them is named as a whole.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=10924
@@ -273,7 +274,7 @@ type FailingPolicy struct {
 	//
 	// +optional
 	Generation int64 `json:"generation,omitempty"`
-	// message says what the kernel refused.
+	// message says what the kernel refused, or which field asks for how much more than a budget allows.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=512

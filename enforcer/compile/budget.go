@@ -26,6 +26,8 @@ const (
 	maxValues = 8192
 	// maxSubjectValues is how many a subject may have. It is matched with each pod of the node, and by the controller with each pod that changes.
 	maxSubjectValues = 1024
+	// maxSets is how many sets an object may become, in each family.
+	maxSets = 512
 	// maxNames is how many names of ports an object may have.
 	maxNames = 1024
 	// maxBlocks is how many blocks and exceptions an object may have.
@@ -49,7 +51,7 @@ type spending struct {
 // both families, seventeen times over: sets that rules share count once. An entry takes some 40 bytes of the enforcer, and about as much of the kernel. A
 // rule has some 300 bytes of text, 700 at the most.
 var (
-	objectBudget    = spending{rules: 2 * maxRules, sets: 512, entries: 1 << 19, looks: 1 << 22}
+	objectBudget    = spending{rules: 2 * maxRules, sets: maxSets + len(policy.Directions), entries: 1 << 19, looks: 1 << 22}
 	namespaceBudget = spending{rules: 1 << 13, sets: 1 << 12, entries: 1 << 19, looks: 1 << 24}
 	nodeBudget      = spending{rules: 1 << 16, sets: 1 << 14, entries: 1 << 21, looks: 1 << 26}
 )
@@ -163,6 +165,7 @@ func (w *weight) over() string {
 // finish is called once the text of a policy has been read: it says which sets the rules take, and holds the budgets of the text.
 func (p *parsedPolicy) finish() {
 	var w weight
+	named, blocks := map[policy.SetID]bool{}, 0
 	for _, d := range policy.Directions {
 		rules := 0
 		for i := range p.rules[d] {
@@ -188,10 +191,27 @@ func (p *parsedPolicy) finish() {
 			r := &p.rules[d][i]
 			r.settle(d)
 			rules += r.size(d)
+			r.listSets(named)
+			if r.sets.blocks != "" {
+				blocks++
+			}
 		}
 		if rules > maxRules {
 			p.close(p.rulesField+d.String(), fmt.Sprintf("it becomes %d rules on a node, where %d are allowed", rules, maxRules))
 			return
+		}
+		if sets := len(named) + blocks; sets > maxSets {
+			p.close(p.rulesField+d.String(), fmt.Sprintf("up to here it becomes %d sets on a node, where %d are allowed", sets, maxSets))
+			return
+		}
+	}
+}
+
+// listSets adds the sets of pods, nodes and ports that the rule names.
+func (r *parsedRule) listSets(all map[policy.SetID]bool) {
+	for _, sets := range [][]ruleSet{r.sets.pods, r.sets.nodes, r.sets.ports, r.sets.podPorts} {
+		for i := range sets {
+			all[sets[i].id] = true
 		}
 	}
 }
@@ -218,6 +238,13 @@ func (p *parsedPolicy) tooLarge(field, why string) Problem {
 		instead = "what it accepts matches nothing, and its rules that deny or pass deny everything, until it is made smaller, or several policies of it"
 	}
 	return Problem{Ref: p.ref, Field: field, Detail: why + ": " + instead, TooLarge: true}
+}
+
+// tooLargeHere is what a node says of a policy that is over a budget of its own.
+func (p *parsedPolicy) tooLargeHere(field, why string) Problem {
+	problem := p.tooLarge(field, why)
+	problem.Here = true
+	return problem
 }
 
 // closed are the rules that stand for rules which are too many.

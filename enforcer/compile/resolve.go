@@ -85,18 +85,18 @@ func (r *resolver) admit(one *resolution) []Problem {
 	}
 	if why := cmp.Or(spent.over(budget), spent.lost.over(budget.twice())); why != "" {
 		r.refuse(one)
-		return []Problem{p.tooLarge("spec", of+why)}
+		return []Problem{p.tooLargeHere("spec", of+why)}
 	}
 	field, why := r.make(one)
 	if why != "" {
 		spent.lost.add(one.spending)
 		r.refuse(one)
-		return []Problem{p.tooLarge(field, "it has "+why)}
+		return []Problem{p.tooLargeHere(field, "it has "+why)}
 	}
 	spent.pay(one)
 	if why := spent.over(budget); why != "" {
 		r.refuse(one)
-		return []Problem{p.tooLarge("spec", of+why)}
+		return []Problem{p.tooLargeHere("spec", of+why)}
 	}
 	return nil
 }
@@ -214,7 +214,7 @@ func (r *resolver) holdNode() []Problem {
 			return problems
 		}
 		r.refuse(one)
-		problems = append(problems, one.parsed.tooLarge("spec", "all policies of a node have "+why+", and those of this namespace the most"))
+		problems = append(problems, one.parsed.tooLargeHere("spec", "all policies of a node have "+why+", and those of this namespace the most"))
 	}
 }
 
