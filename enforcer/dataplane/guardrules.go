@@ -9,6 +9,7 @@ import (
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
@@ -59,12 +60,30 @@ func etherType(t uint16) []expr.Any {
 	return payload(expr.PayloadBaseLLHeader, 12, expr.CmpOpEq, binary.BigEndian.AppendUint16(nil, t))
 }
 
+// from holds for frames of an EtherType from a hardware address, or from any if that is empty. The two stand side by side, so that one look is enough: it is
+// what costs most of a rule that most packets meet.
+func from(mac string, t uint16) []expr.Any {
+	if mac == "" {
+		return etherType(t)
+	}
+	return payload(expr.PayloadBaseLLHeader, 6, expr.CmpOpEq, binary.BigEndian.AppendUint16([]byte(mac), t))
+}
+
 // source holds for packets from an address, of its family only.
 func source(a netip.Addr) []expr.Any {
 	if a.Is4() {
-		return every(etherType(etherIPv4), payload(expr.PayloadBaseNetworkHeader, 12, expr.CmpOpEq, a.AsSlice()))
+		return every(etherType(etherIPv4), sender(a))
 	}
-	return every(etherType(etherIPv6), payload(expr.PayloadBaseNetworkHeader, 8, expr.CmpOpEq, a.AsSlice()))
+	return every(etherType(etherIPv6), sender(a))
+}
+
+// sender holds for packets from an address, if they are of its family.
+func sender(a netip.Addr) []expr.Any {
+	offset := 8
+	if a.Is4() {
+		offset = 12
+	}
+	return payload(expr.PayloadBaseNetworkHeader, offset, expr.CmpOpEq, a.AsSlice())
 }
 
 // sourceIn6 holds for IPv6 packets from a prefix.
@@ -212,15 +231,19 @@ func entryRules(g ruleset.Guard) [][]expr.Any {
 	end := verdict(expr.VerdictGoto, endChain(g.Link))
 	var rules [][]expr.Any
 	add := func(conditions ...[]expr.Any) { rules = append(rules, every(conditions...)) }
-	if g.MAC != "" {
-		add(payload(expr.PayloadBaseLLHeader, 6, expr.CmpOpNeq, []byte(g.MAC)), end)
-	}
 	four, six := byFamily(g.Addrs)
 	for _, a := range four {
-		add(source(a), headerOf4(withoutOptions4), protocol4(unix.IPPROTO_TCP), accept())
+		is := every(from(g.MAC, etherIPv4), sender(a), headerOf4(withoutOptions4))
+		add(is, protocol4(unix.IPPROTO_TCP), accept())
+		add(is, protocol4(unix.IPPROTO_UDP), intoNone(g.Tunnels), accept())
 	}
 	for _, a := range six {
-		add(source(a), nextHeader(unix.IPPROTO_TCP), accept())
+		is := every(from(g.MAC, etherIPv6), sender(a))
+		add(is, nextHeader(unix.IPPROTO_TCP), accept())
+		add(is, nextHeader(unix.IPPROTO_UDP), intoNone(g.Tunnels), accept())
+	}
+	if g.MAC != "" {
+		add(payload(expr.PayloadBaseLLHeader, 6, expr.CmpOpNeq, []byte(g.MAC)), end)
 	}
 	for _, t := range g.Tunnels {
 		into := layer4(byte(t.Protocol))
@@ -228,12 +251,6 @@ func entryRules(g ruleset.Guard) [][]expr.Any {
 			into = every(into, transport(2, expr.CmpOpEq, byte(t.Port>>8), byte(t.Port)))
 		}
 		add(into, end)
-	}
-	for _, a := range four {
-		add(source(a), headerOf4(withoutOptions4), protocol4(unix.IPPROTO_UDP), accept())
-	}
-	for _, a := range six {
-		add(source(a), nextHeader(unix.IPPROTO_UDP), accept())
 	}
 	for _, kind := range errors4 {
 		// It is about a packet to this pod: the destination stands in what it quotes, behind its own 8 bytes.
@@ -256,6 +273,17 @@ func entryRules(g ruleset.Guard) [][]expr.Any {
 	add(verdict(expr.VerdictJump, firstChain))
 	add(end)
 	return rules
+}
+
+// intoNone holds for UDP packets whose port is none of the tunnels'. A fragment that has no ports is no such packet.
+func intoNone(tunnels []policy.Tunnel) []expr.Any {
+	var conditions [][]expr.Any
+	for _, t := range tunnels {
+		if t.Protocol == policy.UDP && t.Port != 0 {
+			conditions = append(conditions, transport(2, expr.CmpOpNeq, byte(t.Port>>8), byte(t.Port)))
+		}
+	}
+	return every(conditions...)
 }
 
 func byFamily(addrs []netip.Addr) (four, six []netip.Addr) {
@@ -400,10 +428,12 @@ func inwardRules(audit bool) [][]expr.Any {
 		&expr.Lookup{SourceRegister: register, SetName: forAllSet},
 	}
 	return [][]expr.Any{
+		// What most frames are comes first: a port that is not looked at has no address in these sets.
+		every(etherType(etherIPv4), payload(expr.PayloadBaseNetworkHeader, 12, expr.CmpOpNeq, netip.IPv4Unspecified().AsSlice()), pair(16, 4, to4Set), accept()),
+		every(etherType(etherIPv6), nextHeader(unix.IPPROTO_TCP), pair(24, 16, to6Set), accept()),
 		every(out(portSet, true), accept()),
 		every(source(netip.IPv4Unspecified()), end), // who has no address asks servers, by DHCP and by DHCPv6
 		every(etherType(etherIPv6), layer4(unix.IPPROTO_UDP), transport(2, expr.CmpOpEq, 547>>8, 547&0xff), end),
-		every(etherType(etherIPv4), pair(16, 4, to4Set), accept()),
 		every(etherType(etherIPv6), pair(24, 16, to6Set), accept()),
 		every(etherType(etherIPv6), layer4(unix.IPPROTO_ICMPV6), transport(0, expr.CmpOpGte, firstOfNeighbours+1),
 			transport(0, expr.CmpOpLte, lastOfNeighbours), hopLimit(255), accept()), // routers alone are asked by 133

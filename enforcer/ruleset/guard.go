@@ -42,7 +42,7 @@ type Guard struct {
 }
 
 // guardLayout is the version of what a guard's rules are: it is part of the digest, so that another version's are written anew.
-const guardLayout = "1"
+const guardLayout = "2"
 
 // guardOf is the guard of a link.
 func guardOf(l policy.Link, n *policy.Node, o Options) Guard {
