@@ -9,6 +9,8 @@ import (
 	"maps"
 	"math"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -86,6 +88,7 @@ type Node struct {
 	synced    atomic.Bool
 	syncing   atomic.Pointer[time.Time] // when the sync began that runs now; nil if none does
 	problems  map[compile.Problem]bool  // said already
+	leftover  []string                  // likewise
 	lines     problemLines              // how many of them
 	unknown   bool                      // the cluster has no node of this name: said already
 	closing   closing
@@ -294,6 +297,7 @@ func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Re
 		n.Points(report.Points)
 	}
 	n.say(ctx, report)
+	n.Troubles.Note(v1alpha1.SetsLeftReason, leftoverError(report.Leftover))
 	n.addresses.say(ctx, report.Concerns, time.Now())
 	if asked := n.watches.askRanges(report.Concerns.Contested.Elsewhere > 0, time.Now()); err == nil {
 		err = asked
@@ -345,6 +349,23 @@ func (n *Node) say(ctx context.Context, r enforcer.Report) {
 		said[p] = true
 	}
 	n.problems = said
+	if len(r.Leftover) > 0 && !slices.Equal(r.Leftover, n.leftover) {
+		logger.Info("sets that are needed no more stay, since rules of another program refer to them: take these rules away", "sets", r.Leftover)
+	}
+	n.leftover = r.Leftover
+}
+
+// maxLeftoverNames is how many sets an error names.
+const maxLeftoverNames = 5
+
+// leftoverError says which sets stay that are needed no more, nil if there are none.
+func leftoverError(sets []string) error {
+	if len(sets) == 0 {
+		return nil
+	}
+	some := strings.Join(sets[:min(len(sets), maxLeftoverNames)], ", ")
+	return fmt.Errorf("%d sets that are needed no more stay, since rules of another program refer to them: %s; "+
+		"see 'iptables-save' and 'nft list ruleset' on the node, and take these rules away", len(sets), some)
 }
 
 // Synced fails until the node has enforced the cluster's policies once: the readiness check.

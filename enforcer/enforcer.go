@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"time"
@@ -42,11 +43,12 @@ type Enforcer struct {
 	tookOver  bool             // nothing of an earlier run is left
 	live      *Live            // nil where live connections are left alone
 	refusals  *refusals        // what the kernel does not take
+	leftovers leftovers        // what it does not let go
 }
 
 // New returns an Enforcer that has not looked at the kernel yet.
 func New(d Dataplane, o ruleset.Options) *Enforcer {
-	return &Enforcer{dataplane: d, options: o, refusals: newRefusals()}
+	return &Enforcer{dataplane: d, options: o, refusals: newRefusals(), leftovers: leftovers{}}
 }
 
 // SetOptions has rules made by other options from the next Sync on, which looks at the kernel itself: other families, or another table, may be about what an
@@ -71,6 +73,8 @@ type Report struct {
 	Counts  Counts
 	// Concerns are the policies and pods that this node enforces something for: of the snapshot, whether the kernel took it or not.
 	Concerns policy.Concerns
+	// Leftover are sets that are needed no more, and stay because rules of somebody else refer to them, sorted. All else is in force.
+	Leftover []string
 	// Unread is set if the kernel could not be read back, so that nobody knows what it holds.
 	Unread bool
 	// Points are the places in the wanted rules where packets are counted or logged, by ID.
@@ -100,6 +104,7 @@ func (e *Enforcer) Sync(ctx context.Context, s compile.Snapshot, verify bool) (R
 		report, err = e.isolate(ctx, node, report, err)
 	}
 	byKernel := e.refusals.list(&node)
+	report.Leftover = slices.Sorted(maps.Keys(e.leftovers))
 	report.Refused = withBudgets(byKernel, problems, &node)
 	report.Problems = slices.Concat(problems, problemsOf(byKernel))
 	slices.SortStableFunc(report.Problems, func(a, b compile.Problem) int { return a.Ref.Compare(b.Ref) })
@@ -116,12 +121,13 @@ func (e *Enforcer) enforce(ctx context.Context, node policy.Node, verify bool) (
 	report := Report{Counts: count(want), Concerns: node.Concerns, Points: want.Points}
 	report.Counts.Policies, report.Counts.Endpoints = len(node.Policies), len(node.Endpoints)
 
-	have, unread := e.have(ctx, verify, want, &report)
+	have, unread := e.have(ctx, verify || e.leftovers.wanted(want), want, &report)
 	if unread != nil {
 		e.known, e.inForce, report.Unread = nil, nil, true
 		want = only(want, have)
 	}
 	report.Applied = ruleset.Diff(want, have)
+	report.Applied.DestroySets = e.leftovers.due(report.Applied.DestroySets, time.Now())
 	due := verify || !e.tookOver || mayDeny(e.inForce, &node, report.Applied)
 	if err := e.live.change(&node, report.Applied, due, func() error { return e.apply(ctx, report.Applied) }); err != nil {
 		e.known, e.inForce = nil, nil
@@ -139,7 +145,7 @@ func (e *Enforcer) apply(ctx context.Context, p ruleset.Plan) error {
 	if p.Empty() {
 		return nil
 	}
-	if err := e.dataplane.Apply(ctx, p); err != nil {
+	if err := e.leftovers.note(p, e.dataplane.Apply(ctx, p), time.Now()); err != nil {
 		return err
 	}
 	e.tookOver = true
@@ -157,8 +163,9 @@ func (e *Enforcer) have(ctx context.Context, verify bool, want ruleset.Ruleset, 
 		return observed, fmt.Errorf("reading back what is enforced: %w", err)
 	}
 	if e.known != nil {
-		report.Repairs = ruleset.Diff(*e.known, observed)
+		report.Repairs = e.leftovers.without(ruleset.Diff(*e.known, observed))
 	}
+	e.leftovers.keep(observed, want)
 	return observed, nil
 }
 

@@ -64,6 +64,9 @@ func mustSync(t *testing.T, e *enforcer.Enforcer, s compile.Snapshot, verify boo
 	if err != nil {
 		t.Fatal(err)
 	}
+	if len(r.Leftover) > 0 {
+		t.Fatalf("sets are destroyed before the rules that name them: %q", r.Leftover)
+	}
 	return r
 }
 

@@ -143,6 +143,8 @@ const (
 	// ArrivalsUnsavedReason goes with False: the addresses of pods that have just started cannot be written down. An enforcer that started now would not know
 	// them until the API shows them.
 	ArrivalsUnsavedReason = "ArrivalsUnsaved"
+	// SetsLeftReason goes with False: sets that are needed no more stay, because rules of another program refer to them.
+	SetsLeftReason = "SetsLeft"
 	// ProbesNotServedReason goes with False: the enforcer cannot listen for the kubelet's probes, so that its pod is not ready.
 	ProbesNotServedReason = "ProbesNotServed"
 	// MetricsNotServedReason goes with False: the enforcer cannot listen for whoever reads its metrics.
@@ -150,7 +152,7 @@ const (
 )
 
 // TroubleReasons are the reasons for which Healthy is False, the gravest first. Where several apply it gives the reason, and the message has all.
-var TroubleReasons = []string{CutFailingReason, NotInstalledReason, ArrivalsUnsavedReason, ProbesNotServedReason, MetricsNotServedReason}
+var TroubleReasons = []string{CutFailingReason, NotInstalledReason, ArrivalsUnsavedReason, ProbesNotServedReason, MetricsNotServedReason, SetsLeftReason}
 
 // NodeStanding says how a node stands to a policy that it should enforce.
 //

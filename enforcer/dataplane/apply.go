@@ -57,8 +57,31 @@ func apply(ctx context.Context, k steps, p ruleset.Plan) error {
 	for _, s := range p.Open {
 		o.take(ctx, s.Family, func() error { return k.addEntries(ctx, s) })
 	}
-	o.retire(ctx, k, p.DestroySets)
+	if err := o.retire(ctx, k, p.DestroySets); len(o.errs) == 0 {
+		if sets := stillInUse(err); len(sets) > 0 {
+			return &ruleset.Leftover{Sets: sets, Err: err}
+		}
+		return err
+	} else if err != nil {
+		o.errs = append(o.errs, err)
+	}
 	return errors.Join(o.errs...)
+}
+
+// stillInUse are the sets that could not be destroyed because a rule refers to them, if that is all that an error is about.
+func stillInUse(err error) (sets []string) {
+	all := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		all = joined.Unwrap()
+	}
+	for _, one := range all {
+		set := (*SetError)(nil)
+		if !errors.As(one, &set) || !errors.Is(set.Err, ErrSetInUse) {
+			return nil
+		}
+		sets = append(sets, set.Set)
+	}
+	return sets
 }
 
 // outcome is how the steps went so far.
@@ -131,23 +154,18 @@ func (o *outcome) cleanElsewhere(ctx context.Context, k steps) {
 
 // retire destroys the sets of the families that have come this far: where a family has failed, the rules that are in force there refer to them. A set of no
 // family is tried in any case, the kernel refuses what is still referred to.
-func (o *outcome) retire(ctx context.Context, k steps, sets []ruleset.SetRef) {
+func (o *outcome) retire(ctx context.Context, k steps, sets []ruleset.SetRef) error {
 	if o.left {
-		return // rules there may refer to them
+		return nil // rules there may refer to them
 	}
 	sets = slices.DeleteFunc(slices.Clone(sets), func(s ruleset.SetRef) bool { return o.failed[s.Family] })
 	if len(sets) == 0 {
-		return
+		return nil
 	}
-	err := context.Cause(ctx)
-	if err != nil {
-		err = fmt.Errorf("leaving %d sets undestroyed: %w", len(sets), err)
-	} else {
-		err = k.destroySets(ctx, sets)
+	if err := context.Cause(ctx); err != nil {
+		return fmt.Errorf("leaving %d sets undestroyed: %w", len(sets), err)
 	}
-	if err != nil {
-		o.errs = append(o.errs, err)
-	}
+	return k.destroySets(ctx, sets)
 }
 
 // withoutReplaced leaves away the entries of a deletion that differ from an added one by NoMatch alone. The kernel knows an

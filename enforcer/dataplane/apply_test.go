@@ -164,7 +164,10 @@ func TestASetThatARuleNamesIsNotDestroyed(t *testing.T) {
 		if !errors.As(err, &named) || named.Set != used.Name || !errors.Is(err, ErrSetInUse) {
 			t.Errorf("destroying a set in use: %v, want a SetError that names it", err)
 		}
-		if want := "set RF-v1-4A-used: destroying it: a rule still refers to the set"; err == nil || err.Error() != want {
+		if left := (*ruleset.Leftover)(nil); !errors.As(err, &left) || !slices.Equal(left.Sets, []string{used.Name}) {
+			t.Errorf("%v is not about a set that is left alone", err)
+		}
+		if want := "sets that are needed no more stay: RF-v1-4A-used: set RF-v1-4A-used: destroying it: a rule still refers to the set"; err == nil || err.Error() != want {
 			t.Errorf("the error is %v, want %s", err, want)
 		}
 		if got := mustObserve(t, d).Sets; len(got) != 1 || got[used.Name].Name == "" {

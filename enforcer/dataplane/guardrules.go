@@ -429,7 +429,8 @@ func inwardRules(audit bool) [][]expr.Any {
 	}
 	return [][]expr.Any{
 		// What most frames are comes first: a port that is not looked at has no address in these sets.
-		every(etherType(etherIPv4), payload(expr.PayloadBaseNetworkHeader, 12, expr.CmpOpNeq, netip.IPv4Unspecified().AsSlice()), pair(16, 4, to4Set), accept()),
+		every(etherType(etherIPv4), payload(expr.PayloadBaseNetworkHeader, 12, expr.CmpOpNeq, netip.IPv4Unspecified().AsSlice()),
+			pair(16, 4, to4Set), accept()),
 		every(etherType(etherIPv6), nextHeader(unix.IPPROTO_TCP), pair(24, 16, to6Set), accept()),
 		every(out(portSet, true), accept()),
 		every(source(netip.IPv4Unspecified()), end), // who has no address asks servers, by DHCP and by DHCPv6

@@ -1,0 +1,65 @@
+package enforcer
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+)
+
+// leftoverPause is between two attempts at destroying a set that rules of somebody else refer to. An attempt waits for some seconds, since the kernel lets
+// go of sets late, and the changes of others wait with it.
+const leftoverPause = 10 * time.Minute
+
+// leftovers are the sets that nobody needs any more, and that could not be destroyed, with the time of the last attempt.
+type leftovers map[string]time.Time
+
+// due leaves out of what a plan destroys what was tried not long ago.
+func (l leftovers) due(sets []ruleset.SetRef, now time.Time) []ruleset.SetRef {
+	return slices.DeleteFunc(sets, func(s ruleset.SetRef) bool {
+		tried, ok := l[s.Name]
+		return ok && now.Sub(tried) < leftoverPause
+	})
+}
+
+// wanted reports whether one of them is needed again: then the kernel has to be looked at, since nothing else knows what it holds.
+func (l leftovers) wanted(want ruleset.Ruleset) bool {
+	for name := range l {
+		if _, ok := want.Sets[name]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// keep forgets those that are not there any more, or are needed again.
+func (l leftovers) keep(observed, want ruleset.Ruleset) {
+	maps.DeleteFunc(l, func(name string, _ time.Time) bool {
+		_, there := observed.Sets[name]
+		_, wanted := want.Sets[name]
+		return !there || wanted
+	})
+}
+
+// without leaves out of what somebody else has changed the sets that are known to be there still.
+func (l leftovers) without(p ruleset.Plan) ruleset.Plan {
+	p.DestroySets = slices.DeleteFunc(p.DestroySets, func(s ruleset.SetRef) bool { return !l[s.Name].IsZero() })
+	return p
+}
+
+// note takes in how a plan went: what it says of sets that stay is no failure.
+func (l leftovers) note(p ruleset.Plan, err error, now time.Time) error {
+	for _, s := range p.DestroySets {
+		delete(l, s.Name)
+	}
+	var left *ruleset.Leftover
+	if !errors.As(err, &left) {
+		return err
+	}
+	for _, name := range left.Sets {
+		l[name] = now
+	}
+	return nil
+}
