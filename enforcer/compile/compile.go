@@ -97,6 +97,7 @@ type cluster struct {
 	losers      []*Pod       // on the node, without an address that no other pod of the node holds
 	claims      *claims
 	members     []policy.Member // room to collect those of one set in
+	selected    []int           // likewise those that one policy selects
 	like        map[policy.SetID]policy.Set
 	kinds       kinds
 }
@@ -133,22 +134,24 @@ func newCluster(s Snapshot) *cluster {
 
 // selectLocal are the indexes of the local pods that s selects.
 func (c *cluster) selectLocal(s podSelector) []int {
-	var selected []int
+	selected := c.selected[:0]
 	if s.namespaces != nil {
 		for i, p := range c.local {
 			if s.selects(p, c.namespaces[p.Namespace]) {
 				selected = append(selected, i)
 			}
 		}
-		return selected
+		c.selected = selected
+		return slices.Clone(selected)
 	}
 	first, _ := slices.BinarySearchFunc(c.local, s.namespace, func(q *Pod, ns string) int { return cmp.Compare(q.Namespace, ns) })
 	for i := first; i < len(c.local) && c.local[i].Namespace == s.namespace; i++ {
-		if s.pods.Matches(c.local[i].Labels) {
+		if s.pods.Matches(&c.local[i].Labels) { // a pointer, since a slice would be copied for each look
 			selected = append(selected, i)
 		}
 	}
-	return selected
+	c.selected = selected
+	return slices.Clone(selected)
 }
 
 // text is the protocol for which the name counts.

@@ -13,12 +13,14 @@ type kind struct {
 	number int
 	labels Labels
 	pods   []*Pod
+	asked  int // the last question that it was among the answers to
 }
 
 // kinds finds the pods that selectors select. What it finds out it keeps until the snapshot is compiled.
 type kinds struct {
 	in         map[string][]*kind // by namespace
 	count      int
+	asked      int                 // questions so far
 	namespaces map[string][]string // by a selector of namespaces, as a text
 	order      []placed            // all addresses in order, once a large set has asked for it
 }
@@ -67,7 +69,7 @@ func (c *cluster) namespacesOf(s podSelector) []string {
 	}
 	var names []string
 	for _, ns := range c.namespaces {
-		if s.namespaces.Matches(ns.Labels) {
+		if s.namespaces.Matches(&ns.Labels) {
 			names = append(names, ns.Name)
 		}
 	}
@@ -80,13 +82,13 @@ func (c *cluster) namespacesOf(s podSelector) []string {
 
 // selectedBy are the kinds that any of the selectors selects, each once.
 func (c *cluster) selectedBy(selectors []podSelector) []*kind {
-	seen := map[*kind]bool{}
+	c.kinds.asked++
 	var selected []*kind
 	for _, s := range selectors {
 		for _, ns := range c.namespacesOf(s) {
 			for _, k := range c.kindsIn(ns) {
-				if !seen[k] && s.pods.Matches(k.labels) {
-					seen[k] = true
+				if k.asked != c.kinds.asked && s.pods.Matches(&k.labels) {
+					k.asked = c.kinds.asked
 					selected = append(selected, k)
 				}
 			}

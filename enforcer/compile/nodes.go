@@ -13,7 +13,7 @@ import (
 func (c *cluster) eachOfNodes(selectors []labels.Selector, visit func(netip.Addr)) {
 	derived := map[netip.Addr]bool{}
 	for _, n := range c.nodes {
-		if !slices.ContainsFunc(selectors, func(s labels.Selector) bool { return s.Matches(n.Labels) }) {
+		if !slices.ContainsFunc(selectors, func(s labels.Selector) bool { return s.Matches(&n.Labels) }) {
 			continue
 		}
 		for _, a := range n.Addrs {

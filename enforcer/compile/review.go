@@ -104,7 +104,7 @@ func (r *review) eachNamespace(s podSelector, visit func(name string, ns *Namesp
 		return
 	}
 	for _, name := range r.sorted() {
-		if ns := r.view.Namespaces[name]; s.namespaces.Matches(ns.Labels) && !visit(name, ns) {
+		if ns := r.view.Namespaces[name]; s.namespaces.Matches(&ns.Labels) && !visit(name, ns) {
 			return
 		}
 	}

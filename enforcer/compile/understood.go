@@ -92,7 +92,7 @@ func (u *Understood) Namespace() (name string, ok bool) {
 // selects does not ask whether policy can see the pod.
 func (s podSelector) selects(p *Pod, ns *Namespace) bool {
 	if s.namespaces == nil {
-		return p.Namespace == s.namespace && s.pods.Matches(p.Labels)
+		return p.Namespace == s.namespace && s.pods.Matches(&p.Labels)
 	}
-	return ns != nil && s.namespaces.Matches(ns.Labels) && s.pods.Matches(p.Labels)
+	return ns != nil && s.namespaces.Matches(&ns.Labels) && s.pods.Matches(&p.Labels)
 }
