@@ -11,11 +11,13 @@ import (
 // wait, and a pod that starts never does.
 
 const (
-	// paceShare is how many times as long as the last sync took the pause after it lasts: syncs then take a quarter of the time.
+	// paceShare is how many times as long as the last sync took the pause after it lasts: syncs then take a quarter of the time,
+	// and more where one takes so long that longestPace is less.
 	paceShare = 3
-	// longestPace bounds the pause, whatever a sync took that waited for another program's lock. At the sizes that docs/benchmarks.md has, a sync takes some
-	// tens of milliseconds.
-	longestPace = time.Second
+	// longestPace bounds the pause, whatever a sync took. A change may have to wait for the sync that runs, for the pause, and for its own sync: with a tenant's
+	// objects that are as large as budgets let them be, the three are to be well below a second together. At the sizes that docs/benchmarks.md has, a sync takes
+	// some tens of milliseconds, and its pause is shorter.
+	longestPace = 250 * time.Millisecond
 )
 
 // pace is what keeps syncs apart. Its methods may be called from several goroutines, wait from one.

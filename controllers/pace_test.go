@@ -31,10 +31,10 @@ func (l *labelled) sync(t *testing.T) {
 	l.pace.took(l.takes)
 }
 
-// One pod's label changes all the time: every sync is followed by the next. They take a quarter of one processor, and another tenant's change is in force within
-// a second.
+// One pod's label changes all the time: every sync is followed by the next. They take a quarter of one processor, and more only where a sync
+// takes very long: another tenant's change is in force within a second.
 func TestSyncsHaveAPauseBetweenThemUnderChangesWithoutEnd(t *testing.T) {
-	for _, takes := range []time.Duration{time.Millisecond, 10 * time.Millisecond, 50 * time.Millisecond, 150 * time.Millisecond} {
+	for _, takes := range []time.Duration{time.Millisecond, 10 * time.Millisecond, 50 * time.Millisecond, 150 * time.Millisecond, 350 * time.Millisecond} {
 		synctest.Test(t, func(t *testing.T) {
 			l := &labelled{takes: takes}
 			start := time.Now()
@@ -44,8 +44,9 @@ func TestSyncsHaveAPauseBetweenThemUnderChangesWithoutEnd(t *testing.T) {
 				}
 				l.sync(t)
 			}
-			if share := float64(l.busy) / float64(time.Since(start)); share > 0.26 {
-				t.Errorf("syncs of %s take %.0f %% of the time", takes, 100*share)
+			most := max(0.26, 1.04*float64(takes)/float64(takes+longestPace))
+			if share := float64(l.busy) / float64(time.Since(start)); share > most {
+				t.Errorf("syncs of %s take %.0f %% of the time, %.0f %% is the most", takes, 100*share, 100*most)
 			}
 			slices.Sort(l.delays)
 			if p99 := l.delays[len(l.delays)*99/100]; p99 > time.Second {
@@ -71,9 +72,9 @@ func TestAChangeAfterSomeQuietDoesNotWaitAndAnArrivalNever(t *testing.T) {
 		if d := waited(); d != 0 {
 			t.Errorf("after a second of quiet a sync waits for %s", d)
 		}
-		p.took(100 * time.Millisecond)
-		if d := waited(); d != 300*time.Millisecond {
-			t.Errorf("at once after a sync of 100ms the next waits for %s", d)
+		p.took(50 * time.Millisecond)
+		if d := waited(); d != 150*time.Millisecond {
+			t.Errorf("at once after a sync of 50ms the next waits for %s", d)
 		}
 		p.took(time.Hour) // it waited for a lock
 		if d := waited(); d != longestPace {
