@@ -56,7 +56,7 @@ func TestSyncsHaveAPauseBetweenThemUnderChangesWithoutEnd(t *testing.T) {
 	}
 }
 
-func TestAChangeAfterSomeQuietDoesNotWaitAndAnArrivalNever(t *testing.T) {
+func TestChangesWaitOnlyBeyondTheAllowanceAndAnArrivalNever(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var p pace
 		waited := func() time.Duration {
@@ -64,17 +64,18 @@ func TestAChangeAfterSomeQuietDoesNotWaitAndAnArrivalNever(t *testing.T) {
 			p.wait(t.Context())
 			return time.Since(start)
 		}
-		if d := waited(); d != 0 {
-			t.Errorf("the first sync waits for %s", d)
+		for range 3 {
+			if d := waited(); d != 0 {
+				t.Errorf("within the allowance a sync waits for %s", d)
+			}
+			p.took(paceAllowance / 3)
 		}
-		p.took(100 * time.Millisecond)
-		time.Sleep(time.Second)
 		if d := waited(); d != 0 {
-			t.Errorf("after a second of quiet a sync waits for %s", d)
+			t.Errorf("at the allowance a sync waits for %s", d)
 		}
-		p.took(50 * time.Millisecond)
-		if d := waited(); d != 150*time.Millisecond {
-			t.Errorf("at once after a sync of 50ms the next waits for %s", d)
+		p.took(20 * time.Millisecond)
+		if d := waited(); d != 80*time.Millisecond {
+			t.Errorf("20ms beyond the allowance a sync waits for %s", d)
 		}
 		p.took(time.Hour) // it waited for a lock
 		if d := waited(); d != longestPace {
@@ -92,6 +93,13 @@ func TestAChangeAfterSomeQuietDoesNotWaitAndAnArrivalNever(t *testing.T) {
 		p.hurry()
 		if d := waited(); d != 0 {
 			t.Errorf("a pod that has come during a sync waits for %s", d)
+		}
+		time.Sleep((paceShare + 1) * longestDebt)
+		for range 3 {
+			p.took(paceAllowance / 3)
+			if d := waited(); d != 0 {
+				t.Errorf("after some quiet a sync waits for %s", d)
+			}
 		}
 	})
 }
