@@ -7,8 +7,9 @@ import (
 )
 
 // Whoever can change an object can have every node sync, as often as the API server takes changes. Syncs may take a quarter of one processor in the long run:
-// time that they have taken is a debt, which the time that passes pays off. Up to an allowance nothing waits; beyond it there is a pause between two syncs, and what
-// comes meanwhile is one sync. So changes without end cost what they may, and one after another after some quiet does not wait. A pod that starts never does.
+// time that they have taken is a debt, which the time that passes pays off. Up to an allowance nothing waits; beyond it there is a pause between two syncs, and
+// what comes meanwhile is one sync. So changes without end cost what they may, and one after another after some quiet does not wait. A pod that starts never
+// does.
 
 const (
 	// paceShare is how many times as long as syncs take has to pass besides, in the long run.
