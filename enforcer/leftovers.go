@@ -45,7 +45,10 @@ func (l leftovers) keep(observed, want ruleset.Ruleset) {
 
 // without leaves out of what somebody else has changed the sets that are known to be there still.
 func (l leftovers) without(p ruleset.Plan) ruleset.Plan {
-	p.DestroySets = slices.DeleteFunc(p.DestroySets, func(s ruleset.SetRef) bool { return !l[s.Name].IsZero() })
+	p.DestroySets = slices.DeleteFunc(p.DestroySets, func(s ruleset.SetRef) bool {
+		_, known := l[s.Name]
+		return known
+	})
 	return p
 }
 

@@ -93,17 +93,7 @@ func TestWhatBecomesOfAPodWithoutAUID(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			table := newTable(t)
-			add := start(t, table, unnamed("web", "10.1.0.5"), table.Add)
-			table.Into(snapshot(shown("web")))(always(nil))
-			if err := add.result(t); err != nil {
-				t.Fatal(err)
-			}
-			s := snapshot(tt.api...)
-			table.Into(s)(always(nil))
-			var got []netip.Addr
-			if len(s.Pods) > 0 {
-				got = s.Pods[0].Addrs
-			}
+			got, _ := afterwards(t, table, unnamed("web", "10.1.0.5"), tt.api)
 			if diff := cmp.Diff(tt.want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}

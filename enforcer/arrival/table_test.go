@@ -185,6 +185,22 @@ func TestAPodOfAnotherNodeIsRefusedAtOnce(t *testing.T) {
 	}
 }
 
+// afterwards has a pod come, its policy be in force, and the API show other pods then: with which addresses the first of them is in the snapshot, and that.
+func afterwards(t *testing.T, table *Table, p Pod, api []*compile.Pod) ([]netip.Addr, *compile.Snapshot) {
+	t.Helper()
+	add := start(t, table, p, table.Add)
+	table.Into(snapshot(shown("web")))(always(nil))
+	if err := add.result(t); err != nil {
+		t.Fatal(err)
+	}
+	s := snapshot(api...)
+	table.Into(s)(always(nil))
+	if len(s.Pods) == 0 {
+		return nil, s
+	}
+	return s.Pods[0].Addrs, s
+}
+
 // TestWhoseAddressesCount runs a pod that came with 10.1.0.5 through what the API may say of it.
 func TestWhoseAddressesCount(t *testing.T) {
 	tests := []struct {
@@ -205,17 +221,7 @@ func TestWhoseAddressesCount(t *testing.T) {
 	}
 	for _, tt := range tests {
 		table := newTable(t)
-		add := start(t, table, came("web", "10.1.0.5"), table.Add)
-		table.Into(snapshot(shown("web")))(always(nil))
-		if err := add.result(t); err != nil {
-			t.Fatal(err)
-		}
-		s := snapshot(tt.api...)
-		table.Into(s)(always(nil))
-		var got []netip.Addr
-		if len(s.Pods) > 0 {
-			got = s.Pods[0].Addrs
-		}
+		got, s := afterwards(t, table, came("web", "10.1.0.5"), tt.api)
 		if diff := cmp.Diff(tt.want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
 		}

@@ -57,15 +57,11 @@ func apply(ctx context.Context, k steps, p ruleset.Plan) error {
 	for _, s := range p.Open {
 		o.take(ctx, s.Family, func() error { return k.addEntries(ctx, s) })
 	}
-	if err := o.retire(ctx, k, p.DestroySets); len(o.errs) == 0 {
-		if sets := stillInUse(err); len(sets) > 0 {
-			return &ruleset.Leftover{Sets: sets, Err: err}
-		}
-		return err
-	} else if err != nil {
-		o.errs = append(o.errs, err)
+	err := o.retire(ctx, k, p.DestroySets)
+	if sets := stillInUse(err); len(o.errs) == 0 && len(sets) > 0 {
+		return &ruleset.Leftover{Sets: sets, Err: err}
 	}
-	return errors.Join(o.errs...)
+	return errors.Join(append(o.errs, err)...)
 }
 
 // stillInUse are the sets that could not be destroyed because a rule refers to them, if that is all that an error is about.

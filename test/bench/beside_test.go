@@ -44,9 +44,9 @@ func BenchmarkBeside(b *testing.B) {
 			must(b, s.changePolicy(b.Context(), &policies))
 			must(b, s.changePod(b.Context(), &pods))
 		}
-		use, err := scale.UseOf(s.lab.Nodes[0].EnforcerPID())
+		w, err := weigh(s.lab.Nodes[0].EnforcerPID())
 		must(b, err)
-		peak := float64(use.Peak) / 1e6
+		peak := mb(w.peak)
 		row := []string{a.Name, fmt.Sprintf("%d of %d", taken, len(a.Policies))}
 		for _, one := range []sample{policies, pods} {
 			row = append(row, fmt.Sprintf("%.0f", one.median()), fmt.Sprintf("%.0f", one.quantile(0.99)))

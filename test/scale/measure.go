@@ -60,12 +60,12 @@ func (c *Cluster) read() (meter, error) {
 			return m, err
 		}
 		var err error
-		if m.use, err = UseOf(c.controller.PID()); err != nil {
+		if m.use, err = useOf(c.controller.PID()); err != nil {
 			return m, err
 		}
 	}
 	for _, pid := range c.server.PIDs() {
-		use, err := UseOf(pid)
+		use, err := useOf(pid)
 		if err != nil {
 			return m, err
 		}
@@ -177,7 +177,7 @@ func (c *Cluster) Restart(ctx context.Context) (Cost, error) {
 		var idle time.Time // since when it has done next to nothing
 		var before Use
 		return lab.Poll(ctx, func(context.Context) error {
-			use, err := UseOf(c.controller.PID())
+			use, err := useOf(c.controller.PID())
 			if err != nil {
 				return err
 			}

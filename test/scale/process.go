@@ -125,8 +125,8 @@ type Use struct {
 	Now  int // likewise now (VmRSS)
 }
 
-// UseOf is what a process has taken so far, as proc(5) says.
-func UseOf(pid int) (Use, error) {
+// useOf reads proc(5).
+func useOf(pid int) (Use, error) {
 	var u Use
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
