@@ -53,10 +53,13 @@ func alone(s compile.Snapshot, o compile.Object) compile.Snapshot {
 	return s
 }
 
-// holders are the pods that hold an address of theirs: Compile does not see the others, whose addresses have gone to another pod.
+// holders are the pods that hold an address of theirs as their own node sees it, where policy is enforced on them. Compile makes no endpoint of the others,
+// whose addresses have gone to another pod of the same node.
 func holders(s compile.Snapshot) []*compile.Pod {
 	return slices.DeleteFunc(slices.Clone(s.Pods), func(p *compile.Pod) bool {
-		return !slices.ContainsFunc(p.Addrs, func(a netip.Addr) bool { return compile.Holder(s, a) == p })
+		there := s
+		there.Node = p.Node
+		return !slices.ContainsFunc(p.Addrs, func(a netip.Addr) bool { return compile.Holder(there, a) == p })
 	})
 }
 
