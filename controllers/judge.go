@@ -95,6 +95,7 @@ const (
 		"make it smaller, or several policies of it; the NodeEnforcement and the enforcer's log have the number, for administrators"
 	refusedNamespaceMessage = "many policies of its namespace are refused there in part, and what is refused is closed: " +
 		"the NodeEnforcement and the enforcer's log have the reasons, for administrators"
+	waitingMessage    = "the policies of its namespace have changed so much that this takes it a while: until all is ready they are in force as they were"
 	passedMessage     = "packets between pods of one bridge pass no rule there: its NodeEnforcement has the reason, for administrators"
 	unreadableMessage = "it cannot tell what its kernel holds: its NodeEnforcement and its enforcer's log have the reason, for administrators"
 )
@@ -116,6 +117,9 @@ func (n *nodeCase) standing(c policyCase) (v1alpha1.NodeStanding, string) {
 	case n.report.reached(c.resource, c.since) && n.report.covers(n.pods):
 		if word := n.report.refuses(c); word != "" {
 			return v1alpha1.NodeFailing, word
+		}
+		if n.report.waits(c.namespace) {
+			return v1alpha1.NodePending, waitingMessage
 		}
 		return "", ""
 	case n.report.failing:

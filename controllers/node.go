@@ -89,6 +89,7 @@ type Node struct {
 	syncing   atomic.Pointer[time.Time] // when the sync began that runs now; nil if none does
 	problems  map[compile.Problem]bool  // said already
 	leftover  []string                  // likewise
+	waiting   []string                  // likewise
 	lines     problemLines              // how many of them
 	unknown   bool                      // the cluster has no node of this name: said already
 	closing   closing
@@ -279,7 +280,9 @@ func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Re
 	report, err := n.Sync.Sync(ctx, snapshot, verify)
 	err = errors.Join(err, unread)
 	n.syncing.Store(nil)
-	ended(func(addrs []netip.Addr) error { return enforcer.Concerning(err, addrs) })
+	ended(func(addrs []netip.Addr) error {
+		return errors.Join(enforcer.Concerning(err, addrs), lagging(snapshot, report.Waiting, addrs))
+	})
 	observe(report, err, time.Since(start))
 	unknownPods := n.closing.condition(snapshot.Closed, report.Concerns)
 	n.closing.say(ctx, unknownPods)
@@ -314,8 +317,24 @@ func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Re
 		n.verified = start
 	}
 	n.synced.Store(true)
+	if len(report.Waiting) > 0 {
+		return reconcile.Result{RequeueAfter: time.Millisecond}, nil // after the pause that is between any two syncs
+	}
 	// Counted from the last look at the kernel, so that no amount of changes puts the next one off.
 	return reconcile.Result{RequeueAfter: max(n.Resync-time.Since(n.verified), time.Millisecond)}, nil
+}
+
+// lagging says whether one of the addresses is of a pod whose namespace's policies are not in force as they are now.
+func lagging(s compile.Snapshot, waiting []string, addrs []netip.Addr) error {
+	if len(waiting) == 0 {
+		return nil
+	}
+	for _, p := range s.Pods {
+		if p.Node == s.Node && slices.Contains(waiting, p.Namespace) && slices.ContainsFunc(addrs, func(a netip.Addr) bool { return slices.Contains(p.Addrs, a) }) {
+			return fmt.Errorf("the policies of namespace %s are in force as they were: what they have become is being made ready", p.Namespace)
+		}
+	}
+	return nil
 }
 
 // sayIfUnknown logs, once, that the cluster has no node of this name: then no pod is local, and nothing is enforced.
@@ -349,6 +368,11 @@ func (n *Node) say(ctx context.Context, r enforcer.Report) {
 		said[p] = true
 	}
 	n.problems = said
+	if len(r.Waiting) > 0 && !slices.Equal(r.Waiting, n.waiting) {
+		logger.Info("the policies of namespaces have changed so much that it takes several syncs: they are in force as they were until all is ready",
+			"namespaces", r.Waiting)
+	}
+	n.waiting = r.Waiting
 	if len(r.Leftover) > 0 && !slices.Equal(r.Leftover, n.leftover) {
 		logger.Info("sets that are needed no more stay, since rules of another program refer to them: take these rules away", "sets", r.Leftover)
 	}

@@ -19,17 +19,24 @@ import (
 // not, and one tenant with many such policies must not take the room of others.
 
 // refusedPolicy is the digest of a policy that the kernel refuses, largePolicy that of one that is over a budget on the node, and refusedNamespace that of all
-// policies of a namespace.
+// policies of a namespace. waitingNamespace is that of a namespace whose policies are in force as they were.
 func refusedPolicy(uid types.UID) uint64  { return digestOf("policy", string(uid)) }
 func largePolicy(uid types.UID) uint64    { return digestOf("large", string(uid)) }
 func refusedNamespace(name string) uint64 { return digestOf("namespace", name) }
+func waitingNamespace(name string) uint64 { return digestOf("waiting", name) }
 func digestOf(kind, what string) uint64 {
 	sum := sha256.Sum256([]byte(kind + "/" + what))
 	return binary.BigEndian.Uint64(sum[:])
 }
 
-// refusedDigests are at most limit digests: where there are more policies, those namespaces that have most of them are named as a whole.
-func refusedDigests(refused []enforcer.Refused, limit int) []byte {
+// refusedDigests are at most limit digests: where there are more policies, those namespaces that have most of them are named as a whole. Namespaces that wait
+// come first.
+func refusedDigests(refused []enforcer.Refused, waiting []string, limit int) []byte {
+	var all []uint64
+	for _, namespace := range waiting[:min(len(waiting), limit)] {
+		all = append(all, waitingNamespace(namespace))
+	}
+	limit -= len(all)
 	of := map[string][]uint64{}
 	for _, r := range refused {
 		digest := refusedPolicy
@@ -47,12 +54,14 @@ func refusedDigests(refused []enforcer.Refused, limit int) []byte {
 		left -= len(of[namespace]) - 1
 		of[namespace] = []uint64{refusedNamespace(namespace)}
 	}
-	var all []uint64
+	var rest []uint64
 	for _, digests := range of {
-		all = append(all, digests...)
+		rest = append(rest, digests...)
 	}
+	slices.Sort(rest)
+	all = append(all, rest[:min(len(rest), limit)]...)
 	slices.Sort(all)
-	return packDigests(all[:min(len(all), limit)])
+	return packDigests(all)
 }
 
 // byTurns are at most limit of the policies, by turns of their namespaces: one with many leaves room for the others.
@@ -70,13 +79,11 @@ func byTurns(refused []enforcer.Refused, limit int) []enforcer.Refused {
 	return sorted[:min(len(sorted), limit)]
 }
 
-// sayRefused notes the policies of which the node refuses a part. Each has the word about itself alone.
-func (a *account) sayRefused(refused []enforcer.Refused) {
-	a.status.Failing, a.status.FailingPolicies, a.status.Refused = int32(len(refused)), nil, nil
-	if len(refused) == 0 {
-		return
-	}
-	a.status.Refused = refusedDigests(refused, v1alpha1.MaxRefused)
+// sayRefused notes the policies of which the node refuses a part. Each has the word about itself alone. Those of namespaces that wait are not in force as they
+// are now either.
+func (a *account) sayRefused(refused []enforcer.Refused, waiting []string) {
+	a.status.Failing, a.status.FailingPolicies = int32(len(refused)), nil
+	a.status.Refused = refusedDigests(refused, waiting, v1alpha1.MaxRefused)
 	for _, r := range byTurns(refused, v1alpha1.MaxFailingPolicies) {
 		a.failing = append(a.failing, r.Object)
 		ref, message := r.Object.Ref, r.Word
@@ -108,10 +115,23 @@ func (e *reportEntry) refuses(c policyCase) string {
 	return ""
 }
 
-// enforcingMessage is what Enforcing says while it is True.
-func enforcingMessage(refused int) string {
-	if refused == 0 {
-		return "the kernel holds what the API says"
+// waits reports whether a node has the policies of a namespace in force as they were, while what they have become is being made ready.
+func (e *reportEntry) waits(namespace string) bool {
+	if len(e.refused) == 0 || namespace == "" {
+		return false
 	}
-	return fmt.Sprintf("the kernel holds what the API says, but for parts of %d policies that are refused, and closed: see failingPolicies", refused)
+	_, there := slices.BinarySearch(e.refused, waitingNamespace(namespace))
+	return there
+}
+
+// enforcingMessage is what Enforcing says while it is True.
+func enforcingMessage(refused, waiting int) string {
+	message := "the kernel holds what the API says"
+	if refused > 0 {
+		message += fmt.Sprintf(", but for parts of %d policies that are refused, and closed: see failingPolicies", refused)
+	}
+	if waiting > 0 {
+		message += fmt.Sprintf("; the policies of %d namespaces have changed so much that they are in force as they were, until all is ready", waiting)
+	}
+	return message
 }

@@ -145,7 +145,7 @@ func (a *account) succeeded(s Synced) {
 		delete(a.applied, r.Object)
 	}
 	a.failing = nil
-	a.sayRefused(s.Report.Refused)
+	a.sayRefused(s.Report.Refused, s.Report.Waiting)
 	c := s.Report.Counts
 	pods := s.Report.Concerns.Pods
 	policed := slices.DeleteFunc(slices.Clone(pods), func(digest uint64) bool { return slices.Contains(s.Unpoliced, digest) })
@@ -158,7 +158,7 @@ func (a *account) succeeded(s Synced) {
 			Chains: int32(c.Chains), Rules: int32(c.Rules), Sets: int32(c.Sets), Entries: int32(c.Entries),
 		},
 	}
-	a.condition(metav1.ConditionTrue, v1alpha1.EnforcingReason, enforcingMessage(len(s.Report.Refused)), s.At)
+	a.condition(metav1.ConditionTrue, v1alpha1.EnforcingReason, enforcingMessage(len(s.Report.Refused), len(s.Report.Waiting)), s.At)
 	a.status.SourceCheck = s.SourceCheck
 	for _, c := range []*metav1.Condition{s.UnknownPods, s.Sources} {
 		if c != nil {

@@ -34,6 +34,7 @@ func TestWhatIsTooLargeForTheNodeIsRefusedByItself(t *testing.T) {
 			inForce(kernel, s.Policies[0]), inForce(kernel, s.Policies[8]), inForce(kernel, s.Policies[9]))
 	}
 	s.Policies = slices.Delete(s.Policies, 1, 2)
+	untilReady(t, e, &s, func(bool) {})
 	if report, err = e.Sync(t.Context(), s, false); err != nil || len(report.Refused) > 0 || !inForce(kernel, s.Policies[8]) {
 		t.Errorf("once there is room: %v, refused are %q", err, refusedNames(report))
 	}

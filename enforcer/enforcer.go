@@ -39,16 +39,20 @@ type Enforcer struct {
 	options   ruleset.Options
 	known     *ruleset.Ruleset // what the kernel holds, nil while we do not know
 	inForce   *policy.Node     // what is known to be in force, likewise
-	compiler  compile.Compiler // with what the next snapshot has in common with the last
-	tookOver  bool             // nothing of an earlier run is left
-	live      *Live            // nil where live connections are left alone
-	refusals  *refusals        // what the kernel does not take
-	leftovers leftovers        // what it does not let go
+	planner   *planner
+	tookOver  bool      // nothing of an earlier run is left
+	live      *Live     // nil where live connections are left alone
+	refusals  *refusals // what the kernel does not take
+	leftovers leftovers // what it does not let go
+	waiting   *waiting  // changes that would hold up others
 }
+
+// planner says what snapshots of a node, one after the other, come to. It keeps what they have in common.
+type planner struct{ compiler compile.Compiler }
 
 // New returns an Enforcer that has not looked at the kernel yet.
 func New(d Dataplane, o ruleset.Options) *Enforcer {
-	return &Enforcer{dataplane: d, options: o, refusals: newRefusals(), leftovers: leftovers{}}
+	return &Enforcer{dataplane: d, options: o, planner: &planner{}, refusals: newRefusals(), leftovers: leftovers{}, waiting: newWaiting()}
 }
 
 // SetOptions has rules made by other options from the next Sync on, which looks at the kernel itself: other families, or another table, may be about what an
@@ -75,6 +79,9 @@ type Report struct {
 	Concerns policy.Concerns
 	// Leftover are sets that are needed no more, and stay because rules of somebody else refer to them, sorted. All else is in force.
 	Leftover []string
+	// Waiting are the namespaces whose NetworkPolicies are in force as they were, while what they have become is being made ready, sorted. The syncs that follow
+	// bring it, and are to begin soon.
+	Waiting []string
 	// Unread is set if the kernel could not be read back, so that nobody knows what it holds.
 	Unread bool
 	// Points are the places in the wanted rules where packets are counted or logged, by ID.
@@ -92,9 +99,10 @@ type Counts struct {
 
 // Sync makes the kernel enforce the snapshot. With verify it compares with the kernel itself rather than with what it knows of it,
 // and so repairs what others have broken. What the kernel refuses of a policy is closed, and the rest is put in force. After an error what was enforced
-// before stays enforced, as far as it is not what failed, and the next Sync looks at the kernel again.
+// before stays enforced, as far as it is not what failed, and the next Sync looks at the kernel again. A change that would take very long comes in several
+// Syncs, each of which brings what else has changed: see [Report.Waiting].
 func (e *Enforcer) Sync(ctx context.Context, s compile.Snapshot, verify bool) (Report, error) {
-	node, problems := e.compiler.Compile(s)
+	present, node, problems := e.plan(s)
 	e.refusals.begin(&node, time.Now())
 	closed := e.refusals.close(node)
 	report, err := e.enforce(ctx, closed, verify)
@@ -103,6 +111,11 @@ func (e *Enforcer) Sync(ctx context.Context, s compile.Snapshot, verify bool) (R
 	} else {
 		report, err = e.isolate(ctx, node, report, err)
 	}
+	if err == nil {
+		e.waiting.cameIntoForce(s, present)
+		e.prepare(ctx, s)
+	}
+	report.Waiting = slices.Sorted(maps.Keys(e.waiting.namespaces))
 	byKernel := e.refusals.list(&node)
 	report.Leftover = slices.Sorted(maps.Keys(e.leftovers))
 	report.Refused = withBudgets(byKernel, problems, &node)
@@ -117,7 +130,7 @@ func (e *Enforcer) enforce(ctx context.Context, node policy.Node, verify bool) (
 	if e.known != nil {
 		known = *e.known
 	}
-	want := ruleset.RenderLike(node, e.options, known)
+	want := e.waiting.withMade(ruleset.RenderLike(node, e.options, known))
 	report := Report{Counts: count(want), Concerns: node.Concerns, Points: want.Points}
 	report.Counts.Policies, report.Counts.Endpoints = len(node.Policies), len(node.Endpoints)
 

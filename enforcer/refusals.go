@@ -233,18 +233,24 @@ func (r *refusals) accept(n policy.Node) {
 func (r *refusals) changed(n *policy.Node) []policy.Ref {
 	var refs []policy.Ref
 	seen := map[policy.Ref]bool{}
-	for _, p := range n.Policies {
-		before, known := r.taken[part{p.Ref, p.Part}]
-		same := known && before.Stage == p.Stage && before.Audit == p.Audit
-		for d := range p.Rules {
-			same = same && slices.EqualFunc(p.Rules[d], before.Rules[d], policy.Rule.Equal)
-		}
-		if !same && !r.refuses(p.Ref) && !seen[p.Ref] {
+	for i := range n.Policies {
+		p := &n.Policies[i]
+		if !r.isInForce(p) && !r.refuses(p.Ref) && !seen[p.Ref] {
 			seen[p.Ref] = true
 			refs = append(refs, p.Ref)
 		}
 	}
 	return refs
+}
+
+// isInForce reports whether the kernel holds a policy as it is.
+func (r *refusals) isInForce(p *policy.Policy) bool {
+	before, known := r.taken[part{p.Ref, p.Part}]
+	same := known && before.Stage == p.Stage && before.Audit == p.Audit
+	for d := range p.Rules {
+		same = same && slices.EqualFunc(p.Rules[d], before.Rules[d], policy.Rule.Equal)
+	}
+	return same
 }
 
 // bySize sorts objects by what they ask for beyond what is in force, the smallest first. It is for choosing, and counts what is dear: a set takes as much as

@@ -125,7 +125,7 @@ type NodeEnforcementStatus struct {
 	FailingPolicies []FailingPolicy `json:"failingPolicies,omitempty"`
 	// refused are digests of the policies of which the node's kernel refuses a part, or which ask for more than a budget allows that depends on the node, 8
 	// bytes each, sorted, at most 1,024 of them. That part is closed, and the rest of the node's policies are in force. A namespace that has very many of
-	// them is named as a whole.
+	// them is named as a whole. So is one whose policies have changed so much that they are in force as they were, until all is ready.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=10924

@@ -1,0 +1,40 @@
+package compile
+
+import (
+	"slices"
+
+	networkingv1 "k8s.io/api/networking/v1"
+)
+
+// PoliciesOf are the NetworkPolicies of some namespaces, in a snapshot with nothing else.
+func (s Snapshot) PoliciesOf(namespaces map[string]bool) Snapshot {
+	var some Snapshot
+	for _, p := range s.Policies {
+		if namespaces[p.Namespace] {
+			some.Policies = append(some.Policies, p)
+		}
+	}
+	return some
+}
+
+// Lagging is s with the NetworkPolicies of some namespaces as another snapshot has them: as if the API had shown the others earlier. All else is of s.
+func (s Snapshot) Lagging(namespaces map[string]bool, other Snapshot) Snapshot {
+	if len(namespaces) == 0 {
+		return s
+	}
+	policies := make([]*networkingv1.NetworkPolicy, 0, len(s.Policies))
+	for _, p := range s.Policies {
+		if !namespaces[p.Namespace] {
+			policies = append(policies, p)
+		}
+	}
+	s.Policies = append(policies, other.PoliciesOf(namespaces).Policies...)
+	return s
+}
+
+// HasSamePolicies reports whether a namespace has the very same NetworkPolicies in both snapshots.
+func (s Snapshot) HasSamePolicies(o Snapshot, namespace string) bool {
+	one := map[string]bool{namespace: true}
+	a, b := s.PoliciesOf(one).Policies, o.PoliciesOf(one).Policies
+	return len(a) == len(b) && !slices.ContainsFunc(a, func(p *networkingv1.NetworkPolicy) bool { return !slices.Contains(b, p) })
+}

@@ -1,0 +1,193 @@
+package enforcer
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+)
+
+// A change of a namespace's NetworkPolicies that asks for many new sets would hold up the changes of all others for seconds. So it waits, and nobody else
+// does: with each sync some of its sets are made, which no rule names yet, and once they are all there its rules come in one step
+// (docs/adr/0021-large-changes-wait.md). Until then the namespace has its policies as they were, all of them: a policy that is gone stays, since the one that is
+// to take its place may not be there yet.
+
+// setsAtOnce is how many sets one sync makes for changes that wait, and from how many on a change waits. A set takes some 0.2 ms.
+const setsAtOnce = 512
+
+// waiting are the namespaces whose changes wait.
+type waiting struct {
+	atOnce     int              // as setsAtOnce
+	inForce    compile.Snapshot // the NetworkPolicies of the last snapshot that came into force
+	namespaces map[string]bool
+	before     compile.Snapshot // their NetworkPolicies as they are in force
+	next       *next            // what is being made ready, nil if nothing is
+}
+
+// next is a change that is being made ready. What it is does not change any more, so that it comes to an end: what comes meanwhile is the next one.
+type next struct {
+	planner    *planner
+	namespaces map[string]bool
+	policies   compile.Snapshot // theirs as they will be
+	made       map[string]ruleset.Set
+	ready      bool
+}
+
+func newWaiting() *waiting { return &waiting{atOnce: setsAtOnce, namespaces: map[string]bool{}} }
+
+// isReady reports whether the next sync is to put in force what has been made ready.
+func (w *waiting) isReady() bool { return w.next != nil && w.next.ready }
+
+// snapshot is what of s is to be in force after this sync.
+func (w *waiting) snapshot(s compile.Snapshot) compile.Snapshot {
+	s = s.Lagging(w.namespaces, w.before)
+	if w.isReady() {
+		s = s.Lagging(w.next.namespaces, w.next.policies)
+	}
+	return s
+}
+
+// begin has further namespaces wait.
+func (w *waiting) begin(late []string) {
+	more := make(map[string]bool, len(late))
+	for _, ns := range late {
+		w.namespaces[ns], more[ns] = true, true
+	}
+	w.before.Policies = append(w.before.Policies, w.inForce.PoliciesOf(more).Policies...)
+}
+
+// late are the namespaces whose changes would make a sync too long: all but those that ask for least, which come first. Nobody is late before something of this
+// process has come into force, since nothing is policed until then; nor is who has waited already.
+func (e *Enforcer) late(n *policy.Node) []string {
+	if !e.refusals.settled || e.known == nil {
+		return nil
+	}
+	asked := e.refusals.newSets(n)
+	left := e.waiting.atOnce
+	byNumber := slices.SortedFunc(maps.Keys(asked), func(a, b string) int { return asked[a] - asked[b] })
+	return slices.DeleteFunc(byNumber, func(ns string) bool {
+		left -= asked[ns] * len(e.options.Families)
+		return e.waiting.namespaces[ns] || left >= 0
+	})
+}
+
+// newSets is for how many sets, in each family, the policies that have changed ask which are not there yet: by namespace, and at the most.
+func (r *refusals) newSets(n *policy.Node) map[string]int {
+	asked, seen := map[string]int{}, map[policy.SetID]bool{}
+	for i := range n.Policies {
+		p := &n.Policies[i]
+		if p.Stage != policy.NetworkPolicies || r.by[p.Ref] != nil || r.isInForce(p) {
+			continue // what was refused is tried with few others
+		}
+		for _, rules := range p.Rules {
+			if len(rules) > 0 {
+				asked[p.Ref.Namespace]++ // of the pods that it isolates, where many policies share a chain
+			}
+			for _, rule := range rules {
+				for _, id := range []policy.SetID{rule.Peer.Set, rule.Ports.Set} {
+					if _, there := r.sets[id]; id != "" && !there && !seen[id] {
+						seen[id] = true
+						asked[p.Ref.Namespace]++
+					}
+				}
+			}
+		}
+	}
+	return asked
+}
+
+// plan is what of a snapshot is to be in force after this sync.
+func (e *Enforcer) plan(s compile.Snapshot) (compile.Snapshot, policy.Node, []compile.Problem) {
+	w := e.waiting
+	if w.isReady() {
+		e.planner = w.next.planner // which has read what is new
+	}
+	present := w.snapshot(s)
+	node, problems := e.planner.compiler.Compile(present)
+	late := e.late(&node)
+	if len(late) == 0 {
+		return present, node, problems
+	}
+	w.begin(late)
+	if w.next == nil { // what has just been read is what is to come
+		w.next = &next{planner: e.planner}
+		e.planner = &planner{}
+		w.next.take(w, s)
+	}
+	present = w.snapshot(s)
+	node, problems = e.planner.compiler.Compile(present)
+	return present, node, problems
+}
+
+// take makes it all that waits now.
+func (n *next) take(w *waiting, s compile.Snapshot) {
+	n.namespaces, n.made = maps.Clone(w.namespaces), map[string]ruleset.Set{}
+	n.policies = s.PoliciesOf(n.namespaces)
+}
+
+// cameIntoForce notes that a snapshot is in force, out of the one that was to be. Who has changed again since waits on.
+func (w *waiting) cameIntoForce(s, present compile.Snapshot) {
+	w.inForce = compile.Snapshot{Policies: slices.Clone(present.Policies)}
+	if w.isReady() {
+		for ns := range w.next.namespaces {
+			if s.HasSamePolicies(w.next.policies, ns) {
+				delete(w.namespaces, ns)
+			}
+		}
+		w.next = nil
+		w.before = present.PoliciesOf(w.namespaces)
+	}
+	if w.next == nil && len(w.namespaces) > 0 {
+		w.next = &next{planner: &planner{}}
+		w.next.take(w, s)
+	}
+}
+
+// prepare makes some of the sets that a change needs which waits. Where the kernel does not take one, the change comes as it is: whose doing that is, is found
+// out then.
+func (e *Enforcer) prepare(ctx context.Context, s compile.Snapshot) {
+	n := e.waiting.next
+	if n == nil || n.ready || e.known == nil {
+		return
+	}
+	node, _ := n.planner.compiler.Compile(s.Lagging(e.waiting.namespaces, e.waiting.before).Lagging(n.namespaces, n.policies))
+	want := ruleset.RenderLike(e.refusals.close(node), e.options, *e.known)
+	var missing []string
+	for name := range want.Sets {
+		if _, there := e.known.Sets[name]; !there {
+			missing = append(missing, name)
+		}
+	}
+	if n.ready = len(missing) <= e.waiting.atOnce; n.ready {
+		return
+	}
+	slices.Sort(missing)
+	var plan ruleset.Plan
+	for _, name := range missing[:e.waiting.atOnce] {
+		plan.CreateSets = append(plan.CreateSets, want.Sets[name])
+	}
+	if err := e.dataplane.Apply(ctx, plan); err != nil {
+		n.ready, e.known = true, nil
+		return
+	}
+	known := *e.known
+	known.Sets = maps.Clone(known.Sets)
+	for _, set := range plan.CreateSets {
+		known.Sets[set.Name], n.made[set.Name] = set, set
+	}
+	e.known = &known
+}
+
+// withMade is a ruleset with the sets that were made for what waits: they are to stay.
+func (w *waiting) withMade(want ruleset.Ruleset) ruleset.Ruleset {
+	if w.next == nil || len(w.next.made) == 0 {
+		return want
+	}
+	all := maps.Clone(w.next.made)
+	maps.Copy(all, want.Sets)
+	want.Sets = all
+	return want
+}

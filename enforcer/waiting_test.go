@@ -1,0 +1,167 @@
+package enforcer_test
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+
+	networkingv1 "k8s.io/api/networking/v1"
+
+	"github.com/ringfence-io/ringfence/enforcer"
+	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/enforcer/dataplane"
+	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+)
+
+// settled is an enforcer with a snapshot in force.
+func settled(t *testing.T, kernel *dataplane.Fake, s compile.Snapshot) *enforcer.Enforcer {
+	t.Helper()
+	e := enforcer.New(kernel, options)
+	if report, err := e.Sync(t.Context(), s, true); err != nil || len(report.Waiting) > 0 {
+		t.Fatalf("the first sync: %v, waiting are %q", err, report.Waiting)
+	}
+	return e
+}
+
+// many are policies of namespace a that ask for 400 sets each.
+func many(n int) []*networkingv1.NetworkPolicy {
+	var all []*networkingv1.NetworkPolicy
+	for i := range n {
+		all = append(all, allowEach("a", fmt.Sprint("large", i), 80, names(fmt.Sprint("p", i, "-"), 400)...))
+	}
+	return all
+}
+
+func held(t *testing.T, kernel *dataplane.Fake) ruleset.Ruleset {
+	t.Helper()
+	held, err := kernel.Observe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return held
+}
+
+func countInForce(kernel *dataplane.Fake, all []*networkingv1.NetworkPolicy) (n int) {
+	for _, np := range all {
+		if inForce(kernel, np) {
+			n++
+		}
+	}
+	return n
+}
+
+// untilReady syncs until nothing waits, calls each after each sync, and returns how many it took.
+func untilReady(t *testing.T, e *enforcer.Enforcer, s *compile.Snapshot, each func(waiting bool)) int {
+	t.Helper()
+	for n := 1; n <= 100; n++ {
+		report, err := e.Sync(t.Context(), *s, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		each(len(report.Waiting) > 0)
+		if len(report.Waiting) == 0 {
+			return n
+		}
+	}
+	t.Fatal("still waiting after 100 syncs")
+	return 0
+}
+
+// A namespace whose change asks for very many sets waits, all of it, until these are there; others do not, and a policy that is gone stays as long.
+func TestALargeChangeWaitsByItself(t *testing.T) {
+	kernel := dataplane.NewFake(dataplane.Capabilities{})
+	before, large := allow("a", "before", 80, "client"), many(5)
+	e := settled(t, kernel, with(town(), before))
+	s := with(town(), large...)
+	sets := len(held(t, kernel).Sets)
+	took := untilReady(t, e, &s, func(waiting bool) {
+		others := allow("b", fmt.Sprint("others", len(s.Policies)), 80, "client")
+		now, was := countInForce(kernel, large), inForce(kernel, before)
+		switch {
+		case waiting && (now > 0 || !was):
+			t.Fatalf("while it waits %d of %d are in force; the one that is gone is in force: %t", now, len(large), was)
+		case !waiting && (now < len(large) || was):
+			t.Fatalf("once it is ready %d of %d are in force; the one that is gone is in force: %t", now, len(large), was)
+		}
+		made := len(held(t, kernel).Sets) - sets
+		if sets += made; made > 2*512+20 {
+			t.Errorf("one sync has made %d sets", made)
+		}
+		if last := s.Policies[len(s.Policies)-1]; last.Namespace == "b" && !inForce(kernel, last) {
+			t.Errorf("another namespace's change is not in force: %s", last.Name)
+		}
+		s = with(s, others)
+	})
+	if took < 4 {
+		t.Errorf("it took %d syncs; that many sets are not to come with so few", took)
+	}
+}
+
+// What is being made ready comes into force, however often it changes meanwhile; then what it has become.
+func TestALargeChangeThatGoesOnChangingComesIntoForce(t *testing.T) {
+	kernel := dataplane.NewFake(dataplane.Capabilities{})
+	e := settled(t, kernel, town())
+	first := many(5)
+	came := false
+	s := with(town(), first...)
+	for i := range 40 {
+		if _, err := e.Sync(t.Context(), s, i%3 == 0); err != nil {
+			t.Fatal(err)
+		}
+		if came = came || countInForce(kernel, first) == len(first); came {
+			break
+		}
+		s = with(town(), allowEach("a", fmt.Sprint("other", i), 80, names(fmt.Sprint("o", i, "-"), 480)...), allowEach("a", "more", 80, names(fmt.Sprint("m", i, "-"), 480)...))
+	}
+	if !came {
+		t.Fatal("it has never been in force")
+	}
+	untilReady(t, e, &s, func(bool) {})
+	if now := countInForce(kernel, s.Policies); now != len(s.Policies) || countInForce(kernel, first) > 0 {
+		t.Errorf("in the end %d of %d are in force, and %d of those before", now, len(s.Policies), countInForce(kernel, first))
+	}
+	fresh := dataplane.NewFake(dataplane.Capabilities{})
+	settled(t, fresh, s)
+	if plan := ruleset.Diff(held(t, fresh), held(t, kernel)); !plan.Empty() {
+		t.Errorf("an enforcer that begins now would change:\n%s", plan)
+	}
+}
+
+// A pod that comes while its namespace waits has the policies that the namespace had; one that goes takes its place with it.
+func TestPodsComeWhileTheirNamespaceWaits(t *testing.T) {
+	kernel := dataplane.NewFake(dataplane.Capabilities{})
+	s := with(town(), allow("a", "before", 80, "client"))
+	e := settled(t, kernel, s)
+	s.Policies = many(5)
+	if report, err := e.Sync(t.Context(), s, false); err != nil || !slices.Equal(report.Waiting, []string{"a"}) {
+		t.Fatalf("%v, waiting are %q", err, report.Waiting)
+	}
+	other := *s.Pods[0]
+	other.Name, other.UID, other.Addrs = "server2", "server2", []netip.Addr{netip.MustParseAddr("10.0.0.9")}
+	s.Pods = append(slices.Clone(s.Pods[1:]), &other)
+	if _, err := e.Sync(t.Context(), s, false); err != nil {
+		t.Fatal(err)
+	}
+	if !isolated(kernel, "10.0.0.9") || isolated(kernel, "10.0.0.1") {
+		t.Errorf("the pod that came is isolated: %t; the one that went: %t", isolated(kernel, "10.0.0.9"), isolated(kernel, "10.0.0.1"))
+	}
+}
+
+// A kernel that does not take the sets costs those alone who ask for them, as with any other change.
+func TestSetsThatCannotBeMadeReady(t *testing.T) {
+	kernel := dataplane.NewFake(dataplane.Capabilities{})
+	e := settled(t, kernel, town())
+	kernel.Limit(dataplane.Limits{Sets: 900})
+	large, other := many(5), allow("b", "other", 80, "client")
+	s := with(town(), append(large, other)...)
+	untilReady(t, e, &s, func(bool) {
+		if !inForce(kernel, other) {
+			t.Error("another namespace's change is not in force")
+		}
+	})
+	report, err := e.Sync(t.Context(), s, false)
+	if err != nil || len(report.Refused) == 0 || slices.Contains(refusedNames(report), "b/other") || !isolated(kernel, "10.0.0.1") {
+		t.Errorf("%v, refused are %q, the pods are isolated: %t", err, refusedNames(report), isolated(kernel, "10.0.0.1"))
+	}
+}
