@@ -97,6 +97,7 @@ type Node struct {
 	addresses addresses
 	grounds   grounds
 	pace      pace
+	restored  *restoration
 }
 
 // SetupWithManager starts the watches and the one worker. The worker starts when the manager's cache has synced, and syncs nothing before
@@ -125,7 +126,8 @@ func (n *Node) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 			return fmt.Errorf("setting up the announcements of the node: %w", err)
 		}
 	}
-	if err := register(NodeMetrics()); err != nil {
+	n.restored = newRestoration()
+	if err := errors.Join(register(NodeMetrics()), m.Add(n.restored)); err != nil {
 		return fmt.Errorf("setting up the node controller: %w", err)
 	}
 	c, err := controller.New("node", m, controller.Options{
@@ -222,6 +224,14 @@ func (n *Node) resourceVersions() map[string]string {
 	return versions
 }
 
+// cacheVersions are how far the caches of a snapshot have seen their kinds.
+func (n *Node) cacheVersions(policies map[string]string) map[string]string {
+	versions := maps.Clone(policies)
+	versions["pods"] = n.stores.pods.GetStore().LastStoreSyncResourceVersion()
+	versions["namespaces"] = n.stores.namespaces.GetStore().LastStoreSyncResourceVersion()
+	return versions
+}
+
 // owner is the UID of the Node object, empty while there is none.
 func (n *Node) owner() types.UID {
 	node := get[metav1.Object](n.stores.nodes, n.Name)
@@ -250,6 +260,9 @@ func (n *Node) take(ctx context.Context) (s compile.Snapshot, versions map[strin
 		if wait, err = n.watches.gather(ctx, &s, n.synced.Load()); err != nil || wait > 0 || maps.Equal(versions, n.resourceVersions()) {
 			break
 		}
+	}
+	if err == nil && n.restored != nil {
+		err = n.restored.note(n.cacheVersions(versions))
 	}
 	return s, versions, wait, err
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 )
@@ -99,5 +101,31 @@ func TestNothingFollowsFromAReportOfLostChanges(t *testing.T) {
 		if got, message := n.standing(policyCase{resource: kindOfPolicy, since: tt.since}); got != tt.want {
 			t.Errorf("a report of version %s after %s, policy since %q: %q (%s), want %q", tt.version, tt.before, tt.since, got, message, tt.want)
 		}
+	}
+}
+
+// Once a cache has gone back, nothing of what the caches hold is enforced, and the process ends: others may not have noticed, and the two together were never so.
+func TestNothingIsEnforcedOnceACacheHasGoneBack(t *testing.T) {
+	for _, kind := range []string{"pods", "namespaces", "policies"} {
+		t.Run(kind, func(t *testing.T) {
+			s := storesOf(t)
+			store := map[string]toolscache.SharedIndexInformer{"pods": s.pods, "namespaces": s.namespaces, "policies": s.policies}[kind].GetStore()
+			one := make(syncs, 1) // a second panics
+			n := &Node{Name: "n", Resync: time.Hour, stores: s, watches: &watches{}, Sync: &one, restored: newRestoration()}
+			store.Bookmark("10")
+			if _, err := n.Reconcile(t.Context(), reconcile.Request{}); err != nil {
+				t.Fatal(err)
+			}
+			store.Bookmark("9")
+			var restored *RestoredError
+			for range 2 {
+				if _, err := n.Reconcile(t.Context(), reconcile.Request{}); !errors.As(err, &restored) || restored.Now != "9" {
+					t.Fatalf("the sync says %v", err)
+				}
+			}
+			if err := n.restored.Start(t.Context()); !errors.As(err, &restored) {
+				t.Errorf("the process ends with %v", err)
+			}
+		})
 	}
 }
