@@ -74,3 +74,44 @@ func TestThePointsOfEachSyncAreTold(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+// While a namespace's policies are in force as they were, the next sync comes soon, and its pods go on waiting; those of others do not.
+func TestANamespaceWaitsByItself(t *testing.T) {
+	pod := func(namespace, addr string) *compile.Pod {
+		return &compile.Pod{Namespace: namespace, Name: "p", UID: namespace, Node: "n", Addrs: []netip.Addr{netip.MustParseAddr(addr)}}
+	}
+	arrivals := &asked{addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")}}
+	n := &Node{
+		Name: "n", Resync: time.Hour, stores: storesOf(t, pod("a", "10.0.0.1"), pod("b", "10.0.0.2")), watches: &watches{},
+		Sync: &syncs{{Waiting: []string{"a"}}, {}}, Arrivals: arrivals,
+	}
+	for _, want := range []struct {
+		soon bool
+		lack []bool
+	}{{true, []bool{true, false}}, {false, []bool{false, false}}} {
+		result, err := n.Reconcile(t.Context(), reconcile.Request{})
+		if err != nil || result.RequeueAfter < time.Second != want.soon {
+			t.Errorf("the next sync comes after %s, %v; soon: want %t", result.RequeueAfter, err, want.soon)
+		}
+		if diff := cmp.Diff(want.lack, arrivals.lack); diff != "" {
+			t.Errorf("who lacks policy (-want +got):\n%s", diff)
+		}
+	}
+}
+
+// asked says which of some addresses lack policy after each sync.
+type asked struct {
+	addrs []netip.Addr
+	lack  []bool
+}
+
+func (a *asked) Into(*compile.Snapshot) (ended func(lacking func([]netip.Addr) error)) {
+	return func(lacking func([]netip.Addr) error) {
+		a.lack = nil
+		for _, addr := range a.addrs {
+			a.lack = append(a.lack, lacking([]netip.Addr{addr}) != nil)
+		}
+	}
+}
+
+func (a *asked) OnArrival(func()) {}

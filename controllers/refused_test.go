@@ -115,3 +115,32 @@ func TestWhatIsRefusedIsSaidByItsKind(t *testing.T) {
 		}
 	}
 }
+
+// Of a namespace whose policies are in force as they were nothing is said to be programmed; of others everything is.
+func TestPoliciesOfANamespaceThatWaitsArePending(t *testing.T) {
+	for _, refused := range [][]enforcer.Refused{nil, refusedIn("c", 5000), refusedIn("c", v1alpha1.MaxRefused)} {
+		a := newAccount(v1alpha1.NodeEnforcementStatus{})
+		s := syncOf([]policy.Object{object("web", 1)}, 7)
+		s.Report.Refused, s.Report.Waiting = refused, []string{"a", "z"}
+		if !a.note(s) || a.note(s) {
+			t.Error("that namespaces wait is worth one report")
+		}
+		if len(a.status.Refused) > 8*v1alpha1.MaxRefused {
+			t.Errorf("%d bytes", len(a.status.Refused))
+		}
+		entry, err := reportToEntry(&v1alpha1.NodeEnforcement{Status: a.status})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for namespace, want := range map[string]v1alpha1.NodeStanding{"a": v1alpha1.NodePending, "z": v1alpha1.NodePending, "b": "", "": ""} {
+			n := node(entry.(*reportEntry), 7)
+			if got, message := n.standing(policyCase{resource: kindOfPolicy, since: "10", uid: "own", namespace: namespace}); got != want {
+				t.Errorf("beside %d that are refused: a policy of namespace %q is %q (%s), want %q", len(refused), namespace, got, message, want)
+			}
+		}
+		s.Report.Waiting = nil
+		if !a.note(s) {
+			t.Error("that they wait no more is worth a report")
+		}
+	}
+}
