@@ -343,7 +343,8 @@ func lagging(s compile.Snapshot, waiting []string, addrs []netip.Addr) error {
 		return nil
 	}
 	for _, p := range s.Pods {
-		if p.Node == s.Node && slices.Contains(waiting, p.Namespace) && slices.ContainsFunc(addrs, func(a netip.Addr) bool { return slices.Contains(p.Addrs, a) }) {
+		has := func(a netip.Addr) bool { return slices.Contains(p.Addrs, a) }
+		if p.Node == s.Node && slices.Contains(waiting, p.Namespace) && slices.ContainsFunc(addrs, has) {
 			return fmt.Errorf("the policies of namespace %s are in force as they were: what they have become is being made ready", p.Namespace)
 		}
 	}

@@ -79,8 +79,8 @@ type Report struct {
 	Concerns policy.Concerns
 	// Leftover are sets that are needed no more, and stay because rules of somebody else refer to them, sorted. All else is in force.
 	Leftover []string
-	// Waiting are the namespaces whose NetworkPolicies are in force as they were, while what they have become is being made ready, sorted. The syncs that follow
-	// bring it, and are to begin soon.
+	// Waiting are the namespaces whose NetworkPolicies are in force as they were, while what they have become is being made ready, sorted. The syncs that
+	// follow bring it, and are to begin soon.
 	Waiting []string
 	// Unread is set if the kernel could not be read back, so that nobody knows what it holds.
 	Unread bool

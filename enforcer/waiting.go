@@ -12,8 +12,8 @@ import (
 
 // A change of a namespace's NetworkPolicies that asks for many new sets would hold up the changes of all others for seconds. So it waits, and nobody else
 // does: with each sync some of its sets are made, which no rule names yet, and once they are all there its rules come in one step
-// (docs/adr/0021-large-changes-wait.md). Until then the namespace has its policies as they were, all of them: a policy that is gone stays, since the one that is
-// to take its place may not be there yet.
+// (docs/adr/0021-large-changes-wait.md). Until then the namespace has its policies as they were, all of them: a policy that is gone stays, since the one that
+// is to take its place may not be there yet.
 
 // setsAtOnce is how many sets one sync makes for changes that wait, and from how many on a change waits. A set takes some 0.2 ms.
 const setsAtOnce = 512
