@@ -16,12 +16,12 @@ func TestEachVersionOfAPolicyIsReadOnce(t *testing.T) {
 	s := Snapshot{Namespaces: []*Namespace{ns}, Policies: []*networkingv1.NetworkPolicy{first}}
 	var k Compiler
 	k.Compile(s)
-	read := k.policies[first]
+	read := k.reading.policies[first]
 	if read == nil {
 		t.Fatal("nothing is kept")
 	}
 	k.Compile(s)
-	if k.policies[first] != read {
+	if k.reading.policies[first] != read {
 		t.Error("what has not changed was read again")
 	}
 	for _, mode := range []string{string(v1alpha1.Audit), "nonsense", ""} {
@@ -34,7 +34,7 @@ func TestEachVersionOfAPolicyIsReadOnce(t *testing.T) {
 	}
 	s.Policies[0] = second // another object: another version
 	k.Compile(s)
-	if _, kept := k.policies[first]; kept || k.policies[second] == nil || len(k.policies) != 1 {
-		t.Errorf("kept: %d policies, of the version before: %v", len(k.policies), kept)
+	if _, kept := k.reading.policies[first]; kept || k.reading.policies[second] == nil || len(k.reading.policies) != 1 {
+		t.Errorf("kept: %d policies, of the version before: %v", len(k.reading.policies), kept)
 	}
 }

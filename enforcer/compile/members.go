@@ -54,9 +54,7 @@ func (c *cluster) addPorts(pods []*Pod, names portNames, limit int) {
 			if !names.have(port) {
 				continue
 			}
-			for _, a := range p.Addrs {
-				c.members = append(c.members, policy.Member{Addr: policy.AddrOf(a), Protocol: port.Protocol, Port: port.Port})
-			}
+			c.members = appendPort(c.members, p, port)
 		}
 	}
 }
@@ -77,12 +75,23 @@ func (n portNames) have(p NamedPort) bool {
 	return n[portName{p.Protocol, p.Name}] || n[portName{0, p.Name}]
 }
 
+// appendPort adds a port of a pod, at each of its addresses.
+func appendPort(to []policy.Member, p *Pod, port NamedPort) []policy.Member {
+	for _, a := range p.Addrs {
+		to = append(to, policy.Member{Addr: policy.AddrOf(a), Protocol: port.Protocol, Port: port.Port})
+	}
+	return to
+}
+
 // addSet adds a set with its members, which are copied.
 func (c *cluster) addSet(sets map[policy.SetID]policy.Set, id policy.SetID, kind policy.SetKind, members []policy.Member) {
+	sets[id] = policy.Set{Kind: kind, Members: c.likeBefore(id, members)}
+}
+
+// likeBefore are those that a set had, if they are the same, or a copy.
+func (c *cluster) likeBefore(id policy.SetID, members []policy.Member) []policy.Member {
 	if same := c.like[id].Members; slices.Equal(same, members) {
-		members = same
-	} else {
-		members = slices.Clone(members)
+		return same
 	}
-	sets[id] = policy.Set{Kind: kind, Members: members}
+	return slices.Clone(members)
 }
