@@ -129,11 +129,7 @@ func (s *knownSet) appendMembers(to []policy.Member, pods []*Pod, ns *Namespace,
 			}
 			continue
 		}
-		for _, port := range p.Ports {
-			if s.names.have(port) {
-				to = appendPort(to, p, port)
-			}
-		}
+		to = appendPorts(to, p, s.names)
 	}
 	return to
 }

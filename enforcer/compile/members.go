@@ -47,16 +47,25 @@ func (c *cluster) withNodes(selectors []labels.Selector) []policy.Member {
 // addPorts collects the named ports of pods, until there are more than limit.
 func (c *cluster) addPorts(pods []*Pod, names portNames, limit int) {
 	for _, p := range pods {
-		for _, port := range p.Ports {
-			if len(c.members) > limit {
-				return
-			}
-			if !names.have(port) {
-				continue
-			}
-			c.members = appendPort(c.members, p, port)
+		if len(c.members) > limit {
+			return
+		}
+		c.members = appendPorts(c.members, p, names)
+	}
+}
+
+// appendPorts adds the ports of a pod that have one of the names, at each of its addresses. One that several containers name is one member.
+func appendPorts(to []policy.Member, p *Pod, names portNames) []policy.Member {
+	first := len(to)
+	for _, port := range p.Ports {
+		if !names.have(port) {
+			continue
+		}
+		for _, a := range p.Addrs {
+			to = append(to, policy.Member{Addr: policy.AddrOf(a), Protocol: port.Protocol, Port: port.Port})
 		}
 	}
+	return to[:first+len(inOrder(to[first:]))]
 }
 
 // portNames are names of ports to look ports up in.
@@ -75,21 +84,16 @@ func (n portNames) have(p NamedPort) bool {
 	return n[portName{p.Protocol, p.Name}] || n[portName{0, p.Name}]
 }
 
-// appendPort adds a port of a pod, at each of its addresses.
-func appendPort(to []policy.Member, p *Pod, port NamedPort) []policy.Member {
-	for _, a := range p.Addrs {
-		to = append(to, policy.Member{Addr: policy.AddrOf(a), Protocol: port.Protocol, Port: port.Port})
-	}
-	return to
-}
-
 // addSet adds a set with its members, which are copied.
 func (c *cluster) addSet(sets map[policy.SetID]policy.Set, id policy.SetID, kind policy.SetKind, members []policy.Member) {
 	sets[id] = policy.Set{Kind: kind, Members: c.likeBefore(id, members)}
 }
 
-// likeBefore are those that a set had, if they are the same, or a copy.
+// likeBefore are those that a set had, if they are the same, or a copy; nil if there are none.
 func (c *cluster) likeBefore(id policy.SetID, members []policy.Member) []policy.Member {
+	if len(members) == 0 {
+		return nil
+	}
 	if same := c.like[id].Members; slices.Equal(same, members) {
 		return same
 	}
