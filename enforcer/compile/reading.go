@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"maps"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,8 +15,10 @@ type reading struct {
 	policies  map[any]*readPolicy // by the object's address
 	fences    map[any]*readIsolation
 	dns       readDNS
-	list      previous[*parsedPolicy]
-	sorted    []*parsedPolicy
+
+	come, gone []*parsedPolicy // since the last snapshot
+	sorted     []*parsedPolicy // in the order in which they are asked; a new list with each change
+	problems   []Problem       // of these
 }
 
 // readPolicy is a policy, and what it is in the mode of its namespace.
@@ -29,7 +32,7 @@ type readPolicy struct {
 // readIsolation is an isolation, and what it is for its tenants.
 type readIsolation struct {
 	text     *parsedIsolation
-	rules    *readRules
+	dns      *readRules
 	withDNS  *parsedIsolation
 	tenants  map[string]*parsedPolicy // by part
 	snapshot int
@@ -47,55 +50,55 @@ type readRules struct{ rules []parsedRule }
 // parseAll understands the snapshot's policies, in the order in which they are asked. One that stood in the snapshot before has been read.
 func (r *reading) parseAll(c *cluster, s Snapshot) (parsed []*parsedPolicy, problems []Problem) {
 	r.snapshots++
-	parsed = make([]*parsedPolicy, 0, len(s.Policies)+len(s.ClusterPolicies))
 	for _, np := range s.Policies {
 		mode := ""
 		if ns := c.namespaces[np.Namespace]; ns != nil {
 			mode = ns.Mode
 		}
-		parsed = append(parsed, r.policy(np, mode, func() *parsedPolicy { return parse(np) }))
+		r.policy(np, mode, func() *parsedPolicy { return parse(np) })
 	}
 	for _, cnp := range s.ClusterPolicies {
-		parsed = append(parsed, r.policy(cnp, "", func() *parsedPolicy { return parseCluster(cnp) }))
+		r.policy(cnp, "", func() *parsedPolicy { return parseCluster(cnp) })
 	}
-	forgetOlder(r.policies, len(s.Policies)+len(s.ClusterPolicies), func(p *readPolicy) bool { return p.snapshot == r.snapshots })
 	if len(s.Isolations) > 0 {
 		problems = append(problems, s.DNS.problems()...)
 	}
-	rules := r.dns.rulesOf(s.DNS)
+	dns := r.dns.rulesOf(s.DNS)
 	for _, ni := range s.Isolations {
-		fence := r.isolation(ni, rules)
+		fence := r.isolation(ni)
 		problems = append(problems, fence.text.problems...)
-		parsed = append(parsed, c.tenantsOf(fence)...)
+		r.tenants(c, fence, dns)
 	}
-	forgetOlder(r.fences, len(s.Isolations), func(f *readIsolation) bool { return f.snapshot == r.snapshots })
-	r.sort(parsed)
-	for _, p := range r.sorted {
-		problems = append(problems, p.problems...)
-	}
-	return r.sorted, problems
+	r.forgetOlder(s)
+	r.sort()
+	return r.sorted, append(problems, r.problems...)
 }
 
-// policy is a policy in a mode of its namespace.
-func (r *reading) policy(object any, mode string, read func() *parsedPolicy) *parsedPolicy {
+// policy reads a policy, and puts it in a mode of its namespace.
+func (r *reading) policy(object any, mode string, read func() *parsedPolicy) {
 	p := r.policies[object]
 	if p == nil {
 		p = &readPolicy{text: read()}
-		p.inMode = p.text
+		p.inMode = p.text.inMode(mode)
+		p.mode = mode
 		if r.policies == nil {
 			r.policies = map[any]*readPolicy{}
 		}
 		r.policies[object] = p
+		r.come = append(r.come, p.inMode)
 	}
 	p.snapshot = r.snapshots
 	if p.mode != mode {
+		was := p.inMode
 		p.mode, p.inMode = mode, p.text.inMode(mode)
+		if p.inMode != was {
+			r.come, r.gone = append(r.come, p.inMode), append(r.gone, was)
+		}
 	}
-	return p.inMode
 }
 
-// isolation is an isolation with rules for the DNS.
-func (r *reading) isolation(ni *v1alpha1.NamespaceIsolation, dns *readRules) *readIsolation {
+// isolation reads an isolation.
+func (r *reading) isolation(ni *v1alpha1.NamespaceIsolation) *readIsolation {
 	f := r.fences[ni]
 	if f == nil {
 		f = &readIsolation{text: parseIsolation(ni)}
@@ -105,10 +108,43 @@ func (r *reading) isolation(ni *v1alpha1.NamespaceIsolation, dns *readRules) *re
 		r.fences[ni] = f
 	}
 	f.snapshot = r.snapshots
-	if f.rules != dns {
-		f.rules, f.withDNS, f.tenants = dns, f.text.withDNS(dns.rules), nil
-	}
 	return f
+}
+
+// tenants makes an isolation's policies, one for each tenant with pods on the node.
+func (r *reading) tenants(c *cluster, f *readIsolation, dns *readRules) {
+	if f.dns != dns {
+		f.dns, f.withDNS = dns, f.text.withDNS(dns.rules)
+		r.gone = slices.AppendSeq(r.gone, maps.Values(f.tenants))
+		f.tenants = nil
+	}
+	before := f.tenants
+	f.tenants = map[string]*parsedPolicy{}
+	asked := map[*Namespace]bool{}
+	for _, pod := range slices.Concat(c.local, c.losers) {
+		ns := c.namespaces[pod.Namespace]
+		if ns == nil || asked[ns] {
+			continue
+		}
+		asked[ns] = true
+		if !f.text.namespaces.Matches(ns.Labels) {
+			continue
+		}
+		part, _ := f.text.tenantOf(ns)
+		switch {
+		case f.tenants[part] != nil:
+		case before[part] != nil:
+			f.tenants[part] = before[part]
+		default:
+			f.tenants[part] = f.withDNS.policyFor(ns)
+			r.come = append(r.come, f.tenants[part])
+		}
+	}
+	for part, p := range before {
+		if f.tenants[part] == nil {
+			r.gone = append(r.gone, p)
+		}
+	}
 }
 
 // rulesOf are the rules for the DNS: the same ones as long as nothing of it changes.
@@ -122,21 +158,30 @@ func (r *readDNS) rulesOf(dns DNS) *readRules {
 	return r.rules
 }
 
-// forgetOlder drops what is no longer in use, where n things are.
-func forgetOlder[T any](all map[any]T, n int, inUse func(T) bool) {
-	if len(all) == n {
-		return
+// forgetOlder drops what the snapshot does not have.
+func (r *reading) forgetOlder(s Snapshot) {
+	if len(r.policies) > len(s.Policies)+len(s.ClusterPolicies) {
+		for object, p := range r.policies {
+			if p.snapshot != r.snapshots {
+				delete(r.policies, object)
+				r.gone = append(r.gone, p.inMode)
+			}
+		}
 	}
-	for object, one := range all {
-		if !inUse(one) {
-			delete(all, object)
+	if len(r.fences) > len(s.Isolations) {
+		for object, f := range r.fences {
+			if f.snapshot != r.snapshots {
+				delete(r.fences, object)
+				r.gone = slices.AppendSeq(r.gone, maps.Values(f.tenants))
+			}
 		}
 	}
 }
 
-// sort sorts the policies. Those that were there before stand in their order already.
-func (r *reading) sort(parsed []*parsedPolicy) {
-	gone, come := r.list.compare(parsed)
+// sort puts those that have come in their place among the others, which are in order already.
+func (r *reading) sort() {
+	come, gone := r.come, r.gone
+	r.come, r.gone = nil, nil
 	if len(gone)+len(come) == 0 {
 		return
 	}
@@ -145,7 +190,7 @@ func (r *reading) sort(parsed []*parsedPolicy) {
 		isGone[p] = true
 	}
 	slices.SortFunc(come, (*parsedPolicy).compare)
-	sorted := make([]*parsedPolicy, 0, len(parsed))
+	sorted := make([]*parsedPolicy, 0, len(r.sorted)+len(come))
 	for _, p := range r.sorted {
 		if isGone[p] {
 			continue
@@ -155,33 +200,8 @@ func (r *reading) sort(parsed []*parsedPolicy) {
 		}
 		sorted = append(sorted, p)
 	}
-	r.sorted = append(sorted, come...)
-}
-
-// tenantsOf are an isolation's policies, one for each tenant with pods on the node.
-func (c *cluster) tenantsOf(f *readIsolation) []*parsedPolicy {
-	var policies []*parsedPolicy
-	tenants := map[string]*parsedPolicy{}
-	asked := map[*Namespace]bool{}
-	for _, pod := range slices.Concat(c.local, c.losers) {
-		ns := c.namespaces[pod.Namespace]
-		if ns == nil || asked[ns] {
-			continue
-		}
-		asked[ns] = true
-		if !f.text.namespaces.Matches(ns.Labels) {
-			continue
-		}
-		part, _ := f.text.tenantOf(ns)
-		if tenants[part] != nil {
-			continue
-		}
-		tenants[part] = f.tenants[part]
-		if tenants[part] == nil {
-			tenants[part] = f.withDNS.policyFor(ns)
-		}
-		policies = append(policies, tenants[part])
+	r.sorted, r.problems = append(sorted, come...), nil
+	for _, p := range r.sorted {
+		r.problems = append(r.problems, p.problems...)
 	}
-	f.tenants = tenants
-	return policies
 }

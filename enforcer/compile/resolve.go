@@ -42,6 +42,7 @@ type resolution struct {
 	weighed      bool      // the spending is known, of when the sets were as they have been seen
 	field, why   string    // where and why it is over its own budget
 	refused      bool
+	madeRefused  bool           // it was refused when it was made last
 	open, closed *policy.Policy // what it becomes, and what it becomes where it is refused
 }
 

@@ -15,8 +15,9 @@ type selected struct {
 	local, losers []*Pod
 
 	endpoints []policy.Endpoint
-	used      []*resolution // the policies that apply to one of them, in the order in which they are asked
-	byAge     []*resolution // likewise, by account, each with the oldest first
+	used      []*resolution   // the policies that apply to one of them, in the order in which they are asked
+	byAge     []*resolution   // likewise, by account, each with the oldest first
+	made      []policy.Policy // what those that are used were made last
 	ties      []Problem
 	objects   []policy.Object
 	digests   []uint64
@@ -104,14 +105,18 @@ func (s *selected) apply(subjects []subject, index []int) {
 	}
 }
 
-// policies are what the policies that are used become.
+// policies are what the policies that are used become. The list is the same again if no other is refused than before.
 func (s *selected) policies() []policy.Policy {
-	if len(s.used) == 0 {
-		return nil
+	same := len(s.made) == len(s.used)
+	for i := 0; same && i < len(s.used); i++ {
+		same = s.used[i].refused == s.used[i].madeRefused
 	}
-	all := make([]policy.Policy, len(s.used))
+	if same || len(s.used) == 0 {
+		return s.made
+	}
+	s.made = make([]policy.Policy, len(s.used))
 	for i, one := range s.used {
-		all[i] = *one.made()
+		s.made[i], one.madeRefused = *one.made(), one.refused
 	}
-	return all
+	return s.made
 }
