@@ -45,8 +45,7 @@ func (k *Compiler) Compile(s Snapshot) (policy.Node, []Problem) {
 	k.known.follow(c, changed)
 	parsed, problems := k.reading.parseAll(c, s)
 	k.selected = k.selectedFor(c, parsed, changed)
-	problems = append(problems, k.selected.ties...)
-	problems = append(problems, k.known.resolveAll(k.selected.byAge)...)
+	problems = slices.Concat(problems, k.selected.ties, k.known.resolveAll(k.selected.byAge))
 	slices.SortStableFunc(problems, func(a, b Problem) int { return a.Ref.Compare(b.Ref) })
 
 	node := policy.Node{

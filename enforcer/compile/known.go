@@ -47,6 +47,8 @@ type knownSets struct {
 	*cluster
 	sets   map[policy.SetID]*knownSet
 	scopes map[string]*scope // by the text of the selector of namespaces, or the name
+	// refused is how many policies the last snapshot refused: so many may be again.
+	refused int
 }
 
 // forget has all sets found out anew.

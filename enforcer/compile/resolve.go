@@ -74,6 +74,7 @@ func (one *resolution) standing() bool {
 // most of it.
 func (k *knownSets) resolveAll(all []*resolution) (problems []Problem) {
 	r := &resolver{knownSets: k, all: all}
+	problems = make([]Problem, 0, k.refused)
 	var spent *account
 	for i, one := range all {
 		if i == 0 || one.parsed.ref.Namespace != all[i-1].parsed.ref.Namespace {
@@ -82,7 +83,9 @@ func (k *knownSets) resolveAll(all []*resolution) (problems []Problem) {
 		one.refused = false
 		problems = r.admit(one, spent, problems)
 	}
-	return append(problems, r.holdNode()...)
+	problems = append(problems, r.holdNode()...)
+	k.refused = len(problems)
+	return problems
 }
 
 // admit makes one policy, if its own budget and what its namespace has left allow it. It takes time to find out that a policy is over its budget. A
