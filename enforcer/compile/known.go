@@ -23,7 +23,7 @@ type knownSet struct {
 	uses    int             // how many policies of the node name it
 	payer   *account        // the last that it was counted for
 	needed  bool            // in this snapshot
-	gone    bool            // nobody names it any more: it follows nothing
+	gone    bool            // it is found out anew: this one follows nothing
 }
 
 // scope is where a selector looks for pods.
@@ -257,7 +257,6 @@ func (k *knownSets) addUsed(sets map[policy.SetID]policy.Set) {
 	for id, set := range k.sets {
 		switch {
 		case !set.needed:
-			set.gone = true
 			delete(k.sets, id)
 			continue
 		case set.uses == 0:

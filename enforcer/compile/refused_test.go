@@ -41,7 +41,7 @@ func TestSmallBudgetsRefuseForEachReason(t *testing.T) {
 		}
 	}
 	for _, reason := range reasons {
-		if said[reason] < 20 {
+		if said[reason] < 10 {
 			t.Errorf("%q is said %d times", reason, said[reason])
 		}
 	}

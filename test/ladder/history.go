@@ -30,6 +30,7 @@ type History struct {
 	options gen.Options
 	c       oracle.Cluster
 	nodes   []gen.Node
+	node    string // whose snapshots these are
 	network compile.Network
 	gone    []*networkingv1.NetworkPolicy // that may come again
 	born    int                           // pods so far
@@ -47,7 +48,7 @@ func NewHistory(seed uint64) *History {
 		pods:    map[*corev1.Pod]*compile.Pod{}, namespaces: map[*corev1.Namespace]*compile.Namespace{}, nodesOf: map[*corev1.Node]*compile.Node{},
 	}
 	c := gen.New(h.source, h.options)
-	h.c, h.nodes = c.Cluster, c.Nodes
+	h.c, h.nodes, h.node = c.Cluster, c.Nodes, "node1"
 	return h
 }
 
@@ -147,6 +148,7 @@ var happenings = []happening{
 	{"an isolation goes", 1, func(h *History) { h.c.Isolations = less(h, h.c.Isolations, 0) }},
 	{"the DNS is another", 1, func(h *History) { h.c.DNSServices, h.c.DNSAddresses = h.other().DNSServices, h.other().DNSAddresses }},
 	{"a Service of the DNS goes", 1, func(h *History) { h.c.DNSServices = less(h, h.c.DNSServices, 0) }},
+	{"another node is asked for", 1, func(h *History) { h.node = pickFrom(h, h.nodes).Name }},
 	{"other ranges are closed", 1, func(h *History) { h.c.Closed = h.other().Closed }},
 	{"links are others", 2, (*History).rewire},
 	{"the node has other addresses", 1, func(h *History) {
@@ -159,7 +161,7 @@ var happenings = []happening{
 	}},
 }
 
-// Next lets something happen, and says what, with node1's snapshot after it.
+// Next lets something happen, and says what, with the snapshot after it.
 func (h *History) Next() (name string, s compile.Snapshot) {
 	total := 0
 	for _, one := range happenings {
@@ -178,8 +180,8 @@ func (h *History) Next() (name string, s compile.Snapshot) {
 func (h *History) snapshot() compile.Snapshot {
 	c := h.c
 	s := compile.Snapshot{
-		Node: "node1", Policies: mixed(h, c.Policies), ClusterPolicies: mixed(h, c.ClusterPolicies), Isolations: mixed(h, c.Isolations),
-		DNS: compile.DNS{Services: mixed(h, c.DNSServices), Addresses: c.DNSAddresses}, Closed: c.Closed["node1"], Network: h.network,
+		Node: h.node, Policies: mixed(h, c.Policies), ClusterPolicies: mixed(h, c.ClusterPolicies), Isolations: mixed(h, c.Isolations),
+		DNS: compile.DNS{Services: mixed(h, c.DNSServices), Addresses: c.DNSAddresses}, Closed: c.Closed[h.node], Network: h.network,
 	}
 	s.Pods, h.pods = converted(mixed(h, c.Pods), h.pods, compile.NewPod)
 	s.Namespaces, h.namespaces = converted(mixed(h, c.Namespaces), h.namespaces, compile.NewNamespace)
