@@ -67,7 +67,8 @@ func (c *copies) of(p, copied *Pod) *Pod {
 // next begins another snapshot.
 func (c *copies) next() { c.before, c.now = c.now, nil }
 
-// changesTo are those since the last snapshot. If they are more than a part of the cluster, they are not worth following: it returns nil then.
+// changesTo are those since the last snapshot; nil if they are too many to be followed. A set is asked about each pod that has changed, but about the pods of
+// the cluster by their kinds, of which there are some ten times fewer.
 func (k *Compiler) changesTo(c *cluster) *changes {
 	gone, come := k.held.compare(c.held)
 	last := k.last
@@ -95,12 +96,15 @@ func (k *Compiler) changesTo(c *cluster) *changes {
 	for _, one := range all.in {
 		moved += len(one.gone) + len(one.come)
 	}
-	if moved > len(c.held)/2 {
+	if moved > fewPods+len(c.held)/16 {
 		return nil
 	}
 	all.nodes = !slices.Equal(last.own, c.own) || !sameNodes(last.nodes, c.nodes) || c.areOfNodes(all)
 	return all
 }
+
+// fewPods is how many may change in any cluster.
+const fewPods = 16
 
 // changedNamespaces are the names of those that came, went, or are not what they were.
 func changedNamespaces(before, after map[string]*Namespace) []string {

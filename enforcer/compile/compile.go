@@ -24,7 +24,7 @@ func CompileLike(s Snapshot, like map[policy.SetID]policy.Set) (policy.Node, []P
 
 // Compiler compiles one snapshot of a node after the other, and gives each what [Compile] would. It keeps what snapshots have in common, so that a change
 // costs what it reaches: policies that it has read, which of them apply to which pods, and sets. It knows objects by their address, since nobody writes to
-// what stands in a snapshot. What it has returned is never written to. It is not safe for concurrent use.
+// what stands in a snapshot. Nodes share what they have in common, so that nobody may write to their lists either. It is not safe for concurrent use.
 type Compiler struct {
 	reading  reading
 	copies   copies
@@ -56,7 +56,7 @@ func (k *Compiler) Compile(s Snapshot) (policy.Node, []Problem) {
 	c.closeTo(s, &node)
 	k.known.addUsed(node.Sets)
 	c.tie(s, &node)
-	k.sets, k.known.cluster = node.Sets, nil
+	k.sets, k.known.cluster, k.copies.before = node.Sets, nil, nil
 	return node, problems
 }
 

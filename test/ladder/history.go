@@ -64,7 +64,9 @@ var happenings = []happening{
 	{"a pod is relabelled", 5, onPod(func(h *History, p *corev1.Pod) { p.Labels = h.otherPod().Labels })},
 	{"a pod has other ports", 3, onPod(func(h *History, p *corev1.Pod) { p.Spec.Containers = h.otherPod().Spec.Containers })},
 	{"a pod has other addresses", 4, onPod(func(h *History, p *corev1.Pod) { p.Status.PodIP, p.Status.PodIPs = addressesOf(h.otherPod()) })},
-	{"a pod claims the addresses of another", 4, onPod(func(h *History, p *corev1.Pod) { p.Status.PodIP, p.Status.PodIPs = addressesOf(pickFrom(h, h.c.Pods)) })},
+	{"a pod claims the addresses of another", 4, onPod(func(h *History, p *corev1.Pod) {
+		p.Status.PodIP, p.Status.PodIPs = addressesOf(pickFrom(h, h.c.Pods))
+	})},
 	{"a pod has an address more", 2, onPod(func(h *History, p *corev1.Pod) {
 		p.Status.PodIPs = append(p.Status.PodIPs, pickFrom(h, h.c.Pods).Status.PodIPs...)
 	})},
@@ -72,7 +74,7 @@ var happenings = []happening{
 		a := pickFrom(h, pickFrom(h, h.nodes).Addrs).String()
 		p.Status.PodIP, p.Status.PodIPs = a, []corev1.PodIP{{IP: a}}
 	})},
-	{"a pod is announced", 3, onPod(func(h *History, p *corev1.Pod) { announce(p) })},
+	{"a pod is announced", 3, onPod(func(_ *History, p *corev1.Pod) { announce(p) })},
 	{"a pod moves to another node", 2, onPod(func(h *History, p *corev1.Pod) { p.Spec.NodeName = pickFrom(h, h.nodes).Name })},
 	{"a pod is in another namespace", 2, onPod(func(h *History, p *corev1.Pod) { p.Namespace = h.otherPod().Namespace })},
 	{"a pod finishes or runs", 2, onPod(func(h *History, p *corev1.Pod) {
@@ -107,7 +109,8 @@ var happenings = []happening{
 	}},
 	{"a node is relabelled", 2, onNode(func(h *History, n *corev1.Node) { n.Labels = h.otherPod().Labels })},
 	{"a node has other addresses", 2, onNode(func(h *History, n *corev1.Node) {
-		n.Status.Addresses = append(slices.Clone(n.Status.Addresses), corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: pickFrom(h, h.c.Pods).Status.PodIP})
+		address := corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: pickFrom(h, h.c.Pods).Status.PodIP}
+		n.Status.Addresses = append(slices.Clone(n.Status.Addresses), address)
 	})},
 	{"a node has other ranges", 1, onNode(func(h *History, n *corev1.Node) {
 		n.Spec.PodCIDRs = nil
@@ -329,7 +332,7 @@ func WalkHistory(seed uint64, steps int) (map[string]int, error) {
 		case !reflect.DeepEqual(wantProblems, gotProblems):
 			return happened, fmt.Errorf("step %d, %s: problems (-anew +with what is kept):\n%s", i, name, cmp.Diff(wantProblems, gotProblems))
 		case !reflect.DeepEqual(lastWanted, last):
-			return happened, fmt.Errorf("step %d, %s, has changed what was made before (-as it was +as it is):\n%s", i, name, cmp.Diff(lastWanted, last, values))
+			return happened, fmt.Errorf("step %d, %s: it changes what was made before (-as it was +as it is):\n%s", i, name, cmp.Diff(lastWanted, last, values))
 		}
 		last, lastWanted = got, want
 	}
