@@ -44,7 +44,7 @@ type spending struct {
 	rules   int // of a table of each family
 	sets    int // of each family
 	entries int // addresses, of both families
-	looks   int // at pods and namespaces, to find the entries: each takes some 30 ns at every sync
+	looks   int // at pods and namespaces, to find the entries: each takes some 30 ns whenever all of it is done anew
 }
 
 // The budgets of what is asked of a node. One object, and one namespace in all its objects, may ask for an entry for each pod of a cluster of 15,000 with

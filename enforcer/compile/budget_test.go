@@ -70,3 +70,32 @@ func checkSize(t *testing.T, np *networkingv1.NetworkPolicy) {
 		}
 	}
 }
+
+// TestAShareWithoutItsNewestIsThatOfTheRest: a set that several policies of a namespace name counts as long as one of them is left.
+func TestAShareWithoutItsNewestIsThatOfTheRest(t *testing.T) {
+	sets := []*knownSet{{size: 1}, {size: 10}, {size: 100}}
+	policies := make([]*resolution, 4)
+	for i, named := range [][]int{{0, 1}, {1, 2}, {0, 2}, {2}} {
+		one := &resolution{spending: spending{rules: 1 + i, sets: 1, looks: 10 * i}}
+		for _, n := range named {
+			one.sets, one.entries, one.seen = one.sets+1, one.entries+sets[n].size, append(one.seen, seenSet{set: sets[n]})
+		}
+		policies[i] = one
+	}
+	shareOf := func(n int) *share {
+		s := &share{uses: map[*knownSet]int{}}
+		for _, one := range policies[:n] {
+			s.with(one)
+		}
+		return s
+	}
+	if got, want := shareOf(4).spending, (spending{rules: 10, sets: 4 + 3, entries: 111, looks: 60}); got != want {
+		t.Errorf("four policies have %+v, want %+v", got, want)
+	}
+	rest := shareOf(4)
+	for n := 3; n >= 0; n-- {
+		if one := rest.withoutNewest(); one != policies[n] || rest.spending != shareOf(n).spending {
+			t.Errorf("without all but %d there is %+v, want %+v", n, rest.spending, shareOf(n).spending)
+		}
+	}
+}

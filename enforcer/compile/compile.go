@@ -22,64 +22,41 @@ func CompileLike(s Snapshot, like map[policy.SetID]policy.Set) (policy.Node, []P
 	return (&Compiler{sets: like}).Compile(s)
 }
 
-// Compiler compiles one snapshot of a node after the other, and gives each what [Compile] would. It keeps what snapshots have in common: policies that it
-// has read, and sets. It knows a policy by its address, since nobody writes to what stands in a snapshot. It is not safe for concurrent use.
+// Compiler compiles one snapshot of a node after the other, and gives each what [Compile] would. It keeps what snapshots have in common, so that a change
+// costs what it reaches: policies that it has read, which of them apply to which pods, and sets. It knows objects by their address, since nobody writes to
+// what stands in a snapshot. Nodes share what they have in common, so that nobody may write to their lists either. It is not safe for concurrent use.
 type Compiler struct {
-	policies map[any]*parsedPolicy    // of the last snapshot, by the object's address
-	fences   map[any]*parsedIsolation // likewise
-	sets     map[policy.SetID]policy.Set
+	reading  reading
+	copies   copies
+	held     previous[*Pod]
+	last     *cluster // of which only the lists are kept
+	selected *selected
+	known    knownSets
+	sets     map[policy.SetID]policy.Set // of the last node
 }
 
 // Compile compiles a snapshot.
 func (k *Compiler) Compile(s Snapshot) (policy.Node, []Problem) {
-	s = withGiven(s)
-	c := newCluster(s)
+	k.copies.next()
+	s = withGiven(s, &k.copies)
+	c := newCluster(s, &k.copies)
 	c.like = k.sets
-	parsed, problems := k.parseAll(c, s)
-	subjects := make([]subject, len(c.local))
-	used := make([]bool, len(parsed))
-	concerned := newConcerns(c)
-	for i, p := range parsed {
-		selected := c.selectLocal(p.subject)
-		for _, pod := range selected {
-			subjects[pod].add(i, p)
-		}
-		concerned.add(p, selected)
-		concerned.addLosers(p)
-	}
-	for i := range subjects {
-		subjects[i].settle(parsed, used)
-	}
-	problems = append(problems, ties(parsed, subjects)...)
-	node := policy.Node{Sets: map[policy.SetID]policy.Set{}, Concerns: concerned.sorted()}
-	node.Concerns.Contested, node.Concerns.Impossible = c.claims.contests(), impossible(s)
-	c.closeTo(s, &node)
-	resolved, refused := c.resolveAll(parsed, used, node.Sets)
-	problems = append(problems, refused...)
+	changed := k.changesTo(c)
+	k.known.follow(c, changed)
+	parsed, problems := k.reading.parseAll(c, s)
+	k.selected = k.selectedFor(c, parsed, changed)
+	problems = slices.Concat(problems, k.selected.ties, k.known.resolveAll(k.selected.byAge))
 	slices.SortStableFunc(problems, func(a, b Problem) int { return a.Ref.Compare(b.Ref) })
 
-	index := make([]int, len(parsed)) // in the node's policies
-	for i := range parsed {
-		if used[i] {
-			index[i] = len(node.Policies)
-			node.Policies = append(node.Policies, resolved[i])
-		}
+	node := policy.Node{
+		Endpoints: slices.Clone(k.selected.endpoints), Policies: k.selected.policies(), Sets: make(map[policy.SetID]policy.Set, len(k.known.sets)),
+		Concerns: policy.Concerns{Objects: k.selected.objects, Pods: k.selected.digests, Addrs: k.selected.addrs},
 	}
-	for i, pod := range c.local {
-		e := policy.Endpoint{Namespace: pod.Namespace, Name: pod.Name, Addrs: pod.Addrs, Applies: subjects[i]}
-		for d := range e.Applies {
-			for stage := range e.Applies[d] {
-				for k, p := range e.Applies[d][stage] {
-					e.Applies[d][stage][k] = index[p]
-				}
-			}
-		}
-		if e.IsSubject(policy.Ingress) || e.IsSubject(policy.Egress) {
-			node.Endpoints = append(node.Endpoints, e)
-		}
-	}
+	node.Concerns.Contested, node.Concerns.Impossible = c.claims.contests(), impossible(s)
+	c.closeTo(s, &node)
+	k.known.addUsed(node.Sets)
 	c.tie(s, &node)
-	k.sets = node.Sets
+	k.sets, k.known.cluster, k.copies.before = node.Sets, nil, nil
 	return node, problems
 }
 
@@ -90,6 +67,7 @@ func (p *Pod) isVisible() bool { return !p.HostNetwork && !p.Finished && len(p.A
 type cluster struct {
 	local       []*Pod            // on the node, sorted by namespace and name
 	byNamespace map[string][]*Pod // all
+	held        []*Pod            // likewise
 	namespaces  map[string]*Namespace
 	nodes       []*Node
 	node        string       // the snapshot's
@@ -102,12 +80,13 @@ type cluster struct {
 	kinds       kinds
 }
 
-func newCluster(s Snapshot) *cluster {
+func newCluster(s Snapshot, same *copies) *cluster {
 	c := &cluster{byNamespace: map[string][]*Pod{}, namespaces: make(map[string]*Namespace, len(s.Namespaces)), nodes: s.Nodes, node: s.Node, own: s.Own}
 	for _, ns := range s.Namespaces {
 		c.namespaces[ns.Name] = ns
 	}
 	visible := make([]*Pod, 0, len(s.Pods))
+	c.held = make([]*Pod, 0, len(s.Pods))
 	for _, p := range s.Pods {
 		if p.isVisible() {
 			visible = append(visible, p)
@@ -115,7 +94,7 @@ func newCluster(s Snapshot) *cluster {
 	}
 	c.claims = newClaims(&s, visible)
 	for _, reported := range visible {
-		p := c.claims.owning(reported)
+		p := c.claims.owning(reported, same)
 		switch {
 		case len(p.Addrs) == 0 && p.Node == s.Node:
 			c.losers = append(c.losers, reported)
@@ -123,12 +102,14 @@ func newCluster(s Snapshot) *cluster {
 		case len(p.Addrs) == 0:
 			continue
 		}
+		c.held = append(c.held, p)
 		c.byNamespace[p.Namespace] = append(c.byNamespace[p.Namespace], p)
 		if p.Node == s.Node {
 			c.local = append(c.local, p)
 		}
 	}
 	slices.SortFunc(c.local, comparePods)
+	slices.SortFunc(c.losers, comparePods)
 	return c
 }
 

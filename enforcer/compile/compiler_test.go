@@ -1,12 +1,15 @@
 package compile
 
 import (
+	"fmt"
+	"net/netip"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
 // A policy is read once for each version, and forgotten with its object; the mode of its namespace is not part of what is kept.
@@ -16,12 +19,12 @@ func TestEachVersionOfAPolicyIsReadOnce(t *testing.T) {
 	s := Snapshot{Namespaces: []*Namespace{ns}, Policies: []*networkingv1.NetworkPolicy{first}}
 	var k Compiler
 	k.Compile(s)
-	read := k.policies[first]
+	read := k.reading.policies[first]
 	if read == nil {
 		t.Fatal("nothing is kept")
 	}
 	k.Compile(s)
-	if k.policies[first] != read {
+	if k.reading.policies[first] != read {
 		t.Error("what has not changed was read again")
 	}
 	for _, mode := range []string{string(v1alpha1.Audit), "nonsense", ""} {
@@ -34,7 +37,102 @@ func TestEachVersionOfAPolicyIsReadOnce(t *testing.T) {
 	}
 	s.Policies[0] = second // another object: another version
 	k.Compile(s)
-	if _, kept := k.policies[first]; kept || k.policies[second] == nil || len(k.policies) != 1 {
-		t.Errorf("kept: %d policies, of the version before: %v", len(k.policies), kept)
+	if _, kept := k.reading.policies[first]; kept || k.reading.policies[second] == nil || len(k.reading.policies) != 1 {
+		t.Errorf("kept: %d policies, of the version before: %v", len(k.reading.policies), kept)
+	}
+}
+
+// keeping is a snapshot with a policy for a pod of the node, and pods elsewhere.
+func keeping(remote ...*Pod) Snapshot {
+	addr := func(a string) []netip.Addr { return []netip.Addr{netip.MustParseAddr(a)} }
+	app := func(a string) Labels { return NewLabels(map[string]string{"app": a}) }
+	friend := `{podSelector: {matchLabels: {app: friend}}}`
+	return Snapshot{
+		Node:       "here",
+		Namespaces: []*Namespace{keptShop, keptOther},
+		Pods: append([]*Pod{
+			{Namespace: "shop", Name: "web", UID: "1", Node: "here", Labels: app("web"), Addrs: addr("10.0.0.1"), Ports: []NamedPort{{"http", policy.TCP, 80}}},
+			{Namespace: "shop", Name: "friend", UID: "2", Node: "there", Labels: app("friend"), Addrs: addr("10.0.0.2"), Ports: []NamedPort{{"http", policy.TCP, 80}}},
+		}, remote...),
+		Policies: []*networkingv1.NetworkPolicy{keptPolicy(friend)},
+	}
+}
+
+var keptShop, keptOther = &Namespace{Name: "shop", Mode: "Audit"}, &Namespace{Name: "other"}
+
+func keptPolicy(peer string) *networkingv1.NetworkPolicy {
+	np := networkPolicy(`{podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{from: [` + peer + `]}],
+		egress: [{to: [` + peer + `], ports: [{port: http}]}, {to: [{namespaceSelector: {}}]}]}`).NetworkPolicy
+	np.Namespace, np.Name = "shop", "friends"
+	return np
+}
+
+// TestWhatAChangeDoesNotReachStaysTheSame: who compares with the last node can tell by the addresses of lists that they have not changed.
+func TestWhatAChangeDoesNotReachStaysTheSame(t *testing.T) {
+	stranger := &Pod{Namespace: "other", Name: "stranger", UID: "3", Node: "there", Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.3")}}
+	s := keeping()
+	shared := *s.Pods[0] // with an address that a pod of this node has taken from it
+	shared.Name, shared.UID, shared.Created = "older", "4", -1
+	shared.Addrs = []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.4")}
+	s.Pods = append(s.Pods, &shared)
+	after := s
+	after.Pods = append([]*Pod{stranger}, s.Pods...)
+	var k Compiler
+	was, _ := k.Compile(s)
+	is, _ := k.Compile(after)
+	if len(was.Policies) != 1 || len(was.Sets) != 4 || len(was.Endpoints) != 2 || len(was.Endpoints[0].Addrs) != 1 {
+		t.Fatalf("not what this test is about: %+v", was)
+	}
+	for _, d := range policy.Directions {
+		if &was.Policies[0].Rules[d][0] != &is.Policies[0].Rules[d][0] {
+			t.Errorf("the rules of %s are made again", d)
+		}
+	}
+	for i := range was.Endpoints {
+		if &was.Endpoints[i].Addrs[0] != &is.Endpoints[i].Addrs[0] {
+			t.Errorf("the addresses of %s are made again", was.Endpoints[i].Name)
+		}
+	}
+	changed := 0
+	for id, set := range was.Sets {
+		if now := is.Sets[id]; &set.Members[0] != &now.Members[0] {
+			changed++
+		}
+	}
+	if changed != 1 {
+		t.Errorf("%d sets are made again, where one has the pod that has come", changed)
+	}
+}
+
+// TestWhatIsNotUsedIsForgotten: what a compiler keeps is of the last snapshot, however many it has seen.
+func TestWhatIsNotUsedIsForgotten(t *testing.T) {
+	var k Compiler
+	for i := range 20 {
+		s := keeping()
+		s.Policies[0] = keptPolicy(fmt.Sprintf(`{podSelector: {matchLabels: {app: friend-%d}}, namespaceSelector: {matchLabels: {n: n-%d}}}`, i, i))
+		s.Isolations = []*v1alpha1.NamespaceIsolation{{}}
+		s.Isolations[0].Name = "all"
+		for n := range i % 5 {
+			s.Pods = append(s.Pods, &Pod{Namespace: "shop", Name: fmt.Sprint(n), UID: fmt.Sprint("more-", n), Node: "there",
+				Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.AddrFrom4([4]byte{10, 0, 1, byte(n)})}})
+		}
+		k.Compile(s)
+	}
+	for what, sizes := range map[string][2]int{
+		"policies":   {len(k.reading.policies), 1},
+		"isolations": {len(k.reading.fences), 1},
+		"read":       {len(k.reading.sorted), 2},
+		"pods":       {len(k.held.items), 6},
+		"copies":     {len(k.copies.now), 4},
+		"sets":       {len(k.known.sets), 5},
+		"scopes":     {len(k.known.scopes), 3},
+	} {
+		if sizes[0] != sizes[1] {
+			t.Errorf("%s: %d are kept, want %d", what, sizes[0], sizes[1])
+		}
+	}
+	k.Compile(Snapshot{Node: "here"})
+	if n := len(k.reading.policies) + len(k.reading.fences) + len(k.reading.sorted) + len(k.held.items) + len(k.known.sets) + len(k.known.scopes); n != 0 {
+		t.Errorf("of nothing, %d things are kept", n)
 	}
 }

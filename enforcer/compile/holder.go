@@ -164,7 +164,7 @@ func Holder(s Snapshot, a netip.Addr) *Pod {
 }
 
 // owning is p with only the addresses that it holds.
-func (c *claims) owning(p *Pod) *Pod {
+func (c *claims) owning(p *Pod, same *copies) *Pod {
 	lost := func(a netip.Addr) bool { return c.holders[a] != p }
 	if !c.partial || !slices.ContainsFunc(p.Addrs, lost) {
 		return p
@@ -174,7 +174,7 @@ func (c *claims) owning(p *Pod) *Pod {
 	if q.reported == nil {
 		q.reported = p
 	}
-	return &q
+	return same.of(p, &q)
 }
 
 // isOfLocalPod reports whether a pod of this node holds an address.

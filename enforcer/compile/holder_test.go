@@ -61,7 +61,7 @@ func TestHolder(t *testing.T) {
 				got = holder.Name
 			}
 			var members []string
-			for _, p := range newCluster(Snapshot{Pods: c.pods}).byNamespace[""] {
+			for _, p := range newCluster(Snapshot{Pods: c.pods}, &copies{}).byNamespace[""] {
 				members = append(members, p.Name)
 			}
 			if got != c.want || strings.Join(members, " ") != c.want {

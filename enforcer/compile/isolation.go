@@ -103,20 +103,28 @@ const (
 	dnsRule        = "dns"
 )
 
+// tenantOf is the part of the isolation's policies that a namespace belongs to, with what its tenant's namespaces have in common; nil if the namespace is a
+// tenant of its own.
+func (p *parsedIsolation) tenantOf(ns *Namespace) (part string, same *labels.Requirement) {
+	if value, ok := ns.Labels.Lookup(p.tenantLabel); ok {
+		if same, err := labels.NewRequirement(p.tenantLabel, selection.In, []string{value}); err == nil { // else it is one of its own, which allows least
+			return "tenant " + value, same
+		}
+	}
+	return "namespace " + ns.Name, nil
+}
+
 // policyFor is the policy for the tenant that a namespace belongs to.
 func (p *parsedIsolation) policyFor(ns *Namespace) *parsedPolicy {
 	tenant := podSelector{namespace: ns.Name, pods: labels.Everything()}
 	out := p.parsedPolicy
 	out.problems = nil // which are the isolation's, and said once
-	out.part = "namespace " + ns.Name
 	out.subject = tenant
-	if value, ok := ns.Labels.Lookup(p.tenantLabel); ok {
-		same, err := labels.NewRequirement(p.tenantLabel, selection.In, []string{value})
-		if err == nil { // else the namespace is a tenant of its own, which allows least
-			out.part = "tenant " + value
-			tenant.namespaces = labels.NewSelector().Add(*same)
-			out.subject = podSelector{namespaces: intersection(tenant.namespaces, p.namespaces), pods: labels.Everything()}
-		}
+	part, same := p.tenantOf(ns)
+	out.part = part
+	if same != nil {
+		tenant.namespaces = labels.NewSelector().Add(*same)
+		out.subject = podSelector{namespaces: intersection(tenant.namespaces, p.namespaces), pods: labels.Everything()}
 	}
 	if p.sameTenant {
 		for _, d := range policy.Directions {

@@ -97,22 +97,6 @@ func (c *cluster) selectedBy(selectors []podSelector) []*kind {
 	return selected
 }
 
-// looks is how many pods and namespaces have to be looked at for a set, at the most: what finding its members takes. It depends on the cluster alone, not
-// on what is kept.
-func (c *cluster) looks(s *ruleSet) int {
-	n := 0
-	for i := range s.selectors {
-		if s.selectors[i].namespaces != nil {
-			n += len(c.namespaces)
-		}
-		weight := 1 + valuesOf(s.selectors[i].pods)/valuesPerLook
-		for _, ns := range c.namespacesOf(s.selectors[i]) {
-			n += weight * len(c.byNamespace[ns])
-		}
-	}
-	return n + len(s.nodes)*len(c.nodes)
-}
-
 // addresses are the addresses of kinds of pods, in order.
 func (c *cluster) addresses(selected []*kind) []policy.Member {
 	count := 0
@@ -167,8 +151,7 @@ func (c *cluster) inOrder() []placed {
 
 // sorted are the collected members in order, each once.
 func (c *cluster) sorted() []policy.Member {
-	slices.SortFunc(c.members, policy.Member.Compare)
-	return slices.Compact(c.members)
+	return inOrder(c.members)
 }
 
 // valuesOf is how many values a selector compares labels with.

@@ -45,7 +45,7 @@ const (
 
 // withGiven gives the node's pods the addresses that CNI plugins have given them beside those that the API shows. Policy is then about these too. A result
 // that shares no address with the pod is of a sandbox before the present one.
-func withGiven(s Snapshot) Snapshot {
+func withGiven(s Snapshot, same *copies) Snapshot {
 	more := map[string][]netip.Addr{} // by UID, and of static pods by name
 	for _, l := range s.Links {
 		if g := l.Given; g != nil {
@@ -71,7 +71,7 @@ func withGiven(s Snapshot) Snapshot {
 		if !copied {
 			s.Pods, copied = slices.Clone(s.Pods), true
 		}
-		s.Pods[i] = p.with(given)
+		s.Pods[i] = same.of(p, p.with(given))
 	}
 	return s
 }

@@ -47,18 +47,25 @@ func (c *cluster) withNodes(selectors []labels.Selector) []policy.Member {
 // addPorts collects the named ports of pods, until there are more than limit.
 func (c *cluster) addPorts(pods []*Pod, names portNames, limit int) {
 	for _, p := range pods {
-		for _, port := range p.Ports {
-			if len(c.members) > limit {
-				return
-			}
-			if !names.have(port) {
-				continue
-			}
-			for _, a := range p.Addrs {
-				c.members = append(c.members, policy.Member{Addr: policy.AddrOf(a), Protocol: port.Protocol, Port: port.Port})
-			}
+		if len(c.members) > limit {
+			return
+		}
+		c.members = appendPorts(c.members, p, names)
+	}
+}
+
+// appendPorts adds the ports of a pod that have one of the names, at each of its addresses. One that several containers name is one member.
+func appendPorts(to []policy.Member, p *Pod, names portNames) []policy.Member {
+	first := len(to)
+	for _, port := range p.Ports {
+		if !names.have(port) {
+			continue
+		}
+		for _, a := range p.Addrs {
+			to = append(to, policy.Member{Addr: policy.AddrOf(a), Protocol: port.Protocol, Port: port.Port})
 		}
 	}
+	return to[:first+len(inOrder(to[first:]))]
 }
 
 // portNames are names of ports to look ports up in.
@@ -79,10 +86,16 @@ func (n portNames) have(p NamedPort) bool {
 
 // addSet adds a set with its members, which are copied.
 func (c *cluster) addSet(sets map[policy.SetID]policy.Set, id policy.SetID, kind policy.SetKind, members []policy.Member) {
-	if same := c.like[id].Members; slices.Equal(same, members) {
-		members = same
-	} else {
-		members = slices.Clone(members)
+	sets[id] = policy.Set{Kind: kind, Members: c.likeBefore(id, members)}
+}
+
+// likeBefore are those that a set had, if they are the same, or a copy; nil if there are none.
+func (c *cluster) likeBefore(id policy.SetID, members []policy.Member) []policy.Member {
+	if len(members) == 0 {
+		return nil
 	}
-	sets[id] = policy.Set{Kind: kind, Members: members}
+	if same := c.like[id].Members; slices.Equal(same, members) {
+		return same
+	}
+	return slices.Clone(members)
 }

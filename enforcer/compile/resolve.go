@@ -2,109 +2,146 @@ package compile
 
 import (
 	"cmp"
-	"slices"
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
 // resolver makes the node's policies and sets, within the budgets.
 type resolver struct {
-	*cluster
-	sets  map[policy.SetID]policy.Set
-	uses  map[policy.SetID]int // how many policies name a set
-	all   []*resolution        // the oldest first
-	spent map[string]*account  // by namespace; cluster-wide policies under the empty name
-	total spending             // what the node holds: a set that several name counts once
+	*knownSets
+	all   []*resolution // by account, each with the oldest first
+	total spending      // what the node holds: a set that several name counts once
 }
 
 // account is what the policies of a namespace have taken. A set that several of them name counts once.
 type account struct {
 	spending
-	sets map[policy.SetID]bool
 	lost spending // on policies that were refused
+	// why is what refuses all policies that are newer, once something does.
+	why     string
+	refused [2]Problem // what is then said of each, but for its name: of those that are not ranked, and of those that are
 }
 
 // pay adds what a policy takes.
 func (a *account) pay(one *resolution) {
 	a.add(one.spending)
-	for id, entries := range one.named {
-		if a.sets[id] {
-			a.take(spending{sets: 1, entries: entries})
+	for i := range one.seen {
+		set := one.seen[i].set
+		if set.payer == a {
+			a.take(spending{sets: 1, entries: set.size})
 		}
-		a.sets[id] = true
+		set.payer = a
 	}
 }
 
-// resolution is one policy with what it takes.
+// resolution is one policy with what it takes. It is kept while the policy applies to a pod of the node.
 type resolution struct {
-	at     int // in the list of parsed policies
 	parsed *parsedPolicy
-	made   policy.Policy
-	named  map[policy.SetID]int // its sets, with the number of entries
 	spending
-	refused bool
+	seen         []seenSet // the sets that its spending comes from
+	weighed      bool      // the spending is known, of when the sets were as they have been seen
+	field, why   string    // where and why it is over its own budget
+	refused      bool
+	madeRefused  bool           // it was refused when it was made last
+	open, closed *policy.Policy // what it becomes, and what it becomes where it is refused
+}
+
+// seenSet is a set with what a policy was weighed by.
+type seenSet struct {
+	set         *knownSet
+	size, looks int // size is -1 if the looks were too many already
+}
+
+// standing reports whether the policy takes what it did.
+func (one *resolution) standing() bool {
+	if !one.weighed {
+		return false
+	}
+	for i := range one.seen {
+		s := &one.seen[i]
+		if s.set.gone || s.looks != s.set.looks || s.size >= 0 && s.size != s.set.size {
+			return false
+		}
+	}
+	for i := range one.seen {
+		one.seen[i].set.needed = true
+	}
+	return true
 }
 
 // resolveAll makes the policies that are used, and the sets that they name. Those of a namespace are made in the order of their age. One that is over its
 // budget is refused, and so are those that come when the namespace has used up its own. If the node's is used up, the newest of the namespace go that takes
 // most of it.
-func (c *cluster) resolveAll(parsed []*parsedPolicy, used []bool, sets map[policy.SetID]policy.Set) (made []policy.Policy, problems []Problem) {
-	r := &resolver{cluster: c, sets: sets, uses: map[policy.SetID]int{}, spent: map[string]*account{}}
-	for i, p := range parsed {
-		if used[i] {
-			r.all = append(r.all, &resolution{at: i, parsed: p})
+func (k *knownSets) resolveAll(all []*resolution) (problems []Problem) {
+	r := &resolver{knownSets: k, all: all}
+	problems = make([]Problem, 0, k.refused)
+	var spent *account
+	for i, one := range all {
+		if i == 0 || one.parsed.ref.Namespace != all[i-1].parsed.ref.Namespace {
+			spent = &account{}
 		}
-	}
-	slices.SortStableFunc(r.all, func(a, b *resolution) int {
-		return cmp.Or(cmp.Compare(a.parsed.born, b.parsed.born), a.parsed.compare(b.parsed))
-	})
-	for _, one := range r.all {
-		problems = append(problems, r.admit(one)...)
+		one.refused = false
+		problems = r.admit(one, spent, problems)
 	}
 	problems = append(problems, r.holdNode()...)
-	made = make([]policy.Policy, len(parsed))
-	for _, one := range r.all {
-		made[one.at] = one.made
-	}
-	return made, problems
+	k.refused = len(problems)
+	return problems
 }
 
 // admit makes one policy, if its own budget and what its namespace has left allow it. It takes time to find out that a policy is over its budget. A
 // namespace has twice as much for that as for what is allowed: then all that are newer are refused unseen, since many such policies would cost what one may
 // not.
-func (r *resolver) admit(one *resolution) []Problem {
+func (r *resolver) admit(one *resolution, spent *account, problems []Problem) []Problem {
 	p := one.parsed
-	spent := r.spent[p.ref.Namespace]
-	if spent == nil {
-		spent = &account{sets: map[policy.SetID]bool{}}
-		r.spent[p.ref.Namespace] = spent
-	}
 	budget, of := namespaceBudget, "the policies of the namespace that are as old or older have "
 	if p.ref.Namespace == "" {
 		budget, of = nodeBudget, "the cluster-wide policies that are as old or older have "
 	}
-	if why := cmp.Or(spent.over(budget), spent.lost.over(budget.twice())); why != "" {
-		r.refuse(one)
-		return []Problem{p.tooLargeHere("spec", of+why)}
+	if spent.why == "" {
+		spent.why = cmp.Or(spent.over(budget), spent.lost.over(budget.twice()))
 	}
-	field, why := r.make(one)
-	if why != "" {
+	if spent.why != "" {
+		one.seen, one.weighed, one.refused = nil, false, true
+		return append(problems, spent.refusalOf(p, of))
+	}
+	if !one.standing() {
+		r.weigh(one)
+	}
+	if one.why != "" {
 		spent.lost.add(one.spending)
-		r.refuse(one)
-		return []Problem{p.tooLargeHere(field, "it has "+why)}
+		one.refused = true
+		r.dropUnused(one)
+		return append(problems, p.tooLargeHere(one.field, "it has "+one.why))
 	}
 	spent.pay(one)
-	if why := spent.over(budget); why != "" {
-		r.refuse(one)
-		return []Problem{p.tooLargeHere("spec", of+why)}
+	if spent.why = spent.over(budget); spent.why != "" {
+		one.refused = true
+		r.dropUnused(one)
+		return append(problems, spent.refusalOf(p, of))
 	}
-	return nil
+	r.use(one)
+	return problems
 }
 
-// make makes the rules of a policy, and the sets that they name. If these are over the budget of an object, it says where and why.
-func (r *resolver) make(one *resolution) (field, why string) {
+// refusalOf says that a policy is refused for what older ones have taken. There may be thousands of them.
+func (a *account) refusalOf(p *parsedPolicy, of string) Problem {
+	ranked := 0
+	if p.isRanked() {
+		ranked = 1
+	}
+	if a.refused[ranked].Detail == "" {
+		a.refused[ranked] = p.tooLargeHere("spec", of+a.why)
+	}
+	problem := a.refused[ranked]
+	problem.Ref = p.ref
+	return problem
+}
+
+// weigh finds out what a policy takes, or where and why that is over the budget of an object.
+func (r *resolver) weigh(one *resolution) {
 	p := one.parsed
-	one.made = policy.Policy{Ref: p.ref, Part: p.part, Stage: p.stage, Audit: p.audit}
+	one.spending, one.seen, one.field, one.why, one.weighed = spending{}, nil, "", "", true
+	named := map[policy.SetID]bool{}
 	for _, d := range policy.Directions {
 		if !p.applies[d] {
 			continue
@@ -113,21 +150,27 @@ func (r *resolver) make(one *resolution) (field, why string) {
 		for i := range p.rules[d] {
 			rule := &p.rules[d][i]
 			one.rules += rule.size(d)
-			if why := r.needAll(one, rule); why != "" {
-				return p.ruleField(d, rule.index), why
+			if one.why = r.needAll(one, rule, named); one.why != "" {
+				one.field = p.ruleField(d, rule.index)
+				return
 			}
-			one.made.Rules[d] = append(one.made.Rules[d], rule.resolve(d)...)
 		}
 	}
-	return "spec", one.over(objectBudget)
+	if one.why = one.over(objectBudget); one.why != "" {
+		one.field = "spec"
+	}
 }
 
 // needAll adds the sets of a rule.
-func (r *resolver) needAll(one *resolution, rule *parsedRule) (why string) {
+func (r *resolver) needAll(one *resolution, rule *parsedRule, named map[policy.SetID]bool) (why string) {
 	s := &rule.sets
 	for _, sets := range [][]ruleSet{s.pods, s.nodes, s.ports, s.podPorts} {
 		for i := range sets {
-			if why := r.need(one, &sets[i]); why != "" {
+			if named[sets[i].id] {
+				continue
+			}
+			named[sets[i].id] = true
+			if why := r.add(one, r.need(&sets[i])); why != "" {
 				return why
 			}
 		}
@@ -141,56 +184,52 @@ func (r *resolver) needAll(one *resolution, rule *parsedRule) (why string) {
 	return one.over(objectBudget)
 }
 
-// need adds one set that a policy names.
-func (r *resolver) need(one *resolution, s *ruleSet) (why string) {
-	if _, ok := one.named[s.id]; ok {
-		return ""
-	}
+// add adds one set that a policy names. How much too many its members are is not said: they are not counted to the end.
+func (r *resolver) add(one *resolution, set *knownSet) (why string) {
 	one.sets++
-	one.looks += r.looks(s)
+	one.looks += set.looks
 	if why := one.over(objectBudget); why != "" {
+		one.seen = append(one.seen, seenSet{set, -1, set.looks})
 		return why
 	}
-	set, have := r.sets[s.id]
-	if !have {
-		kind := policy.Addresses
-		if len(s.names) > 0 {
-			kind = policy.AddressPorts
-		}
-		members, ok := r.membersOf(s, objectBudget.entries-one.entries)
-		if !ok {
-			one.entries = objectBudget.entries + 1
-			return spending{entries: one.entries}.over(objectBudget)
-		}
-		r.addSet(r.sets, s.id, kind, members)
-		set = r.sets[s.id]
+	r.count(set)
+	one.seen = append(one.seen, seenSet{set, set.size, set.looks})
+	if one.entries += set.size; one.entries > objectBudget.entries {
+		one.entries = objectBudget.entries + 1
 	}
-	if r.uses[s.id] == 0 {
-		r.total.add(spending{sets: 1, entries: len(set.Members)})
-	}
-	r.uses[s.id]++
-	if one.named == nil {
-		one.named = map[policy.SetID]int{}
-	}
-	one.named[s.id] = len(set.Members)
-	one.entries += len(set.Members)
 	return one.over(objectBudget)
 }
 
-// refuse takes away what a policy would allow, and the sets that nobody else names.
+// use counts what a policy takes as the node's.
+func (r *resolver) use(one *resolution) {
+	r.total.add(spending{rules: one.rules, looks: one.looks})
+	for i := range one.seen {
+		set := one.seen[i].set
+		if set.uses == 0 {
+			r.total.add(spending{sets: 1, entries: set.size})
+		}
+		set.uses++
+	}
+}
+
+// refuse takes back what [resolver.use] has counted.
 func (r *resolver) refuse(one *resolution) {
-	for id := range one.named {
-		if r.uses[id]--; r.uses[id] == 0 {
-			r.total.take(spending{sets: 1, entries: len(r.sets[id].Members)})
-			delete(r.sets, id)
+	one.refused = true
+	r.total.take(spending{rules: one.rules, looks: one.looks})
+	for i := range one.seen {
+		set := one.seen[i].set
+		if set.uses--; set.uses == 0 {
+			r.total.take(spending{sets: 1, entries: set.size})
 		}
 	}
-	p := one.parsed
-	one.refused, one.named = true, nil
-	one.made = policy.Policy{Ref: p.ref, Part: p.part, Stage: p.stage, Audit: p.audit}
-	for _, d := range policy.Directions {
-		for _, rule := range p.closed(p.rules[d]) {
-			one.made.Rules[d] = append(one.made.Rules[d], rule.resolve(d)...)
+	r.dropUnused(one)
+}
+
+// dropUnused forgets what is in the sets that a policy names and no other: how large they are is enough to know.
+func (r *resolver) dropUnused(one *resolution) {
+	for i := range one.seen {
+		if set := one.seen[i].set; set.uses == 0 {
+			set.members = nil
 		}
 	}
 }
@@ -198,51 +237,119 @@ func (r *resolver) refuse(one *resolution) {
 // holdNode refuses policies until the rest is within the budget of the node.
 func (r *resolver) holdNode() []Problem {
 	var problems []Problem
+	var shares map[string]*share
 	for {
-		total := r.total
-		for _, one := range r.all {
-			if !one.refused {
-				total.rules, total.looks = total.rules+one.rules, total.looks+one.looks
-			}
-		}
-		why := total.over(nodeBudget)
+		why := r.total.over(nodeBudget)
 		if why == "" {
 			return problems
 		}
-		one := r.newestOfTheLargest()
-		if one == nil {
+		if shares == nil {
+			shares = r.shares()
+		}
+		largest := largestOf(shares)
+		if largest == nil {
 			return problems
 		}
+		one := largest.withoutNewest()
 		r.refuse(one)
 		problems = append(problems, one.parsed.tooLargeHere("spec", "all policies of a node have "+why+", and those of this namespace the most"))
 	}
 }
 
-// newestOfTheLargest is the newest policy of the namespace that takes most. Cluster-wide policies are an administrator's: they go last.
-func (r *resolver) newestOfTheLargest() *resolution {
-	standing := map[string]*account{}
-	newest := map[string]*resolution{}
+// share is what a namespace takes of the node.
+type share struct {
+	spending
+	all  []*resolution // that are not refused, the oldest first
+	uses map[*knownSet]int
+}
+
+// shares are those of all namespaces.
+func (r *resolver) shares() map[string]*share {
+	shares := map[string]*share{}
 	for _, one := range r.all {
 		if one.refused {
 			continue
 		}
 		ns := one.parsed.ref.Namespace
-		if standing[ns] == nil {
-			standing[ns] = &account{sets: map[policy.SetID]bool{}}
+		if shares[ns] == nil {
+			shares[ns] = &share{uses: map[*knownSet]int{}}
 		}
-		standing[ns].pay(one)
-		newest[ns] = one
+		shares[ns].with(one)
 	}
+	return shares
+}
+
+func (s *share) with(one *resolution) {
+	s.all = append(s.all, one)
+	s.add(one.spending)
+	for i := range one.seen {
+		set := one.seen[i].set
+		if s.uses[set] > 0 {
+			s.take(spending{sets: 1, entries: set.size})
+		}
+		s.uses[set]++
+	}
+}
+
+// withoutNewest takes away the newest policy.
+func (s *share) withoutNewest() *resolution {
+	one := s.all[len(s.all)-1]
+	s.all = s.all[:len(s.all)-1]
+	s.take(one.spending)
+	for i := range one.seen {
+		set := one.seen[i].set
+		if s.uses[set]--; s.uses[set] > 0 {
+			s.add(spending{sets: 1, entries: set.size})
+		}
+	}
+	return one
+}
+
+// largestOf is the share of the namespace that takes most. Cluster-wide policies are an administrator's: they go last.
+func largestOf(shares map[string]*share) *share {
 	largest := ""
-	for ns, a := range standing {
-		if ns == "" {
+	for ns, s := range shares {
+		if ns == "" || len(s.all) == 0 {
 			continue
 		}
-		if largest == "" || cmp.Or(cmp.Compare(a.share(nodeBudget), standing[largest].share(nodeBudget)), cmp.Compare(ns, largest)) > 0 {
+		if largest == "" || cmp.Or(cmp.Compare(s.share(nodeBudget), shares[largest].share(nodeBudget)), cmp.Compare(ns, largest)) > 0 {
 			largest = ns
 		}
 	}
-	return newest[largest]
+	if s := shares[largest]; s != nil && len(s.all) > 0 {
+		return s
+	}
+	return nil
+}
+
+// made is what the policy becomes. Its rules depend on the text alone: they are the same again as long as it stands.
+func (one *resolution) made() *policy.Policy {
+	p := one.parsed
+	if one.refused {
+		if one.closed == nil {
+			one.closed = p.made(p.closed)
+		}
+		return one.closed
+	}
+	if one.open == nil {
+		one.open = p.made(func(rules []parsedRule) []parsedRule { return rules })
+	}
+	return one.open
+}
+
+// made is the node's policy with these of the rules.
+func (p *parsedPolicy) made(these func([]parsedRule) []parsedRule) *policy.Policy {
+	made := &policy.Policy{Ref: p.ref, Part: p.part, Stage: p.stage, Audit: p.audit}
+	for _, d := range policy.Directions {
+		if !p.applies[d] {
+			continue
+		}
+		rules := these(p.rules[d])
+		for i := range rules {
+			made.Rules[d] = append(made.Rules[d], rules[i].resolve(d)...)
+		}
+	}
+	return made
 }
 
 // resolve makes the rules of the node's policy that the rule becomes.
