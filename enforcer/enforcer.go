@@ -40,6 +40,7 @@ type Enforcer struct {
 	known     *ruleset.Ruleset // what the kernel holds, nil while we do not know
 	inForce   *policy.Node     // what is known to be in force, likewise
 	compiler  compile.Compiler // with what the next snapshot has in common with the last
+	renderer  ruleset.Renderer // with what the next ruleset has in common with the last
 	tookOver  bool             // nothing of an earlier run is left
 	live      *Live            // nil where live connections are left alone
 	refusals  *refusals        // what the kernel does not take
@@ -117,7 +118,7 @@ func (e *Enforcer) enforce(ctx context.Context, node policy.Node, verify bool) (
 	if e.known != nil {
 		known = *e.known
 	}
-	want := ruleset.RenderLike(node, e.options, known)
+	want := e.renderer.Render(node, e.options, known)
 	report := Report{Counts: count(want), Concerns: node.Concerns, Points: want.Points}
 	report.Counts.Policies, report.Counts.Endpoints = len(node.Policies), len(node.Endpoints)
 
