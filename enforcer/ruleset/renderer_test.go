@@ -134,10 +134,16 @@ func TestARendererKeepsWhatItsLastRulesetHas(t *testing.T) {
 			}
 		}
 		for id, s := range r.sets {
+			used := 0
 			for _, own := range s.own {
-				if _, ok := held.Sets[own.Name]; !ok && own.Name != "" {
-					t.Errorf("%d namespaces: the set %s is kept", len(peers), id)
+				if _, ok := held.Sets[own.Name]; ok {
+					used++
+				} else if own.Name != "" {
+					t.Errorf("%d namespaces: the set %s is kept", len(peers), own.Name)
 				}
+			}
+			if used == 0 {
+				t.Errorf("%d namespaces: the set %s is kept", len(peers), id)
 			}
 		}
 		if len(kept) != len(peers) || len(r.endpoints) != len(peers) || len(r.policies) != len(n.Policies) || len(r.samplings) > 1+len(peers) {
