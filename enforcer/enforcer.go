@@ -48,7 +48,10 @@ type Enforcer struct {
 }
 
 // planner says what snapshots of a node, one after the other, come to. It keeps what they have in common.
-type planner struct{ compiler compile.Compiler }
+type planner struct {
+	compiler compile.Compiler
+	renderer ruleset.Renderer
+}
 
 // New returns an Enforcer that has not looked at the kernel yet.
 func New(d Dataplane, o ruleset.Options) *Enforcer {
@@ -130,7 +133,7 @@ func (e *Enforcer) enforce(ctx context.Context, node policy.Node, verify bool) (
 	if e.known != nil {
 		known = *e.known
 	}
-	want := e.waiting.withMade(ruleset.RenderLike(node, e.options, known))
+	want := e.waiting.withMade(e.planner.renderer.Render(node, e.options, known))
 	report := Report{Counts: count(want), Concerns: node.Concerns, Points: want.Points}
 	report.Counts.Policies, report.Counts.Endpoints = len(node.Policies), len(node.Endpoints)
 

@@ -154,7 +154,7 @@ func (e *Enforcer) prepare(ctx context.Context, s compile.Snapshot) {
 		return
 	}
 	node, _ := n.planner.compiler.Compile(s.Lagging(e.waiting.namespaces, e.waiting.before).Lagging(n.namespaces, n.policies))
-	want := ruleset.RenderLike(e.refusals.close(node), e.options, *e.known)
+	want := n.planner.renderer.Render(e.refusals.close(node), e.options, *e.known)
 	var missing []string
 	for name := range want.Sets {
 		if _, there := e.known.Sets[name]; !there {

@@ -7,6 +7,8 @@
 //   - an address belongs to at most one endpoint and, in a set, to the pods that hold it now;
 //   - every [SetID] that a rule names is a key of [Node.Sets];
 //   - lists are sorted, so that equal policies make equal Nodes;
+//   - a policy of the stage NetworkPolicies applies to endpoints of one namespace alone;
+//   - nobody writes to what stands in a Node, so that the next may have parts of it, and whoever sees the same memory again need not look into it;
 //   - a zero Peer or Ports matches nothing: forgetting to fill one closes, it never opens.
 //
 // The package knows nothing of Kubernetes objects, of ipsets or of iptables.

@@ -14,7 +14,7 @@ var unknownPod = policy.Ref{Kind: "unknown", Name: "pod"}
 // and is asked only about what is not in the set.
 //
 // What the node itself takes in passes INPUT, where egress alone is decided: its destination needs no look.
-func (t *renderer) closedRules(directions []policy.Direction) []Rule {
+func (t *rendering) closedRules(directions []policy.Direction) []Rule {
 	var rules []Rule
 	for _, d := range directions {
 		option, side := "-d", "dst"
@@ -23,7 +23,7 @@ func (t *renderer) closedRules(directions []policy.Direction) []Rule {
 		}
 		for _, r := range t.node.Closed.Ranges {
 			if FamilyOf(r.Addr()) == t.family {
-				w := &walk{renderer: t, direction: d}
+				w := &walk{rendering: t, direction: d}
 				rules = append(rules, Rule(fmt.Sprintf("%s %s -m set ! --match-set %s %s -m addrtype ! --%s-type LOCAL -g %s",
 					option, r, t.podSet(t.node.Closed.Known), side, side, w.unknownDenial())))
 			}
@@ -36,8 +36,8 @@ func (t *renderer) closedRules(directions []policy.Direction) []Rule {
 // such a packet is gone.
 func (w *walk) unknownDenial() string {
 	p := Point{Ref: unknownPod, Direction: w.direction, Index: -1}
-	chain := w.point(&p)
-	return w.chain(chain, func() []Rule {
+	return w.chain(p.identify(), func() []Rule {
+		w.register(p)
 		rules := []Rule{countRule(p)}
 		if w.logs(false) {
 			rules = append(rules, w.sampleRules(p)...)

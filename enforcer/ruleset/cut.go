@@ -18,7 +18,7 @@ const MaxHeld = 1 << 18
 // both ends have to send from the same port again and again where their ports are fixed. Nothing in a UDP packet says that it is a first one.
 //
 // Without xt_bpf no chunk can be read. Then nothing of SCTP is held off: an association that comes back is worth less than one that never comes to be.
-func (t *renderer) cutRules() []Rule {
+func (t *rendering) cutRules() []Rule {
 	set := CutSet(t.family)
 	t.sets[set] = Set{Name: set, Type: HashIPPortIP, Family: t.family}
 	held := []string{"-p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN", "-p " + policy.UDP.String()}

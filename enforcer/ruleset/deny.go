@@ -52,8 +52,8 @@ func (w *walk) together(policies []int) policy.Ref {
 
 // loggedDenial adds the chain that counts, samples and drops.
 func (w *walk) loggedDenial(p Point) string {
-	chain := w.point(&p)
-	return w.chain(chain, func() []Rule {
+	return w.chain(p.identify(), func() []Rule {
+		w.register(p)
 		return append(append([]Rule{countRule(p)}, w.sampleRules(p)...), "-j DROP")
 	})
 }
@@ -61,17 +61,23 @@ func (w *walk) loggedDenial(p Point) string {
 // note adds the chain that counts and samples what an audited object would deny, and lets it go on.
 func (w *walk) note(ref policy.Ref) string {
 	p := Point{Ref: ref, Direction: w.direction, Index: -1, Audit: true}
-	chain := w.point(&p)
-	return w.chain(chain, func() []Rule { return append([]Rule{countRule(p)}, w.sampleRules(p)...) })
+	return w.chain(p.identify(), func() []Rule {
+		w.register(p)
+		return append([]Rule{countRule(p)}, w.sampleRules(p)...)
+	})
 }
 
-// point registers p, gives it its ID, and returns its chain. The ID alone tells it from all others: samples carry nothing else.
-func (w *walk) point(p *Point) string {
+// identify gives p its ID, and returns its chain. The ID alone tells it from all others: samples carry nothing else.
+func (p *Point) identify() string {
 	kind := pointTags[p.Audit]
 	chain := hashed(tag(p.Direction)+kind, kind, p.Direction.String(), p.Ref.Kind, p.Ref.Namespace, p.Ref.Name, fmt.Sprint(p.Index))
 	p.ID = chain[strings.LastIndexByte(chain, '-')+1:]
-	w.points[p.ID] = *p
 	return chain
+}
+
+// register has the chain that is being made be that of p.
+func (w *walk) register(p Point) {
+	w.points[p.ID], w.making.point = p, &p
 }
 
 // countRule matches every packet and does nothing: its counter is what is read.

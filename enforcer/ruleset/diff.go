@@ -11,14 +11,7 @@ import (
 // if one of its rules differs, a set only in the entries that differ.
 func Diff(want, have Ruleset) Plan {
 	p := Plan{Restore: map[Family]string{}}
-	for _, name := range slices.Sorted(maps.Keys(want.Sets)) {
-		diffSet(&p, want.Sets[name], have.Sets)
-	}
-	for _, name := range slices.Sorted(maps.Keys(have.Sets)) {
-		if _, ok := want.Sets[name]; !ok {
-			p.DestroySets = append(p.DestroySets, SetRef{name, have.Sets[name].Family})
-		}
-	}
+	diffSets(&p, want.Sets, have.Sets)
 	for _, f := range Families {
 		t, ok := want.Tables[f]
 		if !ok {
@@ -41,7 +34,38 @@ func Diff(want, have Ruleset) Plan {
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-func diffSet(p *Plan, want Set, sets map[string]Set) {
+// diffSets looks only into sets that are not one with those that are there: most are.
+func diffSets(p *Plan, want, have map[string]Set) {
+	var differ, retired []string
+	found := 0
+	for name, w := range want {
+		h, ok := have[name]
+		if ok {
+			found++
+		}
+		if !ok || h.Type != w.Type || h.Family != w.Family || !sameSlice(w.Entries, h.Entries) {
+			differ = append(differ, name)
+		}
+	}
+	if found < len(have) {
+		for name := range have {
+			if _, ok := want[name]; !ok {
+				retired = append(retired, name)
+			}
+		}
+	}
+	slices.Sort(differ)
+	slices.Sort(retired)
+	compared := comparisons{}
+	for _, name := range differ {
+		diffSet(p, want[name], have, compared)
+	}
+	for _, name := range retired {
+		p.DestroySets = append(p.DestroySets, SetRef{name, have[name].Family})
+	}
+}
+
+func diffSet(p *Plan, want Set, sets map[string]Set, c comparisons) {
 	have, ok := sets[want.Name]
 	if !ok || have.Type != want.Type || have.Family != want.Family {
 		p.CreateSets = append(p.CreateSets, want)
@@ -54,7 +78,7 @@ func diffSet(p *Plan, want Set, sets map[string]Set) {
 	if opens(want.Name) {
 		adding, deleting = &p.Open, &p.Close
 	}
-	add, del := diffEntries(want.Entries, have.Entries)
+	add, del := diffEntries(want.Entries, have.Entries, c)
 	if len(add) > 0 {
 		*adding = append(*adding, SetEntries{want.Name, want.Type, want.Family, add})
 	}
@@ -64,10 +88,9 @@ func diffSet(p *Plan, want Set, sets map[string]Set) {
 }
 
 // diffEntries walks both sorted lists at once. An entry that is there with the other NoMatch is to be added: that replaces it.
-func diffEntries(want, have []Entry) (add, del []Entry) {
-	if len(want) == len(have) && len(want) > 0 && &want[0] == &have[0] {
-		return nil, nil // a set that has not changed is shared
-	}
+func diffEntries(want, have []Entry, c comparisons) (add, del []Entry) {
+	front, back := c.of(want, have)
+	want, have = want[front:len(want)-back], have[front:len(have)-back]
 	for len(want) > 0 && len(have) > 0 {
 		switch c := want[0].Compare(have[0]); {
 		case c < 0:
@@ -84,18 +107,44 @@ func diffEntries(want, have []Entry) (add, del []Entry) {
 	return append(add, want...), append(del, have...)
 }
 
+// comparisons are how much lists of entries have in common, by their first: sets with the same entries share them.
+type comparisons map[[2]*Entry]comparison
+
+type comparison struct{ want, have, front, back int }
+
+func (c comparisons) of(want, have []Entry) (front, back int) {
+	if len(want) < atOnce || len(have) < atOnce {
+		return inCommon(want, have)
+	}
+	key := [2]*Entry{&want[0], &have[0]}
+	known, ok := c[key]
+	if !ok || known.want != len(want) || known.have != len(have) {
+		known = comparison{want: len(want), have: len(have)}
+		known.front, known.back = inCommon(want, have)
+		c[key] = known
+	}
+	return known.front, known.back
+}
+
 // diffChains is the input of iptables-restore that rewrites the chains that differ and removes those that are not wanted, empty
 // if there are none. Declaring a chain empties it: what is retired refers to nothing by the time that it is removed.
 func diffChains(want Table, have map[string][]Rule) string {
 	var changed, retired []string
+	common := 0
 	for c, rules := range want.Chains {
-		if found, ok := have[c]; !ok || !slices.Equal(found, rules) {
+		found, ok := have[c]
+		if ok {
+			common++
+		}
+		if !ok || !sameSlice(found, rules) && !slices.Equal(found, rules) {
 			changed = append(changed, c)
 		}
 	}
-	for c := range have {
-		if _, ok := want.Chains[c]; !ok {
-			retired = append(retired, c)
+	if common < len(have) {
+		for c := range have {
+			if _, ok := want.Chains[c]; !ok {
+				retired = append(retired, c)
+			}
 		}
 	}
 	if len(changed)+len(retired) == 0 {

@@ -31,7 +31,7 @@ func TestRenderLikeIsRender(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, f := range Families {
-				entries := func(m []policy.Member, like []Entry) []Entry { return (&renderer{family: f}).ownEntries(m, like) }
+				entries := func(m []policy.Member, like []Entry) []Entry { return ownEntries(ofFamily(f, m), like) }
 				have := entries(before, nil)
 				want, got := entries(tt.after, nil), entries(tt.after, have)
 				if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {

@@ -36,7 +36,7 @@ func (m match) text(comment, target string) Rule {
 }
 
 // peerMatches are the matches whose union is the peer.
-func (t *renderer) peerMatches(d policy.Direction, p policy.Peer) []match {
+func (t *rendering) peerMatches(d policy.Direction, p policy.Peer) []match {
 	side, setSide := "-s ", " src"
 	if d == policy.Egress {
 		side, setSide = "-d ", " dst"
@@ -54,7 +54,7 @@ func (t *renderer) peerMatches(d policy.Direction, p policy.Peer) []match {
 }
 
 // blockMatches are the blocks exactly: an address match each, or one set of their union if they are many or have exceptions.
-func (t *renderer) blockMatches(p policy.Peer, side string, bySet func(string) match) []match {
+func (t *rendering) blockMatches(p policy.Peer, side string, bySet func(string) match) []match {
 	var own []policy.Block
 	except := false
 	for _, b := range p.Blocks {
@@ -90,7 +90,7 @@ func halvesOfAll(p netip.Prefix) []netip.Prefix {
 }
 
 // portMatches are the matches whose union is the ports.
-func (t *renderer) portMatches(p policy.Ports) []match {
+func (t *rendering) portMatches(p policy.Ports) []match {
 	switch p.Kind {
 	case policy.AnyPort:
 		return []match{{}}

@@ -75,19 +75,7 @@ func Render(n policy.Node, o Options) Ruleset { return RenderLike(n, o, Ruleset{
 // RenderLike is [Render], but where a set of like has the entries that are wanted, it is these that stand in the result: a ruleset that
 // differs little from another takes little memory of its own.
 func RenderLike(n policy.Node, o Options, like Ruleset) Ruleset {
-	r := Ruleset{Tables: map[Family]Table{}, Sets: map[string]Set{}, Guards: map[string]Guard{}, Points: map[string]Point{}}
-	for _, f := range o.Families {
-		t := &renderer{
-			Options: o, node: &n, family: f, like: like.Sets,
-			chains: map[string][]Rule{}, sets: r.Sets, points: r.Points, names: map[policy.SetID]string{},
-		}
-		t.render()
-		r.Tables[f] = Table{Name: o.Table, Jumps: wantedJumps(), Chains: t.chains}
-	}
-	if r.KeepGuards = n.LinksUnread; o.Guards {
-		r.addGuards(&n, o)
-	}
-	return r
+	return new(Renderer).Render(n, o, like)
 }
 
 func wantedJumps() map[string][]int {
@@ -98,26 +86,31 @@ func wantedJumps() map[string][]int {
 	return jumps
 }
 
-// renderer makes one family's table, and the sets that its rules name.
-type renderer struct {
+// rendering makes one family's table, and the sets that its rules name.
+type rendering struct {
 	Options
 	node   *policy.Node
 	family Family
 	like   map[string]Set
+	kept   *Renderer
+	table  *keptTable
+	making *piece // that whatever is added is below, nil for what is made anew in each render
 	chains map[string][]Rule
-	sets   map[string]Set          // shared by the families
-	points map[string]Point        // likewise
-	names  map[policy.SetID]string // of the sets that were added: many rules may name one
-	// sampled is how many policies of a namespace are sampled, nil before anybody has asked.
-	sampled map[string]int
+	sets   map[string]Set   // shared by the families
+	points map[string]Point // likewise
 }
 
-func (t *renderer) render() {
-	roots := map[policy.Direction]string{}
+func (t *rendering) render(namespaces []namespace) {
+	walks := make([]*walk, len(policy.Directions))
 	for _, d := range policy.Directions {
-		w := &walk{renderer: t, direction: d}
-		if root := w.render(); root != "" {
-			roots[d] = root
+		walks[d] = newWalk(t, d, namespaces)
+		walks[d].bringSections()
+	}
+	roots := map[policy.Direction]string{}
+	for _, w := range walks { // both directions have one chain in common, and take that which there is
+		w.makeSections(namespaces)
+		if root := w.addTrees(); root != "" {
+			roots[w.direction] = root
 		}
 	}
 	for _, h := range hooks {
@@ -126,7 +119,7 @@ func (t *renderer) render() {
 }
 
 // hookRules are empty where nothing is policed: a new connection pays for one jump there.
-func (t *renderer) hookRules(base string, directions []policy.Direction, roots map[policy.Direction]string) []Rule {
+func (t *rendering) hookRules(base string, directions []policy.Direction, roots map[policy.Direction]string) []Rule {
 	var jumps []Rule
 	for _, d := range directions {
 		if root, ok := roots[d]; ok {
@@ -148,7 +141,7 @@ func (t *renderer) hookRules(base string, directions []policy.Direction, roots m
 }
 
 // neighbourRules let neighbour discovery pass: what has not been forwarded, as RFC 4861 wants it, so that nobody sends anything else that way past a router.
-func (t *renderer) neighbourRules() []Rule {
+func (t *rendering) neighbourRules() []Rule {
 	own := ""
 	if t.HopLimit {
 		own = " -m hl --hl-eq 255"
@@ -162,7 +155,7 @@ func (t *renderer) neighbourRules() []Rule {
 
 // linkLocalRules drop what is for an address of one link alone and was forwarded all the same: it has crossed a bridge, to a pod that policy does not know by
 // that address. What comes from such an address to a pod's own is policy's to decide, and INPUT has it from routers and other nodes.
-func (t *renderer) linkLocalRules(base string) []Rule {
+func (t *rendering) linkLocalRules(base string) []Rule {
 	if t.family != IPv6 || base != forwardBase || !t.node.LinkLocalHeld {
 		return nil
 	}
@@ -170,7 +163,7 @@ func (t *renderer) linkLocalRules(base string) []Rule {
 }
 
 // ruleTexts are the rules that together match what r matches, of pods that a match on the subject leaves, with what is to happen then.
-func (t *renderer) ruleTexts(ref policy.Ref, d policy.Direction, r policy.Rule, subject, target string) []Rule {
+func (t *rendering) ruleTexts(ref policy.Ref, d policy.Direction, r policy.Rule, subject, target string) []Rule {
 	comment := ruleComment(ref, d, r)
 	var rules []Rule
 	for _, peer := range t.peerMatches(d, r.Peer) {
@@ -182,56 +175,9 @@ func (t *renderer) ruleTexts(ref policy.Ref, d policy.Direction, r policy.Rule, 
 	return rules
 }
 
-// podSet adds this family's part of a set of the node, and returns its name.
-func (t *renderer) podSet(id policy.SetID) string {
-	if name, ok := t.names[id]; ok {
-		return name
-	}
-	set := t.node.Sets[id]
-	s := Set{Type: HashIP, Family: t.family}
-	if set.Kind == policy.AddressPorts {
-		s.Type = HashIPPort
-	}
-	s.Name = setName(s.Type, t.family, string(id))
-	if id == t.node.Closed.Known {
-		s.Name = knownSet(t.family, string(id))
-	}
-	if id == t.node.Shut {
-		s.Name = shutSet(t.family)
-	}
-	s.Entries = t.ownEntries(set.Members, t.like[s.Name].Entries)
-	t.sets[s.Name], t.names[id] = s, s.Name
-	return s.Name
-}
-
-// ownEntries are the members of this family, which are in the order of entries; they are have, if that holds just these.
-func (t *renderer) ownEntries(members []policy.Member, have []Entry) []Entry {
-	own, same := 0, true
-	for _, m := range members {
-		if m.Addr.Is4() == (t.family == IPv4) {
-			same = same && own < len(have) && have[own] == entryOf(m)
-			own++
-		}
-	}
-	if same && own == len(have) && own > 0 {
-		return have
-	}
-	entries := make([]Entry, 0, own)
-	for _, m := range members {
-		if m.Addr.Is4() == (t.family == IPv4) {
-			entries = append(entries, entryOf(m))
-		}
-	}
-	return entries
-}
-
-func entryOf(m policy.Member) Entry {
-	return Entry{Prefix: m.Addr.Whole(), Protocol: m.Protocol, Port: m.Port}
-}
-
 // netSet adds the set of the union of blocks, and returns its name. Blocks do not change: the set is named after them, by their name if they have one, and
 // one that is there already need not be made again.
-func (t *renderer) netSet(id policy.SetID, blocks []policy.Block) string {
+func (t *rendering) netSet(id policy.SetID, blocks []policy.Block) string {
 	var entries []Entry
 	parts := []string{"blocks", string(id)}
 	if id == "" {
@@ -242,15 +188,14 @@ func (t *renderer) netSet(id policy.SetID, blocks []policy.Block) string {
 		}
 	}
 	name := setName(HashNet, t.family, parts...)
-	if _, ok := t.sets[name]; ok {
-		return name
-	}
-	if have, ok := t.like[name]; ok && entries == nil && have.Type == HashNet {
-		entries = have.Entries
-	}
-	if entries == nil {
-		entries = unionEntries(blocks)
-	}
-	t.sets[name] = Set{Name: name, Type: HashNet, Family: t.family, Entries: entries}
+	t.fixedSet(name, HashNet, func() []Entry {
+		if have, ok := t.like[name]; ok && entries == nil && have.Type == HashNet {
+			return have.Entries
+		}
+		if entries == nil {
+			return unionEntries(blocks)
+		}
+		return entries
+	})
 	return name
 }

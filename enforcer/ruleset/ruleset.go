@@ -4,7 +4,7 @@
 //	                 kernel ─> Ruleset ┴─ Diff ──> Plan
 //
 // Everything here is plain data and pure functions: rules are text in the form that iptables-save
-// prints, so that a Ruleset, a Plan and the node's own tools all read the same.
+// prints, so that a Ruleset, a Plan and the node's own tools all read the same. A [Renderer] keeps what it has made, to save time, and gives what Render gives.
 //
 // Invariants:
 //   - every chain and set of ours has a name that starts with [Prefix], and nothing else is ever touched;
@@ -41,6 +41,9 @@ func FamilyOf(a netip.Addr) Family {
 	return IPv6
 }
 
+// index is the place of the family in [Families].
+func (f Family) index() int { return slices.Index(Families[:], f) }
+
 // String is the name that ipset gives the family: "inet" or "inet6".
 func (f Family) String() string {
 	if f == IPv4 {
@@ -49,7 +52,7 @@ func (f Family) String() string {
 	return "inet6"
 }
 
-// Ruleset is the part of a node's netfilter state that is ours: as wanted, or as found in the kernel.
+// Ruleset is the part of a node's netfilter state that is ours: as wanted, or as found in the kernel. Rulesets share rules and entries: nobody writes to them.
 type Ruleset struct {
 	Tables map[Family]Table
 	Sets   map[string]Set // by name

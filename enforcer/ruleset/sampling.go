@@ -24,24 +24,43 @@ type sampleRate struct {
 }
 
 // sampling are the words of a limit for the points of an object.
-func (t *renderer) sampling(ref policy.Ref) string {
-	if t.sampled == nil {
-		t.sampled = t.countSampled()
-	}
-	n := t.sampled[ref.Namespace]
-	i := slices.IndexFunc(sampleRates, func(r sampleRate) bool { return n <= r.policies || r.policies == 0 })
-	return fmt.Sprintf("-m limit --limit %s --limit-burst %d", sampleRates[i].rate, sampleRates[i].burst)
+func (t *rendering) sampling(ref policy.Ref) string {
+	r := rateFor(t.kept.samplings[ref.Namespace])
+	return fmt.Sprintf("-m limit --limit %s --limit-burst %d", r.rate, r.burst)
 }
 
-// countSampled is how many policies of each namespace have a point that is sampled.
-func (t *renderer) countSampled() map[string]int {
-	n := map[string]int{}
-	for i := range t.node.Policies {
-		p := &t.node.Policies[i]
-		logs := func(r policy.Rule) bool { return r.Log }
-		if p.Audit || t.LogDenied || slices.ContainsFunc(p.Rules[policy.Ingress], logs) || slices.ContainsFunc(p.Rules[policy.Egress], logs) {
+// rateFor is the rate of each point of a namespace, of whose policies so many are sampled.
+func rateFor(n int) sampleRate {
+	return sampleRates[slices.IndexFunc(sampleRates, func(r sampleRate) bool { return n <= r.policies || r.policies == 0 })]
+}
+
+// countSampled counts the policies of each namespace that have a point which is sampled, and returns the namespaces that have another rate now. was is as
+// [Renderer.were] has it.
+func (r *Renderer) countSampled(policies []policy.Policy, was []int) (rated map[string]bool) {
+	sampled, n := make([]bool, len(policies)), map[string]int{}
+	for i := range policies {
+		p := &policies[i]
+		if was[i] >= 0 {
+			sampled[i] = r.sampled[was[i]]
+		} else {
+			sampled[i] = p.Audit || r.options.LogDenied || logs(p.Rules[policy.Ingress]) || logs(p.Rules[policy.Egress])
+		}
+		if sampled[i] {
 			n[p.Ref.Namespace]++
 		}
 	}
-	return n
+	rated = map[string]bool{}
+	for _, counts := range []map[string]int{n, r.samplings} {
+		for namespace := range counts {
+			if rateFor(n[namespace]) != rateFor(r.samplings[namespace]) {
+				rated[namespace] = true
+			}
+		}
+	}
+	r.sampled, r.samplings = sampled, n
+	return rated
+}
+
+func logs(rules []policy.Rule) bool {
+	return slices.ContainsFunc(rules, func(r policy.Rule) bool { return r.Log })
 }

@@ -42,27 +42,16 @@ type candidate struct {
 }
 
 // findShared says which pods share chains: where they would have more than shareFrom rules together, and more than twice as many as with one chain. It does
-// not depend on anything but the node.
-func (w *walk) findShared() {
-	sizes := make([]int, len(w.node.Policies)) // rules of each policy, and one: 0 is not known
-	rulesOf := func(policies []int) (n int) {
-		for _, i := range policies {
-			if sizes[i] == 0 {
-				sizes[i] = 1 + len(w.acceptingOf(i, "", "-j RETURN"))
-			}
-			n += sizes[i] - 1
-		}
-		return n
-	}
+// not depend on anything but the node, and of that on nothing but the endpoints of their namespace.
+func (w *walk) findShared(endpoints []*policy.Endpoint) {
 	w.places = map[*policy.Endpoint]sharing{}
 	candidates := map[sharing]*candidate{}
-	for i := range w.node.Endpoints {
-		e := &w.node.Endpoints[i]
+	for _, e := range endpoints {
 		policies := e.Applies[w.direction][policy.NetworkPolicies]
 		if len(policies) == 0 || !slices.ContainsFunc(e.Addrs, w.inFamily) {
 			continue
 		}
-		rules := rulesOf(policies)
+		rules := w.rulesOf(policies)
 		at := sharing{e.Namespace, w.node.Policies[policies[0]].Audit, bits.Len(uint(rules)) / 2}
 		if w.ShareAlways {
 			at.length = 0
@@ -84,11 +73,22 @@ func (w *walk) findShared() {
 	w.shared = map[sharing]*sharedRules{}
 	for at, c := range candidates {
 		all := slices.Sorted(maps.Keys(c.policies))
-		if len(c.lists) > 1 && (w.ShareAlways || c.rules > shareFrom && c.rules > 2*rulesOf(all)) {
+		if len(c.lists) > 1 && (w.ShareAlways || c.rules > shareFrom && c.rules > 2*w.rulesOf(all)) {
 			w.shared[at] = &sharedRules{sharedChain(w.direction, at), all}
 		}
 	}
-	w.findSubjects()
+	w.findSubjects(endpoints)
+}
+
+// rulesOf is how many rules policies have together.
+func (w *walk) rulesOf(policies []int) (n int) {
+	for _, i := range policies {
+		if w.sizes[i] == 0 {
+			w.sizes[i] = 1 + len(w.acceptingOf(i, "", "-j RETURN"))
+		}
+		n += w.sizes[i] - 1
+	}
+	return n
 }
 
 // listKey tells lists from each other.
@@ -100,11 +100,10 @@ func listKey(policies []int) string {
 	return string(key)
 }
 
-// findSubjects collects, for each policy, the pods that it isolates, of those that share chains.
-func (w *walk) findSubjects() {
+// findSubjects collects, for each policy, the pods that it isolates, of those that share chains. A NetworkPolicy is about pods of its own namespace alone.
+func (w *walk) findSubjects(endpoints []*policy.Endpoint) {
 	w.subjects = map[int][]Entry{}
-	for i := range w.node.Endpoints {
-		e := &w.node.Endpoints[i]
+	for _, e := range endpoints {
 		at, ok := w.places[e]
 		if !ok || w.shared[at] == nil {
 			continue
@@ -122,9 +121,7 @@ func (w *walk) findSubjects() {
 // subjectMatch adds the set of the pods that a policy isolates, and returns the match on it.
 func (w *walk) subjectMatch(p int) string {
 	name := subjectSet(w.family, w.direction, w.node.Policies[p].Ref, w.acceptingOf(p, "", "-j RETURN"))
-	if _, ok := w.sets[name]; !ok {
-		w.sets[name] = Set{Name: name, Type: HashIP, Family: w.family, Entries: SortEntries(w.subjects[p])}
-	}
+	w.fixedSet(name, HashIP, func() []Entry { return SortEntries(w.subjects[p]) })
 	side := " dst"
 	if w.direction == policy.Egress {
 		side = " src"

@@ -8,7 +8,7 @@ import (
 
 // shutRules drop what an address sends and is sent whose pod is gone from the API, while its interface is still there: the container runs on, and no policy
 // is about it any more. They cost one set match for each end of a first packet, on nodes that have such an address.
-func (t *renderer) shutRules(directions []policy.Direction) []Rule {
+func (t *rendering) shutRules(directions []policy.Direction) []Rule {
 	if t.node.Shut == "" {
 		return nil
 	}

@@ -29,38 +29,46 @@ type subtree struct {
 	leaves []leaf
 }
 
-// addTree adds the prefix tree over the leaves: from its root to the leaves' chains, by goto. A packet whose address has no leaf goes on at otherwise, or
-// is allowed if that is empty.
-func (w *walk) addTree(kind treeKind, leaves []leaf, otherwise string) {
-	if len(leaves) == 0 {
-		return
-	}
-	slices.SortFunc(leaves, func(a, b leaf) int { return a.addr.Compare(b.addr) })
-	w.addNode(kind, rootChain(w.direction, kind), leaves, otherwise, 1)
+// tree is a prefix tree over leaves: from its root to the leaves' chains, by goto. A packet whose address has no leaf goes on at otherwise, or is allowed
+// if that is empty.
+type tree struct {
+	direction policy.Direction
+	kind      treeKind
+	leaves    []leaf // in the order in which they came
+	otherwise string
+	chains    map[string][]Rule // none without leaves
 }
 
-func (w *walk) addNode(kind treeKind, chain string, leaves []leaf, otherwise string, depth int) {
+func newTree(d policy.Direction, kind treeKind, leaves []leaf, otherwise string) *tree {
+	t := &tree{d, kind, leaves, otherwise, map[string][]Rule{}}
+	if len(leaves) > 0 {
+		t.addNode(rootChain(d, kind), slices.SortedFunc(slices.Values(leaves), func(a, b leaf) int { return a.addr.Compare(b.addr) }), 1)
+	}
+	return t
+}
+
+func (t *tree) addNode(chain string, leaves []leaf, depth int) {
 	width := fanOut()
-	if depth == kind.depth() {
+	if depth == t.kind.depth() {
 		width = len(leaves)
 	}
 	side := "-d "
-	if w.direction == policy.Egress {
+	if t.direction == policy.Egress {
 		side = "-s "
 	}
 	var rules []Rule
-	for _, t := range split(leaves, width) {
-		target := t.leaves[0].chain
-		if len(t.leaves) > 1 {
-			target = treeChain(w.direction, kind, t.prefix.String())
-			w.addNode(kind, target, t.leaves, otherwise, depth+1)
+	for _, s := range split(leaves, width) {
+		target := s.leaves[0].chain
+		if len(s.leaves) > 1 {
+			target = treeChain(t.direction, t.kind, s.prefix.String())
+			t.addNode(target, s.leaves, depth+1)
 		}
-		rules = append(rules, Rule(side+t.prefix.String()+" -g "+target))
+		rules = append(rules, Rule(side+s.prefix.String()+" -g "+target))
 	}
-	if otherwise != "" {
-		rules = append(rules, Rule("-g "+otherwise))
+	if t.otherwise != "" {
+		rules = append(rules, Rule("-g "+t.otherwise))
 	}
-	w.chains[chain] = rules
+	t.chains[chain] = rules
 }
 
 func (w *walk) inFamily(a netip.Addr) bool { return FamilyOf(a) == w.family }

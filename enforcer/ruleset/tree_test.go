@@ -92,9 +92,7 @@ func TestTreeIsShallowAndNarrowForANodeFullOfPods(t *testing.T) {
 
 // of is the tree's chains over the leaves.
 func (k treeKind) of(d policy.Direction, leaves []leaf, otherwise string) map[string][]Rule {
-	w := &walk{renderer: &renderer{chains: map[string][]Rule{}}, direction: d}
-	w.addTree(k, leaves, otherwise)
-	return w.chains
+	return newTree(d, k, leaves, otherwise).chains
 }
 
 // follow follows the tree by its text and returns the chain that it ends in, "" if none, and how many chains it passed.

@@ -2,6 +2,7 @@ package ruleset
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
@@ -17,22 +18,33 @@ import (
 // A tree finds a packet's endpoint by its address. Each list of rules is one chain for all endpoints that have the same list; since it does not
 // know which of them a packet is of, what follows it is found by a tree again. What is isolation is few rules for few endpoints, and leads
 // on directly. A stage that no policy is in has no chains, and a tree that no endpoint needs does not exist.
+//
+// What is made for the endpoints of one namespace is a section. It depends on no other namespace's, but for the trees that there are.
 type walk struct {
-	*renderer
+	*rendering
 	direction policy.Direction
-	has       map[treeKind]bool
-	isolates  bool // Admin isolation applies to an endpoint
-	shared    map[sharing]*sharedRules
-	places    map[*policy.Endpoint]sharing
-	subjects  map[int][]Entry   // of policies in shared chains
-	texts     map[texted][]Rule // of policies that several chains have
-	groups    map[string]string // names of groups of enforced NetworkPolicies, by their lists
+	needs
+	sections []*section // in the order of the namespaces
+	// Of all sections that are made in this render:
+	texts  map[texted]text   // of policies that several chains have
+	groups map[string]*piece // of enforced NetworkPolicies, by their lists
+	sizes  []int             // rules of each policy, and one: 0 is not known
+	// Of the section that is being made:
+	shared   map[sharing]*sharedRules
+	places   map[*policy.Endpoint]sharing
+	subjects map[int][]Entry // of policies in shared chains
 }
 
 // texted is a policy's rules that accept, with what stands before and behind their matches.
 type texted struct {
 	policy          int
 	subject, target string
+}
+
+// text are such rules, with the sets that they name.
+type text struct {
+	rules []Rule
+	names *piece
 }
 
 // treeKind is one of the trees of a direction.
@@ -46,6 +58,9 @@ const (
 	noTree     treeKind = "none"
 )
 
+// treeKinds are all, from the last that a packet meets to the first.
+var treeKinds = []treeKind{baseTree, passTree, policyTree, adminTree}
+
 // depth bounds the height of a tree, and so the chains that a packet has entered: nf_tables refuses more than 16 nested jumps and
 // gotos, counted from the base chain (NFT_JUMP_STACK_SIZE). The longest way is two to the root of the admin tree, two more in it, a list
 // of rules, three in the policy tree, Admin isolation, audited NetworkPolicies, Baseline rules, two in the base tree, isolation, a
@@ -58,50 +73,133 @@ func (k treeKind) depth() int {
 	return 3
 }
 
-// render adds the direction's chains, and returns the root of its first tree, empty if nothing is policed.
-func (w *walk) render() string {
-	w.groups = map[string]string{}
-	w.findTrees()
-	w.findShared()
-	first := ""
-	for _, kind := range []treeKind{baseTree, passTree, policyTree, adminTree} {
-		if !w.has[kind] {
-			continue
-		}
-		var leaves []leaf
-		for i := range w.node.Endpoints {
-			leaves = append(leaves, w.leaves(kind, &w.node.Endpoints[i])...)
-		}
-		otherwise := ""
-		if kind == adminTree && w.has[policyTree] {
-			otherwise = rootChain(w.direction, policyTree)
-		}
-		w.addTree(kind, leaves, otherwise)
-		first = rootChain(w.direction, kind)
-	}
-	return first
+// needs says of endpoints what of a direction they need.
+type needs struct {
+	lists    bool // Admin rules
+	isolates bool // Admin isolation
+	behind   bool // what comes behind that
+	baseline bool // both Baseline rules and Baseline isolation
+	passes   bool // a rule that passes
 }
 
-// findTrees says which trees are needed.
-func (w *walk) findTrees() {
-	w.has = map[treeKind]bool{}
-	var passes bool
-	for i := range w.node.Endpoints {
-		e := &w.node.Endpoints[i]
+func (n needs) or(o needs) needs {
+	return needs{n.lists || o.lists, n.isolates || o.isolates, n.behind || o.behind, n.baseline || o.baseline, n.passes || o.passes}
+}
+
+// has reports whether a tree is needed. Without Admin isolation to leave out, the policy tree does for the pass tree too.
+func (n needs) has(kind treeKind) bool {
+	switch kind {
+	case adminTree:
+		return n.lists
+	case policyTree:
+		return n.behind || n.isolates
+	case passTree:
+		return n.behind && n.passes && n.isolates
+	case baseTree:
+		return n.baseline
+	}
+	return false
+}
+
+// newWalk finds out which trees are needed. A section of the last render stays if all that it was made from is the same.
+func newWalk(t *rendering, d policy.Direction, namespaces []namespace) *walk {
+	w := &walk{rendering: t, direction: d, texts: map[texted]text{}, groups: map[string]*piece{}}
+	for i := range namespaces {
+		b := t.table.sections[d][namespaces[i].name]
+		if b == nil || !namespaces[i].same {
+			b = &section{asks: w.needsOf(namespaces[i].endpoints)}
+		}
+		w.sections = append(w.sections, b)
+		w.needs = w.needs.or(b.asks)
+	}
+	for i, b := range w.sections {
+		if b.made && b.needs != w.needs {
+			w.sections[i] = &section{asks: b.asks}
+		}
+	}
+	return w
+}
+
+func (w *walk) needsOf(endpoints []*policy.Endpoint) (n needs) {
+	for _, e := range endpoints {
 		if !slices.ContainsFunc(e.Addrs, w.inFamily) {
 			continue
 		}
 		by := &e.Applies[w.direction]
-		behindPass := len(by[policy.NetworkPolicies])+len(by[policy.BaselineRules])+len(by[policy.BaselineIsolation]) > 0
-		w.isolates = w.isolates || len(by[policy.AdminIsolation]) > 0
-		passes = passes || slices.ContainsFunc(by[policy.AdminRules], w.hasPass)
-		w.has[adminTree] = w.has[adminTree] || len(by[policy.AdminRules]) > 0
-		w.has[policyTree] = w.has[policyTree] || behindPass || len(by[policy.AdminIsolation]) > 0
-		w.has[passTree] = w.has[passTree] || behindPass
-		w.has[baseTree] = w.has[baseTree] || len(by[policy.BaselineRules]) > 0 && len(by[policy.BaselineIsolation]) > 0
+		n = n.or(needs{
+			lists:    len(by[policy.AdminRules]) > 0,
+			isolates: len(by[policy.AdminIsolation]) > 0,
+			behind:   len(by[policy.NetworkPolicies])+len(by[policy.BaselineRules])+len(by[policy.BaselineIsolation]) > 0,
+			baseline: len(by[policy.BaselineRules]) > 0 && len(by[policy.BaselineIsolation]) > 0,
+			passes:   n.passes || slices.ContainsFunc(by[policy.AdminRules], w.hasPass),
+		})
 	}
-	// Without Admin isolation to leave out, the policy tree does for both.
-	w.has[passTree] = w.has[passTree] && passes && w.isolates
+	return n
+}
+
+// bringSections adds the sections that stay.
+func (w *walk) bringSections() {
+	for _, b := range w.sections {
+		if b.made {
+			w.bring(&b.piece)
+		}
+	}
+}
+
+// makeSections makes the others.
+func (w *walk) makeSections(namespaces []namespace) {
+	kept := make(map[string]*section, len(w.sections))
+	for i, b := range w.sections {
+		if !b.made {
+			w.into(&b.piece, func() { w.makeSection(b, namespaces[i].endpoints) })
+		}
+		kept[namespaces[i].name] = b
+	}
+	w.table.sections[w.direction] = kept
+}
+
+func (w *walk) makeSection(b *section, endpoints []*policy.Endpoint) {
+	if w.sizes == nil {
+		w.sizes = make([]int, len(w.node.Policies))
+	}
+	w.findShared(endpoints)
+	b.leaves = map[treeKind][]leaf{}
+	for _, kind := range treeKinds {
+		for _, e := range endpoints {
+			if w.has(kind) {
+				b.leaves[kind] = append(b.leaves[kind], w.leaves(kind, e)...)
+			}
+		}
+	}
+	b.needs, b.made, b.round = w.needs, true, w.kept.round
+}
+
+// addTrees adds the trees over the sections' leaves, and returns the root of the first, empty if nothing is policed.
+func (w *walk) addTrees() string {
+	first := ""
+	kept := map[treeKind]*tree{}
+	for _, kind := range treeKinds {
+		if !w.has(kind) {
+			continue
+		}
+		var leaves []leaf
+		for _, b := range w.sections {
+			leaves = append(leaves, b.leaves[kind]...)
+		}
+		otherwise := ""
+		if kind == adminTree && w.has(policyTree) {
+			otherwise = rootChain(w.direction, policyTree)
+		}
+		t := w.table.trees[w.direction][kind]
+		if t == nil || t.otherwise != otherwise || !slices.Equal(t.leaves, leaves) {
+			t = newTree(w.direction, kind, leaves, otherwise)
+		}
+		maps.Copy(w.chains, t.chains)
+		kept[kind] = t
+		first = rootChain(w.direction, kind)
+	}
+	w.table.trees[w.direction] = kept
+	return first
 }
 
 func (w *walk) hasPass(p int) bool {
@@ -172,7 +270,7 @@ func (w *walk) fromNetworkPolicies(e *policy.Endpoint) string {
 
 // to is the target that leads to a tree, or allows where there is none.
 func (w *walk) to(kind treeKind) string {
-	if w.has[kind] {
+	if w.has(kind) {
 		return "-g " + rootChain(w.direction, kind)
 	}
 	return "-j RETURN"
@@ -207,7 +305,7 @@ func (w *walk) rules(policies []int, next, pass treeKind) string {
 				rules = append(rules, w.ruleTexts(p.Ref, w.direction, r, "", target)...)
 			}
 		}
-		if w.has[next] {
+		if w.has(next) {
 			rules = append(rules, Rule(w.to(next)))
 		}
 		return rules
@@ -245,8 +343,9 @@ func (w *walk) isolation(policies []int, next string) string {
 	accept := "-j RETURN"
 	plain := first.Stage == policy.NetworkPolicies // endpoints have long lists of those alone
 	if plain {
-		if name, ok := w.groups[listKey(policies)]; ok {
-			return name
+		if p := w.groups[listKey(policies)]; p != nil {
+			w.leadTo(p)
+			return p.name
 		}
 	}
 	names := w.names(policies)
@@ -258,7 +357,7 @@ func (w *walk) isolation(policies []int, next string) string {
 		return append(w.accepting(policies, accept), w.isolationDenial(policies)...)
 	})
 	if plain {
-		w.groups[listKey(policies)] = name
+		w.groups[listKey(policies)] = w.table.pieces[name]
 	}
 	return name
 }
@@ -276,21 +375,21 @@ func (w *walk) accepting(policies []int, target string) []Rule {
 // their texts.
 func (w *walk) acceptingOf(i int, subject, target string) []Rule {
 	key := texted{i, subject, target}
-	if rules, ok := w.texts[key]; ok {
-		return rules
+	made, ok := w.texts[key]
+	if !ok {
+		made.names = &piece{round: w.kept.round}
+		w.into(made.names, func() {
+			p := &w.node.Policies[i]
+			for _, r := range p.Rules[w.direction] {
+				if r.Action == policy.Accept {
+					made.rules = append(made.rules, w.ruleTexts(p.Ref, w.direction, r, subject, target)...)
+				}
+			}
+		})
+		w.texts[key] = made
 	}
-	var rules []Rule
-	p := &w.node.Policies[i]
-	for _, r := range p.Rules[w.direction] {
-		if r.Action == policy.Accept {
-			rules = append(rules, w.ruleTexts(p.Ref, w.direction, r, subject, target)...)
-		}
-	}
-	if w.texts == nil {
-		w.texts = map[texted][]Rule{}
-	}
-	w.texts[key] = rules
-	return rules
+	w.leadTo(made.names)
+	return made.rules
 }
 
 // auditedIsolation notes what the policies would deny together, and goes on.
@@ -341,12 +440,4 @@ func (w *walk) names(policies []int) []string {
 		}
 	}
 	return names
-}
-
-// chain adds a chain, unless it is there already, and returns its name.
-func (w *walk) chain(name string, rules func() []Rule) string {
-	if _, ok := w.chains[name]; !ok {
-		w.chains[name] = rules()
-	}
-	return name
 }

@@ -45,6 +45,7 @@ func withTenant(s compile.Snapshot) compile.Snapshot {
 // planner is an enforcer without a kernel: what it finds wanted is in force.
 type planner struct {
 	compiler compile.Compiler
+	renderer ruleset.Renderer
 	held     ruleset.Ruleset
 	problems []compile.Problem
 }
@@ -53,7 +54,7 @@ type planner struct {
 func (p *planner) sync(s compile.Snapshot) (ruleset.Plan, time.Duration) {
 	start := time.Now()
 	node, problems := p.compiler.Compile(s)
-	want := ruleset.RenderLike(node, everything, p.held)
+	want := p.renderer.Render(node, everything, p.held)
 	plan := ruleset.Diff(want, p.held)
 	p.held, p.problems = want, problems
 	return plan, time.Since(start)

@@ -301,11 +301,12 @@ func checkHostile(t *testing.T, s *gen.Source, objects int) {
 	snapshot := Snapshot(c.Cluster, "node1")
 	unit := calibrated()
 	var k compile.Compiler
+	var renderer ruleset.Renderer
 	var held ruleset.Ruleset
 	for i, limit := range []time.Duration{hostileFirst, hostileAgain} {
 		start := cpuTime()
 		node, _ := k.Compile(snapshot)
-		want := ruleset.RenderLike(node, Options, held)
+		want := renderer.Render(node, Options, held)
 		_ = ruleset.Diff(want, held)
 		held = want
 		if took := cpuTime() - start; took > limit*unit {
