@@ -136,3 +136,39 @@ func TestWhatIsNotUsedIsForgotten(t *testing.T) {
 		t.Errorf("of nothing, %d things are kept", n)
 	}
 }
+
+// Sets of the same pods share the list of these, also after pods have come and gone, and a set that comes later does.
+func TestSetsWithTheSameMembersShareThem(t *testing.T) {
+	var many []*Pod
+	for i := range 200 {
+		many = append(many, &Pod{Namespace: "other", Name: fmt.Sprint(i), UID: fmt.Sprint("many", i), Node: "there", Labels: NewLabels(map[string]string{"app": "many"}),
+			Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 1, 0, byte(i)})}})
+	}
+	all := `{namespaceSelector: {}, podSelector: {matchLabels: {app: many}}}`
+	alike := `{namespaceSelector: {}, podSelector: {matchExpressions: [{key: app, operator: NotIn, values: [web, friend]}]}}`
+	third := `{namespaceSelector: {}, podSelector: {matchExpressions: [{key: app, operator: In, values: [many, more]}]}}`
+	var k Compiler
+	for i, step := range []struct {
+		pods  []*Pod
+		peers []string
+	}{{many[:150], []string{all, alike}}, {many[1:151], []string{all, alike}}, {many, []string{all, alike, third}}, {many[1:], []string{all, alike, third}}} {
+		s := keeping(step.pods...)
+		s.Policies = nil
+		for n, peer := range step.peers {
+			p := networkPolicy(`{podSelector: {}, ingress: [{from: [` + peer + `]}]}`).NetworkPolicy
+			p.Namespace, p.Name = "shop", fmt.Sprint(n)
+			s.Policies = append(s.Policies, p)
+		}
+		node, _ := k.Compile(s)
+		lists := map[*policy.Member]bool{}
+		for id, set := range node.Sets {
+			if len(set.Members) != len(step.pods) {
+				t.Fatalf("step %d: set %s has %d members, want %d", i, id, len(set.Members), len(step.pods))
+			}
+			lists[&set.Members[0]] = true
+		}
+		if len(node.Sets) != len(step.peers) || len(lists) != 1 {
+			t.Errorf("step %d: %d sets have %d lists; want %d and 1", i, len(node.Sets), len(lists), len(step.peers))
+		}
+	}
+}

@@ -49,6 +49,43 @@ type knownSets struct {
 	scopes map[string]*scope // by the text of the selector of namespaces, or the name
 	// refused is how many policies the last snapshot refused: so many may be again.
 	refused int
+	// Of this snapshot:
+	edits edits
+	lists map[ends][]policy.Member // that several sets may have; nil before anybody has asked
+}
+
+// ends tell most lists of members that differ from each other.
+type ends struct {
+	length      int
+	first, last policy.Member
+}
+
+func endsOf(members []policy.Member) ends {
+	return ends{len(members), members[0], members[len(members)-1]}
+}
+
+// sharedFrom is from how many members on a list is worth the search for another one like it.
+const sharedFrom = 64
+
+// listOf is a list of the members of a set that may stay: one that was there before or that another set has, or a copy.
+func (k *knownSets) listOf(id policy.SetID, members []policy.Member) []policy.Member {
+	if len(members) < sharedFrom {
+		return k.likeBefore(id, members)
+	}
+	if k.lists == nil {
+		k.lists = map[ends][]policy.Member{}
+		for _, set := range k.sets {
+			if len(set.members) >= sharedFrom {
+				k.lists[endsOf(set.members)] = set.members
+			}
+		}
+	}
+	list, ok := k.lists[endsOf(members)]
+	if !ok || !slices.Equal(list, members) {
+		list = k.likeBefore(id, members)
+		k.lists[endsOf(members)] = list
+	}
+	return list
 }
 
 // forget has all sets found out anew.
@@ -61,7 +98,7 @@ func (k *knownSets) forget() {
 
 // follow takes the sets to the present snapshot.
 func (k *knownSets) follow(c *cluster, all *changes) {
-	k.cluster = c
+	k.cluster, k.edits, k.lists = c, edits{}, nil
 	if all == nil || k.sets == nil {
 		k.forget()
 		return
@@ -109,7 +146,7 @@ func (k *knownSets) followSet(set *knownSet, all *changes) {
 	}
 	gone, come = without(inOrder(gone), inOrder(come))
 	if len(set.members) == set.size {
-		set.members = edited(set.members, gone, come)
+		set.members = k.edits.of(set.members, gone, come)
 	}
 	set.size += len(come) - len(gone)
 }
@@ -159,6 +196,27 @@ func without(gone, come []policy.Member) (goneOnly, comeOnly []policy.Member) {
 		}
 	}
 	return slices.DeleteFunc(slices.Clone(gone), in(come)), slices.DeleteFunc(come, in(gone))
+}
+
+// edits are lists of members, by the first of them, as they were edited. Sets with the same members share a list: a tenant may have many sets of every pod of
+// the cluster.
+type edits map[*policy.Member][]edit
+
+type edit struct{ before, gone, come, after []policy.Member }
+
+// of is [edited], once for each list and edit.
+func (all edits) of(members, gone, come []policy.Member) []policy.Member {
+	if len(members) == 0 {
+		return edited(members, gone, come)
+	}
+	for _, e := range all[&members[0]] {
+		if len(e.before) == len(members) && slices.Equal(e.gone, gone) && slices.Equal(e.come, come) {
+			return e.after
+		}
+	}
+	after := edited(members, gone, come)
+	all[&members[0]] = append(all[&members[0]], edit{members, gone, come, after})
+	return after
 }
 
 // edited are members in order without those that have gone and with those that have come. The list that was there stays as it is.
@@ -249,7 +307,7 @@ func (k *knownSets) find(set *knownSet) {
 		return
 	}
 	set.size = len(members)
-	set.members = k.likeBefore(set.id, members)
+	set.members = k.listOf(set.id, members)
 }
 
 // addUsed adds the sets that policies of the node name, and forgets those that none of the snapshot does.

@@ -72,6 +72,9 @@ func (a alike) entries(members []policy.Member, entries func([]policy.Member) []
 	key := ends{len(members), members[0], members[len(members)-1]}
 	made, ok := a[key]
 	if ok {
+		if sameSlice(made.members, members) {
+			return made.entries
+		}
 		if front, _ := inCommon(made.members, members); front == len(members) {
 			return made.entries
 		}
