@@ -15,12 +15,16 @@ import (
 // (docs/adr/0021-large-changes-wait.md). Until then the namespace has its policies as they were, all of them: a policy that is gone stays, since the one that
 // is to take its place may not be there yet.
 
-// setsAtOnce is how many sets one sync makes for changes that wait, and from how many on a change waits. A set takes some 0.2 ms.
-const setsAtOnce = 512
+// workAtOnce is how much one sync does for changes that wait, and from how much on a change waits, in entries of sets: a tenth of a second, since an entry takes
+// some 2 µs, and a set as long as workOfSet of them.
+const (
+	workAtOnce = 50_000
+	workOfSet  = 100
+)
 
 // waiting are the namespaces whose changes wait.
 type waiting struct {
-	atOnce     int              // as setsAtOnce
+	atOnce     int              // as workAtOnce
 	inForce    compile.Snapshot // the NetworkPolicies of the last snapshot that came into force
 	namespaces map[string]bool
 	before     compile.Snapshot // their NetworkPolicies as they are in force
@@ -36,7 +40,7 @@ type next struct {
 	ready      bool
 }
 
-func newWaiting() *waiting { return &waiting{atOnce: setsAtOnce, namespaces: map[string]bool{}} }
+func newWaiting() *waiting { return &waiting{atOnce: workAtOnce, namespaces: map[string]bool{}} }
 
 // isReady reports whether the next sync is to put in force what has been made ready.
 func (w *waiting) isReady() bool { return w.next != nil && w.next.ready }
@@ -65,17 +69,17 @@ func (e *Enforcer) late(n *policy.Node) []string {
 	if !e.refusals.settled || e.known == nil {
 		return nil
 	}
-	asked := e.refusals.newSets(n)
+	asked := e.refusals.newWork(n, len(e.options.Families))
 	left := e.waiting.atOnce
-	byNumber := slices.SortedFunc(maps.Keys(asked), func(a, b string) int { return asked[a] - asked[b] })
-	return slices.DeleteFunc(byNumber, func(ns string) bool {
-		left -= asked[ns] * len(e.options.Families)
+	bySize := slices.SortedFunc(maps.Keys(asked), func(a, b string) int { return asked[a] - asked[b] })
+	return slices.DeleteFunc(bySize, func(ns string) bool {
+		left -= asked[ns]
 		return e.waiting.namespaces[ns] || left >= 0
 	})
 }
 
-// newSets is for how many sets, in each family, the policies that have changed ask which are not there yet: by namespace, and at the most.
-func (r *refusals) newSets(n *policy.Node) map[string]int {
+// newWork is how much work there is for the policies that have changed, to make the sets that are not there yet: by namespace, and at the most.
+func (r *refusals) newWork(n *policy.Node, families int) map[string]int {
 	asked, seen := map[string]int{}, map[policy.SetID]bool{}
 	for i := range n.Policies {
 		p := &n.Policies[i]
@@ -84,13 +88,13 @@ func (r *refusals) newSets(n *policy.Node) map[string]int {
 		}
 		for _, rules := range p.Rules {
 			if len(rules) > 0 {
-				asked[p.Ref.Namespace]++ // of the pods that it isolates, where many policies share a chain
+				asked[p.Ref.Namespace] += families * workOfSet // of the pods that it isolates, where many policies share a chain
 			}
 			for _, rule := range rules {
 				for _, id := range []policy.SetID{rule.Peer.Set, rule.Ports.Set} {
 					if _, there := r.sets[id]; id != "" && !there && !seen[id] {
 						seen[id] = true
-						asked[p.Ref.Namespace]++
+						asked[p.Ref.Namespace] += families*workOfSet + len(n.Sets[id].Members)
 					}
 				}
 			}
@@ -156,18 +160,25 @@ func (e *Enforcer) prepare(ctx context.Context, s compile.Snapshot) {
 	node, _ := n.planner.compiler.Compile(s.Lagging(e.waiting.namespaces, e.waiting.before).Lagging(n.namespaces, n.policies))
 	want := n.planner.renderer.Render(e.refusals.close(node), e.options, *e.known)
 	var missing []string
-	for name := range want.Sets {
+	work := 0
+	for name, set := range want.Sets {
 		if _, there := e.known.Sets[name]; !there {
 			missing = append(missing, name)
+			work += workOf(set)
 		}
 	}
-	if n.ready = len(missing) <= e.waiting.atOnce; n.ready {
+	if n.ready = work <= e.waiting.atOnce; n.ready {
 		return
 	}
 	slices.Sort(missing)
 	var plan ruleset.Plan
-	for _, name := range missing[:e.waiting.atOnce] {
+	work = 0
+	for _, name := range missing {
+		if work >= e.waiting.atOnce {
+			break
+		}
 		plan.CreateSets = append(plan.CreateSets, want.Sets[name])
+		work += workOf(want.Sets[name])
 	}
 	if err := e.dataplane.Apply(ctx, plan); err != nil {
 		n.ready, e.known = true, nil
@@ -180,6 +191,8 @@ func (e *Enforcer) prepare(ctx context.Context, s compile.Snapshot) {
 	}
 	e.known = &known
 }
+
+func workOf(s ruleset.Set) int { return workOfSet + len(s.Entries) }
 
 // withMade is a ruleset with the sets that were made for what waits: they are to stay.
 func (w *waiting) withMade(want ruleset.Ruleset) ruleset.Ruleset {
