@@ -37,6 +37,7 @@ type next struct {
 	namespaces map[string]bool
 	policies   compile.Snapshot // theirs as they will be
 	made       map[string]ruleset.Set
+	begun      bool // a sync has begun with it
 	ready      bool
 }
 
@@ -157,22 +158,24 @@ func (e *Enforcer) prepare(ctx context.Context, s compile.Snapshot) {
 	if n == nil || n.ready || e.known == nil {
 		return
 	}
+	if !n.begun { // the sync that found this out has taken long enough
+		n.begun = true
+		return
+	}
 	node, _ := n.planner.compiler.Compile(s.Lagging(e.waiting.namespaces, e.waiting.before).Lagging(n.namespaces, n.policies))
 	want := n.planner.renderer.Render(e.refusals.close(node), e.options, *e.known)
 	var missing []string
-	work := 0
-	for name, set := range want.Sets {
+	for name := range want.Sets {
 		if _, there := e.known.Sets[name]; !there {
 			missing = append(missing, name)
-			work += workOf(set)
 		}
 	}
-	if n.ready = work <= e.waiting.atOnce; n.ready {
+	if n.ready = len(missing) == 0; n.ready {
 		return
 	}
 	slices.Sort(missing)
 	var plan ruleset.Plan
-	work = 0
+	work := 0
 	for _, name := range missing {
 		if work >= e.waiting.atOnce {
 			break
@@ -190,6 +193,7 @@ func (e *Enforcer) prepare(ctx context.Context, s compile.Snapshot) {
 		known.Sets[set.Name], n.made[set.Name] = set, set
 	}
 	e.known = &known
+	n.ready = len(plan.CreateSets) == len(missing)
 }
 
 func workOf(s ruleset.Set) int { return workOfSet + len(s.Entries) }
