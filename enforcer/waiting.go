@@ -15,8 +15,8 @@ import (
 // (docs/adr/0021-large-changes-wait.md). Until then the namespace has its policies as they were, all of them: a policy that is gone stays, since the one that
 // is to take its place may not be there yet.
 
-// workAtOnce is how much one sync does for changes that wait, and from how much on a change waits, in entries of sets: a tenth of a second, since an entry takes
-// some 2 µs, and a set as long as workOfSet of them.
+// workAtOnce is how much one sync does for changes that wait, and from how much on a change waits, in entries of sets: a tenth of a second, since an entry
+// takes some 2 µs, and a set as long as workOfSet of them.
 const (
 	workAtOnce = 50_000
 	workOfSet  = 100
@@ -28,6 +28,7 @@ type waiting struct {
 	inForce    compile.Snapshot // the NetworkPolicies of the last snapshot that came into force
 	namespaces map[string]bool
 	before     compile.Snapshot // their NetworkPolicies as they are in force
+	freed      map[string]bool  // which of them ask for more though they have no new ones: where one goes, there is room in a budget for others
 	next       *next            // what is being made ready, nil if nothing is
 }
 
@@ -41,7 +42,9 @@ type next struct {
 	ready      bool
 }
 
-func newWaiting() *waiting { return &waiting{atOnce: workAtOnce, namespaces: map[string]bool{}} }
+func newWaiting() *waiting {
+	return &waiting{atOnce: workAtOnce, namespaces: map[string]bool{}, freed: map[string]bool{}}
+}
 
 // isReady reports whether the next sync is to put in force what has been made ready.
 func (w *waiting) isReady() bool { return w.next != nil && w.next.ready }
@@ -55,11 +58,29 @@ func (w *waiting) snapshot(s compile.Snapshot) compile.Snapshot {
 	return s
 }
 
+// end ends the waiting of namespaces that ask for nothing new any more: what was to come has gone again.
+func (w *waiting) end(s compile.Snapshot) {
+	for ns := range w.namespaces {
+		if w.freed[ns] || !s.HasNoOtherPolicies(w.before, ns) {
+			continue
+		}
+		delete(w.namespaces, ns)
+		delete(w.freed, ns)
+		if w.next != nil {
+			delete(w.next.namespaces, ns)
+		}
+	}
+	w.before = w.before.PoliciesOf(w.namespaces)
+	if w.next != nil && len(w.next.namespaces) == 0 {
+		w.next = nil
+	}
+}
+
 // begin has further namespaces wait.
-func (w *waiting) begin(late []string) {
+func (w *waiting) begin(late []string, s compile.Snapshot) {
 	more := make(map[string]bool, len(late))
 	for _, ns := range late {
-		w.namespaces[ns], more[ns] = true, true
+		w.namespaces[ns], more[ns], w.freed[ns] = true, true, s.HasNoOtherPolicies(w.inForce, ns)
 	}
 	w.before.Policies = append(w.before.Policies, w.inForce.PoliciesOf(more).Policies...)
 }
@@ -107,6 +128,7 @@ func (r *refusals) newWork(n *policy.Node, families int) map[string]int {
 // plan is what of a snapshot is to be in force after this sync.
 func (e *Enforcer) plan(s compile.Snapshot) (compile.Snapshot, policy.Node, []compile.Problem) {
 	w := e.waiting
+	w.end(s)
 	if w.isReady() {
 		e.planner = w.next.planner // which has read what is new
 	}
@@ -116,7 +138,7 @@ func (e *Enforcer) plan(s compile.Snapshot) (compile.Snapshot, policy.Node, []co
 	if len(late) == 0 {
 		return present, node, problems
 	}
-	w.begin(late)
+	w.begin(late, s)
 	if w.next == nil { // what has just been read is what is to come
 		w.next = &next{planner: e.planner}
 		e.planner = &planner{}
@@ -140,6 +162,7 @@ func (w *waiting) cameIntoForce(s, present compile.Snapshot) {
 		for ns := range w.next.namespaces {
 			if s.HasSamePolicies(w.next.policies, ns) {
 				delete(w.namespaces, ns)
+				delete(w.freed, ns)
 			}
 		}
 		w.next = nil

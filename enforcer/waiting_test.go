@@ -165,3 +165,25 @@ func TestSetsThatCannotBeMadeReady(t *testing.T) {
 		t.Errorf("%v, refused are %q, the pods are isolated: %t", err, refusedNames(report), isolated(kernel, "10.0.0.1"))
 	}
 }
+
+// What was to come and has gone again before it was ready never comes, and its sets go.
+func TestALargeChangeThatGoesAgain(t *testing.T) {
+	kernel := dataplane.NewFake(dataplane.Capabilities{})
+	s := with(town(), allow("a", "one", 80, "client"), allow("a", "two", 81, "client"))
+	e := settled(t, kernel, s)
+	sets := len(held(t, kernel).Sets)
+	large := many(5)
+	for range 3 {
+		if report, err := e.Sync(t.Context(), with(s, large...), false); err != nil || !slices.Equal(report.Waiting, []string{"a"}) {
+			t.Fatalf("%v, waiting are %q", err, report.Waiting)
+		}
+	}
+	if len(held(t, kernel).Sets) < sets+500 {
+		t.Fatalf("%d sets are there: nothing has been made ready", len(held(t, kernel).Sets))
+	}
+	s.Policies = s.Policies[:1]
+	report, err := e.Sync(t.Context(), s, false)
+	if err != nil || len(report.Waiting) > 0 || !inForce(kernel, s.Policies[0]) || countInForce(kernel, large) > 0 || len(held(t, kernel).Sets) > sets {
+		t.Errorf("%v, waiting are %q, %d of what has gone are in force, and %d sets are there", err, report.Waiting, countInForce(kernel, large), len(held(t, kernel).Sets))
+	}
+}

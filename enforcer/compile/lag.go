@@ -32,9 +32,14 @@ func (s Snapshot) Lagging(namespaces map[string]bool, other Snapshot) Snapshot {
 	return s
 }
 
+// HasNoOtherPolicies reports whether all NetworkPolicies of a namespace stand in another snapshot too, the very same.
+func (s Snapshot) HasNoOtherPolicies(o Snapshot, namespace string) bool {
+	one := map[string]bool{namespace: true}
+	there := o.PoliciesOf(one).Policies
+	return !slices.ContainsFunc(s.PoliciesOf(one).Policies, func(p *networkingv1.NetworkPolicy) bool { return !slices.Contains(there, p) })
+}
+
 // HasSamePolicies reports whether a namespace has the very same NetworkPolicies in both snapshots.
 func (s Snapshot) HasSamePolicies(o Snapshot, namespace string) bool {
-	one := map[string]bool{namespace: true}
-	a, b := s.PoliciesOf(one).Policies, o.PoliciesOf(one).Policies
-	return len(a) == len(b) && !slices.ContainsFunc(a, func(p *networkingv1.NetworkPolicy) bool { return !slices.Contains(b, p) })
+	return s.HasNoOtherPolicies(o, namespace) && o.HasNoOtherPolicies(s, namespace)
 }
