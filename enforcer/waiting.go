@@ -58,10 +58,12 @@ func (w *waiting) snapshot(s compile.Snapshot) compile.Snapshot {
 	return s
 }
 
-// end ends the waiting of namespaces that ask for nothing new any more: what was to come has gone again.
+// end ends the waiting of namespaces where all has gone again that was to come.
 func (w *waiting) end(s compile.Snapshot) {
 	for ns := range w.namespaces {
-		if w.freed[ns] || !s.HasNoOtherPolicies(w.before, ns) {
+		coming := w.next != nil && w.next.namespaces[ns]
+		gone := s.HasNoOtherPolicies(w.before, ns) || coming && !s.HasOneOf(w.before, w.next.policies, ns)
+		if w.freed[ns] || !gone {
 			continue
 		}
 		delete(w.namespaces, ns)

@@ -49,12 +49,11 @@ func (k *Compiler) Compile(s Snapshot) (policy.Node, []Problem) {
 	slices.SortStableFunc(problems, func(a, b Problem) int { return a.Ref.Compare(b.Ref) })
 
 	node := policy.Node{
-		Endpoints: slices.Clone(k.selected.endpoints), Policies: k.selected.policies(), Sets: make(map[policy.SetID]policy.Set, len(k.known.sets)),
+		Endpoints: slices.Clone(k.selected.endpoints), Policies: k.selected.policies(), Sets: k.known.used(),
 		Concerns: policy.Concerns{Objects: k.selected.objects, Pods: k.selected.digests, Addrs: k.selected.addrs},
 	}
 	node.Concerns.Contested, node.Concerns.Impossible = c.claims.contests(), impossible(s)
 	c.closeTo(s, &node)
-	k.known.addUsed(node.Sets)
 	c.tie(s, &node)
 	k.sets, k.known.cluster, k.copies.before = node.Sets, nil, nil
 	return node, problems

@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"maps"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/labels"
@@ -13,9 +14,10 @@ import (
 type knownSet struct {
 	ruleSet
 	names  portNames // of ruleSet.names
-	scopes []*scope  // of each selector
-	// weights are how many pods each selector takes the time of, for one that it is compared with.
+	scopes []*scope  // of all selectors, each once
+	// weights are how many pods the selectors of each scope take the time of together, for one that they are compared with.
 	weights []int
+	wide    int // how many selectors look for namespaces
 
 	size    int             // how many members it has, more than objectBudget.entries if those are too many to count; -1 if nobody has looked
 	members []policy.Member // only while a policy of the node names it
@@ -23,6 +25,7 @@ type knownSet struct {
 	uses    int             // how many policies of the node name it
 	payer   *account        // the last that it was counted for
 	needed  bool            // in this snapshot
+	listed  bool            // among knownSets.listed
 	gone    bool            // it is found out anew: this one follows nothing
 }
 
@@ -47,6 +50,7 @@ type knownSets struct {
 	*cluster
 	sets   map[policy.SetID]*knownSet
 	scopes map[string]*scope // by the text of the selector of namespaces, or the name
+	listed map[policy.SetID]policy.Set
 	// refused is how many policies the last snapshot refused: so many may be again.
 	refused int
 	// Of this snapshot:
@@ -93,7 +97,7 @@ func (k *knownSets) forget() {
 	for _, set := range k.sets {
 		set.gone = true
 	}
-	k.sets, k.scopes = map[policy.SetID]*knownSet{}, map[string]*scope{}
+	k.sets, k.scopes, k.listed = map[policy.SetID]*knownSet{}, map[string]*scope{}, nil
 }
 
 // follow takes the sets to the present snapshot.
@@ -253,8 +257,16 @@ func (k *knownSets) need(s *ruleSet) *knownSet {
 			set.names = newPortNames(s.names)
 		}
 		for _, one := range set.selectors {
-			set.scopes = append(set.scopes, k.scopeOf(one))
-			set.weights = append(set.weights, 1+valuesOf(one.pods)/valuesPerLook)
+			scope := k.scopeOf(one)
+			i := slices.Index(set.scopes, scope)
+			if i < 0 {
+				i = len(set.scopes)
+				set.scopes, set.weights = append(set.scopes, scope), append(set.weights, 0)
+			}
+			set.weights[i] += 1 + valuesOf(one.pods)/valuesPerLook
+			if one.namespaces != nil {
+				set.wide++
+			}
 		}
 		set.looks = k.looksFor(set)
 		k.sets[s.id] = set
@@ -282,11 +294,8 @@ func (k *knownSets) scopeOf(s podSelector) *scope {
 // looksFor is how many pods and namespaces have to be looked at for a set, at the most: what finding its members takes. It depends on the cluster alone, not
 // on what is kept.
 func (k *knownSets) looksFor(set *knownSet) int {
-	n := len(set.nodes) * len(k.nodes)
+	n := len(set.nodes)*len(k.nodes) + set.wide*len(k.namespaces)
 	for i, s := range set.scopes {
-		if s.namespaces != nil {
-			n += len(k.namespaces)
-		}
 		n += set.weights[i] * s.pods
 	}
 	return n
@@ -310,24 +319,25 @@ func (k *knownSets) find(set *knownSet) {
 	set.members = k.listOf(set.id, members)
 }
 
-// addUsed adds the sets that policies of the node name, and forgets those that none of the snapshot does.
-func (k *knownSets) addUsed(sets map[policy.SetID]policy.Set) {
+// used are the sets that policies of the node name. Those that none of the snapshot does are forgotten.
+func (k *knownSets) used() map[policy.SetID]policy.Set {
+	if k.listed == nil {
+		k.listed = map[policy.SetID]policy.Set{}
+	}
 	for id, set := range k.sets {
 		switch {
-		case !set.needed:
+		case set.needed && set.uses > 0:
+			k.list(id, set)
+		case set.listed:
+			delete(k.listed, id)
+			set.listed = false
+		}
+		if !set.needed {
 			delete(k.sets, id)
 			continue
-		case set.uses == 0:
+		}
+		if set.uses == 0 {
 			set.members = nil
-		default:
-			if len(set.members) != set.size {
-				k.find(set)
-			}
-			kind := policy.Addresses
-			if len(set.names) > 0 {
-				kind = policy.AddressPorts
-			}
-			sets[id] = policy.Set{Kind: kind, Members: set.members}
 		}
 		for _, s := range set.scopes {
 			s.needed = true
@@ -338,4 +348,23 @@ func (k *knownSets) addUsed(sets map[policy.SetID]policy.Set) {
 			delete(k.scopes, text)
 		}
 	}
+	return maps.Clone(k.listed)
+}
+
+func (k *knownSets) list(id policy.SetID, set *knownSet) {
+	if len(set.members) != set.size {
+		k.find(set)
+	}
+	if set.listed && isOneList(k.listed[id].Members, set.members) {
+		return
+	}
+	kind := policy.Addresses
+	if len(set.names) > 0 {
+		kind = policy.AddressPorts
+	}
+	k.listed[id], set.listed = policy.Set{Kind: kind, Members: set.members}, true
+}
+
+func isOneList(a, b []policy.Member) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }

@@ -39,6 +39,15 @@ func (s Snapshot) HasNoOtherPolicies(o Snapshot, namespace string) bool {
 	return !slices.ContainsFunc(s.PoliciesOf(one).Policies, func(p *networkingv1.NetworkPolicy) bool { return !slices.Contains(there, p) })
 }
 
+// HasOneOf reports whether a NetworkPolicy of a namespace that is new from one snapshot to another is still there, in whatever version.
+func (s Snapshot) HasOneOf(before, after Snapshot, namespace string) bool {
+	one := map[string]bool{namespace: true}
+	was, is := before.PoliciesOf(one).Policies, s.PoliciesOf(one).Policies
+	return slices.ContainsFunc(after.PoliciesOf(one).Policies, func(p *networkingv1.NetworkPolicy) bool {
+		return !slices.Contains(was, p) && slices.ContainsFunc(is, func(q *networkingv1.NetworkPolicy) bool { return q.UID == p.UID && q.Name == p.Name })
+	})
+}
+
 // HasSamePolicies reports whether a namespace has the very same NetworkPolicies in both snapshots.
 func (s Snapshot) HasSamePolicies(o Snapshot, namespace string) bool {
 	return s.HasNoOtherPolicies(o, namespace) && o.HasNoOtherPolicies(s, namespace)

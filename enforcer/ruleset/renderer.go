@@ -101,7 +101,7 @@ func (r *Renderer) refresh(n *policy.Node) bool {
 
 // follow takes in a node, and says what of it is as it was in the last.
 func (r *Renderer) follow(n *policy.Node) []namespace {
-	was := r.were(n.Policies)
+	was, unchanged := r.were(n.Policies), sameSlice(n.Policies, r.policies)
 	rated := r.countSampled(n.Policies, was)
 	r.policies = n.Policies
 	all := byNamespace(n.Endpoints)
@@ -109,7 +109,7 @@ func (r *Renderer) follow(n *policy.Node) []namespace {
 	for i := range all {
 		ns := &all[i]
 		before, there := r.endpoints[ns.name]
-		ns.same = there && slices.EqualFunc(before, ns.endpoints, func(a, b *policy.Endpoint) bool { return sameEndpoint(a, b, was) }) &&
+		ns.same = there && slices.EqualFunc(before, ns.endpoints, func(a, b *policy.Endpoint) bool { return sameEndpoint(a, b, was, unchanged) }) &&
 			!(len(rated) > 0 && ns.isSubjectTo(func(p int) bool { return rated[n.Policies[p].Ref.Namespace] }))
 		endpoints[ns.name] = ns.endpoints
 	}
@@ -148,14 +148,18 @@ func (ns *namespace) isSubjectTo(which func(p int) bool) bool {
 	return false
 }
 
-// sameEndpoint reports whether the same is made for both. was tells for each policy that applies to b which one of a's it is.
-func sameEndpoint(a, b *policy.Endpoint, was []int) bool {
+// sameEndpoint reports whether the same is made for both. was tells for each policy that applies to b which one of a's it is; unchanged is set if each is the
+// one at the same place.
+func sameEndpoint(a, b *policy.Endpoint, was []int, unchanged bool) bool {
 	if !slices.Equal(a.Addrs, b.Addrs) {
 		return false
 	}
 	for d := range a.Applies {
 		for stage := range a.Applies[d] {
 			before, now := a.Applies[d][stage], b.Applies[d][stage]
+			if unchanged && sameSlice(before, now) {
+				continue
+			}
 			if len(before) != len(now) {
 				return false
 			}
@@ -172,6 +176,12 @@ func sameEndpoint(a, b *policy.Endpoint, was []int) bool {
 // were says for each policy which one of the last node's it is, unchanged; -1 for none.
 func (r *Renderer) were(policies []policy.Policy) []int {
 	was := make([]int, len(policies))
+	if sameSlice(policies, r.policies) {
+		for i := range was {
+			was[i] = i
+		}
+		return was
+	}
 	var byName map[policyName]int
 	next := 0 // most stand behind each other as they did
 	for i := range policies {

@@ -23,7 +23,7 @@ import (
 const hostilePods = 100
 
 // hostileChanges is how often another tenant's pod comes while the hostile objects are there.
-const hostileChanges = 5
+const hostileChanges = 25
 
 // withTenant adds a hostile tenant's pods to a cluster. Its objects are not there yet.
 func withTenant(s compile.Snapshot) compile.Snapshot {
@@ -80,6 +80,8 @@ func costOf(s compile.Snapshot) cost {
 	for _, text := range plan.Restore {
 		c.text += len(text) / 1000
 	}
+	plan = ruleset.Plan{}
+	runtime.GC() // what the first sync has left is no cost of the next
 	var changes sample
 	with := s
 	with.Pods = append([]*compile.Pod{joining("elsewhere")}, s.Pods...)
@@ -89,7 +91,6 @@ func costOf(s compile.Snapshot) cost {
 		changes = append(changes, milliseconds(came), milliseconds(went))
 	}
 	c.change = changes.median()
-	plan = ruleset.Plan{}
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	c.heap = (float64(after.HeapAlloc) - float64(before.HeapAlloc)) / 1e6
