@@ -15,10 +15,10 @@ import (
 // (docs/adr/0021-large-changes-wait.md). Until then the namespace has its policies as they were, all of them: a policy that is gone stays, since the one that
 // is to take its place may not be there yet.
 
-// workAtOnce is how much one sync does for changes that wait, and from how much on a change waits, in entries of sets: a tenth of a second, since an entry
+// workAtOnce is how much one sync does for changes that wait, and from how much on a change waits, in entries of sets: a fifth of a second, since an entry
 // takes some 2 µs, and a set as long as workOfSet of them.
 const (
-	workAtOnce = 50_000
+	workAtOnce = 100_000
 	workOfSet  = 100
 )
 

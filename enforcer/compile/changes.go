@@ -72,7 +72,7 @@ func (c *copies) next() { c.before, c.now = c.now, nil }
 func (k *Compiler) changesTo(c *cluster) *changes {
 	gone, come := k.held.compare(c.held)
 	last := k.last
-	k.last = &cluster{node: c.node, namespaces: c.namespaces, byNamespace: c.byNamespace, nodes: c.nodes, own: c.own}
+	k.last = &cluster{node: c.node, namespaces: c.namespaces, nodes: c.nodes, own: c.own}
 	if last == nil || last.node != c.node {
 		return nil
 	}
@@ -90,7 +90,9 @@ func (k *Compiler) changesTo(c *cluster) *changes {
 		at(p.Namespace).come = append(at(p.Namespace).come, p)
 	}
 	for _, name := range changedNamespaces(last.namespaces, c.namespaces) {
-		at(name).gone, at(name).come = last.byNamespace[name], c.byNamespace[name]
+		one := at(name)
+		stayed := slices.DeleteFunc(slices.Clone(c.byNamespace[name]), func(p *Pod) bool { return slices.Contains(one.come, p) })
+		one.gone, one.come = append(one.gone, stayed...), c.byNamespace[name]
 	}
 	moved := 0
 	for _, one := range all.in {
