@@ -120,8 +120,12 @@ func (r *road) enforce(ctx context.Context, backend string) error {
 // sync makes the node enforce a cluster.
 func (r *road) sync(ctx context.Context, s compile.Snapshot) error {
 	return r.node.Do(func() error {
-		_, err := r.enforcer.Sync(ctx, s, false)
-		return err
+		for { // what asks for very much comes with the syncs that follow
+			report, err := r.enforcer.Sync(ctx, s, false)
+			if err != nil || len(report.Waiting) == 0 {
+				return err
+			}
+		}
 	})
 }
 
