@@ -106,6 +106,7 @@ type Counts struct {
 // Syncs, each of which brings what else has changed: see [Report.Waiting].
 func (e *Enforcer) Sync(ctx context.Context, s compile.Snapshot, verify bool) (Report, error) {
 	present, node, problems := e.plan(s)
+	node = e.waiting.close(node)
 	e.refusals.begin(&node, time.Now())
 	closed := e.refusals.close(node)
 	report, err := e.enforce(ctx, closed, verify)
@@ -115,7 +116,7 @@ func (e *Enforcer) Sync(ctx context.Context, s compile.Snapshot, verify bool) (R
 		report, err = e.isolate(ctx, node, report, err)
 	}
 	if err == nil {
-		e.waiting.cameIntoForce(s, present)
+		e.waiting.cameIntoForce(s, present, e.refusals.taken)
 		e.prepare(ctx, s)
 	}
 	report.Waiting = slices.Sorted(maps.Keys(e.waiting.namespaces))

@@ -1,9 +1,11 @@
 package enforcer
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
@@ -13,7 +15,8 @@ import (
 // A change of a namespace's NetworkPolicies that asks for many new sets would hold up the changes of all others for seconds. So it waits, and nobody else
 // does: with each sync some of its sets are made, which no rule names yet, and once they are all there its rules come in one step
 // (docs/adr/0021-large-changes-wait.md). Until then the namespace has its policies as they were, all of them: a policy that is gone stays, since the one that
-// is to take its place may not be there yet.
+// is to take its place may not be there yet. They apply to its pods as they did; a pod that comes meanwhile, and brings policies that applied to no pod here, is
+// isolated by them, and they allow it nothing yet.
 
 // workAtOnce is how much one sync does for changes that wait, and from how much on a change waits, in entries of sets: a fifth of a second, since an entry
 // takes some 2 µs, and a set as long as workOfSet of them.
@@ -24,26 +27,27 @@ const (
 
 // waiting are the namespaces whose changes wait.
 type waiting struct {
-	atOnce     int              // as workAtOnce
-	inForce    compile.Snapshot // the NetworkPolicies of the last snapshot that came into force
+	atOnce     int         // as workAtOnce
+	inForce    compile.Lag // of the last snapshot that came into force
 	namespaces map[string]bool
-	before     compile.Snapshot // their NetworkPolicies as they are in force
-	freed      map[string]bool  // which of them ask for more though they have no new ones: where one goes, there is room in a budget for others
-	next       *next            // what is being made ready, nil if nothing is
+	before     compile.Lag     // of these namespaces, as it is in force
+	applied    map[part]bool   // their policies that applied to a pod here
+	freed      map[string]bool // which of them ask for more though nothing is new: where a policy goes, there is room in a budget for others
+	next       *next           // what is being made ready, nil if nothing is
 }
 
 // next is a change that is being made ready. What it is does not change any more, so that it comes to an end: what comes meanwhile is the next one.
 type next struct {
 	planner    *planner
 	namespaces map[string]bool
-	policies   compile.Snapshot // theirs as they will be
+	lag        compile.Lag // theirs as it will be
 	made       map[string]ruleset.Set
 	begun      bool // a sync has begun with it
 	ready      bool
 }
 
 func newWaiting() *waiting {
-	return &waiting{atOnce: workAtOnce, namespaces: map[string]bool{}, freed: map[string]bool{}}
+	return &waiting{atOnce: workAtOnce, namespaces: map[string]bool{}, applied: map[part]bool{}, freed: map[string]bool{}}
 }
 
 // isReady reports whether the next sync is to put in force what has been made ready.
@@ -53,38 +57,77 @@ func (w *waiting) isReady() bool { return w.next != nil && w.next.ready }
 func (w *waiting) snapshot(s compile.Snapshot) compile.Snapshot {
 	s = s.Lagging(w.namespaces, w.before)
 	if w.isReady() {
-		s = s.Lagging(w.next.namespaces, w.next.policies)
+		s = s.Lagging(w.next.namespaces, w.next.lag)
 	}
 	return s
 }
 
+// lags reports whether a namespace has its policies as they were in this sync.
+func (w *waiting) lags(namespace string) bool {
+	return w.namespaces[namespace] && !(w.isReady() && w.next.namespaces[namespace])
+}
+
+// close is n with the policies closed that only a new pod of a namespace that waits has brought.
+func (w *waiting) close(n policy.Node) policy.Node {
+	if len(w.namespaces) == 0 {
+		return n
+	}
+	n.Policies = slices.Clone(n.Policies)
+	for i, p := range n.Policies {
+		if p.Stage == policy.NetworkPolicies && w.lags(p.Ref.Namespace) && !w.applied[part{p.Ref, p.Part}] {
+			n.Policies[i] = p.Closed(func(policy.Direction, policy.Rule) bool { return false })
+		}
+	}
+	return n
+}
+
 // end ends the waiting of namespaces where all has gone again that was to come.
 func (w *waiting) end(s compile.Snapshot) {
+	if len(w.namespaces) == 0 {
+		return
+	}
+	now := s.Lag()
 	for ns := range w.namespaces {
 		coming := w.next != nil && w.next.namespaces[ns]
-		gone := s.HasNoOtherPolicies(w.before, ns) || coming && !s.HasOneOf(w.before, w.next.policies, ns)
+		gone := now.HasNothingNew(w.before, ns) || coming && !now.HasOneOf(w.before, w.next.lag, ns)
 		if w.freed[ns] || !gone {
 			continue
 		}
-		delete(w.namespaces, ns)
-		delete(w.freed, ns)
+		w.leave(ns)
 		if w.next != nil {
 			delete(w.next.namespaces, ns)
 		}
 	}
-	w.before = w.before.PoliciesOf(w.namespaces)
+	w.before = w.before.Of(w.namespaces)
 	if w.next != nil && len(w.next.namespaces) == 0 {
 		w.next = nil
 	}
 }
 
+func (w *waiting) leave(namespace string) {
+	delete(w.namespaces, namespace)
+	delete(w.freed, namespace)
+	maps.DeleteFunc(w.applied, func(p part, _ bool) bool { return p.ref.Namespace == namespace })
+}
+
 // begin has further namespaces wait.
-func (w *waiting) begin(late []string, s compile.Snapshot) {
+func (w *waiting) begin(late []string, s compile.Snapshot, taken map[part]policy.Policy) {
+	now := s.Lag()
 	more := make(map[string]bool, len(late))
 	for _, ns := range late {
-		w.namespaces[ns], more[ns], w.freed[ns] = true, true, s.HasNoOtherPolicies(w.inForce, ns)
+		w.namespaces[ns], more[ns], w.freed[ns] = true, true, now.HasNothingNew(w.inForce, ns)
 	}
-	w.before.Policies = append(w.before.Policies, w.inForce.PoliciesOf(more).Policies...)
+	w.before = w.before.And(w.inForce.Of(more))
+	w.apply(more, taken)
+}
+
+// apply notes which policies of some namespaces apply to a pod here.
+func (w *waiting) apply(namespaces map[string]bool, taken map[part]policy.Policy) {
+	for p := range taken {
+		if namespaces[p.ref.Namespace] {
+			w.applied[p] = true
+		}
+	}
 }
 
 // late are the namespaces whose changes would make a sync too long: all but those that ask for least, which come first. Nobody is late before something of this
@@ -95,7 +138,7 @@ func (e *Enforcer) late(n *policy.Node) []string {
 	}
 	asked := e.refusals.newWork(n, len(e.options.Families))
 	left := e.waiting.atOnce
-	bySize := slices.SortedFunc(maps.Keys(asked), func(a, b string) int { return asked[a] - asked[b] })
+	bySize := slices.SortedFunc(maps.Keys(asked), func(a, b string) int { return cmp.Or(asked[a]-asked[b], strings.Compare(a, b)) })
 	return slices.DeleteFunc(bySize, func(ns string) bool {
 		left -= asked[ns]
 		return e.waiting.namespaces[ns] || left >= 0
@@ -140,7 +183,7 @@ func (e *Enforcer) plan(s compile.Snapshot) (compile.Snapshot, policy.Node, []co
 	if len(late) == 0 {
 		return present, node, problems
 	}
-	w.begin(late, s)
+	w.begin(late, s, e.refusals.taken)
 	if w.next == nil { // what has just been read is what is to come
 		w.next = &next{planner: e.planner}
 		e.planner = &planner{}
@@ -154,21 +197,23 @@ func (e *Enforcer) plan(s compile.Snapshot) (compile.Snapshot, policy.Node, []co
 // take makes it all that waits now.
 func (n *next) take(w *waiting, s compile.Snapshot) {
 	n.namespaces, n.made = maps.Clone(w.namespaces), map[string]ruleset.Set{}
-	n.policies = s.PoliciesOf(n.namespaces)
+	n.lag = s.Lag().Of(n.namespaces)
 }
 
-// cameIntoForce notes that a snapshot is in force, out of the one that was to be. Who has changed again since waits on.
-func (w *waiting) cameIntoForce(s, present compile.Snapshot) {
-	w.inForce = compile.Snapshot{Policies: slices.Clone(present.Policies)}
+// cameIntoForce notes that a snapshot is in force, out of the one that was to be, with what the kernel has taken. Who has changed again since waits on.
+func (w *waiting) cameIntoForce(s, present compile.Snapshot, taken map[part]policy.Policy) {
+	w.inForce = present.Lag()
 	if w.isReady() {
+		now := s.Lag()
 		for ns := range w.next.namespaces {
-			if s.HasSamePolicies(w.next.policies, ns) {
-				delete(w.namespaces, ns)
-				delete(w.freed, ns)
+			if now.HasNothingNew(w.next.lag, ns) && w.next.lag.HasNothingNew(now, ns) {
+				w.leave(ns)
 			}
 		}
+		w.apply(w.next.namespaces, taken)
+		maps.DeleteFunc(w.applied, func(p part, _ bool) bool { return !w.namespaces[p.ref.Namespace] })
 		w.next = nil
-		w.before = present.PoliciesOf(w.namespaces)
+		w.before = w.inForce.Of(w.namespaces)
 	}
 	if w.next == nil && len(w.namespaces) > 0 {
 		w.next = &next{planner: &planner{}}
@@ -187,7 +232,7 @@ func (e *Enforcer) prepare(ctx context.Context, s compile.Snapshot) {
 		n.begun = true
 		return
 	}
-	node, _ := n.planner.compiler.Compile(s.Lagging(e.waiting.namespaces, e.waiting.before).Lagging(n.namespaces, n.policies))
+	node, _ := n.planner.compiler.Compile(s.Lagging(e.waiting.namespaces, e.waiting.before).Lagging(n.namespaces, n.lag))
 	want := n.planner.renderer.Render(e.refusals.close(node), e.options, *e.known)
 	var missing []string
 	for name := range want.Sets {

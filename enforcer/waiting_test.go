@@ -201,3 +201,54 @@ func largeChangeThatGoesAgain(t *testing.T, also *networkingv1.NetworkPolicy) {
 		t.Errorf("%v, waiting are %q, %d of what has gone are in force, and %d sets are there", err, report.Waiting, countInForce(kernel, large), len(held(t, kernel).Sets))
 	}
 }
+
+// Policies that selected nobody, until a pod is relabelled or comes, are as much work as new ones. The pod that is relabelled keeps what it had until they are
+// ready. One that comes gets nothing through until then.
+func TestAPodThatBringsManyPoliciesWaits(t *testing.T) {
+	for _, comes := range []bool{false, true} {
+		kernel := dataplane.NewFake(dataplane.Capabilities{})
+		large := many(10)
+		s := with(town(), append([]*networkingv1.NetworkPolicy{allow("b", "own", 80, "client")}, large...)...)
+		was := *s.Pods[0]
+		was.Labels = compile.Labels{{Key: "name", Value: "idle"}}
+		is := s.Pods[0]
+		before := s
+		before.Pods = append([]*compile.Pod{&was}, s.Pods[1:]...)
+		if comes {
+			before.Pods = s.Pods[1:]
+		}
+		e := settled(t, kernel, before)
+		first := true
+		took := untilReady(t, e, &s, func(waiting bool) {
+			others := allow("b", fmt.Sprint("others", len(s.Policies)), 80, "client")
+			now, shut := countInForce(kernel, large), isolated(kernel, is.Addrs[0].String())
+			switch {
+			case first && !waiting:
+				t.Error("it comes at once")
+			case waiting && (now > 0 || shut != comes):
+				t.Fatalf("comes %t: while it waits %d of %d are in force, and the pod is isolated: %t", comes, now, len(large), shut)
+			case !waiting && (now < len(large) || !shut):
+				t.Fatalf("comes %t: once it is ready %d of %d are in force, and the pod is isolated: %t", comes, now, len(large), shut)
+			}
+			if last := s.Policies[len(s.Policies)-1]; last.Namespace == "b" && !inForce(kernel, last) {
+				t.Errorf("another namespace's change is not in force: %s", last.Name)
+			}
+			first = false
+			s = with(s, others)
+		})
+		if took < 5 {
+			t.Errorf("comes %t: it took %d syncs; that many sets are not to come with so few", comes, took)
+		}
+		flips := before
+		for i := range 6 { // between one and the other: as it was, at the last
+			state := []compile.Snapshot{with(flips, s.Policies[len(flips.Policies):]...), s}[i%2]
+			if _, err := e.Sync(t.Context(), state, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		untilReady(t, e, &s, func(bool) {})
+		if now := countInForce(kernel, large); now != len(large) {
+			t.Errorf("comes %t: in the end %d of %d are in force", comes, now, len(large))
+		}
+	}
+}

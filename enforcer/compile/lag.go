@@ -1,24 +1,56 @@
 package compile
 
 import (
+	"maps"
 	"slices"
 
 	networkingv1 "k8s.io/api/networking/v1"
 )
 
-// PoliciesOf are the NetworkPolicies of some namespaces, in a snapshot with nothing else.
-func (s Snapshot) PoliciesOf(namespaces map[string]bool) Snapshot {
-	var some Snapshot
-	for _, p := range s.Policies {
+// Lag is what of a snapshot decides which NetworkPolicies are in force on its node, and for whom: these policies, and the pods of the node as far as they are
+// selected by something.
+type Lag struct {
+	policies []*networkingv1.NetworkPolicy
+	pods     map[string]*Pod // of the node, by UID
+}
+
+// Lag is that of s.
+func (s Snapshot) Lag() Lag {
+	l := Lag{policies: slices.Clone(s.Policies), pods: map[string]*Pod{}}
+	for _, p := range s.Pods {
+		if p.Node == s.Node {
+			l.pods[p.UID] = p
+		}
+	}
+	return l
+}
+
+// Of is the part of l that is of some namespaces.
+func (l Lag) Of(namespaces map[string]bool) Lag {
+	some := Lag{pods: map[string]*Pod{}}
+	for _, p := range l.policies {
 		if namespaces[p.Namespace] {
-			some.Policies = append(some.Policies, p)
+			some.policies = append(some.policies, p)
+		}
+	}
+	for uid, p := range l.pods {
+		if namespaces[p.Namespace] {
+			some.pods[uid] = p
 		}
 	}
 	return some
 }
 
-// Lagging is s with the NetworkPolicies of some namespaces as another snapshot has them: as if the API had shown the others earlier. All else is of s.
-func (s Snapshot) Lagging(namespaces map[string]bool, other Snapshot) Snapshot {
+// And is l with what is in o, which is of other namespaces.
+func (l Lag) And(o Lag) Lag {
+	both := Lag{policies: slices.Concat(l.policies, o.policies), pods: maps.Clone(o.pods)}
+	maps.Copy(both.pods, l.pods)
+	return both
+}
+
+// Lagging is s with that of some namespaces as it was, as if the API had shown later what has become of it: their NetworkPolicies, and what their pods on the
+// node are selected by. A pod that was not there yet is as it is, and so is all else.
+func (s Snapshot) Lagging(namespaces map[string]bool, l Lag) Snapshot {
 	if len(namespaces) == 0 {
 		return s
 	}
@@ -28,27 +60,51 @@ func (s Snapshot) Lagging(namespaces map[string]bool, other Snapshot) Snapshot {
 			policies = append(policies, p)
 		}
 	}
-	s.Policies = append(policies, other.PoliciesOf(namespaces).Policies...)
+	l = l.Of(namespaces)
+	s.Policies = append(policies, l.policies...)
+	cloned := false
+	for i, p := range s.Pods {
+		was := l.pods[p.UID]
+		if p.Node != s.Node || was == nil || was.Namespace != p.Namespace || p.isSelectedAs(was) {
+			continue
+		}
+		if !cloned {
+			s.Pods, cloned = slices.Clone(s.Pods), true
+		}
+		q := *p
+		q.Labels, q.Ports = was.Labels, was.Ports
+		s.Pods[i] = &q
+	}
 	return s
 }
 
-// HasNoOtherPolicies reports whether all NetworkPolicies of a namespace stand in another snapshot too, the very same.
-func (s Snapshot) HasNoOtherPolicies(o Snapshot, namespace string) bool {
-	one := map[string]bool{namespace: true}
-	there := o.PoliciesOf(one).Policies
-	return !slices.ContainsFunc(s.PoliciesOf(one).Policies, func(p *networkingv1.NetworkPolicy) bool { return !slices.Contains(there, p) })
+// isSelectedAs reports whether the same policies select both states of a pod, and mean the same by its named ports.
+func (p *Pod) isSelectedAs(o *Pod) bool {
+	return slices.Equal(p.Labels, o.Labels) && slices.Equal(p.Ports, o.Ports)
 }
 
-// HasOneOf reports whether a NetworkPolicy of a namespace that is new from one snapshot to another is still there, in whatever version.
-func (s Snapshot) HasOneOf(before, after Snapshot, namespace string) bool {
+// HasNothingNew reports whether all that l has of a namespace is also in before: the very same policies, and pods that are selected as they were.
+func (l Lag) HasNothingNew(before Lag, namespace string) bool {
+	is, was := l.Of(map[string]bool{namespace: true}), before.Of(map[string]bool{namespace: true})
+	for uid, p := range is.pods {
+		if o := was.pods[uid]; o != nil && !p.isSelectedAs(o) {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(is.policies, func(p *networkingv1.NetworkPolicy) bool { return !slices.Contains(was.policies, p) })
+}
+
+// HasOneOf reports whether l has a NetworkPolicy of a namespace, in whatever version, or the very labels of a pod, that after has and before has not.
+func (l Lag) HasOneOf(before, after Lag, namespace string) bool {
 	one := map[string]bool{namespace: true}
-	was, is := before.PoliciesOf(one).Policies, s.PoliciesOf(one).Policies
-	return slices.ContainsFunc(after.PoliciesOf(one).Policies, func(p *networkingv1.NetworkPolicy) bool {
-		return !slices.Contains(was, p) && slices.ContainsFunc(is, func(q *networkingv1.NetworkPolicy) bool { return q.UID == p.UID && q.Name == p.Name })
+	was, came, is := before.Of(one), after.Of(one), l.Of(one)
+	for uid, p := range came.pods {
+		if o, now := was.pods[uid], is.pods[uid]; o != nil && now != nil && !p.isSelectedAs(o) && now.isSelectedAs(p) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(came.policies, func(p *networkingv1.NetworkPolicy) bool {
+		return !slices.Contains(was.policies, p) &&
+			slices.ContainsFunc(is.policies, func(q *networkingv1.NetworkPolicy) bool { return q.UID == p.UID && q.Name == p.Name })
 	})
-}
-
-// HasSamePolicies reports whether a namespace has the very same NetworkPolicies in both snapshots.
-func (s Snapshot) HasSamePolicies(o Snapshot, namespace string) bool {
-	return s.HasNoOtherPolicies(o, namespace) && o.HasNoOtherPolicies(s, namespace)
 }
