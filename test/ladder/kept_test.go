@@ -27,7 +27,7 @@ import (
 func TestAKeptRendererGivesWhatRenderGives(t *testing.T) {
 	const clusters, steps = 60, 60
 	forEachCase(t, clusters, func(seed uint64) error {
-		h := newHistory(seed)
+		h := newRenderings(seed)
 		for step := range steps {
 			what := h.goOn()
 			if err := h.check(); err != nil {
@@ -38,8 +38,8 @@ func TestAKeptRendererGivesWhatRenderGives(t *testing.T) {
 	})
 }
 
-// history is a cluster to which one thing after the other happens, and a node that has seen all of it.
-type history struct {
+// renderings are those of a node that has seen all that happens to a cluster, one thing after the other.
+type renderings struct {
 	random   *rand.Rand
 	first    oracle.Cluster
 	cache    cache
@@ -58,7 +58,7 @@ const ownVersion = "policy.ringfence.io/v1alpha1"
 // crowdName is the name of a namespace that has one pod and many cluster-wide policies, now and then: other namespaces have other rates of samples then.
 const crowdName = "crowd"
 
-func newHistory(seed uint64) *history {
+func newRenderings(seed uint64) *renderings {
 	s, random := gen.Seed(seed), rand.New(rand.NewPCG(seed, 5))
 	o := gen.Options{Tiers: seed%4 != 0, Closed: seed%3 == 0, Claims: seed%5 == 0}
 	c := gen.New(s, o)
@@ -69,7 +69,7 @@ func newHistory(seed uint64) *history {
 		Status:     corev1.PodStatus{Phase: corev1.PodRunning, PodIPs: []corev1.PodIP{{IP: "10.9.9.9"}, {IP: "fd00:9::9"}}},
 	})
 	c.Cluster.Namespaces = append(c.Cluster.Namespaces, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: crowdName, Labels: label}})
-	h := &history{random: random, first: c.Cluster, options: Options, versions: map[string][]metav1.Object{}}
+	h := &renderings{random: random, first: c.Cluster, options: Options, versions: map[string][]metav1.Object{}}
 	all := []oracle.Cluster{c.Cluster}
 	for range 4 {
 		all = append(all, gen.Redraw(s, c, o).Cluster)
@@ -89,7 +89,7 @@ func newHistory(seed uint64) *history {
 }
 
 // goOn has something happen, and says what.
-func (h *history) goOn() string {
+func (h *renderings) goOn() string {
 	switch h.random.IntN(20) {
 	case 0:
 		return h.crowd()
@@ -109,7 +109,7 @@ func (h *history) goOn() string {
 }
 
 // edit changes one thing of a policy that is there, whose subject stays.
-func (h *history) edit() string {
+func (h *renderings) edit() string {
 	key := h.keys[h.random.IntN(len(h.keys))]
 	other := h.versions[h.keys[h.random.IntN(len(h.keys))]][0]
 	for range 100 {
@@ -124,7 +124,7 @@ func (h *history) edit() string {
 }
 
 // edited is a policy with another's rules of one direction, or with a rule that is a little different.
-func (h *history) edited(o, other metav1.Object) metav1.Object {
+func (h *renderings) edited(o, other metav1.Object) metav1.Object {
 	pick := h.random.IntN(5)
 	switch p := o.(type) {
 	case *networkingv1.NetworkPolicy:
@@ -177,7 +177,7 @@ func turned[T any](list []T) []T {
 }
 
 // change takes another version of an object.
-func (h *history) change() string {
+func (h *renderings) change() string {
 	key := h.keys[h.random.IntN(len(h.keys))]
 	version := h.versions[key][h.random.IntN(len(h.versions[key]))]
 	if pod, ok := version.(*corev1.Pod); ok && h.random.IntN(4) == 0 { // another pod's address
@@ -204,7 +204,7 @@ func withMode(o metav1.Object, mode string) metav1.Object {
 }
 
 // crowd has the crowd's policies come or go.
-func (h *history) crowd() string {
+func (h *renderings) crowd() string {
 	gone := false
 	for i := range 18 {
 		p := &v1alpha1.ClusterNetworkPolicy{TypeMeta: metav1.TypeMeta{APIVersion: ownVersion}, ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint(crowdName, i)}}
@@ -223,7 +223,7 @@ func (h *history) crowd() string {
 }
 
 // remote has some of many pods of another node come or go: sets are long.
-func (h *history) remote() string {
+func (h *renderings) remote() string {
 	for range 1 + h.random.IntN(100) {
 		i := h.random.IntN(150)
 		p := &corev1.Pod{
@@ -241,7 +241,7 @@ func (h *history) remote() string {
 	return "pods of another node"
 }
 
-func (h *history) changeOptions() string {
+func (h *renderings) changeOptions() string {
 	o := &h.options
 	switch h.random.IntN(6) {
 	case 0:
@@ -261,7 +261,7 @@ func (h *history) changeOptions() string {
 }
 
 // check renders the present.
-func (h *history) check() error {
+func (h *renderings) check() error {
 	node, _ := h.compiler.Compile(Snapshot(h.cache.cluster(h.first), "node1"))
 	node.LinkLocalHeld = h.random.IntN(2) == 0
 	ids := slices.Sorted(maps.Keys(node.Sets))
