@@ -15,8 +15,8 @@ import (
 // A change of a namespace's NetworkPolicies that asks for many new sets would hold up the changes of all others for seconds. So it waits, and nobody else
 // does: with each sync some of its sets are made, which no rule names yet, and once they are all there its rules come in one step
 // (docs/adr/0021-large-changes-wait.md). Until then the namespace has its policies as they were, all of them: a policy that is gone stays, since the one that
-// is to take its place may not be there yet. They apply to its pods as they did; a pod that comes meanwhile, and brings policies that applied to no pod here, is
-// isolated by them, and they allow it nothing yet.
+// is to take its place may not be there yet. They apply to its pods as they did. A pod that comes meanwhile, and brings policies that applied to no pod here,
+// is isolated by them, and they allow it nothing yet.
 
 // workAtOnce is how much one sync does for changes that wait, and from how much on a change waits, in entries of sets: a fifth of a second, since an entry
 // takes some 2 µs, and a set as long as workOfSet of them.
