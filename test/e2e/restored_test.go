@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -10,8 +11,10 @@ import (
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	"github.com/ringfence-io/ringfence/lab"
 )
@@ -38,11 +41,29 @@ func TestTheAPIServerGoesBackToOlderData(t *testing.T) {
 	must(t, policies.Delete(soon(t), "before", metav1.DeleteOptions{}))
 	must(t, l.Apply(soon(t), []byte(rule("shop", "after"))))
 	enforced("after")
+	var changed *corev1.Namespace
 	for i := range 300 { // so that the count of changes stays behind for as long as this test lasts
-		_, err := l.Client.CoreV1().Namespaces().Patch(soon(t), "shop", types.MergePatchType,
+		var err error
+		changed, err = l.Client.CoreV1().Namespaces().Patch(soon(t), "shop", types.MergePatchType,
 			[]byte(fmt.Sprintf(`{"metadata":{"annotations":{"change":"%d"}}}`, i)), metav1.PatchOptions{})
 		must(t, err)
 	}
+	// The enforcer knows by its own reports how far the count had come.
+	must(t, lab.Poll(soon(t), func(ctx context.Context) error {
+		var report metav1.PartialObjectMetadata
+		text, err := l.Client.Discovery().RESTClient().Get().AbsPath("/apis/policy.ringfence.io/v1alpha1/nodeenforcements/n1").DoRaw(ctx)
+		if err == nil {
+			err = json.Unmarshal(text, &report)
+		}
+		order := 0
+		if err == nil {
+			order, err = resourceversion.CompareResourceVersion(report.ResourceVersion, changed.ResourceVersion)
+		}
+		if err == nil && order < 0 {
+			err = errors.New("no report has come since the changes")
+		}
+		return err
+	}))
 
 	must(t, l.API.Restore(soon(t)))
 	must(t, l.Apply(soon(t), []byte(rule("shop", "new"))))

@@ -155,10 +155,16 @@ func (l *told) policy(t *testing.T, namespace, name string) *networkingv1.Networ
 // iptables runs the iptables program of the back end that a node uses, for IPv4.
 func (l *told) iptables(t *testing.T, node string, args ...string) {
 	t.Helper()
+	must(t, l.tryIPTables(soon(t), node, args...))
+}
+
+func (l *told) tryIPTables(ctx context.Context, node string, args ...string) error {
 	n := &v1alpha1.NodeEnforcement{}
-	must(t, l.client.Get(soon(t), client.ObjectKey{Name: node}, n))
-	_, err := l.Node(node).Exec(soon(t), "iptables-"+n.Status.Backend, append([]string{"-w"}, args...)...)
-	must(t, err)
+	if err := l.client.Get(ctx, client.ObjectKey{Name: node}, n); err != nil {
+		return err
+	}
+	_, err := l.Node(node).Exec(ctx, "iptables-"+n.Status.Backend, append([]string{"-w"}, args...)...)
+	return err
 }
 
 // closed tries all servers at once: none is reached.
@@ -233,10 +239,13 @@ func (l *told) aKernelRefuses(t *testing.T) {
 		}
 		return nil
 	}))
-	_, err := l.Node("n2").Exec(soon(t), "ipset", "create", name, "hash:net")
-	must(t, err)
 	l.iptables(t, "n2", "-N", "foreign")
-	l.iptables(t, "n2", "-A", "foreign", "-m", "set", "--match-set", name, "src", "-j", "RETURN")
+	must(t, lab.Poll(soon(t), func(ctx context.Context) error { // a resync in between takes the set away again
+		if _, err := l.Node("n2").Exec(ctx, "ipset", "create", "-exist", name, "hash:net"); err != nil {
+			return err
+		}
+		return l.tryIPTables(ctx, "n2", "-A", "foreign", "-m", "set", "--match-set", name, "src", "-j", "RETURN")
+	}))
 
 	must(t, l.Apply(soon(t), []byte(refused)))
 	const words = "a rule still refers to the set"
