@@ -248,7 +248,7 @@ func (r *refusals) isInForce(p *policy.Policy) bool {
 	before, known := r.taken[part{p.Ref, p.Part}]
 	same := known && before.Stage == p.Stage && before.Audit == p.Audit
 	for d := range p.Rules {
-		same = same && slices.EqualFunc(p.Rules[d], before.Rules[d], policy.Rule.Equal)
+		same = same && (policy.IsOneSlice(p.Rules[d], before.Rules[d]) || slices.EqualFunc(p.Rules[d], before.Rules[d], policy.Rule.Equal))
 	}
 	return same
 }

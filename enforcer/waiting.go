@@ -55,11 +55,15 @@ func (w *waiting) isReady() bool { return w.next != nil && w.next.ready }
 
 // snapshot is what of s is to be in force after this sync.
 func (w *waiting) snapshot(s compile.Snapshot) compile.Snapshot {
-	s = s.Lagging(w.namespaces, w.before)
 	if w.isReady() {
-		s = s.Lagging(w.next.namespaces, w.next.lag)
+		return w.coming(s)
 	}
-	return s
+	return s.Lagging(w.namespaces, w.before)
+}
+
+// coming is what of s is to be in force once what is being made ready is.
+func (w *waiting) coming(s compile.Snapshot) compile.Snapshot {
+	return s.Lagging(w.namespaces, w.before).Lagging(w.next.namespaces, w.next.lag)
 }
 
 // lags reports whether a namespace has its policies as they were in this sync.
@@ -94,9 +98,6 @@ func (w *waiting) end(s compile.Snapshot) {
 			continue
 		}
 		w.leave(ns)
-		if w.next != nil {
-			delete(w.next.namespaces, ns)
-		}
 	}
 	w.before = w.before.Of(w.namespaces)
 	if w.next != nil && len(w.next.namespaces) == 0 {
@@ -107,6 +108,9 @@ func (w *waiting) end(s compile.Snapshot) {
 func (w *waiting) leave(namespace string) {
 	delete(w.namespaces, namespace)
 	delete(w.freed, namespace)
+	if w.next != nil {
+		delete(w.next.namespaces, namespace)
+	}
 	maps.DeleteFunc(w.applied, func(p part, _ bool) bool { return p.ref.Namespace == namespace })
 }
 
@@ -211,7 +215,6 @@ func (w *waiting) cameIntoForce(s, present compile.Snapshot, taken map[part]poli
 			}
 		}
 		w.apply(w.next.namespaces, taken)
-		maps.DeleteFunc(w.applied, func(p part, _ bool) bool { return !w.namespaces[p.ref.Namespace] })
 		w.next = nil
 		w.before = w.inForce.Of(w.namespaces)
 	}
@@ -232,7 +235,7 @@ func (e *Enforcer) prepare(ctx context.Context, s compile.Snapshot) {
 		n.begun = true
 		return
 	}
-	node, _ := n.planner.compiler.Compile(s.Lagging(e.waiting.namespaces, e.waiting.before).Lagging(n.namespaces, n.lag))
+	node, _ := n.planner.compiler.Compile(e.waiting.coming(s))
 	want := n.planner.renderer.Render(e.refusals.close(node), e.options, *e.known)
 	var missing []string
 	for name := range want.Sets {

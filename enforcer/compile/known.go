@@ -55,17 +55,7 @@ type knownSets struct {
 	refused int
 	// Of this snapshot:
 	edits edits
-	lists map[ends][]policy.Member // that several sets may have; nil before anybody has asked
-}
-
-// ends tell most lists of members that differ from each other.
-type ends struct {
-	length      int
-	first, last policy.Member
-}
-
-func endsOf(members []policy.Member) ends {
-	return ends{len(members), members[0], members[len(members)-1]}
+	lists map[policy.Ends][]policy.Member // that several sets may have; nil before anybody has asked
 }
 
 // sharedFrom is from how many members on a list is worth the search for another one like it.
@@ -77,17 +67,17 @@ func (k *knownSets) listOf(id policy.SetID, members []policy.Member) []policy.Me
 		return k.likeBefore(id, members)
 	}
 	if k.lists == nil {
-		k.lists = map[ends][]policy.Member{}
+		k.lists = map[policy.Ends][]policy.Member{}
 		for _, set := range k.sets {
 			if len(set.members) >= sharedFrom {
-				k.lists[endsOf(set.members)] = set.members
+				k.lists[policy.EndsOf(set.members)] = set.members
 			}
 		}
 	}
-	list, ok := k.lists[endsOf(members)]
+	list, ok := k.lists[policy.EndsOf(members)]
 	if !ok || !slices.Equal(list, members) {
 		list = k.likeBefore(id, members)
-		k.lists[endsOf(members)] = list
+		k.lists[policy.EndsOf(members)] = list
 	}
 	return list
 }
@@ -355,7 +345,7 @@ func (k *knownSets) list(id policy.SetID, set *knownSet) {
 	if len(set.members) != set.size {
 		k.find(set)
 	}
-	if set.listed && isOneList(k.listed[id].Members, set.members) {
+	if set.listed && policy.IsOneSlice(k.listed[id].Members, set.members) {
 		return
 	}
 	kind := policy.Addresses
@@ -363,8 +353,4 @@ func (k *knownSets) list(id policy.SetID, set *knownSet) {
 		kind = policy.AddressPorts
 	}
 	k.listed[id], set.listed = policy.Set{Kind: kind, Members: set.members}, true
-}
-
-func isOneList(a, b []policy.Member) bool {
-	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }

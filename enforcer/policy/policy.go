@@ -395,6 +395,22 @@ type Member struct {
 	Port     uint16
 }
 
+// Ends tell most lists of members that differ from each other, without a look at all of them.
+type Ends struct {
+	Length      int
+	First, Last Member
+}
+
+// EndsOf are those of a list that is not empty.
+func EndsOf(members []Member) Ends {
+	return Ends{len(members), members[0], members[len(members)-1]}
+}
+
+// IsOneSlice reports whether two slices are one, without a look at what is in them.
+func IsOneSlice[T any](a, b []T) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
 // Compare orders members by address, protocol and port.
 func (m Member) Compare(o Member) int {
 	return cmp.Or(m.Addr.Compare(o.Addr), cmp.Compare(m.Protocol, o.Protocol), cmp.Compare(m.Port, o.Port))

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
 // Diff is the plan that takes the kernel from have to want. It changes nothing where they agree: a chain is rewritten only
@@ -43,7 +45,7 @@ func diffSets(p *Plan, want, have map[string]Set) {
 		if ok {
 			found++
 		}
-		if !ok || h.Type != w.Type || h.Family != w.Family || !sameSlice(w.Entries, h.Entries) {
+		if !ok || h.Type != w.Type || h.Family != w.Family || !policy.IsOneSlice(w.Entries, h.Entries) {
 			differ = append(differ, name)
 		}
 	}
@@ -136,7 +138,7 @@ func diffChains(want Table, have map[string][]Rule) string {
 		if ok {
 			common++
 		}
-		if !ok || !sameSlice(found, rules) && !slices.Equal(found, rules) {
+		if !ok || !policy.IsOneSlice(found, rules) && !slices.Equal(found, rules) {
 			changed = append(changed, c)
 		}
 	}

@@ -51,13 +51,7 @@ func (t *rendering) newPodSet(id policy.SetID) Set {
 
 // alike are lists of members with the entries that were made from them. Sets with the same members share their entries: a tenant may have many sets of every
 // pod of the cluster.
-type alike map[ends]madeEntries
-
-// ends tell most lists of members that differ from each other.
-type ends struct {
-	length      int
-	first, last policy.Member
-}
+type alike map[policy.Ends]madeEntries
 
 type madeEntries struct {
 	members []policy.Member
@@ -69,10 +63,10 @@ func (a alike) entries(members []policy.Member, entries func([]policy.Member) []
 	if len(members) < atOnce {
 		return entries(members)
 	}
-	key := ends{len(members), members[0], members[len(members)-1]}
+	key := policy.EndsOf(members)
 	made, ok := a[key]
 	if ok {
-		if sameSlice(made.members, members) {
+		if policy.IsOneSlice(made.members, members) {
 			return made.entries
 		}
 		if front, _ := inCommon(made.members, members); front == len(members) {

@@ -70,13 +70,7 @@ var selfMatch = map[Family]string{
 //
 // A direction returns, it never accepts: a packet that a group's rules admit goes on behind the jump that led it there, to the
 // other direction, and then to whatever other programs have in the same base chain.
-func Render(n policy.Node, o Options) Ruleset { return RenderLike(n, o, Ruleset{}) }
-
-// RenderLike is [Render], but where a set of like has the entries that are wanted, it is these that stand in the result: a ruleset that
-// differs little from another takes little memory of its own.
-func RenderLike(n policy.Node, o Options, like Ruleset) Ruleset {
-	return new(Renderer).Render(n, o, like)
-}
+func Render(n policy.Node, o Options) Ruleset { return new(Renderer).Render(n, o, Ruleset{}) }
 
 func wantedJumps() map[string][]int {
 	jumps := map[string][]int{}

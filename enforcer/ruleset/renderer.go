@@ -44,7 +44,8 @@ type namespace struct {
 	same      bool // as in the last render: all that their sections were made from, but for the trees that there are
 }
 
-// Render says what the kernel must hold to enforce n, with entries of like as [RenderLike] has them.
+// Render says what the kernel must hold to enforce n. Where a set of like has the entries that are wanted, it is these that stand in the result: a ruleset that
+// differs little from another takes little memory of its own.
 func (r *Renderer) Render(n policy.Node, o Options, like Ruleset) Ruleset {
 	if !reflect.DeepEqual(r.options, o) || !r.refresh(&n) {
 		round := r.round
@@ -86,7 +87,7 @@ func (r *Renderer) refresh(n *policy.Node) bool {
 		if there && namingOf(n, id) != s.naming {
 			return false
 		}
-		if !sameSlice(now.Members, s.members) {
+		if !policy.IsOneSlice(now.Members, s.members) {
 			for i, f := range Families {
 				if own := &s.own[i]; own.Name != "" {
 					have, were := own.Entries, ofFamily(f, s.members)
@@ -101,7 +102,7 @@ func (r *Renderer) refresh(n *policy.Node) bool {
 
 // follow takes in a node, and says what of it is as it was in the last.
 func (r *Renderer) follow(n *policy.Node) []namespace {
-	was, unchanged := r.were(n.Policies), sameSlice(n.Policies, r.policies)
+	was, unchanged := r.were(n.Policies), policy.IsOneSlice(n.Policies, r.policies)
 	rated := r.countSampled(n.Policies, was)
 	r.policies = n.Policies
 	all := byNamespace(n.Endpoints)
@@ -157,7 +158,7 @@ func sameEndpoint(a, b *policy.Endpoint, was []int, unchanged bool) bool {
 	for d := range a.Applies {
 		for stage := range a.Applies[d] {
 			before, now := a.Applies[d][stage], b.Applies[d][stage]
-			if unchanged && sameSlice(before, now) {
+			if unchanged && policy.IsOneSlice(before, now) {
 				continue
 			}
 			if len(before) != len(now) {
@@ -176,7 +177,7 @@ func sameEndpoint(a, b *policy.Endpoint, was []int, unchanged bool) bool {
 // were says for each policy which one of the last node's it is, unchanged; -1 for none.
 func (r *Renderer) were(policies []policy.Policy) []int {
 	was := make([]int, len(policies))
-	if sameSlice(policies, r.policies) {
+	if policy.IsOneSlice(policies, r.policies) {
 		for i := range was {
 			was[i] = i
 		}
@@ -228,12 +229,7 @@ func samePolicy(a, b *policy.Policy) bool {
 }
 
 func sameRules(a, b []policy.Rule) bool {
-	return sameSlice(a, b) || slices.EqualFunc(a, b, func(x, y policy.Rule) bool { return x.Index == y.Index && x.Name == y.Name && x.Equal(y) })
-}
-
-// sameSlice reports whether two slices are one, without a look at what is in them.
-func sameSlice[T any](a, b []T) bool {
-	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+	return policy.IsOneSlice(a, b) || slices.EqualFunc(a, b, func(x, y policy.Rule) bool { return x.Index == y.Index && x.Name == y.Name && x.Equal(y) })
 }
 
 // forget drops what the ruleset of this round does not have.

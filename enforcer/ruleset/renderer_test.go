@@ -66,7 +66,7 @@ func TestAChangeLeavesWhatOthersHave(t *testing.T) {
 						continue
 					}
 					same++
-					if x, y := was.Tables[IPv4].Chains[chain], is.Tables[IPv4].Chains[chain]; len(x) == 0 || !sameSlice(x, y) {
+					if x, y := was.Tables[IPv4].Chains[chain], is.Tables[IPv4].Chains[chain]; len(x) == 0 || !policy.IsOneSlice(x, y) {
 						t.Errorf("%s of %v is not what it was:\n%q\n%q", chain, b, x, y)
 					}
 				}
@@ -75,7 +75,7 @@ func TestAChangeLeavesWhatOthersHave(t *testing.T) {
 				t.Errorf("only %d chains were compared", same)
 			}
 			for name, set := range was.Sets {
-				if now, ok := is.Sets[name]; ok && !sameSlice(set.Entries, now.Entries) {
+				if now, ok := is.Sets[name]; ok && !policy.IsOneSlice(set.Entries, now.Entries) {
 					t.Errorf("the entries of %s were made again", name)
 				}
 			}

@@ -3,6 +3,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 	"github.com/go-logr/logr"
 	ctrl "sigs.k8s.io/controller-runtime"
 
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/config"
 	"github.com/ringfence-io/ringfence/lab"
 )
@@ -94,6 +96,16 @@ func soon(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+// reportOf is a node's report as it is now.
+func reportOf(ctx context.Context, l *lab.Lab, node string) (*v1alpha1.NodeEnforcement, error) {
+	var r v1alpha1.NodeEnforcement
+	text, err := l.Client.Discovery().RESTClient().Get().AbsPath("/apis/policy.ringfence.io/v1alpha1/nodeenforcements/" + node).DoRaw(ctx)
+	if err == nil {
+		err = json.Unmarshal(text, &r)
+	}
+	return &r, err
 }
 
 func must(t *testing.T, err error) {

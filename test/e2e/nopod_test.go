@@ -165,18 +165,10 @@ func TestPortsThatOtherProgramsHave(t *testing.T) {
 	}
 	must(t, node.StartEnforcer())
 	pid := node.EnforcerPID()
-	report := func() (*v1alpha1.NodeEnforcement, error) {
-		var r v1alpha1.NodeEnforcement
-		text, err := l.Client.Discovery().RESTClient().Get().AbsPath("/apis/policy.ringfence.io/v1alpha1/nodeenforcements/" + node.Name).DoRaw(soon(t))
-		if err == nil {
-			err = json.Unmarshal(text, &r)
-		}
-		return &r, err
-	}
 	until := func(what string, holds func(*v1alpha1.NodeEnforcement) bool) {
 		t.Helper()
-		must(t, lab.Poll(soon(t), func(context.Context) error {
-			r, err := report()
+		must(t, lab.Poll(soon(t), func(ctx context.Context) error {
+			r, err := reportOf(ctx, l, node.Name)
 			if err == nil && !holds(r) {
 				err = fmt.Errorf("it is not so: %s: %+v", what, r.Status.Conditions)
 			}

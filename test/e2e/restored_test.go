@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -50,11 +49,7 @@ func TestTheAPIServerGoesBackToOlderData(t *testing.T) {
 	}
 	// The enforcer knows by its own reports how far the count had come.
 	must(t, lab.Poll(soon(t), func(ctx context.Context) error {
-		var report metav1.PartialObjectMetadata
-		text, err := l.Client.Discovery().RESTClient().Get().AbsPath("/apis/policy.ringfence.io/v1alpha1/nodeenforcements/n1").DoRaw(ctx)
-		if err == nil {
-			err = json.Unmarshal(text, &report)
-		}
+		report, err := reportOf(ctx, l, node.Name)
 		order := 0
 		if err == nil {
 			order, err = resourceversion.CompareResourceVersion(report.ResourceVersion, changed.ResourceVersion)

@@ -137,13 +137,9 @@ var happenings = []happening{
 			h.c.Policies, h.gone = append(slices.Clone(h.c.Policies), h.gone[0]), h.gone[1:]
 		}
 	}},
-	{"a policy has another mode", 2, func(h *History) {
-		h.c.Policies = with(h, h.c.Policies, func(p *networkingv1.NetworkPolicy) *networkingv1.NetworkPolicy {
-			p = p.DeepCopy()
-			p.Annotations = map[string]string{v1alpha1.ModeAnnotation: pickFrom(h, []string{"Audit", "Enforce"})}
-			return p
-		})
-	}},
+	{"a policy has another mode", 2, onPolicy(func(h *History, p *networkingv1.NetworkPolicy) {
+		p.Annotations = map[string]string{v1alpha1.ModeAnnotation: pickFrom(h, []string{"Audit", "Enforce"})}
+	})},
 	{"all policies are others", 1, func(h *History) { h.c.Policies, h.gone = gen.Policies(h.source, h.caseOf(), h.options), nil }},
 	{"cluster policies are others", 1, func(h *History) { h.c.ClusterPolicies = gen.ClusterPolicies(h.source, h.caseOf(), h.options) }},
 	{"a cluster policy goes", 1, func(h *History) { h.c.ClusterPolicies = less(h, h.c.ClusterPolicies, 0) }},
@@ -243,34 +239,32 @@ func with[T any](h *History, list []T, change func(T) T) []T {
 	return list
 }
 
-func onPod(change func(*History, *corev1.Pod)) func(*History) {
+// on changes one of some objects of the cluster.
+func on[T interface{ DeepCopy() T }](of func(*oracle.Cluster) *[]T, change func(*History, T)) func(*History) {
 	return func(h *History) {
-		h.c.Pods = with(h, h.c.Pods, func(p *corev1.Pod) *corev1.Pod {
-			p = p.DeepCopy()
-			change(h, p)
-			return p
+		list := of(&h.c)
+		*list = with(h, *list, func(o T) T {
+			o = o.DeepCopy()
+			change(h, o)
+			return o
 		})
 	}
+}
+
+func onPod(change func(*History, *corev1.Pod)) func(*History) {
+	return on(func(c *oracle.Cluster) *[]*corev1.Pod { return &c.Pods }, change)
 }
 
 func onNamespace(change func(*History, *corev1.Namespace)) func(*History) {
-	return func(h *History) {
-		h.c.Namespaces = with(h, h.c.Namespaces, func(n *corev1.Namespace) *corev1.Namespace {
-			n = n.DeepCopy()
-			change(h, n)
-			return n
-		})
-	}
+	return on(func(c *oracle.Cluster) *[]*corev1.Namespace { return &c.Namespaces }, change)
 }
 
 func onNode(change func(*History, *corev1.Node)) func(*History) {
-	return func(h *History) {
-		h.c.Nodes = with(h, h.c.Nodes, func(n *corev1.Node) *corev1.Node {
-			n = n.DeepCopy()
-			change(h, n)
-			return n
-		})
-	}
+	return on(func(c *oracle.Cluster) *[]*corev1.Node { return &c.Nodes }, change)
+}
+
+func onPolicy(change func(*History, *networkingv1.NetworkPolicy)) func(*History) {
+	return on(func(c *oracle.Cluster) *[]*networkingv1.NetworkPolicy { return &c.Policies }, change)
 }
 
 func addressesOf(p *corev1.Pod) (string, []corev1.PodIP) {
