@@ -10,7 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/ringfence-io/ringfence/enforcer"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 var (
@@ -92,7 +92,7 @@ func init() {
 	for _, severity := range severities {
 		findingsNow.WithLabelValues(severity)
 	}
-	for what := range planSize(ruleset.Plan{}) {
+	for what := range planSize(iptables.Plan{}) {
 		repairs.WithLabelValues(what) // a counter that starts at 0 can be alerted on
 	}
 }
@@ -145,11 +145,11 @@ func observe(r enforcer.Report, err error, took time.Duration) {
 }
 
 // planSize counts what a plan changes.
-func planSize(p ruleset.Plan) map[string]int {
+func planSize(p iptables.Plan) map[string]int {
 	size := map[string]int{
 		"table": len(p.Restore), "jump": len(p.Jumps), "set": len(p.CreateSets) + len(p.DestroySets), "entry": 0,
 	}
-	for _, all := range [][]ruleset.SetEntries{p.Close, p.AddEntries, p.DelEntries, p.Open} {
+	for _, all := range [][]iptables.SetEntries{p.Close, p.AddEntries, p.DelEntries, p.Open} {
 		for _, s := range all {
 			size["entry"] += len(s.Entries)
 		}

@@ -28,7 +28,7 @@ import (
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // Syncer makes a kernel enforce a snapshot.
@@ -65,7 +65,7 @@ type Node struct {
 	// Troubles, if there are any, are said in the reports.
 	Troubles *Troubles
 	// Points, if there is one, is told after each sync in which places of the rules packets are counted or logged.
-	Points func(map[string]ruleset.Point)
+	Points func(map[string]iptables.Point)
 	// Arrivals are pods that the API does not show with their addresses yet. Without it there are none.
 	Arrivals Arrivals
 	// Announce has their addresses announced to the other nodes.

@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // Concerning is the part of a sync's error for which a pod with these addresses is not policed as it should be; nil if all that is about it is in force. What
@@ -15,9 +15,9 @@ func Concerning(err error, addrs []netip.Addr) error {
 	var part []error
 	eachError(err, func(one error) bool {
 		switch lacking := one.(type) { //nolint:errorlint // each error of the tree is looked at by itself
-		case interface{ InFamily() ruleset.Family }:
+		case interface{ InFamily() iptables.Family }:
 			f := lacking.InFamily()
-			if f != 0 && slices.ContainsFunc(addrs, func(a netip.Addr) bool { return ruleset.FamilyOf(a.Unmap()) == f }) {
+			if f != 0 && slices.ContainsFunc(addrs, func(a netip.Addr) bool { return iptables.FamilyOf(a.Unmap()) == f }) {
 				part = append(part, one)
 			}
 			return false
@@ -33,11 +33,11 @@ func Concerning(err error, addrs []netip.Addr) error {
 }
 
 // refusalsIn are the refusals in an error, one for each.
-func refusalsIn(err error) []ruleset.Refusal {
-	var all []ruleset.Refusal
+func refusalsIn(err error) []iptables.Refusal {
+	var all []iptables.Refusal
 	eachError(err, func(one error) bool {
 		refusing, ok := one.(interface {
-			Refusal() (ruleset.Refusal, bool)
+			Refusal() (iptables.Refusal, bool)
 		})
 		if !ok {
 			return true

@@ -8,7 +8,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // A pod's start waits for what concerns its own addresses, and for nothing else that fails on the node.
@@ -20,8 +20,8 @@ func TestWhatASyncLacksForOnePod(t *testing.T) {
 		fails           func(dataplane.Step) bool
 		four, six, both bool // something is lacking
 	}{
-		{"a restore of IPv6", func(s dataplane.Step) bool { return s.Kind == dataplane.Restore && s.Family == ruleset.IPv6 }, false, true, true},
-		{"a set of IPv4", func(s dataplane.Step) bool { return s.Kind == dataplane.CreateSet && s.Family == ruleset.IPv4 }, true, false, true},
+		{"a restore of IPv6", func(s dataplane.Step) bool { return s.Kind == dataplane.Restore && s.Family == iptables.IPv6 }, false, true, true},
+		{"a set of IPv4", func(s dataplane.Step) bool { return s.Kind == dataplane.CreateSet && s.Family == iptables.IPv4 }, true, false, true},
 		{"what is tidied up behind the rules", func(s dataplane.Step) bool { return s.Kind == dataplane.DestroySet }, false, false, false},
 	} {
 		kernel := dataplane.NewFake(dataplane.Capabilities{})

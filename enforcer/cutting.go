@@ -6,8 +6,8 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 // cutting is one Cut. It ends connections while they are listed, some at a time: of a million that are denied it never holds more than these.
@@ -87,7 +87,7 @@ func (c *cutting) hasRoom(one policy.Connection, now time.Time) bool {
 		return true // it takes none
 	}
 	owner := c.judge.Owner(one)
-	if c.held[ruleset.FamilyOf(one.Reply.Dst)].take(owner, now, one.Hold()) {
+	if c.held[iptables.FamilyOf(one.Reply.Dst)].take(owner, now, one.Hold()) {
 		return true
 	}
 	if c.ended.Unheld == nil {

@@ -20,25 +20,25 @@ import (
 	"time"
 
 	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 // Dataplane is the node's kernel.
 type Dataplane interface {
 	// ObserveLike returns all that is ours in the kernel, with entries of like where a set holds the same.
-	ObserveLike(ctx context.Context, like ruleset.Ruleset) (ruleset.Ruleset, error)
+	ObserveLike(ctx context.Context, like iptables.Ruleset) (iptables.Ruleset, error)
 	// Apply carries out a plan. After an error the kernel may hold part of it: never more than the old and the new
 	// policy allow.
-	Apply(context.Context, ruleset.Plan) error
+	Apply(context.Context, iptables.Plan) error
 }
 
 // Enforcer keeps one kernel at what snapshots say.
 type Enforcer struct {
 	dataplane Dataplane
-	options   ruleset.Options
-	known     *ruleset.Ruleset // what the kernel holds, nil while we do not know
-	inForce   *policy.Node     // what is known to be in force, likewise
+	options   iptables.Options
+	known     *iptables.Ruleset // what the kernel holds, nil while we do not know
+	inForce   *policy.Node      // what is known to be in force, likewise
 	planner   *planner
 	tookOver  bool      // nothing of an earlier run is left
 	live      *Live     // nil where live connections are left alone
@@ -50,17 +50,17 @@ type Enforcer struct {
 // planner says what snapshots of a node, one after the other, come to. It keeps what they have in common.
 type planner struct {
 	compiler compile.Compiler
-	renderer ruleset.Renderer
+	renderer iptables.Renderer
 }
 
 // New returns an Enforcer that has not looked at the kernel yet.
-func New(d Dataplane, o ruleset.Options) *Enforcer {
+func New(d Dataplane, o iptables.Options) *Enforcer {
 	return &Enforcer{dataplane: d, options: o, planner: &planner{}, refusals: newRefusals(), leftovers: leftovers{}, waiting: newWaiting()}
 }
 
 // SetOptions has rules made by other options from the next Sync on, which looks at the kernel itself: other families, or another table, may be about what an
 // earlier run has left. It changes nothing if the options are the same.
-func (e *Enforcer) SetOptions(o ruleset.Options) {
+func (e *Enforcer) SetOptions(o iptables.Options) {
 	if reflect.DeepEqual(e.options, o) {
 		return
 	}
@@ -88,11 +88,11 @@ type Report struct {
 	// Unread is set if the kernel could not be read back, so that nobody knows what it holds.
 	Unread bool
 	// Points are the places in the wanted rules where packets are counted or logged, by ID.
-	Points map[string]ruleset.Point
+	Points map[string]iptables.Point
 	// Applied is what was changed in the kernel, empty if nothing was.
-	Applied ruleset.Plan
+	Applied iptables.Plan
 	// Repairs is what somebody else had changed in our part of the kernel since the last Sync: it has been undone.
-	Repairs ruleset.Plan
+	Repairs iptables.Plan
 }
 
 // Counts are sizes of what is enforced.
@@ -130,7 +130,7 @@ func (e *Enforcer) Sync(ctx context.Context, s compile.Snapshot, verify bool) (R
 
 // enforce makes the kernel hold what a node is to enforce.
 func (e *Enforcer) enforce(ctx context.Context, node policy.Node, verify bool) (Report, error) {
-	var known ruleset.Ruleset
+	var known iptables.Ruleset
 	if e.known != nil {
 		known = *e.known
 	}
@@ -143,7 +143,7 @@ func (e *Enforcer) enforce(ctx context.Context, node policy.Node, verify bool) (
 		e.known, e.inForce, report.Unread = nil, nil, true
 		want = only(want, have)
 	}
-	report.Applied = ruleset.Diff(want, have)
+	report.Applied = iptables.Diff(want, have)
 	report.Applied.DestroySets = e.leftovers.due(report.Applied.DestroySets, time.Now())
 	due := verify || !e.tookOver || mayDeny(e.inForce, &node, report.Applied)
 	if err := e.live.change(&node, report.Applied, due, func() error { return e.apply(ctx, report.Applied) }); err != nil {
@@ -157,7 +157,7 @@ func (e *Enforcer) enforce(ctx context.Context, node policy.Node, verify bool) (
 }
 
 // apply carries out a plan. The first that succeeds takes over from the run before, which may have been another version's, in another place.
-func (e *Enforcer) apply(ctx context.Context, p ruleset.Plan) error {
+func (e *Enforcer) apply(ctx context.Context, p iptables.Plan) error {
 	p.Elsewhere = !e.tookOver
 	if p.Empty() {
 		return nil
@@ -171,7 +171,7 @@ func (e *Enforcer) apply(ctx context.Context, p ruleset.Plan) error {
 
 // have is what the kernel holds, and notes in the report what of it is not our doing. With an error it is what could be read. It shares
 // memory with want.
-func (e *Enforcer) have(ctx context.Context, verify bool, want ruleset.Ruleset, report *Report) (ruleset.Ruleset, error) {
+func (e *Enforcer) have(ctx context.Context, verify bool, want iptables.Ruleset, report *Report) (iptables.Ruleset, error) {
 	if e.known != nil && !verify {
 		return *e.known, nil
 	}
@@ -180,7 +180,7 @@ func (e *Enforcer) have(ctx context.Context, verify bool, want ruleset.Ruleset, 
 		return observed, fmt.Errorf("reading back what is enforced: %w", err)
 	}
 	if e.known != nil {
-		report.Repairs = e.leftovers.without(ruleset.Diff(*e.known, observed))
+		report.Repairs = e.leftovers.without(iptables.Diff(*e.known, observed))
 	}
 	e.leftovers.keep(observed, want)
 	return observed, nil
@@ -188,17 +188,17 @@ func (e *Enforcer) have(ctx context.Context, verify bool, want ruleset.Ruleset, 
 
 // only is the part of want that can be compared with what could be read: a family whose table could not be read keeps what it
 // has, and does not hold up the other.
-func only(want, read ruleset.Ruleset) ruleset.Ruleset {
-	tables := map[ruleset.Family]ruleset.Table{}
+func only(want, read iptables.Ruleset) iptables.Ruleset {
+	tables := map[iptables.Family]iptables.Table{}
 	for f := range read.Tables {
 		tables[f] = want.Tables[f]
 	}
-	some := ruleset.Ruleset{Tables: tables, Sets: want.Sets, Guards: want.Guards, Inward: want.Inward, KeepGuards: want.KeepGuards}
+	some := iptables.Ruleset{Tables: tables, Sets: want.Sets, Guards: want.Guards, Inward: want.Inward, KeepGuards: want.KeepGuards}
 	some.KeepGuards = some.KeepGuards || read.Guards == nil // nobody knows which there are
 	return some
 }
 
-func count(r ruleset.Ruleset) Counts {
+func count(r iptables.Ruleset) Counts {
 	c := Counts{Sets: len(r.Sets)}
 	for _, t := range r.Tables {
 		c.Chains += len(t.Chains)

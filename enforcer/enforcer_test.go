@@ -14,13 +14,13 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 var (
 	all     = []string{"a", "b"}
-	options = ruleset.Options{Families: ruleset.Families[:], Table: "security", SelfMatch: true}
+	options = iptables.Options{Families: iptables.Families[:], Table: "security", SelfMatch: true}
 )
 
 // snapshot has one pod for each name, numbered in order, and a policy that lets the pods of "allowed" reach all of them.
@@ -44,7 +44,7 @@ func snapshot(pods, allowed []string) compile.Snapshot {
 // wanted is what the kernel must hold for a snapshot.
 func wanted(s compile.Snapshot) string {
 	node, _ := compile.Compile(s)
-	return ruleset.Render(node, options).String()
+	return iptables.Render(node, options).String()
 }
 
 func holds(t *testing.T, kernel *dataplane.Fake, s compile.Snapshot) {
@@ -103,16 +103,16 @@ func TestARemotePodCostsOneEntryAndNoRule(t *testing.T) {
 func TestVerifyRepairsWhatOthersBrokeAndSaysSo(t *testing.T) {
 	s := snapshot(all, []string{"a"})
 	node, _ := compile.Compile(s)
-	intact := ruleset.Render(node, options)
+	intact := iptables.Render(node, options)
 
-	broken := map[string]func(r ruleset.Ruleset) ruleset.Plan{
-		"an entry deleted": func(r ruleset.Ruleset) ruleset.Plan { return entryDeleted(r) },
-		"all rules flushed": func(r ruleset.Ruleset) ruleset.Plan {
-			empty := ruleset.Ruleset{Tables: map[ruleset.Family]ruleset.Table{}, Sets: r.Sets}
+	broken := map[string]func(r iptables.Ruleset) iptables.Plan{
+		"an entry deleted": func(r iptables.Ruleset) iptables.Plan { return entryDeleted(r) },
+		"all rules flushed": func(r iptables.Ruleset) iptables.Plan {
+			empty := iptables.Ruleset{Tables: map[iptables.Family]iptables.Table{}, Sets: r.Sets}
 			for f, t := range r.Tables {
-				empty.Tables[f] = ruleset.Table{Name: t.Name, Chains: map[string][]ruleset.Rule{"RF-FORWARD": nil, "RF-INPUT": nil}}
+				empty.Tables[f] = iptables.Table{Name: t.Name, Chains: map[string][]iptables.Rule{"RF-FORWARD": nil, "RF-INPUT": nil}}
 			}
-			return ruleset.Diff(empty, r)
+			return iptables.Diff(empty, r)
 		},
 	}
 	for name, breakIt := range broken {
@@ -135,13 +135,13 @@ func TestVerifyRepairsWhatOthersBrokeAndSaysSo(t *testing.T) {
 	}
 }
 
-func entryDeleted(r ruleset.Ruleset) ruleset.Plan {
+func entryDeleted(r iptables.Ruleset) iptables.Plan {
 	for _, s := range r.Sets {
 		for _, e := range s.Entries {
-			return ruleset.Plan{DelEntries: []ruleset.SetEntries{{Set: s.Name, Type: s.Type, Family: s.Family, Entries: []ruleset.Entry{e}}}}
+			return iptables.Plan{DelEntries: []iptables.SetEntries{{Set: s.Name, Type: s.Type, Family: s.Family, Entries: []iptables.Entry{e}}}}
 		}
 	}
-	return ruleset.Plan{}
+	return iptables.Plan{}
 }
 
 func TestAnythingThatFailsIsMadeGoodByTheNextSync(t *testing.T) {
@@ -202,7 +202,7 @@ type asked struct {
 	elsewhere []bool
 }
 
-func (k *asked) Apply(ctx context.Context, p ruleset.Plan) error {
+func (k *asked) Apply(ctx context.Context, p iptables.Plan) error {
 	k.elsewhere = append(k.elsewhere, p.Elsewhere)
 	return k.Fake.Apply(ctx, p)
 }
@@ -243,8 +243,8 @@ func TestAFamilyThatCannotBeReadDoesNotHoldUpTheOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	node, _ := compile.Compile(s)
-	want := ruleset.Render(node, options).Tables[ruleset.IPv4]
-	if diff := cmp.Diff(want.String(), have.Tables[ruleset.IPv4].String()); diff != "" {
+	want := iptables.Render(node, options).Tables[iptables.IPv4]
+	if diff := cmp.Diff(want.String(), have.Tables[iptables.IPv4].String()); diff != "" {
 		t.Errorf("IPv4 is not enforced (-want +got):\n%s", diff)
 	}
 }
@@ -252,9 +252,9 @@ func TestAFamilyThatCannotBeReadDoesNotHoldUpTheOther(t *testing.T) {
 // halfBlind cannot read IPv6.
 type halfBlind struct{ *dataplane.Fake }
 
-func (k *halfBlind) ObserveLike(ctx context.Context, _ ruleset.Ruleset) (ruleset.Ruleset, error) {
+func (k *halfBlind) ObserveLike(ctx context.Context, _ iptables.Ruleset) (iptables.Ruleset, error) {
 	r, err := k.Fake.Observe(ctx)
-	delete(r.Tables, ruleset.IPv6)
+	delete(r.Tables, iptables.IPv6)
 	return r, errors.Join(err, errors.New("ip6tables-save: no such file"))
 }
 
@@ -277,7 +277,7 @@ func TestAPolicyThatCannotBeUnderstoodIsReportedAndClosed(t *testing.T) {
 // A family that can be enforced later than at the start is, and nothing is lost of the other.
 func TestOptionsMayGrow(t *testing.T) {
 	kernel := dataplane.NewFake(dataplane.Capabilities{})
-	options := ruleset.Options{Families: ruleset.Families[:1], Table: "security"}
+	options := iptables.Options{Families: iptables.Families[:1], Table: "security"}
 	e := enforcer.New(kernel, options)
 	syncs := func() enforcer.Report {
 		t.Helper()
@@ -292,7 +292,7 @@ func TestOptionsMayGrow(t *testing.T) {
 	if r := syncs(); !r.Applied.Empty() {
 		t.Errorf("the same options have changed something: %s", r.Applied)
 	}
-	options.Families = ruleset.Families[:]
+	options.Families = iptables.Families[:]
 	e.SetOptions(options)
 	r := syncs()
 	if len(r.Applied.Restore) != 1 || len(r.Applied.Jumps) != 2 || !r.Repairs.Empty() {

@@ -13,8 +13,8 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 // flood is a kernel with a great many connections, which it makes up one after the other, and which counts what is held off.
@@ -91,8 +91,8 @@ func TestOneTenantsCutConnectionsLeaveRoomForOthers(t *testing.T) {
 				t.Errorf("cut %d, want all", got.Cut)
 			}
 		}
-		if n := kernel.held[hostile]; n != ruleset.MaxHeld/2 {
-			t.Errorf("one tenant holds %d of %d", n, ruleset.MaxHeld)
+		if n := kernel.held[hostile]; n != iptables.MaxHeld/2 {
+			t.Errorf("one tenant holds %d of %d", n, iptables.MaxHeld)
 		}
 		got := look(hostile, 1000)
 		if got.Unheld["a"] != 1000 || got.Cut != 1000 {

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 // What the kernel refuses costs the object that asked for it, and nobody else (docs/adr/0019-refusals-by-object.md).
@@ -26,7 +26,7 @@ type search struct {
 	suspects []policy.Ref // that ask for something new
 	attempts int
 	until    time.Time
-	repairs  ruleset.Plan
+	repairs  iptables.Plan
 }
 
 // isolate has the rest of a node in force after a sync that failed, and says how that went. An error that is no object's doing comes back as it is.
@@ -46,7 +46,7 @@ func (e *Enforcer) isolate(ctx context.Context, node policy.Node, report Report,
 			e.refusals.by = before // whoever was suspected, it was not their doing alone
 			return report, err
 		}
-		if slices.ContainsFunc(refused, func(r ruleset.Refusal) bool { return r.Full }) {
+		if slices.ContainsFunc(refused, func(r iptables.Refusal) bool { return r.Full }) {
 			s.makeRoom(ctx, report.Applied)
 		}
 		report, err = s.try(ctx, e.refusals.close(node))
@@ -65,13 +65,13 @@ func (s *search) try(ctx context.Context, n policy.Node) (Report, error) {
 
 // makeRoom destroys the sets that a plan has made before it failed: no rule refers to them yet, and what they take is what others lack. Those that are still
 // wanted are made again. Where that fails too, the next plan says so.
-func (s *search) makeRoom(ctx context.Context, p ruleset.Plan) {
-	var made []ruleset.SetRef
+func (s *search) makeRoom(ctx context.Context, p iptables.Plan) {
+	var made []iptables.SetRef
 	for _, set := range p.CreateSets {
-		made = append(made, ruleset.SetRef{Name: set.Name, Family: set.Family})
+		made = append(made, iptables.SetRef{Name: set.Name, Family: set.Family})
 	}
 	if len(made) > 0 {
-		_ = s.dataplane.Apply(ctx, ruleset.Plan{DestroySets: made})
+		_ = s.dataplane.Apply(ctx, iptables.Plan{DestroySets: made})
 	}
 }
 
@@ -79,7 +79,7 @@ func (s *search) over() bool { return s.attempts <= 0 || time.Now().After(s.unti
 
 // blame closes whose doing the refusals are, and reports whether it has found anybody. Where the kernel names a set or a rule, those who ask for it; where
 // there is no room, the one who asks for most of what is new; else those who are found by taking all that is new out, and in again by halves.
-func (s *search) blame(ctx context.Context, refused []ruleset.Refusal) bool {
+func (s *search) blame(ctx context.Context, refused []iptables.Refusal) bool {
 	found := false
 	for _, r := range refused {
 		if s.over() {
@@ -108,7 +108,7 @@ func (s *search) known(name string) (ids []policy.SetID) {
 		return nil
 	}
 	for id, set := range s.refusals.sets {
-		if slices.Contains(ruleset.SetNames(id, set.Kind), name) {
+		if slices.Contains(iptables.SetNames(id, set.Kind), name) {
 			ids = append(ids, id)
 		}
 	}
@@ -146,7 +146,7 @@ func (s *search) largest() []policy.Ref {
 }
 
 // owners are the objects whose rendering has what is asked about, found by rendering halves of them.
-func (s *search) owners(asks func(ruleset.Ruleset) bool) []policy.Ref {
+func (s *search) owners(asks func(iptables.Ruleset) bool) []policy.Ref {
 	var refs []policy.Ref
 	seen := map[policy.Ref]bool{}
 	for _, p := range s.node.Policies {
@@ -158,7 +158,7 @@ func (s *search) owners(asks func(ruleset.Ruleset) bool) []policy.Ref {
 	return s.among(refs, asks)
 }
 
-func (s *search) among(refs []policy.Ref, asks func(ruleset.Ruleset) bool) []policy.Ref {
+func (s *search) among(refs []policy.Ref, asks func(iptables.Ruleset) bool) []policy.Ref {
 	if len(refs) == 0 || !asks(s.alone(refs)) {
 		return nil
 	}
@@ -170,29 +170,29 @@ func (s *search) among(refs []policy.Ref, asks func(ruleset.Ruleset) bool) []pol
 }
 
 // aloneIn is what would be rendered if there were no other objects.
-func (e *Enforcer) aloneIn(n policy.Node, refs []policy.Ref) ruleset.Ruleset {
+func (e *Enforcer) aloneIn(n policy.Node, refs []policy.Ref) iptables.Ruleset {
 	n.Closed = policy.Closed{}
 	o := e.options
 	o.HoldCut = false // its sets are nobody's
 	wanted := setOf(refs)
-	return ruleset.Render(n.Applying(func(p *policy.Policy) bool { return wanted[p.Ref] }), o)
+	return iptables.Render(n.Applying(func(p *policy.Policy) bool { return wanted[p.Ref] }), o)
 }
 
-func (s *search) alone(refs []policy.Ref) ruleset.Ruleset { return s.aloneIn(s.node, refs) }
+func (s *search) alone(refs []policy.Ref) iptables.Ruleset { return s.aloneIn(s.node, refs) }
 
-func asksForSet(name string) func(ruleset.Ruleset) bool {
-	return func(r ruleset.Ruleset) bool {
+func asksForSet(name string) func(iptables.Ruleset) bool {
+	return func(r iptables.Ruleset) bool {
 		_, ok := r.Sets[name]
 		return ok
 	}
 }
 
 // asksForRule looks for what a rule matches: where it leads to depends on who else there is.
-func asksForRule(f ruleset.Family, rule ruleset.Rule) func(ruleset.Ruleset) bool {
+func asksForRule(f iptables.Family, rule iptables.Rule) func(iptables.Ruleset) bool {
 	matches := withoutTarget(rule)
-	return func(r ruleset.Ruleset) bool {
+	return func(r iptables.Ruleset) bool {
 		for _, rules := range r.Tables[f].Chains {
-			if slices.ContainsFunc(rules, func(one ruleset.Rule) bool { return withoutTarget(one) == matches }) {
+			if slices.ContainsFunc(rules, func(one iptables.Rule) bool { return withoutTarget(one) == matches }) {
 				return true
 			}
 		}
@@ -200,7 +200,7 @@ func asksForRule(f ruleset.Family, rule ruleset.Rule) func(ruleset.Ruleset) bool
 	}
 }
 
-func withoutTarget(r ruleset.Rule) string {
+func withoutTarget(r iptables.Rule) string {
 	text := string(r)
 	for _, target := range []string{"-j ", "-g "} {
 		if i := strings.LastIndex(text, target); i >= 0 {

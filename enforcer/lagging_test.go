@@ -11,8 +11,8 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 	"github.com/ringfence-io/ringfence/test/gen"
 	"github.com/ringfence-io/ringfence/test/ladder"
 )
@@ -38,7 +38,7 @@ func (h histories) know(namespace string) {
 
 // explain finds for each namespace that waits one state of its past with which a kernel holds what it should, all others being as they are. It returns what
 // the kernel holds then.
-func (h histories) explain(s compile.Snapshot, waiting []string, chosen map[string]int, held ruleset.Ruleset) (compile.Snapshot, policy.Node, bool) {
+func (h histories) explain(s compile.Snapshot, waiting []string, chosen map[string]int, held iptables.Ruleset) (compile.Snapshot, policy.Node, bool) {
 	if len(waiting) == 0 {
 		node, _ := compile.Compile(s)
 		shown := node
@@ -49,13 +49,13 @@ func (h histories) explain(s compile.Snapshot, waiting []string, chosen map[stri
 				shown.Policies[i] = p.Closed(func(policy.Direction, policy.Rule) bool { return false })
 			}
 		}
-		want := ruleset.Render(shown, ladder.Options)
+		want := iptables.Render(shown, ladder.Options)
 		for name, set := range held.Sets {
 			if _, wanted := want.Sets[name]; !wanted {
 				want.Sets[name] = set // made for what waits: no rule names it
 			}
 		}
-		return s, node, ruleset.Diff(want, held).Empty()
+		return s, node, iptables.Diff(want, held).Empty()
 	}
 	ns := waiting[0]
 	for i, state := range append([]compile.Lag{h[ns].shown}, h[ns].states...) {
@@ -93,7 +93,7 @@ func TestANamespaceThatWaitsIsAsItWas(t *testing.T) {
 		}
 		untilReady(t, e, &s, func(bool) {})
 		node, _ := compile.Compile(s)
-		if plan := ruleset.Diff(ruleset.Render(node, ladder.Options), held(t, kernel)); !plan.Empty() {
+		if plan := iptables.Diff(iptables.Render(node, ladder.Options), held(t, kernel)); !plan.Empty() {
 			t.Fatalf("seed %d: in the end there is still to do:\n%s", seed, plan)
 		}
 	}

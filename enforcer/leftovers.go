@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // leftoverPause is between two attempts at destroying a set that rules of somebody else refer to. An attempt waits for some seconds, since the kernel lets
@@ -17,15 +17,15 @@ const leftoverPause = 10 * time.Minute
 type leftovers map[string]time.Time
 
 // due leaves out of what a plan destroys what was tried not long ago.
-func (l leftovers) due(sets []ruleset.SetRef, now time.Time) []ruleset.SetRef {
-	return slices.DeleteFunc(sets, func(s ruleset.SetRef) bool {
+func (l leftovers) due(sets []iptables.SetRef, now time.Time) []iptables.SetRef {
+	return slices.DeleteFunc(sets, func(s iptables.SetRef) bool {
 		tried, ok := l[s.Name]
 		return ok && now.Sub(tried) < leftoverPause
 	})
 }
 
 // wanted reports whether one of them is needed again: then the kernel has to be looked at, since nothing else knows what it holds.
-func (l leftovers) wanted(want ruleset.Ruleset) bool {
+func (l leftovers) wanted(want iptables.Ruleset) bool {
 	for name := range l {
 		if _, ok := want.Sets[name]; ok {
 			return true
@@ -35,7 +35,7 @@ func (l leftovers) wanted(want ruleset.Ruleset) bool {
 }
 
 // keep forgets those that are not there any more, or are needed again.
-func (l leftovers) keep(observed, want ruleset.Ruleset) {
+func (l leftovers) keep(observed, want iptables.Ruleset) {
 	maps.DeleteFunc(l, func(name string, _ time.Time) bool {
 		_, there := observed.Sets[name]
 		_, wanted := want.Sets[name]
@@ -44,8 +44,8 @@ func (l leftovers) keep(observed, want ruleset.Ruleset) {
 }
 
 // without leaves out of what somebody else has changed the sets that are known to be there still.
-func (l leftovers) without(p ruleset.Plan) ruleset.Plan {
-	p.DestroySets = slices.DeleteFunc(p.DestroySets, func(s ruleset.SetRef) bool {
+func (l leftovers) without(p iptables.Plan) iptables.Plan {
+	p.DestroySets = slices.DeleteFunc(p.DestroySets, func(s iptables.SetRef) bool {
 		_, known := l[s.Name]
 		return known
 	})
@@ -53,11 +53,11 @@ func (l leftovers) without(p ruleset.Plan) ruleset.Plan {
 }
 
 // note takes in how a plan went: what it says of sets that stay is no failure.
-func (l leftovers) note(p ruleset.Plan, err error, now time.Time) error {
+func (l leftovers) note(p iptables.Plan, err error, now time.Time) error {
 	for _, s := range p.DestroySets {
 		delete(l, s.Name)
 	}
-	var left *ruleset.Leftover
+	var left *iptables.Leftover
 	if !errors.As(err, &left) {
 		return err
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // What somebody else's rules refer to is held against no policy, and holds up none: all is in force, and the sets that stay are said. They are no repair
@@ -30,13 +30,13 @@ func TestASetThatSomebodyElseRefersToStaysAlone(t *testing.T) {
 		}
 		foreign := func(input string) {
 			t.Helper()
-			if err := kernel.Restore(ruleset.IPv4, "*security\n"+input+"COMMIT\n"); err != nil {
+			if err := kernel.Restore(iptables.IPv4, "*security\n"+input+"COMMIT\n"); err != nil {
 				t.Fatal(err)
 			}
 		}
 		before, after := with(town(), allow("a", "old", 80, "client")), with(town(), allow("b", "new", 80, "client"))
 		sync(before, false, false)
-		set := slices.DeleteFunc(setsOf(t, kernel), func(name string) bool { return name == ruleset.CutSet(ruleset.IPv4) })[0]
+		set := slices.DeleteFunc(setsOf(t, kernel), func(name string) bool { return name == iptables.CutSet(iptables.IPv4) })[0]
 		foreign(":foreign - [0:0]\n-A foreign -m set --match-set " + set + " src -j RETURN\n")
 		sync(after, false, true)
 		if !inForce(kernel, after.Policies[0]) || inForce(kernel, before.Policies[0]) {
@@ -66,7 +66,7 @@ func setsOf(t *testing.T, kernel *dataplane.Fake) []string {
 	}
 	var names []string
 	for name, s := range held.Sets {
-		if s.Family == ruleset.IPv4 {
+		if s.Family == iptables.IPv4 {
 			names = append(names, name)
 		}
 	}

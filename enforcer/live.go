@@ -8,8 +8,8 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 // Tracker is the node's connection tracking.
@@ -41,7 +41,7 @@ type Live struct {
 	changes int          // those that may have come to deny something
 	settled *policy.Node // what was in force at the last Cut that succeeded: nothing that it denies was left
 
-	held map[ruleset.Family]*room // what of other ends is held off
+	held map[iptables.Family]*room // what of other ends is held off
 
 	inherited bool       // our rules had been away, and the process before this one has not got to the Cut after it
 	remember  func(bool) // outlives the process; nil if nothing does
@@ -49,9 +49,9 @@ type Live struct {
 
 // NewLive begins with nothing due.
 func NewLive(t Tracker) *Live {
-	l := &Live{tracker: t, due: make(chan struct{}, 1), held: map[ruleset.Family]*room{}}
-	for _, f := range ruleset.Families {
-		l.held[f] = newRoom(ruleset.MaxHeld)
+	l := &Live{tracker: t, due: make(chan struct{}, 1), held: map[iptables.Family]*room{}}
+	for _, f := range iptables.Families {
+		l.held[f] = newRoom(iptables.MaxHeld)
 	}
 	return l
 }
@@ -67,7 +67,7 @@ func (l *Live) Due() <-chan struct{} { return l.due }
 
 // change has apply take the kernel to what node says. If due, live connections are to be looked at: after an error too, when it is not known what is in
 // force, and what the new policy denies is to end all the same.
-func (l *Live) change(node *policy.Node, p ruleset.Plan, due bool, apply func() error) error {
+func (l *Live) change(node *policy.Node, p iptables.Plan, due bool, apply func() error) error {
 	if l == nil {
 		return apply()
 	}
@@ -95,13 +95,13 @@ func (l *Live) change(node *policy.Node, p ruleset.Plan, due bool, apply func() 
 }
 
 // wereAway reports whether a plan brings back what leads packets to our rules, and has them tracked.
-func wereAway(p ruleset.Plan) bool {
-	return slices.ContainsFunc(p.Jumps, func(j ruleset.JumpFix) bool { return len(j.Found) == 0 })
+func wereAway(p iptables.Plan) bool {
+	return slices.ContainsFunc(p.Jumps, func(j iptables.JumpFix) bool { return len(j.Found) == 0 })
 }
 
 // mayDeny reports whether a plan can make rules deny what they allowed before, when before was in force; nil if nobody knows what was. Entries that are
 // added let more through, but where a rule denies what is in its set, or sends it past others.
-func mayDeny(before, n *policy.Node, p ruleset.Plan) bool {
+func mayDeny(before, n *policy.Node, p iptables.Plan) bool {
 	if len(p.Jumps)+len(p.Close)+len(p.DelEntries) > 0 || len(p.Restore) > 0 && (before == nil || policy.Narrows(before, n)) {
 		return true
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 var (
@@ -211,7 +211,7 @@ func TestOnlyWhatMayHaveBegunUnseenIsNotHeldOff(t *testing.T) {
 		}
 	}
 	overtake := func(t *testing.T, kernel *dataplane.Fake) {
-		for _, f := range ruleset.Families {
+		for _, f := range iptables.Families {
 			if err := kernel.Restore(f, "*security\n-I FORWARD 1 -j ACCEPT\nCOMMIT\n"); err != nil {
 				t.Fatal(err)
 			}

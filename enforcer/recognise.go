@@ -5,8 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 // recognise notes, where nothing of this process has been in force yet, what the kernel holds from the one before: each rule whose match is there.
@@ -14,11 +14,11 @@ func (e *Enforcer) recognise(ctx context.Context, n *policy.Node) {
 	if e.refusals.settled {
 		return
 	}
-	have, err := e.dataplane.ObserveLike(ctx, ruleset.Ruleset{})
+	have, err := e.dataplane.ObserveLike(ctx, iptables.Ruleset{})
 	if err != nil {
 		return
 	}
-	there := map[ruleset.Family]map[string]bool{}
+	there := map[iptables.Family]map[string]bool{}
 	for f, t := range have.Tables {
 		there[f] = map[string]bool{}
 		for _, rules := range t.Chains {
@@ -34,7 +34,7 @@ func (e *Enforcer) recognise(ctx context.Context, n *policy.Node) {
 }
 
 // isThere reports whether all matches of one rule of a policy are in force.
-func (e *Enforcer) isThere(n policy.Node, p policy.Policy, d policy.Direction, rule policy.Rule, there map[ruleset.Family]map[string]bool) bool {
+func (e *Enforcer) isThere(n policy.Node, p policy.Policy, d policy.Direction, rule policy.Rule, there map[iptables.Family]map[string]bool) bool {
 	one := p
 	one.Rules = [2][]policy.Rule{}
 	one.Rules[d] = []policy.Rule{rule}

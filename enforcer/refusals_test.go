@@ -20,8 +20,8 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 // town has two tenants with two pods each: tenant a's are 10.0.0.1 and .2, tenant b's 10.0.1.1 and .2. Neither has a policy.
@@ -107,7 +107,7 @@ func unsupported(names ...string) func(policy string) bool {
 // lacking are limits by which rules of some policies are refused.
 func lacking(silent bool, names ...string) dataplane.Limits {
 	refused := unsupported(names...)
-	return dataplane.Limits{Silent: silent, Rule: func(r ruleset.Rule) error {
+	return dataplane.Limits{Silent: silent, Rule: func(r iptables.Rule) error {
 		if refused(string(r)) {
 			return errors.New("RULE_APPEND failed (No such file or directory): rule in chain")
 		}
@@ -185,7 +185,7 @@ func TestARefusedPolicyKeepsWhatWasInForceOfIt(t *testing.T) {
 		changed := np.DeepCopy()
 		changed.Generation = 2
 		changed.Spec.Ingress[1] = allow("a", "mine", 443, "client").Spec.Ingress[0]
-		kernel.Limit(dataplane.Limits{Silent: silent, Rule: func(r ruleset.Rule) error {
+		kernel.Limit(dataplane.Limits{Silent: silent, Rule: func(r iptables.Rule) error {
 			if strings.Contains(string(r), "443") {
 				return errors.New("no such match")
 			}
@@ -220,7 +220,7 @@ func TestASetThatIsFullKeepsWhatItHas(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, set := range have.Sets {
-		if set.Family == ruleset.IPv4 && (len(set.Entries) != 1 || set.Entries[0].Prefix.IPs().String() != "10.0.0.2/32") {
+		if set.Family == iptables.IPv4 && (len(set.Entries) != 1 || set.Entries[0].Prefix.IPs().String() != "10.0.0.2/32") {
 			t.Errorf("%s holds %v, want the client that it had", name, set.Entries)
 		}
 	}
@@ -237,7 +237,7 @@ func TestWhatWasRefusedIsTriedAgain(t *testing.T) {
 		tries := 0
 		limits := lacking(false, "bad")
 		refuse := limits.Rule
-		limits.Rule = func(r ruleset.Rule) error {
+		limits.Rule = func(r iptables.Rule) error {
 			err := refuse(r)
 			if err != nil {
 				tries++
@@ -312,7 +312,7 @@ type counting struct {
 	plans int
 }
 
-func (k *counting) Apply(ctx context.Context, p ruleset.Plan) error {
+func (k *counting) Apply(ctx context.Context, p iptables.Plan) error {
 	k.plans++
 	return k.Fake.Apply(ctx, p)
 }
@@ -329,7 +329,7 @@ func TestWhatIsNobodysDoingIsBlamedOnNobody(t *testing.T) {
 			}
 		},
 		"every rule is refused": func(k *dataplane.Fake) {
-			k.Limit(dataplane.Limits{Silent: true, Rule: func(ruleset.Rule) error { return errors.New("no such table") }})
+			k.Limit(dataplane.Limits{Silent: true, Rule: func(iptables.Rule) error { return errors.New("no such table") }})
 		},
 	} {
 		kernel := dataplane.NewFake(dataplane.Capabilities{})
@@ -359,7 +359,7 @@ func TestARestartKeepsWhatIsInForceOfARefusedPolicy(t *testing.T) {
 	mustSync(t, enforcer.New(kernel, options), with(town(), np), false)
 	changed := np.DeepCopy()
 	changed.Spec.Ingress = append(changed.Spec.Ingress, allow("a", "mine", 443, "client").Spec.Ingress...)
-	kernel.Limit(dataplane.Limits{Silent: true, Rule: func(r ruleset.Rule) error {
+	kernel.Limit(dataplane.Limits{Silent: true, Rule: func(r iptables.Rule) error {
 		if strings.Contains(string(r), "443") {
 			return errors.New("no such match")
 		}

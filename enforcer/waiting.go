@@ -8,8 +8,8 @@ import (
 	"strings"
 
 	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 // A change of a namespace's NetworkPolicies that asks for many new sets would hold up the changes of all others for seconds. So it waits, and nobody else
@@ -41,7 +41,7 @@ type next struct {
 	planner    *planner
 	namespaces map[string]bool
 	lag        compile.Lag // theirs as it will be
-	made       map[string]ruleset.Set
+	made       map[string]iptables.Set
 	begun      bool // a sync has begun with it
 	ready      bool
 }
@@ -200,7 +200,7 @@ func (e *Enforcer) plan(s compile.Snapshot) (compile.Snapshot, policy.Node, []co
 
 // take makes it all that waits now.
 func (n *next) take(w *waiting, s compile.Snapshot) {
-	n.namespaces, n.made = maps.Clone(w.namespaces), map[string]ruleset.Set{}
+	n.namespaces, n.made = maps.Clone(w.namespaces), map[string]iptables.Set{}
 	n.lag = s.Lag().Of(n.namespaces)
 }
 
@@ -247,7 +247,7 @@ func (e *Enforcer) prepare(ctx context.Context, s compile.Snapshot) {
 		return
 	}
 	slices.Sort(missing)
-	var plan ruleset.Plan
+	var plan iptables.Plan
 	work := 0
 	for _, name := range missing {
 		if work >= e.waiting.atOnce {
@@ -269,10 +269,10 @@ func (e *Enforcer) prepare(ctx context.Context, s compile.Snapshot) {
 	n.ready = len(plan.CreateSets) == len(missing)
 }
 
-func workOf(s ruleset.Set) int { return workOfSet + len(s.Entries) }
+func workOf(s iptables.Set) int { return workOfSet + len(s.Entries) }
 
 // withMade is a ruleset with the sets that were made for what waits: they are to stay.
-func (w *waiting) withMade(want ruleset.Ruleset) ruleset.Ruleset {
+func (w *waiting) withMade(want iptables.Ruleset) iptables.Ruleset {
 	if w.next == nil || len(w.next.made) == 0 {
 		return want
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // settled is an enforcer with a snapshot in force.
@@ -33,7 +33,7 @@ func many(n int) []*networkingv1.NetworkPolicy {
 	return all
 }
 
-func held(t *testing.T, kernel *dataplane.Fake) ruleset.Ruleset {
+func held(t *testing.T, kernel *dataplane.Fake) iptables.Ruleset {
 	t.Helper()
 	held, err := kernel.Observe(t.Context())
 	if err != nil {
@@ -126,7 +126,7 @@ func TestALargeChangeThatGoesOnChangingComesIntoForce(t *testing.T) {
 	}
 	fresh := dataplane.NewFake(dataplane.Capabilities{})
 	settled(t, fresh, s)
-	if plan := ruleset.Diff(held(t, fresh), held(t, kernel)); !plan.Empty() {
+	if plan := iptables.Diff(held(t, fresh), held(t, kernel)); !plan.Empty() {
 		t.Errorf("an enforcer that begins now would change:\n%s", plan)
 	}
 }

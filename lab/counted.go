@@ -6,7 +6,7 @@ import (
 	"github.com/go-logr/logr"
 
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // WouldDeny is how many packets the node's rules have counted that audited objects would have denied, by "Kind namespace/name direction", in
@@ -16,7 +16,7 @@ func (n *Node) WouldDeny(ctx context.Context) (map[string]uint64, error) {
 	err := n.Host.Do(func() error {
 		counted, _, err := dataplane.Counted(ctx, logr.Discard())
 		for _, c := range counted {
-			if object, _ := ruleset.ObjectOfComment(c.Comment); c.Point.Audit {
+			if object, _ := iptables.ObjectOfComment(c.Comment); c.Point.Audit {
 				counts[object+" "+c.Point.Direction.String()] += c.Packets
 			}
 		}

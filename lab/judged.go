@@ -11,7 +11,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/controllers"
-	"github.com/ringfence-io/ringfence/test/oracle"
+	"github.com/ringfence-io/ringfence/lab/oracle"
 )
 
 // Cluster is what the API server holds now, for the judge of flows that reads the API texts.

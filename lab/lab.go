@@ -40,7 +40,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/apiserver"
 	"github.com/ringfence-io/ringfence/lab/cni"
 	"github.com/ringfence-io/ringfence/lab/host"
@@ -64,7 +64,7 @@ type Options struct {
 	// CNI is the plugin that connects pods.
 	CNI cni.Kind
 	// Families are those that nodes and pods have addresses in, the preferred one first.
-	Families []ruleset.Family
+	Families []iptables.Family
 
 	// EnforcerBinary is the ringfence program. NoEnforcer leaves it out: the nodes enforce nothing.
 	EnforcerBinary string
@@ -105,7 +105,7 @@ func (o Options) Defaults() Options {
 		o.CNI = cni.Bridge
 	}
 	if len(o.Families) == 0 {
-		o.Families = ruleset.Families[:]
+		o.Families = iptables.Families[:]
 	}
 	if o.Backend == "" {
 		o.Backend = "auto"

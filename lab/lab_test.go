@@ -15,8 +15,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 	"github.com/ringfence-io/ringfence/lab"
 	"github.com/ringfence-io/ringfence/lab/cni"
 	"github.com/ringfence-io/ringfence/lab/kubelet"
@@ -85,7 +85,7 @@ func testPods(t *testing.T, kind cni.Kind) {
 		if diff := cmp.Diff(l.Node("n2").Addresses, p.Addresses, cmp.Comparer(equal[netip.Addr])); diff != "" {
 			t.Error(diff)
 		}
-		if got := l.Probe(here, p, policy.TCP, 80, probe.Expect(true))[ruleset.IPv4]; got.Identity != l.Node("n2").Host.Name() {
+		if got := l.Probe(here, p, policy.TCP, 80, probe.Expect(true))[iptables.IPv4]; got.Identity != l.Node("n2").Host.Name() {
 			t.Error(got)
 		}
 		must(t, l.DeletePod(soon(t), "a", "hostly"))
@@ -100,7 +100,7 @@ func testPods(t *testing.T, kind cni.Kind) {
 		}))
 		want := map[uint16]probe.Outcome{80: probe.Reached, 81: probe.Reached, 82: probe.Refused}
 		for port, outcome := range want {
-			if got := l.Probe(here, p, policy.TCP, port, probe.Expect(true))[ruleset.IPv6]; got.Outcome != outcome {
+			if got := l.Probe(here, p, policy.TCP, port, probe.Expect(true))[iptables.IPv6]; got.Outcome != outcome {
 				t.Errorf("port %d: %s", port, got)
 			}
 		}
@@ -117,14 +117,14 @@ func testPods(t *testing.T, kind cni.Kind) {
 		if diff := cmp.Diff(first.Object.Status.PodIPs, job.Status.PodIPs); diff != "" {
 			t.Error(diff)
 		}
-		if got := l.Probe(there, second, policy.TCP, 80, probe.Expect(true))[ruleset.IPv4]; got.Identity != second.Host.Name() {
+		if got := l.Probe(there, second, policy.TCP, 80, probe.Expect(true))[iptables.IPv4]; got.Identity != second.Host.Name() {
 			t.Error(got)
 		}
 	})
 	t.Run("a pod that lingers serves until its time is up", func(t *testing.T) {
 		p := run(t, l, pod("a", "slow", func(p *corev1.Pod) { p.Annotations = map[string]string{kubelet.Linger: "25s"} }))
 		must(t, l.Client.CoreV1().Pods("a").Delete(soon(t), "slow", metav1.DeleteOptions{}))
-		if got := l.Probe(here, p, policy.TCP, 80, probe.Expect(true))[ruleset.IPv4]; got.Outcome != probe.Reached {
+		if got := l.Probe(here, p, policy.TCP, 80, probe.Expect(true))[iptables.IPv4]; got.Outcome != probe.Reached {
 			t.Error(got)
 		}
 		var now int64
@@ -135,7 +135,7 @@ func testPods(t *testing.T, kind cni.Kind) {
 		old := run(t, l, pod("a", "phoenix"))
 		must(t, l.Client.CoreV1().Pods("a").Delete(soon(t), "phoenix", metav1.DeleteOptions{GracePeriodSeconds: &now}))
 		again := run(t, l, pod("a", "phoenix"))
-		if got := l.Probe(here, again, policy.TCP, 80, probe.Expect(true))[ruleset.IPv4]; got.Outcome != probe.Reached {
+		if got := l.Probe(here, again, policy.TCP, 80, probe.Expect(true))[iptables.IPv4]; got.Outcome != probe.Reached {
 			t.Errorf("%s, formerly %s: %s", again.Addresses, old.Addresses, got)
 		}
 	})
@@ -144,7 +144,7 @@ func testPods(t *testing.T, kind cni.Kind) {
 		namespace(t, l, long)
 		one := run(t, l, pod(long, strings.Repeat("p", 252)+"1"))
 		two := run(t, l, pod(long, strings.Repeat("p", 252)+"2"))
-		if got := l.Probe(one, two, policy.TCP, 80, probe.Expect(true))[ruleset.IPv4]; got.Identity != two.Host.Name() {
+		if got := l.Probe(one, two, policy.TCP, 80, probe.Expect(true))[iptables.IPv4]; got.Identity != two.Host.Name() {
 			t.Error(got)
 		}
 		must(t, l.DeleteNamespace(soon(t), long))
@@ -179,14 +179,14 @@ func testPods(t *testing.T, kind cni.Kind) {
 }
 
 func TestOneFamily(t *testing.T) {
-	l := start(t, lab.Options{Families: []ruleset.Family{ruleset.IPv6}, NoEnforcer: true})
+	l := start(t, lab.Options{Families: []iptables.Family{iptables.IPv6}, NoEnforcer: true})
 	namespace(t, l, "a")
 	one := run(t, l, pod("a", "one"))
 	two := run(t, l, pod("a", "two"))
 	if len(one.Addresses) != 1 || !one.Addresses[0].Is6() {
 		t.Errorf("the pod has addresses %s", one.Addresses)
 	}
-	if got := l.Probe(one, two, policy.TCP, 80, probe.Expect(true))[ruleset.IPv6]; got.Outcome != probe.Reached {
+	if got := l.Probe(one, two, policy.TCP, 80, probe.Expect(true))[iptables.IPv6]; got.Outcome != probe.Reached {
 		t.Error(got)
 	}
 }

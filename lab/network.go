@@ -8,7 +8,7 @@ import (
 	"os/exec"
 	"strings"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/cni"
 	"github.com/ringfence-io/ringfence/lab/host"
 )
@@ -23,24 +23,24 @@ const (
 )
 
 // worldAddress is the address, with its on-link prefix, of the world. The ranges are those for documentation.
-func worldAddress(f ruleset.Family) netip.Prefix {
-	if f == ruleset.IPv4 {
+func worldAddress(f iptables.Family) netip.Prefix {
+	if f == iptables.IPv4 {
 		return netip.MustParsePrefix("192.0.2.1/24")
 	}
 	return netip.MustParsePrefix("2001:db8::1/64")
 }
 
 // nodeAddress is that of the i-th node, counted from 1. It reads the same in both families: .11 and ::11.
-func nodeAddress(f ruleset.Family, i int) netip.Prefix {
-	if f == ruleset.IPv4 {
+func nodeAddress(f iptables.Family, i int) netip.Prefix {
+	if f == iptables.IPv4 {
 		return netip.MustParsePrefix(fmt.Sprintf("192.0.2.%d/24", 10+i))
 	}
 	return netip.MustParsePrefix(fmt.Sprintf("2001:db8::%d/64", 10+i))
 }
 
 // podCIDR is the range of the i-th node's pods.
-func podCIDR(f ruleset.Family, i int) netip.Prefix {
-	if f == ruleset.IPv4 {
+func podCIDR(f iptables.Family, i int) netip.Prefix {
+	if f == iptables.IPv4 {
 		return netip.MustParsePrefix(fmt.Sprintf("10.244.%d.0/24", i))
 	}
 	return netip.MustParsePrefix(fmt.Sprintf("fd00:10:244:%d::/64", i))
@@ -158,15 +158,15 @@ func (n *Node) policeBridge() error {
 	return nil
 }
 
-func forward(h *host.Host, f ruleset.Family) error {
-	if f == ruleset.IPv4 {
+func forward(h *host.Host, f iptables.Family) error {
+	if f == iptables.IPv4 {
 		return h.Sysctl("net/ipv4/ip_forward", "1")
 	}
 	return h.Sysctl("net/ipv6/conf/all/forwarding", "1")
 }
 
-func anywhere(f ruleset.Family) netip.Prefix {
-	if f == ruleset.IPv4 {
+func anywhere(f iptables.Family) netip.Prefix {
+	if f == iptables.IPv4 {
 		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 	}
 	return netip.PrefixFrom(netip.IPv6Unspecified(), 0)

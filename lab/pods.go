@@ -11,8 +11,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/probe"
 )
@@ -30,9 +30,9 @@ type Pod struct {
 }
 
 // Address is the pod's address of a family, or the zero address.
-func (p *Pod) Address(f ruleset.Family) netip.Addr {
+func (p *Pod) Address(f iptables.Family) netip.Addr {
 	for _, addr := range p.Addresses {
-		if ruleset.FamilyOf(addr) == f {
+		if iptables.FamilyOf(addr) == f {
 			return addr
 		}
 	}
@@ -174,8 +174,8 @@ func (l *Lab) WaitEnforcers(ctx context.Context) error {
 }
 
 // Probe tries whether from reaches to at a port, once per family that both have, in the lab's order.
-func (l *Lab) Probe(from, to *Pod, protocol policy.Protocol, port uint16, patience probe.Patience) map[ruleset.Family]probe.Result {
-	results := map[ruleset.Family]probe.Result{}
+func (l *Lab) Probe(from, to *Pod, protocol policy.Protocol, port uint16, patience probe.Patience) map[iptables.Family]probe.Result {
+	results := map[iptables.Family]probe.Result{}
 	for _, f := range l.opts.Families {
 		src, dst := from.Address(f), to.Address(f)
 		if src.IsValid() && dst.IsValid() {

@@ -287,7 +287,7 @@ func (r *parsedRule) size(d policy.Direction) int {
 	return (peers + len(s.pods)) * (ports + len(s.ports))
 }
 
-// What package ruleset makes of blocks and ports; TestBudgetsCountWhatIsRendered compares.
+// What package iptables makes of blocks and ports; TestBudgetsCountWhatIsRendered compares.
 const (
 	inlineBlocks = 8  // up to how many blocks are rules, rather than one set
 	portPlaces   = 15 // in a match of several ports; a range takes two

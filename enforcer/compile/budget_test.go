@@ -7,8 +7,8 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 // TestBudgetsCountWhatIsRendered: a rule is counted as at least as many rules as a table of either family gets of it.
@@ -57,7 +57,7 @@ func checkSize(t *testing.T, np *networkingv1.NetworkPolicy) {
 		one := node
 		one.Endpoints = []policy.Endpoint{node.Endpoints[0]}
 		one.Endpoints[0].Applies[1-d] = [len(policy.Stages)][]int{}
-		for f, table := range ruleset.Render(one, ruleset.Options{Families: ruleset.Families[:], Table: "security"}).Tables {
+		for f, table := range iptables.Render(one, iptables.Options{Families: iptables.Families[:], Table: "security"}).Tables {
 			rendered := -1 // the denial
 			for chain, rules := range table.Chains {
 				if len(chain) > len("RF-v1-IG-") && (chain[:9] == "RF-v1-IG-" || chain[:9] == "RF-v1-EG-") {

@@ -6,28 +6,28 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 // steps are what a plan consists of, taken on the kernel or on a Fake.
 type steps interface {
-	createSet(context.Context, ruleset.Set) error
-	addEntries(context.Context, ruleset.SetEntries) error
-	restore(context.Context, ruleset.Family, string) error
-	fixJump(context.Context, ruleset.JumpFix) error
-	guard(context.Context, []ruleset.Guard) error
+	createSet(context.Context, iptables.Set) error
+	addEntries(context.Context, iptables.SetEntries) error
+	restore(context.Context, iptables.Family, string) error
+	fixJump(context.Context, iptables.JumpFix) error
+	guard(context.Context, []iptables.Guard) error
 	unguard(context.Context, []string) error
-	bringInward(context.Context, ruleset.Inward) error
-	cleanElsewhere(context.Context, []ruleset.Family) error
-	delEntries(context.Context, ruleset.SetEntries) error
-	destroySets(context.Context, []ruleset.SetRef) error
+	bringInward(context.Context, iptables.Inward) error
+	cleanElsewhere(context.Context, []iptables.Family) error
+	delEntries(context.Context, iptables.SetEntries) error
+	destroySets(context.Context, []iptables.SetRef) error
 }
 
-// apply takes a plan's steps in the order that ruleset.Plan documents. Later steps of a family rely on its earlier ones:
+// apply takes a plan's steps in the order that iptables.Plan documents. Later steps of a family rely on its earlier ones:
 // rules on their sets, deletions on nothing needing the entry any more, and what is opened on the rules about it. So a family's first failure is its last step.
-func apply(ctx context.Context, k steps, p ruleset.Plan) error {
-	o := outcome{failed: map[ruleset.Family]bool{}}
+func apply(ctx context.Context, k steps, p iptables.Plan) error {
+	o := outcome{failed: map[iptables.Family]bool{}}
 	for _, s := range p.CreateSets {
 		o.take(ctx, s.Family, func() error { return k.createSet(ctx, s) })
 	}
@@ -37,7 +37,7 @@ func apply(ctx context.Context, k steps, p ruleset.Plan) error {
 	for _, s := range p.AddEntries {
 		o.take(ctx, s.Family, func() error { return k.addEntries(ctx, s) })
 	}
-	for _, f := range ruleset.Families {
+	for _, f := range iptables.Families {
 		if input, ok := p.Restore[f]; ok {
 			o.take(ctx, f, func() error { return familyError(f, "restoring the chains", k.restore(ctx, f, input)) })
 		}
@@ -59,7 +59,7 @@ func apply(ctx context.Context, k steps, p ruleset.Plan) error {
 	}
 	err := o.retire(ctx, k, p.DestroySets)
 	if sets := stillInUse(err); len(o.errs) == 0 && len(sets) > 0 {
-		return &ruleset.Leftover{Sets: sets, Err: err}
+		return &iptables.Leftover{Sets: sets, Err: err}
 	}
 	return errors.Join(append(o.errs, err)...)
 }
@@ -82,13 +82,13 @@ func stillInUse(err error) (sets []string) {
 
 // outcome is how the steps went so far.
 type outcome struct {
-	failed map[ruleset.Family]bool
+	failed map[iptables.Family]bool
 	left   bool // something may be left elsewhere
 	errs   []error
 }
 
 // take takes a step of a family, unless the family has failed or the context has ended.
-func (o *outcome) take(ctx context.Context, f ruleset.Family, step func() error) {
+func (o *outcome) take(ctx context.Context, f iptables.Family, step func() error) {
 	if o.failed[f] {
 		return
 	}
@@ -108,7 +108,7 @@ func (o *outcome) take(ctx context.Context, f ruleset.Family, step func() error)
 }
 
 // guard takes the steps of links, which are of no family: they go on where a family has failed, and hold up none.
-func (o *outcome) guard(ctx context.Context, k steps, p ruleset.Plan) {
+func (o *outcome) guard(ctx context.Context, k steps, p iptables.Plan) {
 	for _, step := range []struct {
 		wanted bool
 		take   func() error
@@ -133,7 +133,7 @@ func (o *outcome) guard(ctx context.Context, k steps, p ruleset.Plan) {
 // cleanElsewhere removes what is left elsewhere of the families that have come this far. If it fails, entries are deleted all the same: for want of them
 // nothing is let through by mistake, while for their sake something might be for as long as this fails.
 func (o *outcome) cleanElsewhere(ctx context.Context, k steps) {
-	families := slices.DeleteFunc(slices.Clone(ruleset.Families[:]), func(f ruleset.Family) bool { return o.failed[f] })
+	families := slices.DeleteFunc(slices.Clone(iptables.Families[:]), func(f iptables.Family) bool { return o.failed[f] })
 	if len(families) == 0 {
 		return
 	}
@@ -150,11 +150,11 @@ func (o *outcome) cleanElsewhere(ctx context.Context, k steps) {
 
 // retire destroys the sets of the families that have come this far: where a family has failed, the rules that are in force there refer to them. A set of no
 // family is tried in any case, the kernel refuses what is still referred to.
-func (o *outcome) retire(ctx context.Context, k steps, sets []ruleset.SetRef) error {
+func (o *outcome) retire(ctx context.Context, k steps, sets []iptables.SetRef) error {
 	if o.left {
 		return nil // rules there may refer to them
 	}
-	sets = slices.DeleteFunc(slices.Clone(sets), func(s ruleset.SetRef) bool { return o.failed[s.Family] })
+	sets = slices.DeleteFunc(slices.Clone(sets), func(s iptables.SetRef) bool { return o.failed[s.Family] })
 	if len(sets) == 0 {
 		return nil
 	}
@@ -166,8 +166,8 @@ func (o *outcome) retire(ctx context.Context, k steps, sets []ruleset.SetRef) er
 
 // withoutReplaced leaves away the entries of a deletion that differ from an added one by NoMatch alone. The kernel knows an
 // entry by its prefix: adding it with the flag turned has replaced it, and deleting the old one would take the new one away.
-func withoutReplaced(s ruleset.SetEntries, added []ruleset.SetEntries) ruleset.SetEntries {
-	if s.Type != ruleset.HashNet {
+func withoutReplaced(s iptables.SetEntries, added []iptables.SetEntries) iptables.SetEntries {
+	if s.Type != iptables.HashNet {
 		return s
 	}
 	replaced := map[policy.Prefix]bool{}
@@ -176,11 +176,11 @@ func withoutReplaced(s ruleset.SetEntries, added []ruleset.SetEntries) ruleset.S
 			replaced[e.Prefix] = replaced[e.Prefix] || a.Set == s.Set
 		}
 	}
-	s.Entries = slices.DeleteFunc(slices.Clone(s.Entries), func(e ruleset.Entry) bool { return replaced[e.Prefix] })
+	s.Entries = slices.DeleteFunc(slices.Clone(s.Entries), func(e iptables.Entry) bool { return replaced[e.Prefix] })
 	return s
 }
 
-func familyError(f ruleset.Family, op string, err error) error {
+func familyError(f iptables.Family, op string, err error) error {
 	if err == nil {
 		return nil
 	}

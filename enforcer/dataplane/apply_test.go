@@ -14,18 +14,18 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 func TestAKernelWithoutUsHasEmptyTables(t *testing.T) {
 	onEach(t, func(t *testing.T, d subject) {
 		got := mustObserve(t, d)
-		none := ruleset.Table{Name: securityTable, Jumps: map[string][]int{}, Chains: map[string][]ruleset.Rule{}}
-		want := ruleset.Ruleset{
-			Tables: map[ruleset.Family]ruleset.Table{ruleset.IPv4: none, ruleset.IPv6: none},
-			Sets:   map[string]ruleset.Set{},
-			Guards: map[string]ruleset.Guard{},
+		none := iptables.Table{Name: securityTable, Jumps: map[string][]int{}, Chains: map[string][]iptables.Rule{}}
+		want := iptables.Ruleset{
+			Tables: map[iptables.Family]iptables.Table{iptables.IPv4: none, iptables.IPv6: none},
+			Sets:   map[string]iptables.Set{},
+			Guards: map[string]iptables.Guard{},
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("observed (-want +got):\n%s", diff)
@@ -36,41 +36,41 @@ func TestAKernelWithoutUsHasEmptyTables(t *testing.T) {
 // setRows are what is in a set after a plan: each entry form, and what adding and deleting do to those that are there.
 var setRows = []struct {
 	name            string
-	kind            ruleset.SetType
+	kind            iptables.SetType
 	before          []string
 	add, del, after []string
 }{
-	{"addresses", ruleset.HashIP, []string{"10.0.0.1"}, []string{"10.0.0.2", "255.255.255.255"}, []string{"10.0.0.1"},
+	{"addresses", iptables.HashIP, []string{"10.0.0.1"}, []string{"10.0.0.2", "255.255.255.255"}, []string{"10.0.0.1"},
 		[]string{"10.0.0.2", "255.255.255.255"}},
-	{"IPv6 addresses", ruleset.HashIP, []string{"fd00::1"}, []string{"fd00::2", "::ffff:10.0.0.1"}, []string{"fd00::1"},
+	{"IPv6 addresses", iptables.HashIP, []string{"fd00::1"}, []string{"fd00::2", "::ffff:10.0.0.1"}, []string{"fd00::1"},
 		[]string{"fd00::2", "::ffff:10.0.0.1"}},
-	{"what is there is no error", ruleset.HashIP, []string{"10.0.0.1"}, []string{"10.0.0.1", "10.0.0.2"}, nil,
+	{"what is there is no error", iptables.HashIP, []string{"10.0.0.1"}, []string{"10.0.0.1", "10.0.0.2"}, nil,
 		[]string{"10.0.0.1", "10.0.0.2"}},
-	{"what is missing is no error", ruleset.HashIP, []string{"10.0.0.1"}, nil, []string{"10.0.0.3", "10.0.0.1"}, nil},
-	{"blocks with exceptions", ruleset.HashNet, []string{"10.0.0.0/8", "10.1.0.0/16 nomatch"},
+	{"what is missing is no error", iptables.HashIP, []string{"10.0.0.1"}, nil, []string{"10.0.0.3", "10.0.0.1"}, nil},
+	{"blocks with exceptions", iptables.HashNet, []string{"10.0.0.0/8", "10.1.0.0/16 nomatch"},
 		[]string{"10.2.0.0/16 nomatch", "192.168.0.1/32"}, []string{"10.1.0.0/16 nomatch"},
 		[]string{"10.0.0.0/8", "10.2.0.0/16 nomatch", "192.168.0.1/32"}},
-	{"IPv6 blocks with exceptions", ruleset.HashNet, []string{"fd00::/8", "fd01::/16 nomatch"}, []string{"8000::/1"}, nil,
+	{"IPv6 blocks with exceptions", iptables.HashNet, []string{"fd00::/8", "fd01::/16 nomatch"}, []string{"8000::/1"}, nil,
 		[]string{"fd00::/8", "fd01::/16 nomatch", "8000::/1"}},
-	{"a block becomes an exception", ruleset.HashNet, []string{"10.0.0.0/8"}, []string{"10.0.0.0/8 nomatch"}, []string{"10.0.0.0/8"},
+	{"a block becomes an exception", iptables.HashNet, []string{"10.0.0.0/8"}, []string{"10.0.0.0/8 nomatch"}, []string{"10.0.0.0/8"},
 		[]string{"10.0.0.0/8 nomatch"}},
-	{"an exception becomes a block", ruleset.HashNet, []string{"10.0.0.0/8 nomatch"}, []string{"10.0.0.0/8"},
+	{"an exception becomes a block", iptables.HashNet, []string{"10.0.0.0/8 nomatch"}, []string{"10.0.0.0/8"},
 		[]string{"10.0.0.0/8 nomatch"}, []string{"10.0.0.0/8"}},
-	{"named ports", ruleset.HashIPPort, []string{"10.0.0.1,tcp:80", "10.0.0.1,udp:80"},
+	{"named ports", iptables.HashIPPort, []string{"10.0.0.1,tcp:80", "10.0.0.1,udp:80"},
 		[]string{"10.0.0.1,sctp:80", "10.0.0.2,tcp:65535"}, []string{"10.0.0.1,tcp:80"},
 		[]string{"10.0.0.1,udp:80", "10.0.0.1,sctp:80", "10.0.0.2,tcp:65535"}},
-	{"IPv6 named ports", ruleset.HashIPPort, []string{"fd00::1,tcp:80"}, []string{"fd00::1,sctp:80"}, nil,
+	{"IPv6 named ports", iptables.HashIPPort, []string{"fd00::1,tcp:80"}, []string{"fd00::1,sctp:80"}, nil,
 		[]string{"fd00::1,tcp:80", "fd00::1,sctp:80"}},
 }
 
 func TestSets(t *testing.T) {
 	onEach(t, func(t *testing.T, d subject) {
-		var create, change ruleset.Plan
-		want := map[string]ruleset.Set{}
+		var create, change iptables.Plan
+		want := map[string]iptables.Set{}
 		for i, r := range setRows {
-			f := ruleset.IPv4
+			f := iptables.IPv4
 			if strings.Contains(r.name, "IPv6") {
-				f = ruleset.IPv6
+				f = iptables.IPv6
 			}
 			s := set(t, fmt.Sprintf("RF-v1-%dA-%d", f, i), r.kind, f, r.before...)
 			create.CreateSets = append(create.CreateSets, s)
@@ -98,9 +98,9 @@ func TestSets(t *testing.T) {
 func TestASetOfAnotherTypeGivesWay(t *testing.T) {
 	onEach(t, func(t *testing.T, d subject) {
 		const name = "RF-v1-4N-x"
-		mustApply(t, d, ruleset.Plan{CreateSets: []ruleset.Set{set(t, name, ruleset.HashIP, ruleset.IPv4, "10.0.0.1")}})
-		want := set(t, name, ruleset.HashNet, ruleset.IPv4, "10.0.0.0/8")
-		mustApply(t, d, ruleset.Plan{CreateSets: []ruleset.Set{want}})
+		mustApply(t, d, iptables.Plan{CreateSets: []iptables.Set{set(t, name, iptables.HashIP, iptables.IPv4, "10.0.0.1")}})
+		want := set(t, name, iptables.HashNet, iptables.IPv4, "10.0.0.0/8")
+		mustApply(t, d, iptables.Plan{CreateSets: []iptables.Set{want}})
 		if diff := cmp.Diff(want, mustObserve(t, d).Sets[name], addrs); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
@@ -109,9 +109,9 @@ func TestASetOfAnotherTypeGivesWay(t *testing.T) {
 
 func TestALeftoverOfTheSameNameGivesWay(t *testing.T) {
 	onEach(t, func(t *testing.T, d subject) {
-		mustApply(t, d, ruleset.Plan{CreateSets: []ruleset.Set{set(t, "RF-v1-4A-x", ruleset.HashIP, ruleset.IPv4, "10.0.0.1", "10.0.0.2")}})
-		want := set(t, "RF-v1-4A-x", ruleset.HashIP, ruleset.IPv4, "10.0.0.2", "10.0.0.3")
-		mustApply(t, d, ruleset.Plan{CreateSets: []ruleset.Set{want}})
+		mustApply(t, d, iptables.Plan{CreateSets: []iptables.Set{set(t, "RF-v1-4A-x", iptables.HashIP, iptables.IPv4, "10.0.0.1", "10.0.0.2")}})
+		want := set(t, "RF-v1-4A-x", iptables.HashIP, iptables.IPv4, "10.0.0.2", "10.0.0.3")
+		mustApply(t, d, iptables.Plan{CreateSets: []iptables.Set{want}})
 		if diff := cmp.Diff(want, mustObserve(t, d).Sets["RF-v1-4A-x"], addrs); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
@@ -123,26 +123,26 @@ const manyAddresses = 70_000
 
 func TestASetBeyond65536Entries(t *testing.T) {
 	onEach(t, func(t *testing.T, d subject) {
-		for f, first := range map[ruleset.Family]string{ruleset.IPv4: "10.0.0.0", ruleset.IPv6: "fd00::"} {
-			s := set(t, fmt.Sprintf("RF-v1-%dA-many", f), ruleset.HashIP, f)
-			half := ruleset.SetEntries{Set: s.Name, Type: s.Type, Family: f}
+		for f, first := range map[iptables.Family]string{iptables.IPv4: "10.0.0.0", iptables.IPv6: "fd00::"} {
+			s := set(t, fmt.Sprintf("RF-v1-%dA-many", f), iptables.HashIP, f)
+			half := iptables.SetEntries{Set: s.Name, Type: s.Type, Family: f}
 			a := netip.MustParseAddr(first)
 			for i := range manyAddresses {
 				a = a.Next()
-				s.Entries = append(s.Entries, ruleset.Entry{Prefix: policy.PrefixOf(netip.PrefixFrom(a, a.BitLen()))})
+				s.Entries = append(s.Entries, iptables.Entry{Prefix: policy.PrefixOf(netip.PrefixFrom(a, a.BitLen()))})
 				if i%2 == 0 {
-					half.Entries = append(half.Entries, ruleset.Entry{Prefix: policy.PrefixOf(netip.PrefixFrom(a, a.BitLen()))})
+					half.Entries = append(half.Entries, iptables.Entry{Prefix: policy.PrefixOf(netip.PrefixFrom(a, a.BitLen()))})
 				}
 			}
 			start := time.Now()
-			mustApply(t, d, ruleset.Plan{CreateSets: []ruleset.Set{s}})
+			mustApply(t, d, iptables.Plan{CreateSets: []iptables.Set{s}})
 			created := time.Since(start)
 			got := mustObserve(t, d).Sets[s.Name]
 			t.Logf("%s: %d entries written in %s, read in %s", f, len(s.Entries), created, time.Since(start)-created)
 			if !slices.Equal(s.Entries, got.Entries) {
 				t.Fatalf("%d entries read back of %d, or others", len(got.Entries), len(s.Entries))
 			}
-			mustApply(t, d, ruleset.Plan{DelEntries: []ruleset.SetEntries{half}})
+			mustApply(t, d, iptables.Plan{DelEntries: []iptables.SetEntries{half}})
 			if n := len(mustObserve(t, d).Sets[s.Name].Entries); n != manyAddresses/2 {
 				t.Errorf("%d entries are left after deleting half, want %d", n, manyAddresses/2)
 			}
@@ -152,19 +152,19 @@ func TestASetBeyond65536Entries(t *testing.T) {
 
 func TestASetThatARuleNamesIsNotDestroyed(t *testing.T) {
 	onEach(t, func(t *testing.T, d subject) {
-		used, unused := set(t, "RF-v1-4A-used", ruleset.HashIP, ruleset.IPv4), set(t, "RF-v1-4A-unused", ruleset.HashIP, ruleset.IPv4)
-		rules := map[string][]ruleset.Rule{"RF-X": {"-m set --match-set RF-v1-4A-used src -j RETURN"}}
-		mustApply(t, d, ruleset.Plan{
-			CreateSets: []ruleset.Set{used, unused},
-			Restore:    map[ruleset.Family]string{ruleset.IPv4: chains(securityTable, rules)},
+		used, unused := set(t, "RF-v1-4A-used", iptables.HashIP, iptables.IPv4), set(t, "RF-v1-4A-unused", iptables.HashIP, iptables.IPv4)
+		rules := map[string][]iptables.Rule{"RF-X": {"-m set --match-set RF-v1-4A-used src -j RETURN"}}
+		mustApply(t, d, iptables.Plan{
+			CreateSets: []iptables.Set{used, unused},
+			Restore:    map[iptables.Family]string{iptables.IPv4: chains(securityTable, rules)},
 		})
-		destroy := ruleset.Plan{DestroySets: refs(used.Name, unused.Name, "RF-v1-4A-missing")}
+		destroy := iptables.Plan{DestroySets: refs(used.Name, unused.Name, "RF-v1-4A-missing")}
 		err := d.Apply(t.Context(), destroy)
 		var named *SetError
 		if !errors.As(err, &named) || named.Set != used.Name || !errors.Is(err, ErrSetInUse) {
 			t.Errorf("destroying a set in use: %v, want a SetError that names it", err)
 		}
-		if left := (*ruleset.Leftover)(nil); !errors.As(err, &left) || !slices.Equal(left.Sets, []string{used.Name}) {
+		if left := (*iptables.Leftover)(nil); !errors.As(err, &left) || !slices.Equal(left.Sets, []string{used.Name}) {
 			t.Errorf("%v is not about a set that is left alone", err)
 		}
 		if want := "sets that are needed no more stay: RF-v1-4A-used: set RF-v1-4A-used: destroying it: a rule still refers to the set"; err == nil || err.Error() != want {
@@ -174,9 +174,9 @@ func TestASetThatARuleNamesIsNotDestroyed(t *testing.T) {
 			t.Errorf("sets left: %v, want the one in use", got)
 		}
 		// With its rule gone it goes at once, in the same plan.
-		destroy.Restore = map[ruleset.Family]string{ruleset.IPv4: "*security\n:RF-X - [0:0]\n-X RF-X\nCOMMIT\n"}
+		destroy.Restore = map[iptables.Family]string{iptables.IPv4: "*security\n:RF-X - [0:0]\n-X RF-X\nCOMMIT\n"}
 		mustApply(t, d, destroy)
-		if got := mustObserve(t, d); len(got.Sets) != 0 || len(got.Tables[ruleset.IPv4].Chains) != 0 {
+		if got := mustObserve(t, d); len(got.Sets) != 0 || len(got.Tables[iptables.IPv4].Chains) != 0 {
 			t.Errorf("left: %v", got)
 		}
 	})
@@ -188,16 +188,16 @@ func TestASetThatIsReleasedSoonIsDestroyed(t *testing.T) {
 		t.Run(backend, func(t *testing.T) {
 			enterNamespace(t)
 			d := newDataplane(t, backend)
-			mustApply(t, d, ruleset.Plan{
-				CreateSets: []ruleset.Set{set(t, "RF-v1-4A-x", ruleset.HashIP, ruleset.IPv4)},
-				Restore: map[ruleset.Family]string{ruleset.IPv4: chains(securityTable,
-					map[string][]ruleset.Rule{"RF-X": {"-m set --match-set RF-v1-4A-x src -j RETURN"}})},
+			mustApply(t, d, iptables.Plan{
+				CreateSets: []iptables.Set{set(t, "RF-v1-4A-x", iptables.HashIP, iptables.IPv4)},
+				Restore: map[iptables.Family]string{iptables.IPv4: chains(securityTable,
+					map[string][]iptables.Rule{"RF-X": {"-m set --match-set RF-v1-4A-x src -j RETURN"}})},
 			})
 			release := exec.Command("sh", "-c", "sleep 0.2; iptables-"+backend+" -w -t security -F RF-X")
 			if err := release.Start(); err != nil {
 				t.Fatal(err)
 			}
-			mustApply(t, d, ruleset.Plan{DestroySets: refs("RF-v1-4A-x")})
+			mustApply(t, d, iptables.Plan{DestroySets: refs("RF-v1-4A-x")})
 			if err := release.Wait(); err != nil {
 				t.Fatal(err)
 			}
@@ -226,18 +226,18 @@ func TestAFailureInOneFamilyLeavesTheOtherAlone(t *testing.T) {
 }
 
 func testFamilyFailure(t *testing.T, d subject, restore string, want []string) {
-	four := set(t, "RF-v1-4A-x", ruleset.HashIP, ruleset.IPv4, "10.0.0.1", "10.0.0.2")
-	six := set(t, "RF-v1-6A-x", ruleset.HashIP, ruleset.IPv6, "fd00::1", "fd00::2")
-	mustApply(t, d, ruleset.Plan{CreateSets: []ruleset.Set{four, six,
-		set(t, "RF-v2-old4", ruleset.HashIP, ruleset.IPv4), set(t, "RF-v2-old6", ruleset.HashIP, ruleset.IPv6)}})
-	rules := map[string][]ruleset.Rule{"RF-X": {"-j RETURN"}}
-	err := d.Apply(t.Context(), ruleset.Plan{
-		Restore:     map[ruleset.Family]string{ruleset.IPv4: restore, ruleset.IPv6: chains(securityTable, rules)},
-		DelEntries:  []ruleset.SetEntries{entries(t, four, "10.0.0.1"), entries(t, six, "fd00::1")},
-		DestroySets: []ruleset.SetRef{{Name: "RF-v2-old4", Family: ruleset.IPv4}, {Name: "RF-v2-old6", Family: ruleset.IPv6}},
+	four := set(t, "RF-v1-4A-x", iptables.HashIP, iptables.IPv4, "10.0.0.1", "10.0.0.2")
+	six := set(t, "RF-v1-6A-x", iptables.HashIP, iptables.IPv6, "fd00::1", "fd00::2")
+	mustApply(t, d, iptables.Plan{CreateSets: []iptables.Set{four, six,
+		set(t, "RF-v2-old4", iptables.HashIP, iptables.IPv4), set(t, "RF-v2-old6", iptables.HashIP, iptables.IPv6)}})
+	rules := map[string][]iptables.Rule{"RF-X": {"-j RETURN"}}
+	err := d.Apply(t.Context(), iptables.Plan{
+		Restore:     map[iptables.Family]string{iptables.IPv4: restore, iptables.IPv6: chains(securityTable, rules)},
+		DelEntries:  []iptables.SetEntries{entries(t, four, "10.0.0.1"), entries(t, six, "fd00::1")},
+		DestroySets: []iptables.SetRef{{Name: "RF-v2-old4", Family: iptables.IPv4}, {Name: "RF-v2-old6", Family: iptables.IPv6}},
 	})
 	var failed *FamilyError
-	if !errors.As(err, &failed) || failed.Family != ruleset.IPv4 {
+	if !errors.As(err, &failed) || failed.Family != iptables.IPv4 {
 		t.Fatalf("the error is %v, want a FamilyError of inet", err)
 	}
 	for _, text := range want {
@@ -246,26 +246,26 @@ func testFamilyFailure(t *testing.T, d subject, restore string, want []string) {
 		}
 	}
 	got := mustObserve(t, d)
-	wantSets := map[string]ruleset.Set{
-		four.Name: four, "RF-v2-old4": set(t, "RF-v2-old4", ruleset.HashIP, ruleset.IPv4),
-		six.Name: set(t, six.Name, ruleset.HashIP, ruleset.IPv6, "fd00::2"),
+	wantSets := map[string]iptables.Set{
+		four.Name: four, "RF-v2-old4": set(t, "RF-v2-old4", iptables.HashIP, iptables.IPv4),
+		six.Name: set(t, six.Name, iptables.HashIP, iptables.IPv6, "fd00::2"),
 	}
 	if diff := cmp.Diff(wantSets, got.Sets, addrs); diff != "" {
 		t.Errorf("sets (-want +got):\n%s", diff)
 	}
-	if n := len(got.Tables[ruleset.IPv4].Chains); n != 0 {
+	if n := len(got.Tables[iptables.IPv4].Chains); n != 0 {
 		t.Errorf("IPv4 has %d chains, want none: a restore is taken in whole or not at all", n)
 	}
-	if diff := cmp.Diff(rules, got.Tables[ruleset.IPv6].Chains); diff != "" {
+	if diff := cmp.Diff(rules, got.Tables[iptables.IPv6].Chains); diff != "" {
 		t.Errorf("IPv6 chains (-want +got):\n%s", diff)
 	}
 }
 
 func TestAnEntryThatIsRefusedIsNamed(t *testing.T) {
 	onEach(t, func(t *testing.T, d subject) {
-		s := set(t, "RF-v1-4N-x", ruleset.HashNet, ruleset.IPv4)
-		mustApply(t, d, ruleset.Plan{CreateSets: []ruleset.Set{s}})
-		err := d.Apply(t.Context(), ruleset.Plan{AddEntries: []ruleset.SetEntries{entries(t, s, "10.0.0.0/8", "0.0.0.0/0")}})
+		s := set(t, "RF-v1-4N-x", iptables.HashNet, iptables.IPv4)
+		mustApply(t, d, iptables.Plan{CreateSets: []iptables.Set{s}})
+		err := d.Apply(t.Context(), iptables.Plan{AddEntries: []iptables.SetEntries{entries(t, s, "10.0.0.0/8", "0.0.0.0/0")}})
 		if err == nil || !strings.Contains(err.Error(), "set RF-v1-4N-x: adding entries: 0.0.0.0/0: ") {
 			t.Errorf("the error is %v, want one that names the set and the entry", err)
 		}
@@ -277,15 +277,15 @@ func TestAContextThatHasEndedChangesNothing(t *testing.T) {
 		gone := errors.New("told to stop")
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(gone)
-		err := d.Apply(ctx, ruleset.Plan{
-			CreateSets:  []ruleset.Set{set(t, "RF-v1-4A-x", ruleset.HashIP, ruleset.IPv4)},
-			Restore:     map[ruleset.Family]string{ruleset.IPv6: chains(securityTable, map[string][]ruleset.Rule{"RF-X": nil})},
+		err := d.Apply(ctx, iptables.Plan{
+			CreateSets:  []iptables.Set{set(t, "RF-v1-4A-x", iptables.HashIP, iptables.IPv4)},
+			Restore:     map[iptables.Family]string{iptables.IPv6: chains(securityTable, map[string][]iptables.Rule{"RF-X": nil})},
 			DestroySets: refs("RF-v1-4A-y"),
 		})
 		if !errors.Is(err, gone) {
 			t.Errorf("the error is %v, want %v", err, gone)
 		}
-		if got := mustObserve(t, d); len(got.Sets)+len(got.Tables[ruleset.IPv6].Chains) != 0 {
+		if got := mustObserve(t, d); len(got.Sets)+len(got.Tables[iptables.IPv6].Chains) != 0 {
 			t.Errorf("something was changed: %v", got)
 		}
 	})
@@ -314,16 +314,16 @@ func TestTheLockIsWaitedFor(t *testing.T) {
 	const held = 1500 * time.Millisecond // longer than one run waits
 	time.AfterFunc(held, release)
 	start := time.Now()
-	mustApply(t, d, ruleset.Plan{
-		Restore: map[ruleset.Family]string{ruleset.IPv4: chains(securityTable, map[string][]ruleset.Rule{"RF-FORWARD": nil})},
-		Jumps: []ruleset.JumpFix{{
-			Family: ruleset.IPv4, Table: securityTable, Chain: "FORWARD", Rule: ruleset.JumpRule("FORWARD"),
+	mustApply(t, d, iptables.Plan{
+		Restore: map[iptables.Family]string{iptables.IPv4: chains(securityTable, map[string][]iptables.Rule{"RF-FORWARD": nil})},
+		Jumps: []iptables.JumpFix{{
+			Family: iptables.IPv4, Table: securityTable, Chain: "FORWARD", Rule: iptables.JumpRule("FORWARD"),
 		}},
 	})
 	if took := time.Since(start); took < held {
 		t.Errorf("the lock was held for %s, and the plan applied in %s: who broke it?", held, took)
 	}
-	got := mustObserve(t, d).Tables[ruleset.IPv4]
+	got := mustObserve(t, d).Tables[iptables.IPv4]
 	if _, ok := got.Chains["RF-FORWARD"]; !ok || !cmp.Equal(got.Jumps["FORWARD"], []int{1}) {
 		t.Errorf("after the wait the table is %v", got)
 	}
@@ -337,8 +337,8 @@ func TestTheWaitForTheLockEndsWithTheContext(t *testing.T) {
 	t.Setenv("XTABLES_LOCKFILE", lock)
 	release := holdLock(t, lock)
 	defer release()
-	plan := ruleset.Plan{Restore: map[ruleset.Family]string{
-		ruleset.IPv4: chains(securityTable, map[string][]ruleset.Rule{"RF-FORWARD": nil}),
+	plan := iptables.Plan{Restore: map[iptables.Family]string{
+		iptables.IPv4: chains(securityTable, map[string][]iptables.Rule{"RF-FORWARD": nil}),
 	}}
 	for _, c := range []struct {
 		patience time.Duration
@@ -355,7 +355,7 @@ func TestTheWaitForTheLockEndsWithTheContext(t *testing.T) {
 			t.Errorf("after %s the error is %v", c.patience, err)
 		}
 	}
-	if got := mustObserve(t, d).Tables[ruleset.IPv4].Chains; len(got) != 0 {
+	if got := mustObserve(t, d).Tables[iptables.IPv4].Chains; len(got) != 0 {
 		t.Errorf("someone wrote under another's lock: %v", got)
 	}
 }

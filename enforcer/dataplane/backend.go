@@ -11,9 +11,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/coreos/go-iptables/iptables"
+	goiptables "github.com/coreos/go-iptables/iptables"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // errNoProgram is in the chain of an error about a program that is not installed.
@@ -112,7 +112,7 @@ func (d dump) rules() int {
 func (t *tools) dump(ctx context.Context) (dump, error) {
 	var all dump
 	var errs []error
-	for _, f := range ruleset.Families {
+	for _, f := range iptables.Families {
 		out, err := t.read(ctx, f)
 		for _, table := range unshownTables(out) {
 			var n int
@@ -157,11 +157,11 @@ var packages = map[string]string{
 
 // findTools finds the programs of one back end.
 func findTools(backend string, o Options) (*tools, error) {
-	t := &tools{backend: backend, log: o.Log, lockWait: lockWait, patience: patience, family: map[ruleset.Family]familyTools{}}
-	for _, f := range ruleset.Families {
-		name, protocol := "iptables", iptables.ProtocolIPv4
-		if f == ruleset.IPv6 {
-			name, protocol = "ip6tables", iptables.ProtocolIPv6
+	t := &tools{backend: backend, log: o.Log, lockWait: lockWait, patience: patience, family: map[iptables.Family]familyTools{}}
+	for _, f := range iptables.Families {
+		name, protocol := "iptables", goiptables.ProtocolIPv4
+		if f == iptables.IPv6 {
+			name, protocol = "ip6tables", goiptables.ProtocolIPv6
 		}
 		save, err := findProgram(backend, name, "-save")
 		if err != nil {
@@ -198,14 +198,14 @@ func findProgram(backend, name, verb string) (program, error) {
 }
 
 // findHooks sets go-iptables up on the back end's own program, or on plain iptables if that is the back end.
-func findHooks(backend, name string, protocol iptables.Protocol) (*iptables.IPTables, error) {
+func findHooks(backend, name string, protocol goiptables.Protocol) (*goiptables.IPTables, error) {
 	for _, candidate := range []string{name + "-" + backend, name} {
 		path, err := lookPath(candidate)
 		if err != nil || modeOf(path) != backend {
 			continue
 		}
-		wait := iptables.Timeout(int(lockWait.Seconds()))
-		h, err := iptables.New(iptables.Path(path), iptables.IPFamily(protocol), wait)
+		wait := goiptables.Timeout(int(lockWait.Seconds()))
+		h, err := goiptables.New(goiptables.Path(path), goiptables.IPFamily(protocol), wait)
 		if err != nil {
 			return nil, fmt.Errorf("asking %s for its version: %w", path, err)
 		}

@@ -10,8 +10,8 @@ import (
 
 	"github.com/vishvananda/netns"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 // What one pod costs that comes and goes, in a set that has many, and what a resync costs that reads everything.
@@ -26,11 +26,11 @@ func BenchmarkDataplane(b *testing.B) {
 				one := many
 				one.Entries = many.Entries[:1]
 				for b.Loop() {
-					plan := ruleset.Plan{AddEntries: []ruleset.SetEntries{one}}
+					plan := iptables.Plan{AddEntries: []iptables.SetEntries{one}}
 					if err := d.Apply(b.Context(), plan); err != nil {
 						b.Fatal(err)
 					}
-					plan = ruleset.Plan{DelEntries: []ruleset.SetEntries{one}}
+					plan = iptables.Plan{DelEntries: []iptables.SetEntries{one}}
 					if err := d.Apply(b.Context(), plan); err != nil {
 						b.Fatal(err)
 					}
@@ -49,7 +49,7 @@ func BenchmarkDataplane(b *testing.B) {
 }
 
 // filled is a Dataplane in a network namespace of its own that holds one set of n entries and n rules.
-func filled(b *testing.B, backend string, n int) (*Dataplane, ruleset.SetEntries) {
+func filled(b *testing.B, backend string, n int) (*Dataplane, iptables.SetEntries) {
 	b.Helper()
 	runtime.LockOSThread()
 	ns, err := netns.New()
@@ -64,21 +64,21 @@ func filled(b *testing.B, backend string, n int) (*Dataplane, ruleset.SetEntries
 	if err != nil {
 		b.Fatal(err)
 	}
-	s := ruleset.Set{Name: "RF-v1-4A-many", Type: ruleset.HashIP, Family: ruleset.IPv4}
-	many := ruleset.SetEntries{Set: s.Name, Type: s.Type, Family: s.Family}
-	rules := map[string][]ruleset.Rule{}
+	s := iptables.Set{Name: "RF-v1-4A-many", Type: iptables.HashIP, Family: iptables.IPv4}
+	many := iptables.SetEntries{Set: s.Name, Type: s.Type, Family: s.Family}
+	rules := map[string][]iptables.Rule{}
 	a := netip.MustParseAddr("10.0.0.0")
 	for i := range n {
 		a = a.Next()
-		e := ruleset.Entry{Prefix: policy.PrefixOf(netip.PrefixFrom(a, 32))}
+		e := iptables.Entry{Prefix: policy.PrefixOf(netip.PrefixFrom(a, 32))}
 		s.Entries = append(s.Entries, e)
 		many.Entries = append(many.Entries, e)
 		chain := fmt.Sprintf("RF-%d", i/10)
-		rules[chain] = append(rules[chain], ruleset.Rule("-s "+e.Prefix.String()+` -p tcp -m tcp --dport 80 -m comment --comment "a rule" -j RETURN`))
+		rules[chain] = append(rules[chain], iptables.Rule("-s "+e.Prefix.String()+` -p tcp -m tcp --dport 80 -m comment --comment "a rule" -j RETURN`))
 	}
-	err = d.Apply(b.Context(), ruleset.Plan{
-		CreateSets: []ruleset.Set{s},
-		Restore:    map[ruleset.Family]string{ruleset.IPv4: chains(securityTable, rules)},
+	err = d.Apply(b.Context(), iptables.Plan{
+		CreateSets: []iptables.Set{s},
+		Restore:    map[iptables.Family]string{iptables.IPv4: chains(securityTable, rules)},
 	})
 	if err != nil {
 		b.Fatal(err)

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // Canonical brings a rule, as any version of iptables-save prints it on either back end, to the one text by which
@@ -16,7 +16,7 @@ import (
 //
 // Prefixes read as netip prints them, protocols as policy.Protocol does, a comment and a BPF program are always quoted,
 // and what matches every packet is left out. A rule that nobody here would write stays what it is, word by word.
-func Canonical(r ruleset.Rule) ruleset.Rule {
+func Canonical(r iptables.Rule) iptables.Rule {
 	ws := words(string(r))
 	if n := len(ws); n > 0 && ws[n-1].takesAny() {
 		return r // whatever came to stand behind it would be its value
@@ -31,7 +31,7 @@ func Canonical(r ruleset.Rule) ruleset.Rule {
 	for _, p := range parts {
 		text = append(text, p.String())
 	}
-	return ruleset.Rule(strings.Join(text, " "))
+	return iptables.Rule(strings.Join(text, " "))
 }
 
 // word is one word of a rule's text. A quoted word is a value, never an option, and so is one behind an option whose value may be anything.

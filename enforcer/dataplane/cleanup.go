@@ -10,7 +10,7 @@ import (
 
 	"github.com/go-logr/logr"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // Cleanup removes every chain, jump and set of ours: from both families, both back ends and both tables that can hold them. It
@@ -19,7 +19,7 @@ func Cleanup(ctx context.Context, log logr.Logger) error {
 	if log.GetSink() == nil {
 		log = logr.Discard()
 	}
-	err := cleanupTables(ctx, log, place{}, ruleset.Families[:])
+	err := cleanupTables(ctx, log, place{}, iptables.Families[:])
 	return errors.Join(err, cleanupGuards(), cleanupSets(ctx))
 }
 
@@ -34,8 +34,8 @@ func (d *Dataplane) Cleanup(ctx context.Context) error {
 type place struct{ backend, table string }
 
 // cleanupTables removes chains and jumps of ours, of every layout, from everywhere but the one place that is to be kept.
-func cleanupTables(ctx context.Context, log logr.Logger, keep place, families []ruleset.Family) error {
-	return eachBackend(log, "cleaning up", func(t *tools, f ruleset.Family) error {
+func cleanupTables(ctx context.Context, log logr.Logger, keep place, families []iptables.Family) error {
+	return eachBackend(log, "cleaning up", func(t *tools, f iptables.Family) error {
 		if !slices.Contains(families, f) {
 			return nil
 		}
@@ -44,7 +44,7 @@ func cleanupTables(ctx context.Context, log logr.Logger, keep place, families []
 }
 
 // eachBackend visits both families of each back end in which something of ours can be. The errors say what is being done to it.
-func eachBackend(log logr.Logger, doing string, visit func(*tools, ruleset.Family) error) error {
+func eachBackend(log logr.Logger, doing string, visit func(*tools, iptables.Family) error) error {
 	var errs []error
 	for _, backend := range []string{NFT, Legacy} {
 		if backend == Legacy && !legacyInUse() {
@@ -58,7 +58,7 @@ func eachBackend(log logr.Logger, doing string, visit func(*tools, ruleset.Famil
 		case err != nil:
 			errs = append(errs, fmt.Errorf("%s the %s back end: %w", doing, backend, err))
 		default:
-			for _, f := range ruleset.Families {
+			for _, f := range iptables.Families {
 				errs = append(errs, familyError(f, doing+" the "+backend+" back end", visit(t, f)))
 			}
 		}
@@ -82,7 +82,7 @@ func legacyInUse() bool {
 	return false
 }
 
-func (t *tools) cleanup(ctx context.Context, f ruleset.Family, keep place) error {
+func (t *tools) cleanup(ctx context.Context, f iptables.Family, keep place) error {
 	out, err := t.save(ctx, f, "")
 	if noKernelSupport(err) {
 		return nil
@@ -105,7 +105,7 @@ func (t *tools) cleanup(ctx context.Context, f ruleset.Family, keep place) error
 }
 
 // remove takes those of our chains out of a table that are meant, with all that leads there.
-func (t *tools) remove(ctx context.Context, f ruleset.Family, name string, found savedTable, meant func(chain string) bool) error {
+func (t *tools) remove(ctx context.Context, f iptables.Family, name string, found savedTable, meant func(chain string) bool) error {
 	found = found.only(meant)
 	if found.removal(name) == "" {
 		return nil
@@ -124,13 +124,13 @@ func (t *tools) remove(ctx context.Context, f ruleset.Family, name string, found
 
 // only is the table with those of our chains that are meant and what leads there, and nothing else of ours.
 func (t savedTable) only(meant func(chain string) bool) savedTable {
-	rest := savedTable{chains: map[string][]ruleset.Rule{}}
+	rest := savedTable{chains: map[string][]iptables.Rule{}}
 	for _, c := range t.order {
 		if isOurs(c) && !meant(c) {
 			continue
 		}
 		rest.order = append(rest.order, c)
-		rest.chains[c] = slices.DeleteFunc(slices.Clone(t.chains[c]), func(r ruleset.Rule) bool {
+		rest.chains[c] = slices.DeleteFunc(slices.Clone(t.chains[c]), func(r iptables.Rule) bool {
 			to := targetOf(r)
 			return isOurs(to) && !meant(to)
 		})
@@ -180,7 +180,7 @@ func cleanupSets(ctx context.Context) error {
 	defer c.close()
 	names, err := setNames()
 	if err != nil {
-		if errors.Is(c.hasType(ruleset.HashIP, ruleset.IPv4), errNoIPSets) {
+		if errors.Is(c.hasType(iptables.HashIP, iptables.IPv4), errNoIPSets) {
 			return nil
 		}
 		return err

@@ -11,8 +11,8 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 // Connection tracking is read entry by entry, and nothing but what policy looks at: a node may have hundreds of thousands, and a library that returns them as a
@@ -76,7 +76,7 @@ func (c *tracking) dump(ctx context.Context, family uint8, visit func(policy.Con
 
 // delete removes the connection's entry, and reports whether it was still there.
 func (c *tracking) delete(one policy.Connection) (bool, error) {
-	r := c.request(nl.IPCTNL_MSG_CT_DELETE, unix.NLM_F_ACK, addressFamily(ruleset.FamilyOf(one.Original.Src)))
+	r := c.request(nl.IPCTNL_MSG_CT_DELETE, unix.NLM_F_ACK, addressFamily(iptables.FamilyOf(one.Original.Src)))
 	r.AddData(tupleAttr(nl.CTA_TUPLE_ORIG, one.Original))
 	r.AddData(uint32Attr(nl.CTA_ID, one.ID)) // so that another that has come to have the same tuple stays
 	_, err := r.Execute(unix.NETLINK_NETFILTER, 0)
@@ -164,10 +164,10 @@ func hold(ctx context.Context, all []policy.Connection) error {
 	}
 	defer c.close()
 	var errs []error
-	for _, f := range ruleset.Families {
+	for _, f := range iptables.Families {
 		var entries []*nl.RtAttr
 		for _, one := range all {
-			if ruleset.FamilyOf(one.Reply.Dst) == f && one.Reply.Protocol.HasPorts() {
+			if iptables.FamilyOf(one.Reply.Dst) == f && one.Reply.Protocol.HasPorts() {
 				entries = append(entries, holdData(one))
 			}
 		}
@@ -175,13 +175,13 @@ func hold(ctx context.Context, all []policy.Connection) error {
 			n := min(len(entries), messageSize/128) // an entry takes less than 128 bytes
 			err := context.Cause(ctx)
 			if err == nil {
-				err = c.sendData(nl.IPSET_CMD_ADD, ruleset.CutSet(f), entries[:n])
+				err = c.sendData(nl.IPSET_CMD_ADD, iptables.CutSet(f), entries[:n])
 			}
 			if errors.Is(err, unix.ENOENT) {
 				break // no rule asks for the set, or it would be there
 			}
 			if err != nil {
-				errs = append(errs, &SetError{Set: ruleset.CutSet(f), Op: "holding off connections that are cut", Err: err})
+				errs = append(errs, &SetError{Set: iptables.CutSet(f), Op: "holding off connections that are cut", Err: err})
 				break
 			}
 			entries = entries[n:]

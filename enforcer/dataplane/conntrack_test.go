@@ -12,8 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 // track has the kernel track connections, one for each line of arguments of conntrack -I.
@@ -88,7 +88,7 @@ func TestLiveConnectionsAreReadAndCut(t *testing.T) {
 		}
 	}
 
-	mustApply(t, d, ruleset.Plan{CreateSets: cutSets()})
+	mustApply(t, d, iptables.Plan{CreateSets: cutSets()})
 	ours := slices.DeleteFunc(slices.Clone(all), func(c policy.Connection) bool { return c.Zone != 0 })
 	others := ours[0]
 	others.ID++ // one that has taken its place
@@ -129,11 +129,11 @@ func TestLiveConnectionsAreReadAndCut(t *testing.T) {
 	}
 
 	// They are no part of the ruleset.
-	want := ruleset.Ruleset{Sets: map[string]ruleset.Set{}}
+	want := iptables.Ruleset{Sets: map[string]iptables.Set{}}
 	for _, s := range cutSets() {
 		want.Sets[s.Name] = s
 	}
-	if p := ruleset.Diff(want, mustObserve(t, d)); !p.Empty() {
+	if p := iptables.Diff(want, mustObserve(t, d)); !p.Empty() {
 		t.Errorf("they differ from what is wanted:\n%s", p)
 	}
 	if err := d.Cleanup(t.Context()); err != nil {
@@ -144,9 +144,9 @@ func TestLiveConnectionsAreReadAndCut(t *testing.T) {
 	}
 }
 
-func cutSets() (sets []ruleset.Set) {
-	for _, f := range ruleset.Families {
-		sets = append(sets, ruleset.Set{Name: ruleset.CutSet(f), Type: ruleset.HashIPPortIP, Family: f})
+func cutSets() (sets []iptables.Set) {
+	for _, f := range iptables.Families {
+		sets = append(sets, iptables.Set{Name: iptables.CutSet(f), Type: iptables.HashIPPortIP, Family: f})
 	}
 	return sets
 }
@@ -224,7 +224,7 @@ func TestWhatIsHeldOffComesFree(t *testing.T) {
 		"-p udp -s 10.0.0.1 -d 10.0.0.2 --sport 40001 --dport 53 -t 432000 -u SEEN_REPLY,ASSURED",
 		"-p sctp -s 10.0.0.1 -d 10.0.0.2 --sport 40002 --dport 80 --state ESTABLISHED --orig-vtag 1 --reply-vtag 2 -t 432000",
 	)
-	mustApply(t, d, ruleset.Plan{CreateSets: cutSets()})
+	mustApply(t, d, iptables.Plan{CreateSets: cutSets()})
 	if n, err := d.Cut(t.Context(), connections(t, d), true); n != 3 || err != nil {
 		t.Fatalf("cut %d: %v", n, err)
 	}

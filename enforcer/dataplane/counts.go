@@ -11,13 +11,13 @@ import (
 
 	"github.com/go-logr/logr"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // Count is what one point of the rules has counted in one family since its chain was written.
 type Count struct {
 	// Point is what the chain's name says. The name of the object, and of its rule, are in the comment alone.
-	Point   ruleset.Point
+	Point   iptables.Point
 	Comment string
 	Packets uint64
 }
@@ -53,7 +53,7 @@ func (d *Dataplane) Counts(ctx context.Context) (map[string]uint64, error) {
 }
 
 // ofGuards stands in place of a family for the counters of guards, which are of none.
-const ofGuards ruleset.Family = 0
+const ofGuards iptables.Family = 0
 
 func packetsByID(counts []Count) map[string]uint64 {
 	packets := map[string]uint64{}
@@ -67,7 +67,7 @@ func packetsByID(counts []Count) map[string]uint64 {
 // says whether there are any rules of ours. Nothing is written, and no Dataplane is needed. Rules of another layout, whose counts this version cannot tell, are
 // an error.
 func Counted(ctx context.Context, log logr.Logger) (counts []Count, enforced bool, err error) {
-	err = eachBackend(log, "reading the counters of", func(t *tools, f ruleset.Family) error {
+	err = eachBackend(log, "reading the counters of", func(t *tools, f iptables.Family) error {
 		out, err := t.saveCounters(ctx, f, "")
 		if noKernelSupport(err) {
 			return nil
@@ -77,7 +77,7 @@ func Counted(ctx context.Context, log logr.Logger) (counts []Count, enforced boo
 		}
 		found, err := parseCounts(out)
 		counts = append(counts, found...)
-		enforced = enforced || bytes.Contains(out, []byte("\n:"+ruleset.Prefix))
+		enforced = enforced || bytes.Contains(out, []byte("\n:"+iptables.Prefix))
 		return errors.Join(err, otherLayout(out))
 	})
 	if probeGuards() != nil {
@@ -92,7 +92,7 @@ func otherLayout(out []byte) error {
 	for line := range bytes.Lines(out) {
 		declared, isChain := strings.CutPrefix(string(line), ":")
 		chain, _, _ := strings.Cut(declared, " ")
-		if isChain && chain != probeChain && ruleset.IsOfAnotherLayout(chain) {
+		if isChain && chain != probeChain && iptables.IsOfAnotherLayout(chain) {
 			return fmt.Errorf("some rules, such as the chain %s, are of another version of Ringfence: its own program tells what they have counted", chain)
 		}
 	}
@@ -119,7 +119,7 @@ func parseCounts(out []byte) ([]Count, error) {
 		}
 		first := chain != last // a chain's rules stand together
 		last = chain
-		point, isPoint := ruleset.PointOfChain(chain)
+		point, isPoint := iptables.PointOfChain(chain)
 		if !first || !isPoint {
 			continue
 		}
@@ -135,7 +135,7 @@ func parseCounts(out []byte) ([]Count, error) {
 
 // Counter makes totals that never fall of the kernel's counters, which restart with every chain that is rewritten. The zero Counter is ready.
 type Counter struct {
-	families map[ruleset.Family]map[string]counted
+	families map[iptables.Family]map[string]counted
 }
 
 // counted is one counter of the kernel's.
@@ -146,7 +146,7 @@ type counted struct {
 
 // Add takes the next reading of a family's counters, by ID. A value below the one before is that of a counter that has restarted meanwhile. An
 // ID that the reading lacks is gone, and forgotten.
-func (c *Counter) Add(f ruleset.Family, reading map[string]uint64) {
+func (c *Counter) Add(f iptables.Family, reading map[string]uint64) {
 	next := make(map[string]counted, len(reading))
 	for id, value := range reading {
 		before := c.families[f][id]
@@ -157,7 +157,7 @@ func (c *Counter) Add(f ruleset.Family, reading map[string]uint64) {
 		next[id] = counted{last: value, total: before.total + grown}
 	}
 	if c.families == nil {
-		c.families = map[ruleset.Family]map[string]counted{}
+		c.families = map[iptables.Family]map[string]counted{}
 	}
 	c.families[f] = next
 }

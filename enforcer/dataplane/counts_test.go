@@ -6,8 +6,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 // The IDs of points in tests: an audited one and one that is enforced.
@@ -32,10 +32,10 @@ COMMIT
 `
 	want := []Count{
 		{
-			Point:   ruleset.Point{ID: logged, Direction: policy.Egress, Index: -1},
+			Point:   iptables.Point{ID: logged, Direction: policy.Egress, Index: -1},
 			Comment: "denied: ClusterNetworkPolicy wall egress[2]", Packets: 7,
 		}, {
-			Point:   ruleset.Point{ID: audited, Direction: policy.Ingress, Index: -1, Audit: true},
+			Point:   iptables.Point{ID: audited, Direction: policy.Ingress, Index: -1, Audit: true},
 			Comment: "would deny: NetworkPolicy team-a/web ingress", Packets: 1<<64 - 1,
 		},
 	}
@@ -80,10 +80,10 @@ func TestCounterNeverFallsWhileAPointIsThere(t *testing.T) {
 	} {
 		var counter Counter
 		for _, r := range c.inet {
-			counter.Add(ruleset.IPv4, r)
+			counter.Add(iptables.IPv4, r)
 		}
 		for _, r := range c.inet6 {
-			counter.Add(ruleset.IPv6, r)
+			counter.Add(iptables.IPv6, r)
 		}
 		if diff := cmp.Diff(c.want, reading(counter.Totals())); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.name, diff)
@@ -92,8 +92,8 @@ func TestCounterNeverFallsWhileAPointIsThere(t *testing.T) {
 }
 
 // A point's chains, as they are rendered: each rule reads back as it stands here.
-func pointChains() map[string][]ruleset.Rule {
-	return map[string][]ruleset.Rule{
+func pointChains() map[string][]iptables.Rule {
+	return map[string][]iptables.Rule{
 		"RF-v1-IW-" + audited: {
 			`-m comment --comment "would deny: NetworkPolicy team-a/web ingress"`,
 			`-m limit --limit 10/sec --limit-burst 20 -j NFLOG --nflog-prefix "RF:` + audited + `" --nflog-group 4210`,
@@ -110,8 +110,8 @@ func TestPointsReadBackWithoutADifference(t *testing.T) {
 	onEach(t, func(t *testing.T, d subject) {
 		want := pointChains()
 		input := chains(d.Capabilities().Table, want)
-		mustApply(t, d, ruleset.Plan{Restore: map[ruleset.Family]string{ruleset.IPv4: input, ruleset.IPv6: input}})
-		for _, f := range ruleset.Families {
+		mustApply(t, d, iptables.Plan{Restore: map[iptables.Family]string{iptables.IPv4: input, iptables.IPv6: input}})
+		for _, f := range iptables.Families {
 			if diff := cmp.Diff(want, mustObserve(t, d).Tables[f].Chains); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", f, diff)
 			}
@@ -129,8 +129,8 @@ func TestPointsReadBackWithoutADifference(t *testing.T) {
 func TestTheFakeCounts(t *testing.T) {
 	d := NewFake(Capabilities{})
 	input := chains(securityTable, pointChains())
-	write := ruleset.Plan{Restore: map[ruleset.Family]string{ruleset.IPv4: input, ruleset.IPv6: input}}
-	if err := d.Hit(ruleset.IPv4, "RF-v1-IW-"+audited, 1); err == nil {
+	write := iptables.Plan{Restore: map[iptables.Family]string{iptables.IPv4: input, iptables.IPv6: input}}
+	if err := d.Hit(iptables.IPv4, "RF-v1-IW-"+audited, 1); err == nil {
 		t.Error("a chain that is not there has counted")
 	}
 	mustApply(t, d, write)
@@ -144,21 +144,21 @@ func TestTheFakeCounts(t *testing.T) {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 	}
-	hit := func(f ruleset.Family, n uint64) {
+	hit := func(f iptables.Family, n uint64) {
 		t.Helper()
 		if err := d.Hit(f, "RF-v1-IW-"+audited, n); err != nil {
 			t.Fatal(err)
 		}
 	}
-	hit(ruleset.IPv4, 3)
-	hit(ruleset.IPv6, 4)
+	hit(iptables.IPv4, 3)
+	hit(iptables.IPv6, 4)
 	counts(map[string]uint64{audited: 7, logged: 0})
 	mustApply(t, d, write) // which rewrites the chains
-	hit(ruleset.IPv4, 1)
+	hit(iptables.IPv4, 1)
 	counts(map[string]uint64{audited: 8, logged: 0})
-	mustApply(t, d, ruleset.Plan{Restore: map[ruleset.Family]string{
-		ruleset.IPv4: "*security\n-F RF-v1-IW-" + audited + "\n-X RF-v1-IW-" + audited + "\nCOMMIT\n",
-		ruleset.IPv6: "*security\n-F RF-v1-IW-" + audited + "\n-X RF-v1-IW-" + audited + "\nCOMMIT\n",
+	mustApply(t, d, iptables.Plan{Restore: map[iptables.Family]string{
+		iptables.IPv4: "*security\n-F RF-v1-IW-" + audited + "\n-X RF-v1-IW-" + audited + "\nCOMMIT\n",
+		iptables.IPv6: "*security\n-F RF-v1-IW-" + audited + "\n-X RF-v1-IW-" + audited + "\nCOMMIT\n",
 	}})
 	counts(map[string]uint64{logged: 0})
 }

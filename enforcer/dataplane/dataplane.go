@@ -8,13 +8,13 @@
 //	Denied   kernel       ──> Packets   NFLOG: samples of what they have denied, or would have
 //
 // Invariants:
-//   - only chains and sets whose name starts with ruleset.Prefix, and the rules of base chains that jump to them, are
+//   - only chains and sets whose name starts with iptables.Prefix, and the rules of base chains that jump to them, are
 //     ever changed; everybody else's are byte for byte the same before and after;
 //   - what was written reads back equal: rules are brought to one canonical text, whatever the back end and its version print;
 //   - a family whose step failed keeps its old policy: its later steps are left out, the other family's go on;
 //   - the xtables lock is waited for, for as long as the context allows, and never broken.
 //
-// The package decides nothing: which rules there are to be is the business of package ruleset.
+// The package decides nothing: which rules there are to be is the business of package iptables.
 package dataplane
 
 import (
@@ -26,7 +26,7 @@ import (
 
 	"github.com/go-logr/logr"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // The back ends of iptables.
@@ -124,16 +124,16 @@ func (d *Dataplane) Findings() []Finding { return d.state.Load().findings() }
 
 // Observe reads our part of the kernel's state. A family that cannot be read is absent from the tables, and a
 // *FamilyError in the error names it; a family without anything of ours has a table with empty maps.
-func (d *Dataplane) Observe(ctx context.Context) (ruleset.Ruleset, error) {
-	return d.ObserveLike(ctx, ruleset.Ruleset{})
+func (d *Dataplane) Observe(ctx context.Context) (iptables.Ruleset, error) {
+	return d.ObserveLike(ctx, iptables.Ruleset{})
 }
 
 // ObserveLike is [Dataplane.Observe], but where a set of like has the entries that were read, it is these that stand in the result: a kernel
 // that holds what it should takes no second copy of it.
-func (d *Dataplane) ObserveLike(ctx context.Context, like ruleset.Ruleset) (ruleset.Ruleset, error) {
+func (d *Dataplane) ObserveLike(ctx context.Context, like iptables.Ruleset) (iptables.Ruleset, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	r := ruleset.Ruleset{Tables: map[ruleset.Family]ruleset.Table{}, Sets: map[string]ruleset.Set{}}
+	r := iptables.Ruleset{Tables: map[iptables.Family]iptables.Table{}, Sets: map[string]iptables.Set{}}
 	var errs []error
 	for _, f := range d.Capabilities().Families {
 		t, err := d.observeTable(ctx, f)
@@ -156,7 +156,7 @@ func (d *Dataplane) ObserveLike(ctx context.Context, like ruleset.Ruleset) (rule
 }
 
 // observeGuards reads what holds links, where the kernel can.
-func (d *Dataplane) observeGuards(r *ruleset.Ruleset) error {
+func (d *Dataplane) observeGuards(r *iptables.Ruleset) error {
 	if !d.Capabilities().Guards {
 		return nil
 	}
@@ -171,7 +171,7 @@ func (d *Dataplane) observeGuards(r *ruleset.Ruleset) error {
 	})
 }
 
-func (d *Dataplane) observeTable(ctx context.Context, f ruleset.Family) (ruleset.Table, error) {
+func (d *Dataplane) observeTable(ctx context.Context, f iptables.Family) (iptables.Table, error) {
 	name := d.Capabilities().Table
 	if d.tools.backend == NFT {
 		off, err := nftDormant(f, name)
@@ -179,23 +179,23 @@ func (d *Dataplane) observeTable(ctx context.Context, f ruleset.Family) (ruleset
 			err = errDormant
 		}
 		if err != nil {
-			return ruleset.Table{}, err
+			return iptables.Table{}, err
 		}
 	}
 	out, err := d.tools.save(ctx, f, name)
 	if err != nil {
-		return ruleset.Table{}, err
+		return iptables.Table{}, err
 	}
 	saved, err := parseSave(out)
 	if err != nil {
-		return ruleset.Table{}, err
+		return iptables.Table{}, err
 	}
 	return saved[name].ours(name), nil
 }
 
 // Apply takes the kernel through the plan's steps, in their order. A step that fails ends the plan for its family, and
 // the other family's steps go on; the errors, each a *SetError or a *FamilyError, come joined.
-func (d *Dataplane) Apply(ctx context.Context, p ruleset.Plan) error {
+func (d *Dataplane) Apply(ctx context.Context, p iptables.Plan) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if p.Empty() {
@@ -218,17 +218,17 @@ type kernel struct {
 
 var _ steps = (*kernel)(nil)
 
-func (k *kernel) createSet(ctx context.Context, s ruleset.Set) error { return k.sets.create(ctx, s) }
+func (k *kernel) createSet(ctx context.Context, s iptables.Set) error { return k.sets.create(ctx, s) }
 
-func (k *kernel) addEntries(ctx context.Context, s ruleset.SetEntries) error {
+func (k *kernel) addEntries(ctx context.Context, s iptables.SetEntries) error {
 	return k.sets.add(ctx, s)
 }
 
-func (k *kernel) delEntries(ctx context.Context, s ruleset.SetEntries) error {
+func (k *kernel) delEntries(ctx context.Context, s iptables.SetEntries) error {
 	return k.sets.del(ctx, s)
 }
 
-func (k *kernel) destroySets(ctx context.Context, sets []ruleset.SetRef) error {
+func (k *kernel) destroySets(ctx context.Context, sets []iptables.SetRef) error {
 	names := make([]string, len(sets))
 	for i, s := range sets {
 		names[i] = s.Name
@@ -236,15 +236,15 @@ func (k *kernel) destroySets(ctx context.Context, sets []ruleset.SetRef) error {
 	return k.sets.destroyAll(ctx, names)
 }
 
-func (k *kernel) restore(ctx context.Context, f ruleset.Family, input string) error {
+func (k *kernel) restore(ctx context.Context, f iptables.Family, input string) error {
 	return k.tools.restore(ctx, f, input)
 }
 
-func (k *kernel) fixJump(ctx context.Context, j ruleset.JumpFix) error {
+func (k *kernel) fixJump(ctx context.Context, j iptables.JumpFix) error {
 	return k.tools.fixJump(ctx, j)
 }
 
-func (k *kernel) guard(ctx context.Context, all []ruleset.Guard) error {
+func (k *kernel) guard(ctx context.Context, all []iptables.Guard) error {
 	return withGuards(func(g *guards) error { return g.write(ctx, all) })
 }
 
@@ -252,10 +252,10 @@ func (k *kernel) unguard(_ context.Context, links []string) error {
 	return withGuards(func(g *guards) error { return g.remove(links) })
 }
 
-func (k *kernel) bringInward(_ context.Context, in ruleset.Inward) error {
+func (k *kernel) bringInward(_ context.Context, in iptables.Inward) error {
 	return withGuards(func(g *guards) error { return g.writeInward(in) })
 }
 
-func (k *kernel) cleanElsewhere(ctx context.Context, families []ruleset.Family) error {
+func (k *kernel) cleanElsewhere(ctx context.Context, families []iptables.Family) error {
 	return cleanupTables(ctx, k.tools.log, place{k.tools.backend, k.table}, families)
 }

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // ErrLocked is in the chain of an error when another program held the xtables lock for longer than we were allowed to wait.
@@ -26,7 +26,7 @@ var ErrSetFull = errors.New("the set is full")
 
 // FamilyError is a failure that concerns one family's tables.
 type FamilyError struct {
-	Family ruleset.Family
+	Family iptables.Family
 	Op     string // what was being done, as in "restoring the chains"
 	Err    error
 }
@@ -41,7 +41,7 @@ type SetError struct {
 	Op  string // what was being done, as in "adding entries"
 	Err error
 	// Family is the one whose later steps of a plan were left out because of this; 0 if that is none.
-	Family ruleset.Family
+	Family iptables.Family
 }
 
 func (e *SetError) Error() string { return fmt.Sprintf("set %s: %s: %v", e.Set, e.Op, e.Err) }

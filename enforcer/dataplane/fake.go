@@ -10,7 +10,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // Fake is a Dataplane over a kernel of its own, in memory. It takes the same plans in the same order, refuses what the
@@ -24,17 +24,17 @@ type Fake struct {
 	applying     sync.Mutex // held for a whole plan, so that plans take turns
 	mu           sync.Mutex // guards what follows
 	capabilities Capabilities
-	tables       map[ruleset.Family]savedTable
-	sets         map[string]ruleset.Set
-	guards       map[string]ruleset.Guard
-	inward       ruleset.Inward
+	tables       map[iptables.Family]savedTable
+	sets         map[string]iptables.Set
+	guards       map[string]iptables.Guard
+	inward       iptables.Inward
 	counter      Counter
 	readers      map[uint16]*fakeReader // by NFLOG group
 	live         fakeTracking
 	limits       Limits
 }
 
-// StepKind is a kind of step, in the words of ruleset.Plan.
+// StepKind is a kind of step, in the words of iptables.Plan.
 type StepKind string
 
 // The kinds of steps.
@@ -52,7 +52,7 @@ const (
 // Step is one step of a plan.
 type Step struct {
 	Kind   StepKind
-	Family ruleset.Family
+	Family iptables.Family
 	Name   string // of the set, or of the base chain; empty for a restore, and elsewhere
 }
 
@@ -62,11 +62,11 @@ func NewFake(c Capabilities) *Fake {
 		c.Table = securityTable
 	}
 	if len(c.Families) == 0 {
-		c.Families = slices.Clone(ruleset.Families[:])
+		c.Families = slices.Clone(iptables.Families[:])
 	}
-	f := &Fake{capabilities: c, tables: map[ruleset.Family]savedTable{}, sets: map[string]ruleset.Set{}, guards: map[string]ruleset.Guard{}}
+	f := &Fake{capabilities: c, tables: map[iptables.Family]savedTable{}, sets: map[string]iptables.Set{}, guards: map[string]iptables.Guard{}}
 	for _, family := range c.Families {
-		t := savedTable{chains: map[string][]ruleset.Rule{}, packets: map[string]uint64{}}
+		t := savedTable{chains: map[string][]iptables.Rule{}, packets: map[string]uint64{}}
 		for _, base := range hookChains {
 			t.declare(base)
 		}
@@ -85,25 +85,25 @@ func (f *Fake) Capabilities() Capabilities { return f.capabilities }
 func (f *Fake) Findings() []Finding { return nil }
 
 // ObserveLike is as Dataplane's, but always a copy.
-func (f *Fake) ObserveLike(ctx context.Context, _ ruleset.Ruleset) (ruleset.Ruleset, error) {
+func (f *Fake) ObserveLike(ctx context.Context, _ iptables.Ruleset) (iptables.Ruleset, error) {
 	return f.Observe(ctx)
 }
 
 // Observe is as Dataplane's.
-func (f *Fake) Observe(ctx context.Context) (ruleset.Ruleset, error) {
+func (f *Fake) Observe(ctx context.Context) (iptables.Ruleset, error) {
 	if err := context.Cause(ctx); err != nil {
-		return ruleset.Ruleset{}, fmt.Errorf("observing: %w", err)
+		return iptables.Ruleset{}, fmt.Errorf("observing: %w", err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	r := ruleset.Ruleset{Tables: map[ruleset.Family]ruleset.Table{}, Sets: map[string]ruleset.Set{}}
+	r := iptables.Ruleset{Tables: map[iptables.Family]iptables.Table{}, Sets: map[string]iptables.Set{}}
 	for family, t := range f.tables {
 		r.Tables[family] = t.ours(f.capabilities.Table)
 	}
 	r.Guards, r.Inward = maps.Clone(f.guards), f.inward
 	for name, s := range f.sets {
 		s.Entries = slices.Clone(s.Entries)
-		if ruleset.IsOfAnotherLayout(name) {
+		if iptables.IsOfAnotherLayout(name) {
 			s.Entries = nil // as list does
 		}
 		r.Sets[name] = s
@@ -112,7 +112,7 @@ func (f *Fake) Observe(ctx context.Context) (ruleset.Ruleset, error) {
 }
 
 // Apply is as Dataplane's.
-func (f *Fake) Apply(ctx context.Context, p ruleset.Plan) error {
+func (f *Fake) Apply(ctx context.Context, p iptables.Plan) error {
 	f.applying.Lock()
 	defer f.applying.Unlock()
 	return apply(ctx, (*fakeSteps)(f), p)
@@ -123,21 +123,21 @@ func (f *Fake) Cleanup(ctx context.Context) error {
 	f.applying.Lock()
 	defer f.applying.Unlock()
 	k := (*fakeSteps)(f)
-	errs := []error{k.unguard(ctx, slices.Collect(maps.Keys(f.guards))), k.bringInward(ctx, ruleset.Inward{})}
+	errs := []error{k.unguard(ctx, slices.Collect(maps.Keys(f.guards))), k.bringInward(ctx, iptables.Inward{})}
 	for family, t := range f.tables {
 		if input := t.removal(f.capabilities.Table); input != "" {
 			errs = append(errs, familyError(family, "cleaning up", k.restore(ctx, family, input)))
 		}
 	}
-	var sets []ruleset.SetRef
+	var sets []iptables.SetRef
 	for _, name := range slices.Sorted(maps.Keys(f.sets)) {
-		sets = append(sets, ruleset.SetRef{Name: name, Family: f.sets[name].Family})
+		sets = append(sets, iptables.SetRef{Name: name, Family: f.sets[name].Family})
 	}
 	return errors.Join(append(errs, k.destroySets(ctx, sets))...)
 }
 
 // Restore hands input to the Fake's iptables-restore --noflush, to break what is ours or to add what is another program's.
-func (f *Fake) Restore(family ruleset.Family, input string) error {
+func (f *Fake) Restore(family iptables.Family, input string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	t, ok := f.tables[family]
@@ -152,13 +152,13 @@ func (f *Fake) Restore(family ruleset.Family, input string) error {
 }
 
 // Save is what iptables-save -t prints of the Fake's table, other programs' rules included.
-func (f *Fake) Save(family ruleset.Family) string {
+func (f *Fake) Save(family iptables.Family) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.tables[family].text(f.capabilities.Table)
 }
 
-func (f *Fake) hasSet(family ruleset.Family) func(string) error {
+func (f *Fake) hasSet(family iptables.Family) func(string) error {
 	return func(name string) error {
 		switch s, ok := f.sets[name]; {
 		case !ok:
@@ -182,7 +182,7 @@ func (k *fakeSteps) before(s Step) error {
 	return k.Before(s)
 }
 
-func (k *fakeSteps) createSet(_ context.Context, s ruleset.Set) error {
+func (k *fakeSteps) createSet(_ context.Context, s iptables.Set) error {
 	if err := k.before(Step{CreateSet, s.Family, s.Name}); err != nil {
 		return &SetError{Set: s.Name, Op: "creating it", Err: err}
 	}
@@ -200,13 +200,13 @@ func (k *fakeSteps) createSet(_ context.Context, s ruleset.Set) error {
 	entries := s.Entries
 	s.Entries = nil
 	k.sets[s.Name] = s
-	return k.add(ruleset.SetEntries{Set: s.Name, Type: s.Type, Family: s.Family, Entries: entries})
+	return k.add(iptables.SetEntries{Set: s.Name, Type: s.Type, Family: s.Family, Entries: entries})
 }
 
 // maxSetName is IPSET_MAXNAMELEN, less the final zero.
 const maxSetName = 31
 
-func (k *fakeSteps) addEntries(_ context.Context, s ruleset.SetEntries) error {
+func (k *fakeSteps) addEntries(_ context.Context, s iptables.SetEntries) error {
 	if err := k.before(Step{AddEntries, s.Family, s.Set}); err != nil {
 		return &SetError{Set: s.Set, Op: "adding entries", Err: err}
 	}
@@ -215,7 +215,7 @@ func (k *fakeSteps) addEntries(_ context.Context, s ruleset.SetEntries) error {
 	return k.add(s)
 }
 
-func (k *fakeSteps) add(s ruleset.SetEntries) error {
+func (k *fakeSteps) add(s iptables.SetEntries) error {
 	set, ok := k.sets[s.Set]
 	if !ok {
 		return &SetError{Set: s.Set, Op: "adding entries", Err: errors.New("no such set")}
@@ -224,7 +224,7 @@ func (k *fakeSteps) add(s ruleset.SetEntries) error {
 		if err := acceptable(set, e.Prefix.IPs()); err != nil {
 			return &SetError{Set: s.Set, Op: "adding entries", Err: fmt.Errorf("%s: %w", e.Text(s.Type), err)}
 		}
-		i, found := slices.BinarySearchFunc(set.Entries, e, ruleset.Entry.Compare)
+		i, found := slices.BinarySearchFunc(set.Entries, e, iptables.Entry.Compare)
 		if found {
 			set.Entries[i] = e
 		} else if err := k.roomForEntry(set, len(set.Entries)); err != nil {
@@ -238,19 +238,19 @@ func (k *fakeSteps) add(s ruleset.SetEntries) error {
 	return nil
 }
 
-func acceptable(s ruleset.Set, p netip.Prefix) error {
+func acceptable(s iptables.Set, p netip.Prefix) error {
 	switch {
-	case ruleset.FamilyOf(p.Addr()) != s.Family:
+	case iptables.FamilyOf(p.Addr()) != s.Family:
 		return fmt.Errorf("the set is of the family %s", s.Family)
-	case s.Type == ruleset.HashNet && p.Bits() == 0:
+	case s.Type == iptables.HashNet && p.Bits() == 0:
 		return errors.New("hash:net takes no prefix of length 0")
-	case s.Type != ruleset.HashNet && !p.IsSingleIP():
+	case s.Type != iptables.HashNet && !p.IsSingleIP():
 		return fmt.Errorf("%s takes single addresses", s.Type)
 	}
 	return nil
 }
 
-func (k *fakeSteps) delEntries(_ context.Context, s ruleset.SetEntries) error {
+func (k *fakeSteps) delEntries(_ context.Context, s iptables.SetEntries) error {
 	if err := k.before(Step{DelEntries, s.Family, s.Set}); err != nil {
 		return &SetError{Set: s.Set, Op: "deleting entries", Err: err}
 	}
@@ -260,16 +260,16 @@ func (k *fakeSteps) delEntries(_ context.Context, s ruleset.SetEntries) error {
 	if !ok {
 		return &SetError{Set: s.Set, Op: "deleting entries", Err: errors.New("no such set")}
 	}
-	gone := ruleset.SortEntries(slices.Clone(s.Entries))
-	set.Entries = slices.DeleteFunc(set.Entries, func(e ruleset.Entry) bool {
-		_, found := slices.BinarySearchFunc(gone, e, ruleset.Entry.Compare)
+	gone := iptables.SortEntries(slices.Clone(s.Entries))
+	set.Entries = slices.DeleteFunc(set.Entries, func(e iptables.Entry) bool {
+		_, found := slices.BinarySearchFunc(gone, e, iptables.Entry.Compare)
 		return found
 	})
 	k.sets[s.Set] = set
 	return nil
 }
 
-func (k *fakeSteps) restore(_ context.Context, f ruleset.Family, input string) error {
+func (k *fakeSteps) restore(_ context.Context, f iptables.Family, input string) error {
 	if err := k.before(Step{Kind: Restore, Family: f}); err != nil {
 		return err
 	}
@@ -279,7 +279,7 @@ func (k *fakeSteps) restore(_ context.Context, f ruleset.Family, input string) e
 	return (*Fake)(k).Restore(f, input)
 }
 
-func (k *fakeSteps) fixJump(_ context.Context, j ruleset.JumpFix) error {
+func (k *fakeSteps) fixJump(_ context.Context, j iptables.JumpFix) error {
 	if err := k.before(Step{FixJump, j.Family, j.Chain}); err != nil {
 		return err
 	}
@@ -293,7 +293,7 @@ func (k *fakeSteps) fixJump(_ context.Context, j ruleset.JumpFix) error {
 	return (*Fake)(k).Restore(j.Family, moveJump(j, stale))
 }
 
-func (k *fakeSteps) guard(_ context.Context, all []ruleset.Guard) error {
+func (k *fakeSteps) guard(_ context.Context, all []iptables.Guard) error {
 	return k.link(func() {
 		for _, g := range all {
 			k.guards[g.Link] = g
@@ -309,7 +309,7 @@ func (k *fakeSteps) unguard(_ context.Context, links []string) error {
 	})
 }
 
-func (k *fakeSteps) bringInward(_ context.Context, in ruleset.Inward) error {
+func (k *fakeSteps) bringInward(_ context.Context, in iptables.Inward) error {
 	return k.link(func() { k.inward = in })
 }
 
@@ -325,11 +325,11 @@ func (k *fakeSteps) link(change func()) error {
 }
 
 // cleanElsewhere finds nothing: there is no other back end.
-func (k *fakeSteps) cleanElsewhere(context.Context, []ruleset.Family) error {
+func (k *fakeSteps) cleanElsewhere(context.Context, []iptables.Family) error {
 	return k.before(Step{Kind: Elsewhere})
 }
 
-func (k *fakeSteps) destroySets(_ context.Context, sets []ruleset.SetRef) error {
+func (k *fakeSteps) destroySets(_ context.Context, sets []iptables.SetRef) error {
 	var errs []error
 	for _, s := range sets {
 		if err := k.before(Step{DestroySet, s.Family, s.Name}); err != nil {

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // errOccupied is what the kernel says of an NFLOG group that is taken: EPERM.
@@ -67,7 +67,7 @@ func (f *Fake) Emit(group uint16, p Packet) bool {
 }
 
 // Hit has packets pass a chain: its first rule counts them. The counter restarts when the chain is written again.
-func (f *Fake) Hit(family ruleset.Family, chain string, packets uint64) error {
+func (f *Fake) Hit(family iptables.Family, chain string, packets uint64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	t := f.tables[family]
@@ -88,7 +88,7 @@ func (f *Fake) Counts(ctx context.Context) (map[string]uint64, error) {
 	for family, t := range f.tables {
 		reading := map[string]uint64{}
 		for chain, rules := range t.chains {
-			if p, ok := ruleset.PointOfChain(chain); ok && len(rules) > 0 {
+			if p, ok := iptables.PointOfChain(chain); ok && len(rules) > 0 {
 				reading[p.ID] += t.packets[chain]
 			}
 		}

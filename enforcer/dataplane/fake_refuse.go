@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // Limits are what a Fake refuses, as a kernel does that has little of something. Zero means without limit.
@@ -16,7 +16,7 @@ type Limits struct {
 	// Memory is how many entries and rules there may be in all: beyond it the answer is ENOMEM.
 	Memory int
 	// Rule, if it is given, says why a rule is not taken, as a match that the kernel lacks.
-	Rule func(ruleset.Rule) error
+	Rule func(iptables.Rule) error
 	// Silent leaves out which line of a restore it was, as legacy's programs do.
 	Silent bool
 }
@@ -37,7 +37,7 @@ func (k *fakeSteps) roomForSet(name string) error {
 }
 
 // roomForEntry is asked before an entry is added to a set that has so many, with the lock held.
-func (k *fakeSteps) roomForEntry(set ruleset.Set, held int) error {
+func (k *fakeSteps) roomForEntry(set iptables.Set, held int) error {
 	switch {
 	case k.limits.Entries > 0 && held >= k.limits.Entries:
 		return ErrSetFull

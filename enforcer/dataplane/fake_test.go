@@ -7,16 +7,16 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 func TestTheFakeTakesThePlansStepsInOrder(t *testing.T) {
 	d := NewFake(Capabilities{})
 	plan := fullPlan(t, securityTable)
 	mustApply(t, d, plan)
-	plan.AddEntries = []ruleset.SetEntries{entries(t, plan.CreateSets[0], "10.0.0.1")}
-	plan.DelEntries = []ruleset.SetEntries{entries(t, plan.CreateSets[1], "fd00::1")}
-	plan.CreateSets = []ruleset.Set{set(t, "RF-v1-4A-new", ruleset.HashIP, ruleset.IPv4)}
+	plan.AddEntries = []iptables.SetEntries{entries(t, plan.CreateSets[0], "10.0.0.1")}
+	plan.DelEntries = []iptables.SetEntries{entries(t, plan.CreateSets[1], "fd00::1")}
+	plan.CreateSets = []iptables.Set{set(t, "RF-v1-4A-new", iptables.HashIP, iptables.IPv4)}
 	plan.DestroySets, plan.Elsewhere = refs("RF-v1-4A-new"), true
 	var got []Step
 	d.Before = func(s Step) error {
@@ -25,14 +25,14 @@ func TestTheFakeTakesThePlansStepsInOrder(t *testing.T) {
 	}
 	mustApply(t, d, plan)
 	want := []Step{
-		{CreateSet, ruleset.IPv4, "RF-v1-4A-new"},
-		{AddEntries, ruleset.IPv4, "RF-v1-4A-x"},
-		{Restore, ruleset.IPv4, ""}, {Restore, ruleset.IPv6, ""},
-		{FixJump, ruleset.IPv4, "FORWARD"}, {FixJump, ruleset.IPv4, "INPUT"},
-		{FixJump, ruleset.IPv6, "FORWARD"}, {FixJump, ruleset.IPv6, "INPUT"},
+		{CreateSet, iptables.IPv4, "RF-v1-4A-new"},
+		{AddEntries, iptables.IPv4, "RF-v1-4A-x"},
+		{Restore, iptables.IPv4, ""}, {Restore, iptables.IPv6, ""},
+		{FixJump, iptables.IPv4, "FORWARD"}, {FixJump, iptables.IPv4, "INPUT"},
+		{FixJump, iptables.IPv6, "FORWARD"}, {FixJump, iptables.IPv6, "INPUT"},
 		{Kind: Elsewhere},
-		{DelEntries, ruleset.IPv6, "RF-v1-6A-x"},
-		{DestroySet, ruleset.IPv4, "RF-v1-4A-new"},
+		{DelEntries, iptables.IPv6, "RF-v1-6A-x"},
+		{DestroySet, iptables.IPv4, "RF-v1-4A-new"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("steps (-want +got):\n%s", diff)
@@ -52,7 +52,7 @@ func TestTheFakeFailsWhereItIsTold(t *testing.T) {
 		t.Run(string(c.at), func(t *testing.T) {
 			d := NewFake(Capabilities{})
 			d.Before = func(s Step) error {
-				if s.Kind == c.at && s.Family == ruleset.IPv4 {
+				if s.Kind == c.at && s.Family == iptables.IPv4 {
 					return broken
 				}
 				return nil
@@ -62,7 +62,7 @@ func TestTheFakeFailsWhereItIsTold(t *testing.T) {
 				t.Errorf("the error is %v", err)
 			}
 			got := mustObserve(t, d)
-			four, six := got.Tables[ruleset.IPv4], got.Tables[ruleset.IPv6]
+			four, six := got.Tables[iptables.IPv4], got.Tables[iptables.IPv6]
 			if len(four.Chains) != c.four || len(four.Jumps) != c.jumps || len(got.Sets) != c.sets {
 				t.Errorf("%d chains and %d jumps of IPv4, %d sets; want %d, %d, %d",
 					len(four.Chains), len(four.Jumps), len(got.Sets), c.four, c.jumps, c.sets)
@@ -93,14 +93,14 @@ func TestRestoreRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			onEach(t, func(t *testing.T, d subject) {
-				mustApply(t, d, ruleset.Plan{CreateSets: []ruleset.Set{set(t, "RF-v1-6A-x", ruleset.HashIP, ruleset.IPv6)}})
+				mustApply(t, d, iptables.Plan{CreateSets: []iptables.Set{set(t, "RF-v1-6A-x", iptables.HashIP, iptables.IPv6)}})
 				input := "*security\n:RF-A - [0:0]\n" + body + "\nCOMMIT\n"
-				err := d.Apply(t.Context(), ruleset.Plan{Restore: map[ruleset.Family]string{ruleset.IPv4: input}})
+				err := d.Apply(t.Context(), iptables.Plan{Restore: map[iptables.Family]string{iptables.IPv4: input}})
 				var tool *ToolError
 				if !errors.As(err, &tool) {
 					t.Fatalf("the error is %v, want a ToolError", err)
 				}
-				if got := mustObserve(t, d).Tables[ruleset.IPv4].Chains; len(got) != 0 {
+				if got := mustObserve(t, d).Tables[iptables.IPv4].Chains; len(got) != 0 {
 					t.Errorf("something was taken all the same: %v", got)
 				}
 			})
@@ -111,8 +111,8 @@ func TestRestoreRefuses(t *testing.T) {
 // The programs cut a longer comment short without a word, and the rule reads back different for ever. The fake is stricter.
 func TestTheFakeRefusesACommentThatWouldBeCut(t *testing.T) {
 	for length, ok := range map[int]bool{255: true, 256: false} {
-		rule := ruleset.Rule(`-m comment --comment "` + strings.Repeat("x", length) + `" -j RETURN`)
-		err := NewFake(Capabilities{}).Restore(ruleset.IPv4, chains(securityTable, map[string][]ruleset.Rule{"RF-A": {rule}}))
+		rule := iptables.Rule(`-m comment --comment "` + strings.Repeat("x", length) + `" -j RETURN`)
+		err := NewFake(Capabilities{}).Restore(iptables.IPv4, chains(securityTable, map[string][]iptables.Rule{"RF-A": {rule}}))
 		if (err == nil) != ok {
 			t.Errorf("a comment of %d bytes: %v", length, err)
 		}
@@ -123,13 +123,13 @@ func TestAnObservationIsACopy(t *testing.T) {
 	d := NewFake(Capabilities{})
 	plan := fullPlan(t, securityTable)
 	was := entry(t, "10.0.0.1")
-	plan.CreateSets[0].Entries = []ruleset.Entry{was}
+	plan.CreateSets[0].Entries = []iptables.Entry{was}
 	mustApply(t, d, plan)
 	r := mustObserve(t, d)
-	r.Tables[ruleset.IPv4].Chains["RF-v1-DENY"][0] = "-j ACCEPT"
+	r.Tables[iptables.IPv4].Chains["RF-v1-DENY"][0] = "-j ACCEPT"
 	r.Sets["RF-v1-4A-x"].Entries[0] = entry(t, "10.0.0.2")
 	got := mustObserve(t, d)
-	if got.Tables[ruleset.IPv4].Chains["RF-v1-DENY"][0] != "-j DROP" || got.Sets["RF-v1-4A-x"].Entries[0] != was {
+	if got.Tables[iptables.IPv4].Chains["RF-v1-DENY"][0] != "-j DROP" || got.Sets["RF-v1-4A-x"].Entries[0] != was {
 		t.Error("writing to an observation changes the fake")
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // foreignRules are other programs' rules, with counters, in every table, with names as like ours as they may be.
@@ -106,22 +106,22 @@ func withoutOurs(all map[string]string) map[string]string {
 }
 
 // fullPlan makes something of each kind in both families.
-func fullPlan(t *testing.T, table string) ruleset.Plan {
+func fullPlan(t *testing.T, table string) iptables.Plan {
 	t.Helper()
-	p := ruleset.Plan{Restore: map[ruleset.Family]string{}}
-	for _, f := range ruleset.Families {
-		name := map[ruleset.Family]string{ruleset.IPv4: "RF-v1-4A-x", ruleset.IPv6: "RF-v1-6A-x"}[f]
-		p.CreateSets = append(p.CreateSets, set(t, name, ruleset.HashIP, f))
-		p.Restore[f] = chains(table, map[string][]ruleset.Rule{
+	p := iptables.Plan{Restore: map[iptables.Family]string{}}
+	for _, f := range iptables.Families {
+		name := map[iptables.Family]string{iptables.IPv4: "RF-v1-4A-x", iptables.IPv6: "RF-v1-6A-x"}[f]
+		p.CreateSets = append(p.CreateSets, set(t, name, iptables.HashIP, f))
+		p.Restore[f] = chains(table, map[string][]iptables.Rule{
 			"RF-v1-DENY":   {"-j DROP"},
 			"RF-FORWARD":   {"-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN", "-j RF-v1-EGRESS"},
-			"RF-v1-EGRESS": {ruleset.Rule("-m set --match-set " + name + " src -g RF-v1-DENY")},
+			"RF-v1-EGRESS": {iptables.Rule("-m set --match-set " + name + " src -g RF-v1-DENY")},
 			"RF-INPUT":     nil,
 		})
 		for _, base := range []string{"FORWARD", "INPUT"} {
-			p.Jumps = append(p.Jumps, ruleset.JumpFix{
+			p.Jumps = append(p.Jumps, iptables.JumpFix{
 				Family: f, Table: table, Chain: base,
-				Rule: ruleset.JumpRule(base),
+				Rule: iptables.JumpRule(base),
 			})
 		}
 	}
@@ -152,7 +152,7 @@ func TestOtherProgramsRulesStayByteForByteTheSame(t *testing.T) {
 					mustApply(t, d, fullPlan(t, table))
 					same("after applying, ours left away", withoutOurs(everything(t)))
 					got := mustObserve(t, d)
-					if n := len(got.Tables[ruleset.IPv6].Chains); n != 4 || len(got.Sets) != 2 {
+					if n := len(got.Tables[iptables.IPv6].Chains); n != 4 || len(got.Sets) != 2 {
 						t.Fatalf("applied, and %d chains and %d sets are there", n, len(got.Sets))
 					}
 					if err := d.Cleanup(t.Context()); err != nil {
@@ -207,11 +207,11 @@ func TestWhatIsElsewhereGoesAndWhatIsInUseStays(t *testing.T) {
 	plan.CreateSets = nil
 	mustApply(t, now, plan)
 	want := mustObserve(t, now)
-	mustApply(t, now, ruleset.Plan{Elsewhere: true})
+	mustApply(t, now, iptables.Plan{Elsewhere: true})
 	if diff := cmp.Diff(want, mustObserve(t, now), addrs); diff != "" {
 		t.Errorf("in use (-before +after):\n%s", diff)
 	}
-	if got := mustObserve(t, old).Tables[ruleset.IPv4]; len(got.Chains)+len(got.Jumps) != 0 {
+	if got := mustObserve(t, old).Tables[iptables.IPv4]; len(got.Chains)+len(got.Jumps) != 0 {
 		t.Errorf("left elsewhere: %v", got)
 	}
 }
@@ -241,8 +241,8 @@ func TestCleanupNeedsTheProgramsOnlyOfABackEndInUse(t *testing.T) {
 	enterNamespace(t)
 	mustApply(t, newDataplane(t, NFT), fullPlan(t, securityTable)) // proves that the programs of nft are found
 	t.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")
-	mustApply(t, newDataplane(t, Legacy), ruleset.Plan{Restore: map[ruleset.Family]string{
-		ruleset.IPv4: chains(securityTable, map[string][]ruleset.Rule{"RF-X": nil})}})
+	mustApply(t, newDataplane(t, Legacy), iptables.Plan{Restore: map[iptables.Family]string{
+		iptables.IPv4: chains(securityTable, map[string][]iptables.Rule{"RF-X": nil})}})
 	programs(t, "xtables-nft-multi", "iptables-nft", "ip6tables-nft")
 	if err := Cleanup(t.Context(), logr.Discard()); err == nil || !strings.Contains(err.Error(), "iptables-legacy-save") {
 		t.Errorf("the legacy back end is in use and cannot be cleaned: %v, want an error that says so", err)

@@ -12,8 +12,8 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 // Whatever stands in a kernel, and in whatever state a program leaves its output, reading it back ends, and says what it says.
@@ -81,7 +81,7 @@ func FuzzCounts(f *testing.F) {
 			}
 		}
 		var c Counter
-		c.Add(ruleset.IPv4, packetsByID(counts))
+		c.Add(iptables.IPv4, packetsByID(counts))
 		if diff := cmp.Diff(packetsByID(counts), c.Totals(), cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("totals (-read +counted):\n%s", diff)
 		}
@@ -104,7 +104,7 @@ func FuzzWords(f *testing.F) {
 		if !slices.EqualFunc(ws, again, func(a, b word) bool { return a.text == b.text }) {
 			t.Errorf("%q has the words %q, and written again %q", s, ws, again)
 		}
-		r := ruleset.Rule(s)
+		r := iptables.Rule(s)
 		if a, b := matchedSets(r), matchedSets(Canonical(r)); !slices.Equal(sorted(a), sorted(b)) && !strings.Contains(s, "!") {
 			t.Errorf("%q matches the sets %q, and made canonical %q", s, a, b)
 		}
@@ -124,9 +124,9 @@ func netlinkMessage(attrs ...*nl.RtAttr) []byte {
 
 // FuzzSetMessage: one message of a dump of ipsets. Entries that are read with an address are ones that can be written.
 func FuzzSetMessage(f *testing.F) {
-	for _, kind := range []ruleset.SetType{ruleset.HashIP, ruleset.HashNet, ruleset.HashIPPort} {
+	for _, kind := range []iptables.SetType{iptables.HashIP, iptables.HashNet, iptables.HashIPPort} {
 		adt := nl.NewRtAttr(nl.IPSET_ATTR_ADT|int(nl.NLA_F_NESTED), nil)
-		for _, e := range []ruleset.Entry{
+		for _, e := range []iptables.Entry{
 			{Prefix: prefixOf("10.0.0.1"), Protocol: policy.TCP, Port: 80}, {Prefix: prefixOf("fd00::1")}, {Prefix: prefixOf("10.0.0.0/8"), NoMatch: true},
 		} {
 			adt.AddChild(entryData(kind, e))
@@ -142,9 +142,9 @@ func FuzzSetMessage(f *testing.F) {
 		if err != nil {
 			return
 		}
-		var entries []ruleset.Entry
-		m := message{adt: attrs[nl.IPSET_ATTR_ADT], setType: ruleset.SetType(stringOf(attrs[nl.IPSET_ATTR_TYPENAME]))}
-		if err := m.entries(func(e ruleset.Entry) { entries = append(entries, e) }); err != nil {
+		var entries []iptables.Entry
+		m := message{adt: attrs[nl.IPSET_ATTR_ADT], setType: iptables.SetType(stringOf(attrs[nl.IPSET_ATTR_TYPENAME]))}
+		if err := m.entries(func(e iptables.Entry) { entries = append(entries, e) }); err != nil {
 			return
 		}
 		if len(entries) > len(raw) {
@@ -154,12 +154,12 @@ func FuzzSetMessage(f *testing.F) {
 			if !e.Prefix.IsValid() {
 				continue // of a type that is not ours, as bitmap:port, or of no sense: a difference to whatever is wanted
 			}
-			again, err := entryOf(entryData(ruleset.HashNet, e).Serialize()[unix.SizeofRtAttr:])
-			if want := (ruleset.Entry{Prefix: e.Prefix, NoMatch: e.NoMatch}); err != nil || again != want {
+			again, err := entryOf(entryData(iptables.HashNet, e).Serialize()[unix.SizeofRtAttr:])
+			if want := (iptables.Entry{Prefix: e.Prefix, NoMatch: e.NoMatch}); err != nil || again != want {
 				t.Errorf("%+v is written as %+v: %v", want, again, err)
 			}
 		}
-		l := listing{sets: map[string]ruleset.Set{}}
+		l := listing{sets: map[string]iptables.Set{}}
 		if l.read(stringOf(attrs[nl.IPSET_ATTR_SETNAME]), m) == nil {
 			l.finish()
 		}

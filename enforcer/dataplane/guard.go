@@ -15,8 +15,8 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 // Guards are rules of nftables, whatever back end iptables has: the kernel has one hook where a frame enters from a link, and nf_tables' family netdev is at
@@ -24,8 +24,8 @@ import (
 // that somebody else has added, taken away or changed have not all of them.
 
 var (
-	netdevTable = &nftables.Table{Name: ruleset.GuardTable, Family: nftables.TableFamilyNetdev}
-	bridgeTable = &nftables.Table{Name: ruleset.GuardTable, Family: nftables.TableFamilyBridge}
+	netdevTable = &nftables.Table{Name: iptables.GuardTable, Family: nftables.TableFamilyNetdev}
+	bridgeTable = &nftables.Table{Name: iptables.GuardTable, Family: nftables.TableFamilyBridge}
 )
 
 // guards is a connection to nf_tables, in the network namespace in which it was opened.
@@ -106,12 +106,12 @@ func (g *guards) chains(table *nftables.Table) (map[string]bool, error) {
 const sharedDigest = "shared-1"
 
 // observe reads which guards are there.
-func (g *guards) observe() (map[string]ruleset.Guard, error) {
+func (g *guards) observe() (map[string]iptables.Guard, error) {
 	names, err := g.chains(netdevTable)
 	if err != nil {
 		return nil, err
 	}
-	found, shared := map[string]ruleset.Guard{}, true
+	found, shared := map[string]iptables.Guard{}, true
 	for _, chain := range slices.Sorted(maps.Keys(sharedRules)) {
 		digest, err := g.whole(netdevTable, chain)
 		if err != nil && !errors.Is(err, unix.ENOENT) {
@@ -131,7 +131,7 @@ func (g *guards) observe() (map[string]ruleset.Guard, error) {
 		if !shared {
 			digest = ""
 		}
-		found[link] = ruleset.Guard{Link: link, Digest: digest}
+		found[link] = iptables.Guard{Link: link, Digest: digest}
 	}
 	return found, nil
 }
@@ -163,7 +163,7 @@ const perTransaction = 16
 
 // write puts guards in place. Of those that the kernel does not take together, each is tried by itself: a link that has gone meanwhile costs
 // the others nothing.
-func (g *guards) write(ctx context.Context, all []ruleset.Guard) error {
+func (g *guards) write(ctx context.Context, all []iptables.Guard) error {
 	var errs []error
 	for part := range slices.Chunk(all, perTransaction) {
 		if err := context.Cause(ctx); err != nil {
@@ -173,7 +173,7 @@ func (g *guards) write(ctx context.Context, all []ruleset.Guard) error {
 			continue
 		}
 		for _, one := range part {
-			if err := g.transact([]ruleset.Guard{one}); err != nil && !isGone(one.Link, one.Index) {
+			if err := g.transact([]iptables.Guard{one}); err != nil && !isGone(one.Link, one.Index) {
 				errs = append(errs, fmt.Errorf("guarding link %s of %s: %w", one.Link, one.Owner, err))
 			}
 		}
@@ -181,7 +181,7 @@ func (g *guards) write(ctx context.Context, all []ruleset.Guard) error {
 	return errors.Join(errs...)
 }
 
-func (g *guards) transact(part []ruleset.Guard) error {
+func (g *guards) transact(part []iptables.Guard) error {
 	names, err := g.chains(netdevTable)
 	if err != nil {
 		return err
@@ -210,7 +210,7 @@ func (g *guards) transact(part []ruleset.Guard) error {
 		for _, chain := range slices.Sorted(maps.Keys(chains)) {
 			words := ""
 			if chain == endChain(one.Link) {
-				words = ruleset.LogPrefix + one.Point + " " + one.Words()
+				words = iptables.LogPrefix + one.Point + " " + one.Words()
 			}
 			g.fill(netdevTable, chain, chains[chain], one.Digest, words)
 		}
@@ -291,11 +291,11 @@ func (g *guards) counts() ([]Count, error) {
 		}
 		for _, r := range rules {
 			text, _ := userdata.GetString(r.UserData, userdata.TypeComment)
-			_, text, _ = strings.Cut(text, ruleset.LogPrefix)
+			_, text, _ = strings.Cut(text, iptables.LogPrefix)
 			point, words, _ := strings.Cut(text, " ")
 			for _, e := range r.Exprs {
 				if c, is := e.(*expr.Counter); is && point != "" {
-					p := ruleset.Point{ID: point, Direction: policy.Egress, Index: -1, Audit: strings.HasPrefix(words, "would")}
+					p := iptables.Point{ID: point, Direction: policy.Egress, Index: -1, Audit: strings.HasPrefix(words, "would")}
 					counts = append(counts, Count{Point: p, Comment: words, Packets: c.Packets})
 				}
 			}
@@ -314,35 +314,35 @@ func guardCounts() (counts []Count, err error) {
 }
 
 // observeInward reads what bridges bring to which ports.
-func (g *guards) observeInward() (ruleset.Inward, error) {
+func (g *guards) observeInward() (iptables.Inward, error) {
 	names, err := g.chains(bridgeTable)
 	if err != nil || !names[bridgeOut] {
-		return ruleset.Inward{}, err
+		return iptables.Inward{}, err
 	}
 	digest, err := g.whole(bridgeTable, bridgeOut)
 	if err != nil {
-		return ruleset.Inward{}, err
+		return iptables.Inward{}, err
 	}
 	in, err := g.readInward()
 	if err != nil {
-		return ruleset.Inward{}, err
+		return iptables.Inward{}, err
 	}
 	for _, audit := range []bool{false, true} {
-		if in := ruleset.NewInward(in.Ports, in.Broadcasts, audit); in.Digest == digest {
+		if in := iptables.NewInward(in.Ports, in.Broadcasts, audit); in.Digest == digest {
 			return in, nil
 		}
 	}
-	return ruleset.Inward{Digest: changed}, nil
+	return iptables.Inward{Digest: changed}, nil
 }
 
 // readInward reads the sets. Pairs of ports that are not looked at are left out, so that the digest is another.
-func (g *guards) readInward() (ruleset.Inward, error) {
-	var in ruleset.Inward
-	ports := map[string]*ruleset.Port{}
+func (g *guards) readInward() (iptables.Inward, error) {
+	var in iptables.Inward
+	ports := map[string]*iptables.Port{}
 	for _, set := range []string{portSet, isolatedSet, to4Set, to6Set, forAllSet} {
 		elements, err := g.conn.GetSetElements(&nftables.Set{Table: bridgeTable, Name: set})
 		if err != nil {
-			return ruleset.Inward{}, fmt.Errorf("reading set %s: %w", set, err)
+			return iptables.Inward{}, fmt.Errorf("reading set %s: %w", set, err)
 		}
 		for _, e := range elements {
 			if set == forAllSet {
@@ -354,12 +354,12 @@ func (g *guards) readInward() (ruleset.Inward, error) {
 			size := max(len(e.Key)-unix.IFNAMSIZ, 0)
 			link := strings.TrimRight(string(e.Key[size:]), "\x00")
 			if set == portSet {
-				ports[link] = &ruleset.Port{Link: link}
+				ports[link] = &iptables.Port{Link: link}
 				continue
 			}
 			p := ports[link]
 			if p == nil {
-				p = &ruleset.Port{Link: link + " is not looked at"}
+				p = &iptables.Port{Link: link + " is not looked at"}
 				ports[link] = p
 			}
 			if a, ok := netip.AddrFromSlice(e.Key[:size]); ok {
@@ -384,7 +384,7 @@ var limitedBroadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 const changed = "changed by somebody else"
 
 // writeInward replaces what bridges bring to ports, in one transaction.
-func (g *guards) writeInward(in ruleset.Inward) error {
+func (g *guards) writeInward(in iptables.Inward) error {
 	list, err := g.conn.ListTablesOfFamily(nftables.TableFamilyBridge)
 	if err != nil {
 		return fmt.Errorf("listing the tables of nftables: %w", err)
@@ -403,7 +403,7 @@ func (g *guards) writeInward(in ruleset.Inward) error {
 	return nil
 }
 
-func (g *guards) addInward(in ruleset.Inward) error {
+func (g *guards) addInward(in iptables.Inward) error {
 	g.conn.AddTable(bridgeTable)
 	var links, isolated, to4, to6 []nftables.SetElement
 	for _, p := range in.Ports {
@@ -453,7 +453,7 @@ func (g *guards) addInward(in ruleset.Inward) error {
 func probeGuards() error {
 	return withGuards(func(g *guards) error {
 		for _, family := range []nftables.TableFamily{nftables.TableFamilyNetdev, nftables.TableFamilyBridge} {
-			t := g.conn.AddTable(&nftables.Table{Name: ruleset.GuardTable + "-PREFLIGHT", Family: family})
+			t := g.conn.AddTable(&nftables.Table{Name: iptables.GuardTable + "-PREFLIGHT", Family: family})
 			chain := &nftables.Chain{
 				Name: "probe", Table: t, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookIngress, Priority: hookPriority, Device: "lo",
 			}

@@ -6,8 +6,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 func parsed(texts ...string) (out []netip.Addr) {
@@ -18,8 +18,8 @@ func parsed(texts ...string) (out []netip.Addr) {
 }
 
 // linkNode is a node with two pods that are tied to their links, one of them shut.
-func linkNode(links ...policy.Link) ruleset.Ruleset {
-	return ruleset.Render(policy.Node{Links: links}, ruleset.Options{Families: ruleset.Families[:], Table: securityTable, Guards: true, NFLogGroup: 5})
+func linkNode(links ...policy.Link) iptables.Ruleset {
+	return iptables.Render(policy.Node{Links: links}, iptables.Options{Families: iptables.Families[:], Table: securityTable, Guards: true, NFLogGroup: 5})
 }
 
 func TestGuardsReadBackAsTheyWereWritten(t *testing.T) {
@@ -39,13 +39,13 @@ func TestGuardsReadBackAsTheyWereWritten(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := s.Apply(t.Context(), ruleset.Diff(want, have)); err != nil {
+			if err := s.Apply(t.Context(), iptables.Diff(want, have)); err != nil {
 				t.Fatal(err)
 			}
 			if have, err = s.Observe(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff("", ruleset.Diff(want, have).String()); diff != "" {
+			if diff := cmp.Diff("", iptables.Diff(want, have).String()); diff != "" {
 				t.Errorf("after %d links the kernel holds something else (-want +got):\n%s", len(links), diff)
 			}
 		}
@@ -57,17 +57,17 @@ func TestGuardsAreRepaired(t *testing.T) {
 	link := policy.Link{Name: "pod1", Index: 2, Namespace: "ns", Pod: "a", Addrs: parsed("10.0.0.1", "fd00::1"), Bridged: true, Isolated: true}
 	want := linkNode(link)
 	for name, breakIt := range map[string][]string{
-		"a rule in front":         {"insert", "rule", "netdev", ruleset.GuardTable, "in-pod1", "accept"},
-		"a rule behind":           {"add", "rule", "netdev", ruleset.GuardTable, "no-pod1", "accept"},
-		"a chain flushed":         {"flush", "chain", "netdev", ruleset.GuardTable, "nd-pod1"},
-		"a shared chain flushed":  {"flush", "chain", "netdev", ruleset.GuardTable, "first"},
-		"the table gone":          {"delete", "table", "netdev", ruleset.GuardTable},
-		"the table flushed":       {"flush", "table", "netdev", ruleset.GuardTable},
+		"a rule in front":         {"insert", "rule", "netdev", iptables.GuardTable, "in-pod1", "accept"},
+		"a rule behind":           {"add", "rule", "netdev", iptables.GuardTable, "no-pod1", "accept"},
+		"a chain flushed":         {"flush", "chain", "netdev", iptables.GuardTable, "nd-pod1"},
+		"a shared chain flushed":  {"flush", "chain", "netdev", iptables.GuardTable, "first"},
+		"the table gone":          {"delete", "table", "netdev", iptables.GuardTable},
+		"the table flushed":       {"flush", "table", "netdev", iptables.GuardTable},
 		"all of nftables flushed": {"flush", "ruleset"},
-		"an address more":         {"add", "element", "bridge", ruleset.GuardTable, "to4", `{ 10.0.0.9 . "pod1" }`},
-		"a port less":             {"delete", "element", "bridge", ruleset.GuardTable, "ports", `{ "pod1" }`},
-		"a rule in the bridge":    {"insert", "rule", "bridge", ruleset.GuardTable, "forward", "accept"},
-		"the bridge's table gone": {"delete", "table", "bridge", ruleset.GuardTable},
+		"an address more":         {"add", "element", "bridge", iptables.GuardTable, "to4", `{ 10.0.0.9 . "pod1" }`},
+		"a port less":             {"delete", "element", "bridge", iptables.GuardTable, "ports", `{ "pod1" }`},
+		"a rule in the bridge":    {"insert", "rule", "bridge", iptables.GuardTable, "forward", "accept"},
+		"the bridge's table gone": {"delete", "table", "bridge", iptables.GuardTable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			enterNamespace(t)
@@ -77,7 +77,7 @@ func TestGuardsAreRepaired(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := d.Apply(t.Context(), ruleset.Diff(want, none)); err != nil {
+			if err := d.Apply(t.Context(), iptables.Diff(want, none)); err != nil {
 				t.Fatal(err)
 			}
 			run(t, append([]string{"nft"}, breakIt...)...)
@@ -85,7 +85,7 @@ func TestGuardsAreRepaired(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			repair := ruleset.Diff(want, broken)
+			repair := iptables.Diff(want, broken)
 			if repair.Empty() {
 				t.Fatal("nobody has noticed")
 			}
@@ -96,7 +96,7 @@ func TestGuardsAreRepaired(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff("", ruleset.Diff(want, after).String()); diff != "" {
+			if diff := cmp.Diff("", iptables.Diff(want, after).String()); diff != "" {
 				t.Errorf("it was not made good (-want +got):\n%s", diff)
 			}
 		})

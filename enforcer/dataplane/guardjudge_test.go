@@ -16,8 +16,8 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/probe"
 )
@@ -117,8 +117,8 @@ func TestGuardsAgreeWithTheReference(t *testing.T) {
 	passed, dropped := 0, 0
 	for range judgedGuards {
 		n := j.node()
-		guard := ruleset.Render(n, ruleset.Options{Families: ruleset.Families[:], Table: securityTable, Guards: true}).Guards[judgedLink]
-		if err := withGuards(func(g *guards) error { return g.write(t.Context(), []ruleset.Guard{guard}) }); err != nil {
+		guard := iptables.Render(n, iptables.Options{Families: iptables.Families[:], Table: securityTable, Guards: true}).Guards[judgedLink]
+		if err := withGuards(func(g *guards) error { return g.write(t.Context(), []iptables.Guard{guard}) }); err != nil {
 			t.Fatal(err)
 		}
 		for range judgedPackets / 50 {
@@ -179,8 +179,8 @@ func (j *judged) settle(n policy.Node) {
 			j.t.Fatal(err)
 		}
 		defer func() {
-			guard := ruleset.Render(n, ruleset.Options{Families: ruleset.Families[:], Table: securityTable, Guards: true}).Guards[judgedLink]
-			if err := withGuards(func(g *guards) error { return g.write(j.t.Context(), []ruleset.Guard{guard}) }); err != nil {
+			guard := iptables.Render(n, iptables.Options{Families: iptables.Families[:], Table: securityTable, Guards: true}).Guards[judgedLink]
+			if err := withGuards(func(g *guards) error { return g.write(j.t.Context(), []iptables.Guard{guard}) }); err != nil {
 				j.t.Fatal(err)
 			}
 		}()

@@ -13,17 +13,17 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/probe"
 )
 
 // enforce makes what the kernel holds what is wanted.
-func enforce(t *testing.T, d *Dataplane, want ruleset.Ruleset) {
+func enforce(t *testing.T, d *Dataplane, want iptables.Ruleset) {
 	t.Helper()
-	mustApply(t, d, ruleset.Diff(want, mustObserve(t, d)))
-	if diff := cmp.Diff("", ruleset.Diff(want, mustObserve(t, d)).String()); diff != "" {
+	mustApply(t, d, iptables.Diff(want, mustObserve(t, d)))
+	if diff := cmp.Diff("", iptables.Diff(want, mustObserve(t, d)).String()); diff != "" {
 		t.Fatalf("the kernel holds something else (-want +got):\n%s", diff)
 	}
 }
@@ -118,7 +118,7 @@ func TestGuardsChangeWithoutAGap(t *testing.T) {
 		if i%3 == 2 {
 			link.Pod = "b"
 		}
-		mustApply(t, d, ruleset.Diff(linkNode(link), mustObserve(t, d)))
+		mustApply(t, d, iptables.Diff(linkNode(link), mustObserve(t, d)))
 	}
 	stop()
 	n := <-sent
@@ -185,7 +185,7 @@ func TestALinkThatVanishesHoldsUpNobody(t *testing.T) {
 		links = append(links, l)
 	}
 	want := linkNode(links...)
-	plan := ruleset.Diff(want, mustObserve(t, d))
+	plan := iptables.Diff(want, mustObserve(t, d))
 	for i := range 3 * perTransaction {
 		if i%4 == 0 {
 			run(t, "ip", "link", "del", fmt.Sprintf("v%d", i))
@@ -203,7 +203,7 @@ func TestALinkThatVanishesHoldsUpNobody(t *testing.T) {
 	if j.passes("10.0.0.2", "10.0.0.1") {
 		t.Error("another source passes")
 	}
-	rest := ruleset.Diff(linkNode(links[0]), found)
+	rest := iptables.Diff(linkNode(links[0]), found)
 	mustApply(t, d, rest)
 	if left := mustObserve(t, d).Guards; len(left) != 1 {
 		t.Errorf("%d guards are left, want that of the one pod", len(left))
@@ -228,7 +228,7 @@ func TestAsManyGuardsAsANodeHasPods(t *testing.T) {
 	enforce(t, d, linkNode(links...))
 	t.Logf("%d guards are written and read back in %s", pods, time.Since(began))
 	links[7].Addrs = links[7].Addrs[:1]
-	if p := ruleset.Diff(linkNode(links...), mustObserve(t, d)); len(p.Guards) != 1 || p.Guards[0].Link != "v7" || len(p.Unguard) > 0 {
+	if p := iptables.Diff(linkNode(links...), mustObserve(t, d)); len(p.Guards) != 1 || p.Guards[0].Link != "v7" || len(p.Unguard) > 0 {
 		t.Errorf("for one pod's change %d guards are written and %d taken away", len(p.Guards), len(p.Unguard))
 	}
 	enforce(t, d, linkNode(links...))
@@ -251,7 +251,7 @@ func TestCleanupRemovesGuards(t *testing.T) {
 			link.Bridged, link.MAC = true, string(j.mac)
 			enforce(t, d, linkNode(link))
 			for _, family := range []string{"netdev", "bridge"} {
-				run(t, "nft", "list", "table", family, ruleset.GuardTable)
+				run(t, "nft", "list", "table", family, iptables.GuardTable)
 			}
 			if j.passes("10.0.0.2", "10.0.0.1") {
 				t.Error("another source passes")
@@ -262,7 +262,7 @@ func TestCleanupRemovesGuards(t *testing.T) {
 				}
 			}
 			after := run(t, "nft", "list", "ruleset")
-			if strings.Contains(after, ruleset.GuardTable) || !strings.Contains(after, "table netdev other") || !strings.Contains(after, "table bridge other") {
+			if strings.Contains(after, iptables.GuardTable) || !strings.Contains(after, "table netdev other") || !strings.Contains(after, "table bridge other") {
 				t.Errorf("before:\n%s\nafter:\n%s", before, after)
 			}
 			if !j.passes("10.0.0.2", "10.0.0.1") {
@@ -288,14 +288,14 @@ func TestWhatGuardsForbidIsCountedAndSampled(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, f := range ruleset.Families { // what finds neighbours is held too
+			for _, f := range iptables.Families { // what finds neighbours is held too
 				run(t, "ip", "-n", n.src.Name(), "neigh", "replace", ends[f][0].Prev().String(), "lladdr", mac.String(), "nud", "permanent", "dev", "eth0")
 			}
-			render := func(addrs ...string) ruleset.Ruleset {
-				return ruleset.Render(policy.Node{
+			render := func(addrs ...string) iptables.Ruleset {
+				return iptables.Render(policy.Node{
 					Links:        []policy.Link{{Name: "src", Index: i.Index, Namespace: "shop", Pod: "web", Addrs: parsed(addrs...)}},
 					AuditSources: audit,
-				}, ruleset.Options{Families: ruleset.Families[:], Table: securityTable, Guards: true, NFLogGroup: group})
+				}, iptables.Options{Families: iptables.Families[:], Table: securityTable, Guards: true, NFLogGroup: group})
 			}
 			want := render("10.1.0.77")
 			enforce(t, d, want)
@@ -315,10 +315,10 @@ func TestWhatGuardsForbidIsCountedAndSampled(t *testing.T) {
 			}
 			for round := range 3 {
 				before := counted()
-				for _, f := range ruleset.Families {
+				for _, f := range iptables.Families {
 					n.send(t, f, probe.Experimental, []byte("not its own"))
 				}
-				for missing := map[netip.Addr]bool{ends[ruleset.IPv4][0]: true, ends[ruleset.IPv6][0]: true}; len(missing) > 0; {
+				for missing := map[netip.Addr]bool{ends[iptables.IPv4][0]: true, ends[iptables.IPv6][0]: true}; len(missing) > 0; {
 					select {
 					case p := <-samples:
 						if p.ID == id && p.In == "src" && p.Out == "" && p.Protocol == probe.Experimental {

@@ -9,8 +9,8 @@ import (
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 // What follows are conditions of nftables rules, as lists of expressions: each leaves the rule where it does not hold. They are put together by every.
@@ -206,7 +206,7 @@ func linkOf(chain string) (link string, ok bool) {
 }
 
 // guardChains are the rules of a guard's chains. Those that most packets meet stand in front.
-func guardChains(g ruleset.Guard) map[string][][]expr.Any {
+func guardChains(g iptables.Guard) map[string][][]expr.Any {
 	entry, answers, end := entryChain(g.Link), answerChain(g.Link), endChain(g.Link)
 	if len(g.Addrs) == 0 { // shut
 		return map[string][][]expr.Any{entry: {verdict(expr.VerdictGoto, end)}, end: endRules(g)}
@@ -227,7 +227,7 @@ const (
 )
 
 // entryRules are what a frame from a link meets first.
-func entryRules(g ruleset.Guard) [][]expr.Any {
+func entryRules(g iptables.Guard) [][]expr.Any {
 	end := verdict(expr.VerdictGoto, endChain(g.Link))
 	var rules [][]expr.Any
 	add := func(conditions ...[]expr.Any) { rules = append(rules, every(conditions...)) }
@@ -325,7 +325,7 @@ func routingHeader() []expr.Any {
 
 // answerRules are for ICMPv6: what asks for neighbours, what answers for the pod, and which groups it listens to. Of the types of neighbour discovery nothing
 // else goes on.
-func answerRules(g ruleset.Guard) [][]expr.Any {
+func answerRules(g iptables.Guard) [][]expr.Any {
 	end := verdict(expr.VerdictGoto, endChain(g.Link))
 	_, six := byFamily(g.Addrs)
 	var rules [][]expr.Any
@@ -367,7 +367,7 @@ func arpFrom(a netip.Addr, mac string) []expr.Any {
 }
 
 // endRules count, sample and drop, or let pass in the end.
-func endRules(g ruleset.Guard) [][]expr.Any {
+func endRules(g iptables.Guard) [][]expr.Any {
 	rules := [][]expr.Any{{&expr.Counter{}}}
 	if g.Group != 0 {
 		for _, t := range []uint16{etherIPv4, etherIPv6} {
@@ -384,7 +384,7 @@ func endRules(g ruleset.Guard) [][]expr.Any {
 func sample(group uint16, point string) []expr.Any {
 	return []expr.Any{
 		&expr.Limit{Type: expr.LimitTypePkts, Rate: 10, Unit: expr.LimitTimeSecond, Burst: 20},
-		&expr.Log{Key: 1<<unix.NFTA_LOG_GROUP | 1<<unix.NFTA_LOG_PREFIX, Group: group, Data: []byte(ruleset.LogPrefix + point)},
+		&expr.Log{Key: 1<<unix.NFTA_LOG_GROUP | 1<<unix.NFTA_LOG_PREFIX, Group: group, Data: []byte(iptables.LogPrefix + point)},
 	}
 }
 

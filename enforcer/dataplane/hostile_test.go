@@ -16,8 +16,8 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 // What the kernel, and the programs that write to it, do when a node is in trouble.
@@ -51,18 +51,18 @@ var cutShort = map[string]error{
 func TestADumpThatIsCutShortIsBegunAnew(t *testing.T) {
 	enterNamespace(t)
 	d := newDataplane(t, NFT)
-	var plan ruleset.Plan
+	var plan iptables.Plan
 	for i := range 20 { // far more than one message
-		s := set(t, fmt.Sprintf("RF-v1-4A-%d", i), ruleset.HashIP, ruleset.IPv4)
+		s := set(t, fmt.Sprintf("RF-v1-4A-%d", i), iptables.HashIP, iptables.IPv4)
 		for n := range 200 {
 			s.Entries = append(s.Entries, entry(t, fmt.Sprintf("10.0.%d.%d", i, n)))
 		}
-		s.Entries = ruleset.SortEntries(s.Entries)
+		s.Entries = iptables.SortEntries(s.Entries)
 		plan.CreateSets = append(plan.CreateSets, s)
 	}
 	mustApply(t, d, plan)
 	track(t, trackedEntries...)
-	want := map[string]ruleset.Set{}
+	want := map[string]iptables.Set{}
 	for _, s := range plan.CreateSets {
 		want[s.Name] = s
 	}
@@ -92,8 +92,8 @@ func TestADumpThatIsCutShortIsBegunAnew(t *testing.T) {
 func TestADumpThatIsAlwaysCutShortIsAnError(t *testing.T) {
 	enterNamespace(t)
 	d := newDataplane(t, NFT)
-	mustApply(t, d, ruleset.Plan{CreateSets: []ruleset.Set{
-		set(t, "RF-v1-4A-x", ruleset.HashIP, ruleset.IPv4, "10.0.0.1"), set(t, "RF-4A-y", ruleset.HashIP, ruleset.IPv4, "10.0.0.1")}})
+	mustApply(t, d, iptables.Plan{CreateSets: []iptables.Set{
+		set(t, "RF-v1-4A-x", iptables.HashIP, iptables.IPv4, "10.0.0.1"), set(t, "RF-4A-y", iptables.HashIP, iptables.IPv4, "10.0.0.1")}})
 	track(t, trackedEntries...)
 	for name, err := range cutShort {
 		for what, dump := range map[string]func() error{
@@ -137,10 +137,10 @@ func instead(t *testing.T, p *program, script string) (pids string) {
 }
 
 // withPrograms is a dataplane on programs that change may replace.
-func withPrograms(t *testing.T, change func(ruleset.Family, *familyTools)) *Dataplane {
+func withPrograms(t *testing.T, change func(iptables.Family, *familyTools)) *Dataplane {
 	t.Helper()
 	d := newDataplane(t, NFT)
-	for _, f := range ruleset.Families {
+	for _, f := range iptables.Families {
 		tools := d.tools.family[f]
 		change(f, &tools)
 		d.tools.family[f] = tools
@@ -149,10 +149,10 @@ func withPrograms(t *testing.T, change func(ruleset.Family, *familyTools)) *Data
 }
 
 // oneChain makes a chain in each family.
-func oneChain(name string) ruleset.Plan {
-	p := ruleset.Plan{Restore: map[ruleset.Family]string{}}
-	for _, f := range ruleset.Families {
-		p.Restore[f] = chains(securityTable, map[string][]ruleset.Rule{name: {"-j RETURN"}})
+func oneChain(name string) iptables.Plan {
+	p := iptables.Plan{Restore: map[iptables.Family]string{}}
+	for _, f := range iptables.Families {
+		p.Restore[f] = chains(securityTable, map[string][]iptables.Rule{name: {"-j RETURN"}})
 	}
 	return p
 }
@@ -162,8 +162,8 @@ func TestAProgramThatHangsIsEndedWithAllThatItHasStarted(t *testing.T) {
 	enterNamespace(t)
 	const hangs = `sh -c 'echo $$ >> "$0"; exec sleep 1000' "$(dirname "$0")/pids" & wait`
 	var pids []string
-	d := withPrograms(t, func(f ruleset.Family, tools *familyTools) {
-		if f == ruleset.IPv6 {
+	d := withPrograms(t, func(f iptables.Family, tools *familyTools) {
+		if f == iptables.IPv6 {
 			pids = append(pids, instead(t, &tools.restore, "cat >/dev/null\n"+hangs))
 		}
 	})
@@ -178,18 +178,18 @@ func TestAProgramThatHangsIsEndedWithAllThatItHasStarted(t *testing.T) {
 	}
 	mustBeGone(t, pids[0], 2)
 	got := mustObserve(t, d)
-	if four, six := len(got.Tables[ruleset.IPv4].Chains), len(got.Tables[ruleset.IPv6].Chains); four != 1 || six != 0 {
+	if four, six := len(got.Tables[iptables.IPv4].Chains), len(got.Tables[iptables.IPv6].Chains); four != 1 || six != 0 {
 		t.Errorf("%d chains of IPv4 and %d of IPv6, want 1 and none", four, six)
 	}
 
-	d = withPrograms(t, func(f ruleset.Family, tools *familyTools) {
-		if f == ruleset.IPv6 {
+	d = withPrograms(t, func(f iptables.Family, tools *familyTools) {
+		if f == iptables.IPv6 {
 			pids = append(pids, instead(t, &tools.save, hangs))
 		}
 	})
 	d.tools.patience = 500 * time.Millisecond
 	got, err = d.Observe(t.Context())
-	if !errors.Is(err, context.DeadlineExceeded) || len(got.Tables) != 1 || len(got.Tables[ruleset.IPv4].Chains) != 1 {
+	if !errors.Is(err, context.DeadlineExceeded) || len(got.Tables) != 1 || len(got.Tables[iptables.IPv4].Chains) != 1 {
 		t.Errorf("observed %v, and %v: want IPv4 alone, and why", got.Tables, err)
 	}
 	mustBeGone(t, pids[1], 2)
@@ -228,25 +228,25 @@ func TestARestoreThatIsKilledMidway(t *testing.T) {
 			enterNamespace(t)
 			good := newDataplane(t, NFT)
 			mustApply(t, good, oneChain("RF-OLD"))
-			d := withPrograms(t, func(f ruleset.Family, tools *familyTools) {
-				if f == ruleset.IPv4 {
+			d := withPrograms(t, func(f iptables.Family, tools *familyTools) {
+				if f == iptables.IPv4 {
 					t.Setenv("REAL", tools.restore.path)
 					instead(t, &tools.restore, script)
 				}
 			})
 			err := d.Apply(t.Context(), oneChain("RF-NEW"))
 			var failed *FamilyError
-			if !errors.As(err, &failed) || failed.Family != ruleset.IPv4 {
+			if !errors.As(err, &failed) || failed.Family != iptables.IPv4 {
 				t.Errorf("the error is %v, want a FamilyError of inet", err)
 			}
 			got := mustObserve(t, d)
-			if _, ok := got.Tables[ruleset.IPv4].Chains["RF-OLD"]; !ok {
+			if _, ok := got.Tables[iptables.IPv4].Chains["RF-OLD"]; !ok {
 				t.Error("what was enforced is gone")
 			}
-			if _, ok := got.Tables[ruleset.IPv6].Chains["RF-NEW"]; !ok {
+			if _, ok := got.Tables[iptables.IPv6].Chains["RF-NEW"]; !ok {
 				t.Error("the other family waits")
 			}
-			if rules, ok := got.Tables[ruleset.IPv4].Chains["RF-NEW"]; ok && !slices.Equal(rules, []ruleset.Rule{"-j RETURN"}) {
+			if rules, ok := got.Tables[iptables.IPv4].Chains["RF-NEW"]; ok && !slices.Equal(rules, []iptables.Rule{"-j RETURN"}) {
 				t.Errorf("half of a chain is there: %q", rules)
 			}
 			mustApply(t, good, oneChain("RF-NEW"))
@@ -271,7 +271,7 @@ func TestALockThatIsHeldForLong(t *testing.T) {
 	if !errors.Is(err, ErrLocked) || !strings.Contains(fmt.Sprint(err), "another program holds the xtables lock") {
 		t.Errorf("the error is %v, want one that names the lock", err)
 	}
-	if got := mustObserve(t, d).Tables[ruleset.IPv4].Chains; len(got) != 1 || got["RF-OLD"] == nil {
+	if got := mustObserve(t, d).Tables[iptables.IPv4].Chains; len(got) != 1 || got["RF-OLD"] == nil {
 		t.Errorf("while the lock is held there is %v", got)
 	}
 	d.tools.patience = time.Minute

@@ -13,8 +13,8 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 // The requests for ipsets are built here on the netlink library's own request and attribute types. Its functions for ipsets
@@ -45,7 +45,7 @@ const (
 
 // revisions are the lowest of each type that do what we need, which every kernel since 3.x has: 1 knows IPv6 and, in
 // the types with ports, SCTP; 2 of hash:net brought nomatch.
-var revisions = map[ruleset.SetType]uint8{ruleset.HashIP: 0, ruleset.HashNet: 2, ruleset.HashIPPort: 1, ruleset.HashIPPortIP: 1}
+var revisions = map[iptables.SetType]uint8{iptables.HashIP: 0, iptables.HashNet: 2, iptables.HashIPPort: 1, iptables.HashIPPortIP: 1}
 
 // ipsets is a netlink socket to the kernel's ipsets, in the network namespace in which it was opened.
 type ipsets struct {
@@ -136,7 +136,7 @@ var (
 
 // create makes a set with all its entries. A set that has the name already is not the one that is wanted, or the plan would not
 // ask for it: it is destroyed first, which the kernel refuses if a rule refers to it.
-func (c *ipsets) create(ctx context.Context, s ruleset.Set) error {
+func (c *ipsets) create(ctx context.Context, s iptables.Set) error {
 	err := c.createEmpty(s)
 	if errors.Is(err, unix.EEXIST) {
 		if err := c.destroyAll(ctx, []string{s.Name}); err != nil {
@@ -147,10 +147,10 @@ func (c *ipsets) create(ctx context.Context, s ruleset.Set) error {
 	if err != nil {
 		return &SetError{Set: s.Name, Op: fmt.Sprintf("creating it as %s of %s", s.Type, s.Family), Err: err}
 	}
-	return c.add(ctx, ruleset.SetEntries{Set: s.Name, Type: s.Type, Family: s.Family, Entries: s.Entries})
+	return c.add(ctx, iptables.SetEntries{Set: s.Name, Type: s.Type, Family: s.Family, Entries: s.Entries})
 }
 
-func (c *ipsets) createEmpty(s ruleset.Set) error {
+func (c *ipsets) createEmpty(s iptables.Set) error {
 	r := c.request(nl.IPSET_CMD_CREATE, s.Name)
 	r.Flags |= unix.NLM_F_EXCL // without it the kernel takes a set that exists for the one that is asked for
 	r.AddData(nl.NewRtAttr(nl.IPSET_ATTR_TYPENAME, nl.ZeroTerminated(string(s.Type))))
@@ -159,7 +159,7 @@ func (c *ipsets) createEmpty(s ruleset.Set) error {
 	data := nl.NewRtAttr(nl.IPSET_ATTR_DATA|int(nl.NLA_F_NESTED), nil)
 	data.AddChild(uint32Attr(nl.IPSET_ATTR_HASHSIZE, hashSize(len(s.Entries))))
 	if s.Type.Timed() {
-		data.AddChild(uint32Attr(nl.IPSET_ATTR_MAXELEM, ruleset.MaxHeld))
+		data.AddChild(uint32Attr(nl.IPSET_ATTR_MAXELEM, iptables.MaxHeld))
 		// Its entries last for a time, each for its own: a set that begins without cannot have any.
 		data.AddChild(uint32Attr(nl.IPSET_ATTR_TIMEOUT, uint32(policy.ShortestHold/time.Second)))
 	} else {
@@ -169,8 +169,8 @@ func (c *ipsets) createEmpty(s ruleset.Set) error {
 	return execute(r)
 }
 
-func addressFamily(f ruleset.Family) uint8 {
-	if f == ruleset.IPv4 {
+func addressFamily(f iptables.Family) uint8 {
+	if f == iptables.IPv4 {
 		return unix.AF_INET
 	}
 	return unix.AF_INET6
@@ -183,17 +183,17 @@ func hashSize(n int) uint32 {
 }
 
 // add adds entries; one that is there already is no error, and takes on the new one's flags.
-func (c *ipsets) add(ctx context.Context, s ruleset.SetEntries) error {
+func (c *ipsets) add(ctx context.Context, s iptables.SetEntries) error {
 	return c.change(ctx, nl.IPSET_CMD_ADD, "adding entries", s)
 }
 
 // del deletes entries; one that is missing is no error.
-func (c *ipsets) del(ctx context.Context, s ruleset.SetEntries) error {
+func (c *ipsets) del(ctx context.Context, s iptables.SetEntries) error {
 	return c.change(ctx, nl.IPSET_CMD_DEL, "deleting entries", s)
 }
 
 // change sends the entries in as few messages as their size allows.
-func (c *ipsets) change(ctx context.Context, command int, op string, s ruleset.SetEntries) error {
+func (c *ipsets) change(ctx context.Context, command int, op string, s iptables.SetEntries) error {
 	for rest := s.Entries; len(rest) > 0; {
 		if err := context.Cause(ctx); err != nil {
 			return &SetError{Set: s.Set, Op: op, Err: err}
@@ -212,7 +212,7 @@ func (c *ipsets) change(ctx context.Context, command int, op string, s ruleset.S
 
 // send puts as many of the entries as fit into one message, and says how many. Without NLM_F_EXCL the kernel passes over
 // entries that exist, or are missing.
-func (c *ipsets) send(command int, s ruleset.SetEntries, entries []ruleset.Entry) (int, error) {
+func (c *ipsets) send(command int, s iptables.SetEntries, entries []iptables.Entry) (int, error) {
 	var list []*nl.RtAttr
 	for size := 0; len(list) < len(entries) && size < messageSize; {
 		data := entryData(s.Type, entries[len(list)])
@@ -237,12 +237,12 @@ func (c *ipsets) sendData(command int, set string, list []*nl.RtAttr) error {
 }
 
 // blame finds the entry that the kernel refuses, by sending them one by one.
-func (c *ipsets) blame(command int, s ruleset.SetEntries, entries []ruleset.Entry, err error) error {
+func (c *ipsets) blame(command int, s iptables.SetEntries, entries []iptables.Entry, err error) error {
 	if len(entries) == 1 || errors.Is(err, unix.ENOENT) { // no such set: no entry's fault
 		return fmt.Errorf("%s: %w", entries[0].Text(s.Type), err)
 	}
 	for _, e := range entries {
-		if _, one := c.send(command, s, []ruleset.Entry{e}); one != nil {
+		if _, one := c.send(command, s, []iptables.Entry{e}); one != nil {
 			return fmt.Errorf("%s: %w", e.Text(s.Type), one)
 		}
 	}
@@ -250,16 +250,16 @@ func (c *ipsets) blame(command int, s ruleset.SetEntries, entries []ruleset.Entr
 }
 
 // entryData is one entry as the kernel reads it.
-func entryData(t ruleset.SetType, e ruleset.Entry) *nl.RtAttr {
+func entryData(t iptables.SetType, e iptables.Entry) *nl.RtAttr {
 	data := nl.NewRtAttr(nl.IPSET_ATTR_DATA|int(nl.NLA_F_NESTED), nil)
 	data.AddChild(addressData(nl.IPSET_ATTR_IP, e.Prefix.Addr()))
 	switch t {
-	case ruleset.HashNet:
+	case iptables.HashNet:
 		data.AddChild(nl.NewRtAttr(nl.IPSET_ATTR_CIDR, nl.Uint8Attr(uint8(e.Prefix.Bits()))))
 		if e.NoMatch {
 			data.AddChild(uint32Attr(nl.IPSET_ATTR_CADT_FLAGS, nl.IPSET_FLAG_NOMATCH))
 		}
-	case ruleset.HashIPPort:
+	case iptables.HashIPPort:
 		data.AddChild(nl.NewRtAttr(nl.IPSET_ATTR_PROTO, nl.Uint8Attr(uint8(e.Protocol))))
 		data.AddChild(nl.NewRtAttr(nl.IPSET_ATTR_PORT|int(nl.NLA_F_NET_BYTEORDER), nl.BEUint16Attr(e.Port)))
 	}

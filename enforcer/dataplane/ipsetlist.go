@@ -11,12 +11,12 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 // listSets are our sets with their entries, which are those of like where it has the same.
-func listSets(like map[string]ruleset.Set) (map[string]ruleset.Set, error) {
+func listSets(like map[string]iptables.Set) (map[string]iptables.Set, error) {
 	var l listing
 	err := whole(func() error {
 		c, err := openIPSets()
@@ -24,7 +24,7 @@ func listSets(like map[string]ruleset.Set) (map[string]ruleset.Set, error) {
 			return err
 		}
 		defer c.close()
-		l = listing{like: like, sets: map[string]ruleset.Set{}}
+		l = listing{like: like, sets: map[string]iptables.Set{}}
 		return c.dump(c.request(nl.IPSET_CMD_LIST, ""), l.read)
 	})
 	if err != nil {
@@ -38,9 +38,9 @@ func listSets(like map[string]ruleset.Set) (map[string]ruleset.Set, error) {
 // again, and only what like does not have is kept apart. Sets may hold every pod of the cluster, many times over. What sets of another layout hold is left
 // unread: nothing of it will be kept, it would take as much memory again as the sets that replace them, and there is no knowing what it means.
 type listing struct {
-	like, sets map[string]ruleset.Set
-	current    ruleset.Set
-	room       []ruleset.Entry
+	like, sets map[string]iptables.Set
+	current    iptables.Set
+	room       []iptables.Entry
 }
 
 // read takes one message of the dump.
@@ -52,14 +52,14 @@ func (l *listing) read(name string, m message) error {
 		l.finish()
 		s, ok := l.sets[name]
 		if !ok {
-			s = ruleset.Set{Name: name, Type: m.setType, Family: m.family}
+			s = iptables.Set{Name: name, Type: m.setType, Family: m.family}
 		}
 		l.current, l.room = s, append(l.room[:0], s.Entries...)
 	}
-	if l.current.Type.Timed() || ruleset.IsOfAnotherLayout(name) {
+	if l.current.Type.Timed() || iptables.IsOfAnotherLayout(name) {
 		return nil // these entries are no part of a ruleset
 	}
-	return m.entries(func(e ruleset.Entry) { l.room = append(l.room, e) })
+	return m.entries(func(e iptables.Entry) { l.room = append(l.room, e) })
 }
 
 // finish keeps the set that was read.
@@ -67,12 +67,12 @@ func (l *listing) finish() {
 	if l.current.Name == "" {
 		return
 	}
-	l.room = ruleset.SortEntries(l.room) // a set that grows while it is listed repeats some
+	l.room = iptables.SortEntries(l.room) // a set that grows while it is listed repeats some
 	s := l.current
 	if same := l.like[s.Name].Entries; slices.Equal(same, l.room) {
 		s.Entries = same
 	} else {
-		s.Entries = append([]ruleset.Entry(nil), l.room...)
+		s.Entries = append([]iptables.Entry(nil), l.room...)
 	}
 	l.sets[s.Name] = s
 }
@@ -105,7 +105,7 @@ func setNames() ([]string, error) {
 }
 
 // hasType asks the kernel for a type of set, which loads its module where that is needed.
-func (c *ipsets) hasType(t ruleset.SetType, f ruleset.Family) error {
+func (c *ipsets) hasType(t iptables.SetType, f iptables.Family) error {
 	r := c.request(nl.IPSET_CMD_TYPE, "")
 	r.AddData(nl.NewRtAttr(nl.IPSET_ATTR_TYPENAME, nl.ZeroTerminated(string(t))))
 	r.AddData(nl.NewRtAttr(nl.IPSET_ATTR_FAMILY, nl.Uint8Attr(addressFamily(f))))
@@ -130,8 +130,8 @@ func (c *ipsets) hasType(t ruleset.SetType, f ruleset.Family) error {
 
 // message is one message of a dump. Only a set's first message says its type and family; each carries some of its entries.
 type message struct {
-	setType ruleset.SetType
-	family  ruleset.Family
+	setType iptables.SetType
+	family  iptables.Family
 	adt     []byte
 }
 
@@ -141,12 +141,12 @@ func (c *ipsets) dump(r *nl.NetlinkRequest, f func(name string, m message) error
 	err := exchange(r, func(raw []byte) bool {
 		attrs, err := attributes(raw)
 		if err == nil {
-			m := message{adt: attrs[nl.IPSET_ATTR_ADT], setType: ruleset.SetType(stringOf(attrs[nl.IPSET_ATTR_TYPENAME]))}
+			m := message{adt: attrs[nl.IPSET_ATTR_ADT], setType: iptables.SetType(stringOf(attrs[nl.IPSET_ATTR_TYPENAME]))}
 			switch byteOf(attrs[nl.IPSET_ATTR_FAMILY]) {
 			case unix.AF_INET:
-				m.family = ruleset.IPv4
+				m.family = iptables.IPv4
 			case unix.AF_INET6:
-				m.family = ruleset.IPv6
+				m.family = iptables.IPv6
 			}
 			err = f(stringOf(attrs[nl.IPSET_ATTR_SETNAME]), m)
 		}
@@ -179,7 +179,7 @@ func byteOf(b []byte) uint8 {
 func stringOf(b []byte) string { return strings.TrimRight(string(b), "\x00") }
 
 // entries shows each entry of the message to f.
-func (m message) entries(f func(ruleset.Entry)) error {
+func (m message) entries(f func(iptables.Entry)) error {
 	return eachAttribute(m.adt, func(_ uint16, value []byte) error {
 		e, err := entryOf(value)
 		if err != nil {
@@ -207,8 +207,8 @@ func eachAttribute(b []byte, f func(kind uint16, value []byte) error) error {
 	return nil
 }
 
-func entryOf(data []byte) (ruleset.Entry, error) {
-	var e ruleset.Entry
+func entryOf(data []byte) (iptables.Entry, error) {
+	var e iptables.Entry
 	var addr netip.Addr
 	length := -1
 	err := eachAttribute(data, func(kind uint16, value []byte) (err error) {

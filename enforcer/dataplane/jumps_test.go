@@ -7,11 +7,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 func TestTheJumpStandsInFrontAndOnce(t *testing.T) {
-	jump := string(ruleset.JumpRule("FORWARD"))
+	jump := string(iptables.JumpRule("FORWARD"))
 	for _, c := range []struct {
 		name    string
 		present []string // rules of FORWARD
@@ -35,7 +35,7 @@ func TestTheJumpStandsInFrontAndOnce(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			onEach(t, func(t *testing.T, d subject) {
-				for _, f := range ruleset.Families {
+				for _, f := range iptables.Families {
 					present := strings.ReplaceAll(strings.Join(c.present, "\n"), "10.0.0.1/32", address(f))
 					input := "*security\n:RF-FORWARD - [0:0]\n:RF-OTHER - [0:0]\n"
 					for line := range strings.Lines(present) {
@@ -47,9 +47,9 @@ func TestTheJumpStandsInFrontAndOnce(t *testing.T) {
 						t.Errorf("%s: jumps seen (-want +got):\n%s", f, diff)
 					}
 					// What the plan saw may be out of date: a wrong position must not hurt anybody.
-					fix := ruleset.JumpFix{Family: f, Table: securityTable, Chain: "FORWARD", Rule: ruleset.Rule(jump), Found: []int{7}}
+					fix := iptables.JumpFix{Family: f, Table: securityTable, Chain: "FORWARD", Rule: iptables.Rule(jump), Found: []int{7}}
 					for range 2 {
-						mustApply(t, d, ruleset.Plan{Jumps: []ruleset.JumpFix{fix}})
+						mustApply(t, d, iptables.Plan{Jumps: []iptables.JumpFix{fix}})
 						want := []string{"-A FORWARD " + jump}
 						for _, r := range c.want {
 							want = append(want, "-A FORWARD "+strings.ReplaceAll(r, "10.0.0.1/32", address(f)))
@@ -67,8 +67,8 @@ func TestTheJumpStandsInFrontAndOnce(t *testing.T) {
 	}
 }
 
-func address(f ruleset.Family) string {
-	if f == ruleset.IPv4 {
+func address(f iptables.Family) string {
+	if f == iptables.IPv4 {
 		return "10.0.0.1/32"
 	}
 	return "fd00::1/128"

@@ -6,27 +6,27 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 func TestAListingTakesFromWhatIsKnownOnlyWhatIsTheSame(t *testing.T) {
-	entries := func(addrs ...string) []ruleset.Entry {
-		var all []ruleset.Entry
+	entries := func(addrs ...string) []iptables.Entry {
+		var all []iptables.Entry
 		for _, a := range addrs {
-			all = append(all, ruleset.Entry{Prefix: policy.PrefixOf(netip.MustParsePrefix(a + "/32"))})
+			all = append(all, iptables.Entry{Prefix: policy.PrefixOf(netip.MustParsePrefix(a + "/32"))})
 		}
 		return all
 	}
-	known := map[string]ruleset.Set{
+	known := map[string]iptables.Set{
 		"RF-v1-same":    {Name: "RF-v1-same", Entries: entries("10.0.0.1", "10.0.0.2")},
 		"RF-v1-changed": {Name: "RF-v1-changed", Entries: entries("10.0.0.1", "10.0.0.2")},
 		"RF-v1-emptied": {Name: "RF-v1-emptied", Entries: entries("10.0.0.1")},
 	}
-	l := listing{like: known, sets: map[string]ruleset.Set{}}
+	l := listing{like: known, sets: map[string]iptables.Set{}}
 	for _, read := range []struct {
 		name    string
-		entries []ruleset.Entry
+		entries []iptables.Entry
 	}{
 		{"RF-v1-same", entries("10.0.0.2", "10.0.0.1", "10.0.0.2")}, // in the kernel's order, one of them twice
 		{"RF-v1-changed", entries("10.0.0.3", "10.0.0.1")},
@@ -39,10 +39,10 @@ func TestAListingTakesFromWhatIsKnownOnlyWhatIsTheSame(t *testing.T) {
 		l.room = append(l.room, read.entries...)
 	}
 	l.finish()
-	want := map[string][]ruleset.Entry{
+	want := map[string][]iptables.Entry{
 		"RF-v1-same": entries("10.0.0.1", "10.0.0.2"), "RF-v1-changed": entries("10.0.0.1", "10.0.0.3"), "RF-v1-emptied": nil, "RF-v1-new": entries("10.0.0.9"),
 	}
-	got := map[string][]ruleset.Entry{}
+	got := map[string][]iptables.Entry{}
 	for name, s := range l.sets {
 		got[name] = s.Entries
 	}

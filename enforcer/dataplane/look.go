@@ -10,7 +10,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 const (
@@ -93,14 +93,14 @@ func (s *state) next(ctx context.Context, p probes, table string) *state {
 
 // with are the capabilities of both. The table stays, unless all that is enforced can move from the fallback to our own.
 func (c Capabilities) with(more Capabilities) Capabilities {
-	has := func(f ruleset.Family) bool { return slices.Contains(more.Families, f) }
+	has := func(f iptables.Family) bool { return slices.Contains(more.Families, f) }
 	if c.Table != more.Table {
-		if more.Table != securityTable || slices.ContainsFunc(c.Families, func(f ruleset.Family) bool { return !has(f) }) {
+		if more.Table != securityTable || slices.ContainsFunc(c.Families, func(f iptables.Family) bool { return !has(f) }) {
 			return c
 		}
 		c.Table = more.Table
 	}
-	families := slices.DeleteFunc(slices.Clone(ruleset.Families[:]), func(f ruleset.Family) bool {
+	families := slices.DeleteFunc(slices.Clone(iptables.Families[:]), func(f iptables.Family) bool {
 		return !has(f) && !slices.Contains(c.Families, f)
 	})
 	// These hold for every one of the families: of those that come, only the later answer speaks.
@@ -143,7 +143,7 @@ func (d *Dataplane) Unseen(addrs []netip.Addr) ([]netip.Addr, error) {
 	}
 	var unseen []netip.Addr
 	for _, a := range addrs {
-		if !slices.Contains(families, ruleset.FamilyOf(a)) {
+		if !slices.Contains(families, iptables.FamilyOf(a)) {
 			continue
 		}
 		routes, err := netlink.RouteGet(net.IP(a.AsSlice()))

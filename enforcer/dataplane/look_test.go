@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // all are the capabilities of a node that lacks nothing.
@@ -39,20 +39,20 @@ func (n *busyNode) answer(of func() error) error {
 	return of()
 }
 
-func (n *busyNode) setType(t ruleset.SetType, f ruleset.Family) error {
+func (n *busyNode) setType(t iptables.SetType, f iptables.Family) error {
 	return n.answer(func() error { return n.node.setType(t, f) })
 }
 
 func (n *busyNode) connections() error { return n.answer(n.node.connections) }
 
-func (n *busyNode) rules(ctx context.Context, f ruleset.Family, table string, rules ...string) error {
+func (n *busyNode) rules(ctx context.Context, f iptables.Family, table string, rules ...string) error {
 	return n.answer(func() error { return n.node.rules(ctx, f, table, rules...) })
 }
 
 // manyWordsForBusy are what the kernel and the programs say when the same may go well a moment later.
 var manyWordsForBusy = map[string]error{
 	"the lock":           ErrLocked,
-	"the lock, wrapped":  &FamilyError{Family: ruleset.IPv4, Op: "x", Err: fmt.Errorf("%w: %w", ErrLocked, context.DeadlineExceeded)},
+	"the lock, wrapped":  &FamilyError{Family: iptables.IPv4, Op: "x", Err: fmt.Errorf("%w: %w", ErrLocked, context.DeadlineExceeded)},
 	"EAGAIN":             fmt.Errorf("opening netlink: %w", unix.EAGAIN),
 	"EBUSY":              unix.EBUSY,
 	"ENOBUFS":            unix.ENOBUFS,
@@ -182,7 +182,7 @@ func TestLooksAreCheap(t *testing.T) {
 		s := inspect(t.Context(), n, "")
 		begun := n.asked
 		looks(t, s, n, 120) // an hour, at every 30 s
-		perPreflight := begun + len(ruleset.Extensions)*len(both)
+		perPreflight := begun + len(iptables.Extensions)*len(both)
 		if n.asked-begun > most*perPreflight {
 			t.Errorf("lacking %q: %d probes in 120 looks", lacking, n.asked-begun)
 		}
@@ -196,7 +196,7 @@ func TestSettingsAreLookedAtAgain(t *testing.T) {
 	for _, step := range []struct {
 		change func()
 		name   string // of the finding that is there then
-		unseen []ruleset.Family
+		unseen []iptables.Family
 	}{
 		{func() { n.sysctls["bridge/bridge-nf-call-iptables"] = "0" }, "bridge-nf-call-iptables", both[:1]},
 		{func() { delete(n.sysctls, "bridge/bridge-nf-call-iptables") }, "bridge-nf-call-iptables", both[:1]},

@@ -13,8 +13,8 @@ import (
 
 	"github.com/vishvananda/netns"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 	"github.com/ringfence-io/ringfence/lab/host"
 )
 
@@ -55,8 +55,8 @@ func enterNamespace(t *testing.T) {
 
 // subject is what the table tests run on: a Dataplane or a Fake.
 type subject interface {
-	Observe(context.Context) (ruleset.Ruleset, error)
-	Apply(context.Context, ruleset.Plan) error
+	Observe(context.Context) (iptables.Ruleset, error)
+	Apply(context.Context, iptables.Plan) error
 	Cleanup(context.Context) error
 	Denied(context.Context, uint16, func(Packet)) error
 	Counts(context.Context) (map[string]uint64, error)
@@ -89,7 +89,7 @@ func newDataplane(t *testing.T, backend string) *Dataplane {
 }
 
 // foreign hands input to the subject's iptables-restore, as another program would.
-func foreign(t *testing.T, d subject, f ruleset.Family, input string) {
+func foreign(t *testing.T, d subject, f iptables.Family, input string) {
 	t.Helper()
 	var err error
 	switch d := d.(type) {
@@ -104,7 +104,7 @@ func foreign(t *testing.T, d subject, f ruleset.Family, input string) {
 }
 
 // saved is what the subject's iptables-save prints of its table.
-func saved(t *testing.T, d subject, f ruleset.Family) string {
+func saved(t *testing.T, d subject, f iptables.Family) string {
 	t.Helper()
 	switch d := d.(type) {
 	case *Fake:
@@ -133,14 +133,14 @@ func run(t *testing.T, command ...string) string {
 	return string(out)
 }
 
-func mustApply(t *testing.T, d subject, p ruleset.Plan) {
+func mustApply(t *testing.T, d subject, p iptables.Plan) {
 	t.Helper()
 	if err := d.Apply(t.Context(), p); err != nil {
 		t.Fatalf("applying: %v", err)
 	}
 }
 
-func mustObserve(t *testing.T, d subject) ruleset.Ruleset {
+func mustObserve(t *testing.T, d subject) iptables.Ruleset {
 	t.Helper()
 	r, err := d.Observe(t.Context())
 	if err != nil {
@@ -150,7 +150,7 @@ func mustObserve(t *testing.T, d subject) ruleset.Ruleset {
 }
 
 // chains is the input of iptables-restore that declares and fills chains.
-func chains(table string, rules map[string][]ruleset.Rule) string {
+func chains(table string, rules map[string][]iptables.Rule) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "*%s\n", table)
 	for c := range rules {
@@ -165,19 +165,19 @@ func chains(table string, rules map[string][]ruleset.Rule) string {
 }
 
 // set is a set of a type with entries as ipset prints them: "10.0.0.1", "10.0.0.0/8 nomatch", "10.0.0.1,tcp:80".
-func set(t *testing.T, name string, kind ruleset.SetType, f ruleset.Family, entries ...string) ruleset.Set {
+func set(t *testing.T, name string, kind iptables.SetType, f iptables.Family, entries ...string) iptables.Set {
 	t.Helper()
-	s := ruleset.Set{Name: name, Type: kind, Family: f}
+	s := iptables.Set{Name: name, Type: kind, Family: f}
 	for _, text := range entries {
 		s.Entries = append(s.Entries, entry(t, text))
 	}
-	s.Entries = ruleset.SortEntries(s.Entries)
+	s.Entries = iptables.SortEntries(s.Entries)
 	return s
 }
 
-func entry(t *testing.T, text string) ruleset.Entry {
+func entry(t *testing.T, text string) iptables.Entry {
 	t.Helper()
-	var e ruleset.Entry
+	var e iptables.Entry
 	text, e.NoMatch = strings.CutSuffix(text, " nomatch")
 	addr, port, hasPort := strings.Cut(text, ",")
 	if hasPort {
@@ -191,9 +191,9 @@ func entry(t *testing.T, text string) ruleset.Entry {
 	return e
 }
 
-func entries(t *testing.T, s ruleset.Set, texts ...string) ruleset.SetEntries {
+func entries(t *testing.T, s iptables.Set, texts ...string) iptables.SetEntries {
 	t.Helper()
-	list := ruleset.SetEntries{Set: s.Name, Type: s.Type, Family: s.Family}
+	list := iptables.SetEntries{Set: s.Name, Type: s.Type, Family: s.Family}
 	for _, text := range texts {
 		list.Entries = append(list.Entries, entry(t, text))
 	}
@@ -201,10 +201,10 @@ func entries(t *testing.T, s ruleset.Set, texts ...string) ruleset.SetEntries {
 }
 
 // refs names sets of IPv4.
-func refs(names ...string) []ruleset.SetRef {
-	var all []ruleset.SetRef
+func refs(names ...string) []iptables.SetRef {
+	var all []iptables.SetRef
 	for _, name := range names {
-		all = append(all, ruleset.SetRef{Name: name, Family: ruleset.IPv4})
+		all = append(all, iptables.SetRef{Name: name, Family: iptables.IPv4})
 	}
 	return all
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 const (
@@ -94,7 +94,7 @@ type logReader struct {
 func (r *logReader) take(l sampled) {
 	r.lost += uint64(l.sequence - r.next) // which wraps around as the kernel's does
 	r.next = l.sequence + 1
-	id, ours := strings.CutPrefix(l.prefix, ruleset.LogPrefix)
+	id, ours := strings.CutPrefix(l.prefix, iptables.LogPrefix)
 	if !ours {
 		return
 	}

@@ -19,8 +19,8 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 	"github.com/ringfence-io/ringfence/lab/host"
 )
 
@@ -30,9 +30,9 @@ type routed struct {
 }
 
 // ends are the addresses of the source and of the destination, by family.
-var ends = map[ruleset.Family][2]netip.Addr{
-	ruleset.IPv4: {netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("10.2.0.2")},
-	ruleset.IPv6: {netip.MustParseAddr("fd00:1::2"), netip.MustParseAddr("fd00:2::2")},
+var ends = map[iptables.Family][2]netip.Addr{
+	iptables.IPv4: {netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("10.2.0.2")},
+	iptables.IPv6: {netip.MustParseAddr("fd00:1::2"), netip.MustParseAddr("fd00:2::2")},
 }
 
 func newRouted(t *testing.T) routed {
@@ -52,10 +52,10 @@ func newRouted(t *testing.T) routed {
 	for i, pod := range []*host.Host{n.src, n.dst} {
 		link := []string{"src", "dst"}[i]
 		err = errors.Join(err, host.Veth(host.End{Host: n.node, Link: link}, host.End{Host: pod, Link: "eth0"}))
-		for _, f := range ruleset.Families {
+		for _, f := range iptables.Families {
 			addr, all := ends[f][i], netip.MustParsePrefix("0.0.0.0/0")
 			gateway := addr.Prev()
-			if f == ruleset.IPv6 {
+			if f == iptables.IPv6 {
 				all = netip.MustParsePrefix("::/0")
 			}
 			bits := addr.BitLen() - 8
@@ -79,18 +79,18 @@ func newRouted(t *testing.T) routed {
 
 // police sends what is forwarded through the chains, in their order, and drops it then: nobody listens at the destination, and what arrived
 // would be answered.
-func (n routed) police(t *testing.T, d *Dataplane, rules map[string][]ruleset.Rule, order ...string) {
+func (n routed) police(t *testing.T, d *Dataplane, rules map[string][]iptables.Rule, order ...string) {
 	t.Helper()
 	rules = maps.Clone(rules)
 	for _, chain := range order {
-		rules["RF-FORWARD"] = append(rules["RF-FORWARD"], ruleset.Rule("-j "+chain))
+		rules["RF-FORWARD"] = append(rules["RF-FORWARD"], iptables.Rule("-j "+chain))
 	}
 	rules["RF-FORWARD"] = append(rules["RF-FORWARD"], "-j DROP")
 	table := d.Capabilities().Table
 	input := chains(table, rules)
-	p := ruleset.Plan{Restore: map[ruleset.Family]string{ruleset.IPv4: input, ruleset.IPv6: input}}
-	for _, f := range ruleset.Families {
-		p.Jumps = append(p.Jumps, ruleset.JumpFix{Family: f, Table: table, Chain: "FORWARD", Rule: ruleset.JumpRule("FORWARD")})
+	p := iptables.Plan{Restore: map[iptables.Family]string{iptables.IPv4: input, iptables.IPv6: input}}
+	for _, f := range iptables.Families {
+		p.Jumps = append(p.Jumps, iptables.JumpFix{Family: f, Table: table, Chain: "FORWARD", Rule: iptables.JumpRule("FORWARD")})
 	}
 	mustApply(t, d, p)
 }
@@ -120,12 +120,12 @@ func (n routed) read(t *testing.T, d *Dataplane, group uint16, handle func(Packe
 }
 
 // send sends one packet from the source pod; protocol is TCP, UDP, or one that has a raw socket.
-func (n routed) send(t *testing.T, f ruleset.Family, protocol policy.Protocol, payload []byte) {
+func (n routed) send(t *testing.T, f iptables.Family, protocol policy.Protocol, payload []byte) {
 	t.Helper()
 	n.sendMany(t, f, protocol, 1, payload)
 }
 
-func (n routed) sendMany(t *testing.T, f ruleset.Family, protocol policy.Protocol, packets int, payload []byte) {
+func (n routed) sendMany(t *testing.T, f iptables.Family, protocol policy.Protocol, packets int, payload []byte) {
 	t.Helper()
 	src, dst := netip.AddrPortFrom(ends[f][0], 40000), netip.AddrPortFrom(ends[f][1], 80)
 	err := n.src.Do(func() error {
@@ -196,14 +196,14 @@ var echo = map[policy.Protocol][]byte{policy.ICMP: {8, 0, 0xf7, 0xff, 0, 0, 0, 0
 
 func TestDeniedPacketsAreRead(t *testing.T) {
 	const odd policy.Protocol = 253 // for experiments, RFC 3692
-	icmp := map[ruleset.Family]policy.Protocol{ruleset.IPv4: policy.ICMP, ruleset.IPv6: policy.ICMPv6}
+	icmp := map[iptables.Family]policy.Protocol{iptables.IPv4: policy.ICMP, iptables.IPv6: policy.ICMPv6}
 	onBackends(t, func(t *testing.T, n routed, d *Dataplane) {
 		n.police(t, d, pointChains(), "RF-v1-IW-"+audited, "RF-v1-IL-"+logged)
 		packets := make(chan Packet, 100)
-		n.read(t, d, ruleset.DefaultNFLogGroup, func(p Packet) { packets <- p })
+		n.read(t, d, iptables.DefaultNFLogGroup, func(p Packet) { packets <- p })
 		begun := time.Now()
-		for _, f := range ruleset.Families {
-			header := map[ruleset.Family]int{ruleset.IPv4: 20, ruleset.IPv6: 40}[f]
+		for _, f := range iptables.Families {
+			header := map[iptables.Family]int{iptables.IPv4: 20, iptables.IPv6: 40}[f]
 			for _, c := range []struct {
 				payload []byte
 				want    Packet
@@ -243,23 +243,23 @@ func TestDeniedPacketsAreRead(t *testing.T) {
 
 // sentinel are the rules of a chain that samples every packet of a protocol that nothing else has, to know that what was sent before has
 // been read.
-func sentinel(group uint16) []ruleset.Rule {
-	return []ruleset.Rule{ruleset.Rule(fmt.Sprintf(`-p 254 -j NFLOG --nflog-prefix "RF:end" --nflog-group %d`, group))}
+func sentinel(group uint16) []iptables.Rule {
+	return []iptables.Rule{iptables.Rule(fmt.Sprintf(`-p 254 -j NFLOG --nflog-prefix "RF:end" --nflog-group %d`, group))}
 }
 
 func TestSamplingIsLimitedAndCountingIsNot(t *testing.T) {
 	const sent, burst, perSecond = 100, 20, 10
 	onBackends(t, func(t *testing.T, n routed, d *Dataplane) {
 		rules := pointChains()
-		rules["RF-END"] = sentinel(ruleset.DefaultNFLogGroup)
+		rules["RF-END"] = sentinel(iptables.DefaultNFLogGroup)
 		n.police(t, d, rules, "RF-END", "RF-v1-IW-"+audited)
 		packets := make(chan Packet, sent+1)
-		n.read(t, d, ruleset.DefaultNFLogGroup, func(p Packet) { packets <- p })
+		n.read(t, d, iptables.DefaultNFLogGroup, func(p Packet) { packets <- p })
 
 		begun := time.Now()
-		n.sendMany(t, ruleset.IPv4, policy.UDP, sent, []byte("hello"))
+		n.sendMany(t, iptables.IPv4, policy.UDP, sent, []byte("hello"))
 		took := time.Since(begun)
-		n.send(t, ruleset.IPv4, 254, nil)
+		n.send(t, iptables.IPv4, 254, nil)
 		lines := 0
 		for p := next(t, packets); p.ID != "end"; p = next(t, packets) {
 			lines++
@@ -277,7 +277,7 @@ func TestSamplingIsLimitedAndCountingIsNot(t *testing.T) {
 func TestWhatNobodyWasQuickEnoughToReadIsCounted(t *testing.T) {
 	const group, sent = 4211, 20_000
 	onBackends(t, func(t *testing.T, n routed, d *Dataplane) {
-		n.police(t, d, map[string][]ruleset.Rule{
+		n.police(t, d, map[string][]iptables.Rule{
 			"RF-A":   {`-p udp -j NFLOG --nflog-prefix "RF:flood" --nflog-group 4211`},
 			"RF-B":   {`-p udp -j NFLOG --nflog-prefix "another program's" --nflog-group 4211`},
 			"RF-END": sentinel(group),
@@ -298,12 +298,12 @@ func TestWhatNobodyWasQuickEnoughToReadIsCounted(t *testing.T) {
 			read++
 		})
 		t.Cleanup(unblock) // or a test that fails half-way would wait for ever
-		n.sendMany(t, ruleset.IPv4, policy.UDP, 1, nil)
+		n.sendMany(t, iptables.IPv4, policy.UDP, 1, nil)
 		<-blocked
-		n.sendMany(t, ruleset.IPv4, policy.UDP, sent, make([]byte, 100))
+		n.sendMany(t, iptables.IPv4, policy.UDP, sent, make([]byte, 100))
 		unblock()
 		for arrived := false; !arrived; { // the first ones may still find no room
-			n.send(t, ruleset.IPv4, 254, nil)
+			n.send(t, iptables.IPv4, 254, nil)
 			select {
 			case <-ended:
 				arrived = true

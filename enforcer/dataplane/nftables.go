@@ -9,7 +9,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // Of nf_tables itself is read what iptables-nft cannot say of a table in which another program keeps rules of its own kind: the names of chains, which rules
@@ -37,14 +37,14 @@ func openNFTables() (*nftTables, error) {
 func (c *nftTables) close() { c.socket.Close() }
 
 // nftFamily is the number of the family whose tables ip and ip6 iptables-nft writes to.
-func nftFamily(f ruleset.Family) uint8 {
-	if f == ruleset.IPv4 {
+func nftFamily(f iptables.Family) uint8 {
+	if f == iptables.IPv4 {
 		return unix.NFPROTO_IPV4
 	}
 	return unix.NFPROTO_IPV6
 }
 
-func (c *nftTables) request(command, flags int, f ruleset.Family) *nl.NetlinkRequest {
+func (c *nftTables) request(command, flags int, f iptables.Family) *nl.NetlinkRequest {
 	r := nl.NewNetlinkRequest(command|unix.NFNL_SUBSYS_NFTABLES<<8, flags)
 	r.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_NETFILTER: c.handle}
 	r.AddData(&nl.Nfgenmsg{NfgenFamily: nftFamily(f), Version: nl.NFNETLINK_V0})
@@ -52,7 +52,7 @@ func (c *nftTables) request(command, flags int, f ruleset.Family) *nl.NetlinkReq
 }
 
 // nftDump shows the attributes of each object of a listing to visit.
-func nftDump(command int, f ruleset.Family, names map[int]string, visit func(nftAttributes)) error {
+func nftDump(command int, f iptables.Family, names map[int]string, visit func(nftAttributes)) error {
 	err := whole(func() error {
 		c, err := openNFTables()
 		if err != nil {
@@ -103,7 +103,7 @@ func (a nftAttributes) nested(kind uint16) nftAttributes {
 }
 
 // nftChains are the names of the chains of a table.
-func nftChains(f ruleset.Family, table string) ([]string, error) {
+func nftChains(f iptables.Family, table string) ([]string, error) {
 	var names []string
 	err := nftDump(unix.NFT_MSG_GETCHAIN, f, nil, func(a nftAttributes) {
 		if a.text(unix.NFTA_CHAIN_TABLE) == table {
@@ -114,7 +114,7 @@ func nftChains(f ruleset.Family, table string) ([]string, error) {
 }
 
 // nftRuleCount is how many rules a table has.
-func nftRuleCount(f ruleset.Family, table string) (n int, err error) {
+func nftRuleCount(f iptables.Family, table string) (n int, err error) {
 	err = nftDump(unix.NFT_MSG_GETRULE, f, map[int]string{unix.NFTA_RULE_TABLE: table}, func(a nftAttributes) {
 		if a.text(unix.NFTA_RULE_TABLE) == table {
 			n++
@@ -131,7 +131,7 @@ type nftJump struct {
 }
 
 // nftJumps are the rules of a chain that lead to one of ours. Those that go by a map of verdicts are not among them: iptables writes none.
-func nftJumps(f ruleset.Family, table, chain string) ([]nftJump, error) {
+func nftJumps(f iptables.Family, table, chain string) ([]nftJump, error) {
 	var all []nftJump
 	position := 0
 	err := nftDump(unix.NFT_MSG_GETRULE, f, map[int]string{unix.NFTA_RULE_TABLE: table, unix.NFTA_RULE_CHAIN: chain}, func(a nftAttributes) {
@@ -163,7 +163,7 @@ func jumpOf(expressions []byte) (to string) {
 }
 
 // nftDormant reports whether a table is there and switched off, so that no packet meets its rules.
-func nftDormant(f ruleset.Family, table string) (bool, error) {
+func nftDormant(f iptables.Family, table string) (bool, error) {
 	c, err := openNFTables()
 	if err != nil {
 		return false, err
@@ -184,7 +184,7 @@ func nftDormant(f ruleset.Family, table string) (bool, error) {
 }
 
 // nftDelete removes rules of a chain, all at once or none. The kernel knows a rule by its handle, so that no other can be hit; one that is gone is an error.
-func nftDelete(f ruleset.Family, table, chain string, jumps []nftJump) error {
+func nftDelete(f iptables.Family, table, chain string, jumps []nftJump) error {
 	if len(jumps) == 0 {
 		return nil
 	}

@@ -11,7 +11,7 @@ import (
 // Packet is a packet that a rule of ours has sampled. What the packet does not have, or what lies beyond the bytes of it that were
 // copied, is zero.
 type Packet struct {
-	// ID is that of the ruleset.Point whose rule sampled it.
+	// ID is that of the iptables.Point whose rule sampled it.
 	ID string
 	At time.Time
 	// Lost is how many samples before this one, and after the one before it, nobody was quick enough to read.

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // hookChains are the base chains in which a jump to us can stand.
@@ -17,7 +17,7 @@ var policedChains = [...]string{"INPUT", "FORWARD"}
 // savedTable is one table as iptables-save prints it: each chain, in the printed order, and its rules without "-A CHAIN ".
 type savedTable struct {
 	order   []string
-	chains  map[string][]ruleset.Rule
+	chains  map[string][]iptables.Rule
 	packets map[string]uint64 // in a Fake, what each chain's first rule has counted
 }
 
@@ -71,7 +71,7 @@ func parseSave(out []byte) (map[string]savedTable, error) {
 		case line == "", line[0] == '#', line == "COMMIT":
 		case line[0] == '*':
 			name = line[1:]
-			all[name] = savedTable{chains: map[string][]ruleset.Rule{}}
+			all[name] = savedTable{chains: map[string][]iptables.Rule{}}
 		case name == "":
 			return nil, fmt.Errorf("reading iptables-save: line %d stands in no table: %s", n+1, line)
 		case line[0] == ':':
@@ -106,25 +106,25 @@ func foreignTable(line string) error {
 }
 
 // appended takes "-A CHAIN rule" apart, with or without counters in front.
-func appended(line string) (chain string, rule ruleset.Rule, ok bool) {
+func appended(line string) (chain string, rule iptables.Rule, ok bool) {
 	if line[0] == '[' {
 		_, line, _ = strings.Cut(line, "] ")
 	}
 	line, ok = strings.CutPrefix(line, "-A ")
 	chain, text, _ := strings.Cut(line, " ")
-	return chain, ruleset.Rule(text), ok && chain != ""
+	return chain, iptables.Rule(text), ok && chain != ""
 }
 
-func isOurs(name string) bool { return strings.HasPrefix(name, ruleset.Prefix) }
+func isOurs(name string) bool { return strings.HasPrefix(name, iptables.Prefix) }
 
 // ours is our part of the table.
-func (t savedTable) ours(name string) ruleset.Table {
-	table := ruleset.Table{Name: name, Jumps: map[string][]int{}, Chains: map[string][]ruleset.Rule{}}
+func (t savedTable) ours(name string) iptables.Table {
+	table := iptables.Table{Name: name, Jumps: map[string][]int{}, Chains: map[string][]iptables.Rule{}}
 	for chain, rules := range t.chains {
 		if !isOurs(chain) {
 			continue
 		}
-		canonical := make([]ruleset.Rule, len(rules))
+		canonical := make([]iptables.Rule, len(rules))
 		for i, r := range rules {
 			canonical[i] = Canonical(r)
 		}
@@ -140,9 +140,9 @@ func (t savedTable) ours(name string) ruleset.Table {
 
 // jumpPositions are the positions, counted from 1, of our jump among a base chain's rules. Any other rule that leads to a chain of ours, because
 // it matches other packets, is a goto, or leads elsewhere, counts as position 0: wherever it stands, it is not what is wanted.
-func jumpPositions(base string, rules []ruleset.Rule) []int {
+func jumpPositions(base string, rules []iptables.Rule) []int {
 	var found []int
-	wanted := Canonical(ruleset.JumpRule(base))
+	wanted := Canonical(iptables.JumpRule(base))
 	for i, r := range rules {
 		switch {
 		case !isOurs(targetOf(r)):
@@ -156,7 +156,7 @@ func jumpPositions(base string, rules []ruleset.Rule) []int {
 }
 
 // targetOf is the chain or verdict that a rule leads to, by a jump or a goto.
-func targetOf(r ruleset.Rule) string {
+func targetOf(r iptables.Rule) string {
 	var target string
 	for _, p := range split(words(string(r))) {
 		if name, value := p.option(); name == "-j" || name == "-g" {

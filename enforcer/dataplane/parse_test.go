@@ -6,8 +6,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 func TestParseSave(t *testing.T) {
@@ -32,9 +32,9 @@ COMMIT
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := ruleset.Table{
+	want := iptables.Table{
 		Name: "security", Jumps: map[string][]int{"FORWARD": {2}},
-		Chains: map[string][]ruleset.Rule{"RF-A": {"-p tcp -j RETURN"}, "RF-FORWARD": {}},
+		Chains: map[string][]iptables.Rule{"RF-A": {"-p tcp -j RETURN"}, "RF-FORWARD": {}},
 	}
 	if diff := cmp.Diff(want, all["security"].ours("security")); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -6,13 +6,13 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // Capabilities are what rules can be made of on this node.
 type Capabilities struct {
 	// Families are those that can be enforced in full.
-	Families []ruleset.Family
+	Families []iptables.Family
 	// Table holds our chains.
 	Table string
 	// SelfMatch is set if rules can compare a packet's source with its destination, in every one of Families.
@@ -64,10 +64,10 @@ func (f Finding) String() string {
 // probes ask the kernel. They leave nothing behind.
 type probes interface {
 	// setType asks for a type of ipset.
-	setType(ruleset.SetType, ruleset.Family) error
+	setType(iptables.SetType, iptables.Family) error
 	// rules has the kernel take a chain of ours with these rules, and removes it again. Rules may name probeSet(family). One without a
 	// target returns. If there are no rules, the base chains jump to the empty chain meanwhile, as they will to ours.
-	rules(ctx context.Context, f ruleset.Family, table string, rules ...string) error
+	rules(ctx context.Context, f iptables.Family, table string, rules ...string) error
 	// connections asks for the kernel's connection tracking.
 	connections() error
 	// guards asks for what holds links.
@@ -81,23 +81,23 @@ type probes interface {
 }
 
 // probeSet is the name of the set that probing rules may name.
-func probeSet(f ruleset.Family) string { return fmt.Sprintf("%sPREFLIGHT-%d", ruleset.Prefix, f) }
+func probeSet(f iptables.Family) string { return fmt.Sprintf("%sPREFLIGHT-%d", iptables.Prefix, f) }
 
 // remedy is what to do about an extension that is missing.
-func remedy(e ruleset.Extension) string {
+func remedy(e iptables.Extension) string {
 	return "load or build the kernel module " + strings.TrimSpace(e.Module+" "+e.With) + ", and install iptables with its extensions"
 }
 
 // setTypes are the types of sets, and what each is for.
 var setTypes = []struct {
-	setType  ruleset.SetType
+	setType  iptables.SetType
 	optional bool
 	cost     string
 }{
-	{ruleset.HashIP, false, "rules cannot refer to pods"},
-	{ruleset.HashNet, false, "rules cannot refer to IP blocks with exceptions"},
-	{ruleset.HashIPPort, false, "rules cannot refer to named ports"},
-	{ruleset.HashIPPortIP, true, "a live connection that is cut may come back when its server speaks first, if policy lets the server open one to the client"},
+	{iptables.HashIP, false, "rules cannot refer to pods"},
+	{iptables.HashNet, false, "rules cannot refer to IP blocks with exceptions"},
+	{iptables.HashIPPort, false, "rules cannot refer to named ports"},
+	{iptables.HashIPPortIP, true, "a live connection that is cut may come back when its server speaks first, if policy lets the server open one to the client"},
 }
 
 // preflight looks at everything that enforcement needs. What is missing takes a family out of the capabilities, or a
@@ -106,23 +106,23 @@ var setTypes = []struct {
 // What cannot be asked because something is busy is asked again until ctx ends, and then no verdict: what a family needs is taken to be there, so that
 // syncs find out, and what is optional is left away. Unsure is set then.
 func preflight(ctx context.Context, p probes, table string) (c Capabilities, findings []Finding, unsure bool) {
-	s := &survey{probes: p, ctx: ctx, lacking: map[ruleset.Family][]string{}, without: map[ruleset.Family][]string{}}
+	s := &survey{probes: p, ctx: ctx, lacking: map[iptables.Family][]string{}, without: map[iptables.Family][]string{}}
 	s.sets()
 	live := s.connections()
 	chosen := s.chooseTable(table)
 	s.matches(chosen)
 	c.Table = chosen
-	for _, f := range ruleset.Families {
+	for _, f := range iptables.Families {
 		if len(s.lacking[f]) == 0 {
 			c.Families = append(c.Families, f)
 		}
 	}
-	c.SelfMatch = s.allHave(c.Families, ruleset.ModuleBPF)
-	c.OwnAddresses = s.allHave(c.Families, ruleset.ModuleAddrType)
-	c.Log = s.allHave(c.Families, ruleset.ModuleLimit) && s.allHave(c.Families, ruleset.ModuleNFLOG)
+	c.SelfMatch = s.allHave(c.Families, iptables.ModuleBPF)
+	c.OwnAddresses = s.allHave(c.Families, iptables.ModuleAddrType)
+	c.Log = s.allHave(c.Families, iptables.ModuleLimit) && s.allHave(c.Families, iptables.ModuleNFLOG)
 	c.Guards = s.guards()
-	c.CutLive, c.HoldCut = live, s.allHave(c.Families, string(ruleset.HashIPPortIP))
-	c.HopLimit = slices.Contains(c.Families, ruleset.IPv6) && s.allHave(c.Families, ruleset.ModuleHopLimit)
+	c.CutLive, c.HoldCut = live, s.allHave(c.Families, string(iptables.HashIPPortIP))
+	c.HopLimit = slices.Contains(c.Families, iptables.IPv6) && s.allHave(c.Families, iptables.ModuleHopLimit)
 	s.families(c)
 	return c, s.findings, s.unsure
 }
@@ -132,9 +132,9 @@ type survey struct {
 	probes   probes
 	ctx      context.Context // ends our patience with what is busy
 	findings []Finding
-	lacking  map[ruleset.Family][]string // what is missing that the family cannot be enforced without
-	without  map[ruleset.Family][]string // the optional things that are missing
-	unsure   bool                        // something could not be asked
+	lacking  map[iptables.Family][]string // what is missing that the family cannot be enforced without
+	without  map[iptables.Family][]string // the optional things that are missing
+	unsure   bool                         // something could not be asked
 }
 
 // ask has a probe answer, and waits while the answer is that something is busy.
@@ -145,13 +145,13 @@ func (s *survey) ask(probe func() error) error {
 }
 
 // allHave reports whether all of the families have what is optional, and there is one.
-func (s *survey) allHave(families []ruleset.Family, name string) bool {
-	lacks := func(f ruleset.Family) bool { return slices.Contains(s.without[f], name) }
+func (s *survey) allHave(families []iptables.Family, name string) bool {
+	lacks := func(f iptables.Family) bool { return slices.Contains(s.without[f], name) }
 	return len(families) > 0 && !slices.ContainsFunc(families, lacks)
 }
 
 // require reports something without which a family cannot be enforced.
-func (s *survey) require(f Finding, errs map[ruleset.Family]error) {
+func (s *survey) require(f Finding, errs map[iptables.Family]error) {
 	for family, err := range errs {
 		if err != nil && !isBusy(err) {
 			s.lacking[family] = append(s.lacking[family], f.Name)
@@ -161,10 +161,10 @@ func (s *survey) require(f Finding, errs map[ruleset.Family]error) {
 }
 
 // report adds a finding about something that was asked for once per family; errs has what went wrong, by family.
-func (s *survey) report(f Finding, required bool, errs map[ruleset.Family]error) {
+func (s *survey) report(f Finding, required bool, errs map[iptables.Family]error) {
 	var said []string
 	busy := false
-	for _, family := range ruleset.Families {
+	for _, family := range iptables.Families {
 		err := errs[family]
 		switch {
 		case isBusy(err):
@@ -178,7 +178,7 @@ func (s *survey) report(f Finding, required bool, errs map[ruleset.Family]error)
 	switch {
 	case f.OK:
 		f.Detail, f.Cost, f.Remedy = "present", "", ""
-	case required && !busy && len(said) == len(ruleset.Families):
+	case required && !busy && len(said) == len(iptables.Families):
 		f.Severity = Fatal
 	default:
 		f.Severity = Degraded
@@ -191,8 +191,8 @@ func (s *survey) report(f Finding, required bool, errs map[ruleset.Family]error)
 
 func (s *survey) sets() {
 	for _, t := range setTypes {
-		errs := map[ruleset.Family]error{}
-		for _, f := range ruleset.Families {
+		errs := map[iptables.Family]error{}
+		for _, f := range iptables.Families {
 			errs[f] = s.ask(func() error { return s.probes.setType(t.setType, f) })
 		}
 		module := "ip_set_" + strings.ReplaceAll(strings.ReplaceAll(string(t.setType), ":", "_"), ",", "")
@@ -210,7 +210,7 @@ func (s *survey) sets() {
 }
 
 // lack notes in which families something optional is missing.
-func (s *survey) lack(name string, errs map[ruleset.Family]error) {
+func (s *survey) lack(name string, errs map[iptables.Family]error) {
 	for f, err := range errs {
 		if err != nil {
 			s.without[f] = append(s.without[f], name)
@@ -266,10 +266,10 @@ func (s *survey) chooseTable(asked string) string {
 		candidates = []string{asked}
 	}
 	var chosen string
-	var lacking map[ruleset.Family]error
+	var lacking map[iptables.Family]error
 	for _, table := range candidates {
-		errs, missing := map[ruleset.Family]error{}, map[ruleset.Family]error{}
-		for _, f := range ruleset.Families {
+		errs, missing := map[iptables.Family]error{}, map[iptables.Family]error{}
+		for _, f := range iptables.Families {
 			err := s.ask(func() error { return s.probes.rules(s.ctx, f, table) })
 			if err != nil {
 				errs[f] = err
@@ -294,12 +294,12 @@ func (s *survey) chooseTable(asked string) string {
 
 // matches probes all extensions in one go, and one by one where that fails: on most nodes it does not.
 func (s *survey) matches(table string) {
-	all := ruleset.Extensions
-	errs := make([]map[ruleset.Family]error, len(all))
+	all := iptables.Extensions
+	errs := make([]map[iptables.Family]error, len(all))
 	for i := range errs {
-		errs[i] = map[ruleset.Family]error{}
+		errs[i] = map[iptables.Family]error{}
 	}
-	for _, f := range ruleset.Families {
+	for _, f := range iptables.Families {
 		if slices.Contains(s.lacking[f], "table "+table) {
 			continue // said already; without a table each of them would fail for that reason
 		}
@@ -331,8 +331,8 @@ func (s *survey) matches(table string) {
 
 // families says of each family whether it is enforced.
 func (s *survey) families(c Capabilities) {
-	names := map[ruleset.Family]string{ruleset.IPv4: "IPv4", ruleset.IPv6: "IPv6"}
-	for _, f := range ruleset.Families {
+	names := map[iptables.Family]string{iptables.IPv4: "IPv4", iptables.IPv6: "IPv6"}
+	for _, f := range iptables.Families {
 		finding := Finding{Name: names[f], OK: slices.Contains(c.Families, f), Detail: "enforced in the table " + c.Table}
 		if !finding.OK {
 			finding.Severity = Degraded

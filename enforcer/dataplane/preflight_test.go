@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // node is a kernel that has everything, except for what is named: "hash:net", "security", "xt_bpf", "bpf of inet6".
@@ -27,20 +27,20 @@ var _ probes = (*node)(nil)
 
 var errLacking = errors.New("no such thing here")
 
-func (n *node) has(thing string, f ruleset.Family) error {
+func (n *node) has(thing string, f iptables.Family) error {
 	if slices.Contains(n.lacks, thing) || slices.Contains(n.lacks, thing+" of "+f.String()) {
 		return errLacking
 	}
 	return nil
 }
 
-func (n *node) setType(t ruleset.SetType, f ruleset.Family) error {
+func (n *node) setType(t iptables.SetType, f iptables.Family) error {
 	return errors.Join(n.has("ip_set", f), n.has(string(t), f))
 }
 
 func (n *node) connections() error { return n.has("connections", 0) }
 
-func (n *node) rules(_ context.Context, f ruleset.Family, table string, rules ...string) error {
+func (n *node) rules(_ context.Context, f iptables.Family, table string, rules ...string) error {
 	n.asked[table] = true
 	if err := errors.Join(n.has("iptables", f), n.has(table, f)); err != nil {
 		return err
@@ -85,7 +85,7 @@ func surveyed(t *testing.T, n *node) (Capabilities, []Finding) {
 	return s.capabilities, s.findings()
 }
 
-var both = []ruleset.Family{ruleset.IPv4, ruleset.IPv6}
+var both = []iptables.Family{iptables.IPv4, iptables.IPv6}
 
 func TestPreflight(t *testing.T) {
 	for _, c := range []struct {
@@ -295,7 +295,7 @@ func TestThePreflightOfThisKernel(t *testing.T) {
 			if diff := cmp.Diff([]string{"br9"}, bridges); diff != "" || err != nil {
 				t.Errorf("bridges: %v (-want +got):\n%s", err, diff)
 			}
-			if got := mustObserve(t, d); len(got.Sets)+len(got.Tables[ruleset.IPv4].Chains)+len(got.Tables[ruleset.IPv6].Chains) != 0 {
+			if got := mustObserve(t, d); len(got.Sets)+len(got.Tables[iptables.IPv4].Chains)+len(got.Tables[iptables.IPv6].Chains) != 0 {
 				t.Errorf("the preflight left something behind: %v", got)
 			}
 		})
@@ -306,13 +306,13 @@ func TestThePreflightOfThisKernel(t *testing.T) {
 func TestProbesSayWhatTheKernelSays(t *testing.T) {
 	enterNamespace(t)
 	k := &kernelProbes{tools: newDataplane(t, NFT).tools}
-	if err := k.rules(t.Context(), ruleset.IPv4, securityTable, "-m nosuch"); err == nil || !strings.Contains(err.Error(), "nosuch") {
+	if err := k.rules(t.Context(), iptables.IPv4, securityTable, "-m nosuch"); err == nil || !strings.Contains(err.Error(), "nosuch") {
 		t.Errorf("a match that is missing: %v", err)
 	}
-	if err := k.rules(t.Context(), ruleset.IPv4, "nosuch"); err == nil {
+	if err := k.rules(t.Context(), iptables.IPv4, "nosuch"); err == nil {
 		t.Error("a table that is missing is found")
 	}
-	if err := k.setType("hash:nosuch", ruleset.IPv4); !errors.Is(err, errNoSetType) {
+	if err := k.setType("hash:nosuch", iptables.IPv4); !errors.Is(err, errNoSetType) {
 		t.Errorf("a type of set that is missing: %v", err)
 	}
 	if _, err := k.sysctl("nosuch"); err == nil {

@@ -11,12 +11,12 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // probeChain is the chain that probes write and remove. Were the removal to fail, the chain and the probe's set would still
 // be recognised as ours, and go with the first Apply.
-const probeChain = ruleset.Prefix + "PREFLIGHT"
+const probeChain = iptables.Prefix + "PREFLIGHT"
 
 // removalTimeout bounds the removal of a probe, which goes on when the context has ended.
 const removalTimeout = 10 * time.Second
@@ -28,7 +28,7 @@ type kernelProbes struct {
 
 var _ probes = (*kernelProbes)(nil)
 
-func (k *kernelProbes) setType(t ruleset.SetType, f ruleset.Family) error {
+func (k *kernelProbes) setType(t iptables.SetType, f iptables.Family) error {
 	c, err := openIPSets()
 	if err != nil {
 		return err
@@ -48,7 +48,7 @@ func (k *kernelProbes) connections() error {
 
 func (k *kernelProbes) guards() error { return probeGuards() }
 
-func (k *kernelProbes) rules(ctx context.Context, f ruleset.Family, table string, rules ...string) (err error) {
+func (k *kernelProbes) rules(ctx context.Context, f iptables.Family, table string, rules ...string) (err error) {
 	c, err := openIPSets()
 	if err != nil {
 		return err
@@ -83,7 +83,7 @@ func (k *kernelProbes) rules(ctx context.Context, f ruleset.Family, table string
 
 // jumps has the base chains jump to our chain, which is empty, and removes all of it again. Another program may have made a base chain that iptables does not
 // take for one, at another priority for instance: then no jump can ever stand there.
-func (k *kernelProbes) jumps(ctx, after context.Context, f ruleset.Family, table string) error {
+func (k *kernelProbes) jumps(ctx, after context.Context, f iptables.Family, table string) error {
 	var input strings.Builder
 	fmt.Fprintf(&input, "*%s\n:%s - [0:0]\n", table, probeChain)
 	for _, base := range policedChains {
@@ -108,9 +108,9 @@ func (k *kernelProbes) jumps(ctx, after context.Context, f ruleset.Family, table
 // createProbeSet makes the set that probing rules may name, and returns what removes it. If a probe was killed, the set may be there already, and in use by
 // the chain that was left with it: in this table, or in one that is no longer asked, of the other back end maybe. Then it serves as well, and stays until
 // that chain has gone.
-func (c *ipsets) createProbeSet(f ruleset.Family) (remove func(context.Context) error, err error) {
+func (c *ipsets) createProbeSet(f iptables.Family) (remove func(context.Context) error, err error) {
 	name := probeSet(f)
-	err = c.createEmpty(ruleset.Set{Name: name, Type: ruleset.HashIP, Family: f})
+	err = c.createEmpty(iptables.Set{Name: name, Type: iptables.HashIP, Family: f})
 	left := errors.Is(err, unix.EEXIST)
 	if err != nil && !left {
 		return nil, &SetError{Set: name, Op: "creating it", Err: err}

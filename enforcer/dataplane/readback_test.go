@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 func mustPrefix(t *testing.T, s string) netip.Prefix {
@@ -37,7 +37,7 @@ const wordy = `-m comment --comment "NetworkPolicy team-a/api-allow ingress[0]" 
 // forms are the rules that we write. What reads back must be the same text.
 var forms = []struct {
 	name   string
-	v4, v6 ruleset.Rule // v6 is v4 where empty
+	v4, v6 iptables.Rule // v6 is v4 where empty
 }{
 	{name: "established", v4: "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN"},
 	{name: "few samples", v4: `-m limit --limit 1/sec --limit-burst 10 -j NFLOG --nflog-prefix "RF:x" --nflog-group 4210`},
@@ -46,7 +46,7 @@ var forms = []struct {
 	{name: "jump", v4: "-j RF-LEAF"},
 	{name: "goto", v4: "-g RF-LEAF"},
 	{name: "drop", v4: wordy + "-j DROP"},
-	{name: "comment of 250 bytes", v4: ruleset.Rule(`-m comment --comment "` + strings.Repeat("word ", 49) + `words" -j RETURN`)},
+	{name: "comment of 250 bytes", v4: iptables.Rule(`-m comment --comment "` + strings.Repeat("word ", 49) + `words" -j RETURN`)},
 	{name: "comment of one word", v4: `-m comment --comment "word" -j RETURN`},
 	{name: "comment like an option", v4: `-m comment --comment "-j" -j RETURN`},
 	{name: "comment with quotes and backslash", v4: `-m comment --comment "it\'s \"so\" \\ [0]" -j RETURN`},
@@ -91,33 +91,33 @@ var forms = []struct {
 
 func TestEachRuleReadsBackAsWritten(t *testing.T) {
 	onEach(t, func(t *testing.T, d subject) {
-		var p ruleset.Plan
-		p.Restore = map[ruleset.Family]string{}
-		want := ruleset.Ruleset{Tables: map[ruleset.Family]ruleset.Table{}}
-		for _, f := range ruleset.Families {
-			suffix := map[ruleset.Family]string{ruleset.IPv4: "4", ruleset.IPv6: "6"}[f]
-			rules := map[string][]ruleset.Rule{"RF-LEAF": nil}
+		var p iptables.Plan
+		p.Restore = map[iptables.Family]string{}
+		want := iptables.Ruleset{Tables: map[iptables.Family]iptables.Table{}}
+		for _, f := range iptables.Families {
+			suffix := map[iptables.Family]string{iptables.IPv4: "4", iptables.IPv6: "6"}[f]
+			rules := map[string][]iptables.Rule{"RF-LEAF": nil}
 			for _, form := range forms {
 				r := form.v4
-				if f == ruleset.IPv6 && form.v6 != "" {
+				if f == iptables.IPv6 && form.v6 != "" {
 					r = form.v6
 				}
 				for _, s := range []string{"A", "N", "P"} {
-					r = ruleset.Rule(strings.ReplaceAll(string(r), "RF-v1-"+s+" ", "RF-v1-"+suffix+s+" "))
+					r = iptables.Rule(strings.ReplaceAll(string(r), "RF-v1-"+s+" ", "RF-v1-"+suffix+s+" "))
 				}
 				rules["RF-FORMS"] = append(rules["RF-FORMS"], r)
 			}
-			p.CreateSets = append(p.CreateSets, set(t, "RF-v1-"+suffix+"A", ruleset.HashIP, f),
-				set(t, "RF-v1-"+suffix+"N", ruleset.HashNet, f), set(t, "RF-v1-"+suffix+"P", ruleset.HashIPPort, f))
+			p.CreateSets = append(p.CreateSets, set(t, "RF-v1-"+suffix+"A", iptables.HashIP, f),
+				set(t, "RF-v1-"+suffix+"N", iptables.HashNet, f), set(t, "RF-v1-"+suffix+"P", iptables.HashIPPort, f))
 			p.Restore[f] = chains(securityTable, rules)
-			want.Tables[f] = ruleset.Table{Name: securityTable, Chains: rules, Jumps: map[string][]int{}}
+			want.Tables[f] = iptables.Table{Name: securityTable, Chains: rules, Jumps: map[string][]int{}}
 		}
 		mustApply(t, d, p)
 		got := mustObserve(t, d)
 		if diff := cmp.Diff(want.Tables, got.Tables, empty); diff != "" {
 			t.Errorf("rules read back (-written +read):\n%s", diff)
 		}
-		for _, f := range ruleset.Families {
+		for _, f := range iptables.Families {
 			for _, r := range got.Tables[f].Chains["RF-FORMS"] {
 				if c := Canonical(r); c != r {
 					t.Errorf("Canonical is not at rest:\n%s\n%s", r, c)
@@ -130,7 +130,7 @@ func TestEachRuleReadsBackAsWritten(t *testing.T) {
 func TestCanonical(t *testing.T) {
 	for _, c := range []struct {
 		name          string
-		printed, want ruleset.Rule
+		printed, want iptables.Rule
 	}{
 		{"an unquoted comment", "-m comment --comment word -j RETURN", `-m comment --comment "word" -j RETURN`},
 		{"an unquoted comment like an option", "-m comment --comment -j -j RETURN", `-m comment --comment "-j" -j RETURN`},
@@ -186,7 +186,7 @@ func FuzzCanonical(f *testing.F) {
 		f.Add(string(form.v4))
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		once := Canonical(ruleset.Rule(s))
+		once := Canonical(iptables.Rule(s))
 		if twice := Canonical(once); twice != once {
 			t.Errorf("Canonical of %q is %q, and of that %q", s, once, twice)
 		}

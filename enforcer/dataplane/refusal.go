@@ -7,7 +7,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // What the kernel answers is either about what it was asked for, or about its own state. Only the former is a refusal: whoever asked for less would have got
@@ -23,8 +23,8 @@ var notAsSuch = []error{errNoSetType, unix.EINVAL, unix.ERANGE, unix.EOPNOTSUPP,
 var own = []nl.IPSetError{nl.IPSET_ERR_PROTOCOL, nl.IPSET_ERR_BUSY, nl.IPSET_ERR_REFERENCED, nl.IPSET_ERR_EXIST, nl.IPSET_ERR_EXIST_SETNAME2}
 
 // Refusal is what the kernel refuses of a set, if that is why the step failed.
-func (e *SetError) Refusal() (ruleset.Refusal, bool) {
-	r := ruleset.Refusal{Family: e.Family, Set: e.Set, Word: e.Err.Error()}
+func (e *SetError) Refusal() (iptables.Refusal, bool) {
+	r := iptables.Refusal{Family: e.Family, Set: e.Set, Word: e.Err.Error()}
 	for _, known := range noRoom {
 		r.Full = r.Full || errors.Is(e.Err, known)
 	}
@@ -49,7 +49,7 @@ func (e *SetError) Refusal() (ruleset.Refusal, bool) {
 }
 
 // InFamily is the family whose later steps were left out because of the error; 0 if that is none.
-func (e *SetError) InFamily() ruleset.Family { return e.Family }
+func (e *SetError) InFamily() iptables.Family { return e.Family }
 
 // The words of the programs, in lower case, that say there is no room, and those that say that something is the matter with the node or that another program
 // has interfered.
@@ -61,8 +61,8 @@ var (
 )
 
 // Refusal is what the kernel, or the program that writes to it, refuses of a restore, if that is why it failed.
-func (e *FamilyError) Refusal() (ruleset.Refusal, bool) {
-	r := ruleset.Refusal{Family: e.Family}
+func (e *FamilyError) Refusal() (iptables.Refusal, bool) {
+	r := iptables.Refusal{Family: e.Family}
 	var tool *ToolError
 	if !errors.As(e.Err, &tool) || !tool.Answered {
 		return r, false
@@ -87,4 +87,4 @@ func (e *FamilyError) Refusal() (ruleset.Refusal, bool) {
 }
 
 // InFamily is the family whose later steps were left out because of the error.
-func (e *FamilyError) InFamily() ruleset.Family { return e.Family }
+func (e *FamilyError) InFamily() iptables.Family { return e.Family }

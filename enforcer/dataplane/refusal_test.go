@@ -17,7 +17,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // What a real kernel refuses costs the object that asked for it, and nobody else: enforcer.Sync against both back ends.
@@ -28,7 +28,7 @@ type crossing struct {
 	tamper func(string) string
 }
 
-func (k *crossing) Apply(ctx context.Context, p ruleset.Plan) error {
+func (k *crossing) Apply(ctx context.Context, p iptables.Plan) error {
 	for f, text := range p.Restore {
 		p.Restore[f] = k.tamper(text)
 	}
@@ -65,7 +65,7 @@ func tenants(many int, peers map[string][]string) compile.Snapshot {
 func acceptingRules(t *testing.T, d *Dataplane, policy string) int {
 	t.Helper()
 	n := 0
-	for _, rules := range mustObserve(t, d).Tables[ruleset.IPv4].Chains {
+	for _, rules := range mustObserve(t, d).Tables[iptables.IPv4].Chains {
 		for _, r := range rules {
 			if strings.Contains(string(r), policy+" ") && strings.HasSuffix(string(r), "-j RETURN") {
 				n++
@@ -111,8 +111,8 @@ func onEitherBackend(t *testing.T, test func(*testing.T, *Dataplane)) {
 	}
 }
 
-func optionsOf(d *Dataplane) ruleset.Options {
-	return ruleset.Options{Families: d.Capabilities().Families, Table: d.Capabilities().Table}
+func optionsOf(d *Dataplane) iptables.Options {
+	return iptables.Options{Families: d.Capabilities().Families, Table: d.Capabilities().Table}
 }
 
 // The target CT stands in the table raw alone: the kernel refuses it elsewhere. Legacy's programs say so of the whole restore, nft's of the rule.
@@ -138,8 +138,8 @@ func TestASetThatTheKernelSaysIsFullCostsItsPolicyAlone(t *testing.T) {
 	onEitherBackend(t, func(t *testing.T, d *Dataplane) {
 		small := tenants(2, map[string][]string{"a": {"many"}, "b": {"y"}})
 		node, _ := compile.Compile(small)
-		for name, set := range ruleset.Render(node, optionsOf(d)).Sets {
-			if set.Family == ruleset.IPv4 && len(set.Entries) == 2 {
+		for name, set := range iptables.Render(node, optionsOf(d)).Sets {
+			if set.Family == iptables.IPv4 && len(set.Entries) == 2 {
 				if err := netlink.IpsetCreate(name, "hash:ip", netlink.IpsetCreateOptions{Family: nl.FAMILY_V4, MaxElements: 2}); err != nil {
 					t.Fatal(err)
 				}
@@ -170,7 +170,7 @@ func TestSetsThatTheKernelDoesNotTakeCostTheirPolicyAlone(t *testing.T) {
 	start := time.Now()
 	n := 0
 	for ; err == nil && n <= 1<<16; n++ {
-		err = c.createEmpty(ruleset.Set{Name: fmt.Sprint("others-", n), Type: ruleset.HashIP, Family: ruleset.IPv4})
+		err = c.createEmpty(iptables.Set{Name: fmt.Sprint("others-", n), Type: iptables.HashIP, Family: iptables.IPv4})
 	}
 	if !errors.Is(err, ErrTooManySets) {
 		t.Fatalf("after %d sets the kernel says %v", n, err)

@@ -6,8 +6,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 // everyKind is a node with each kind of peer and of ports, in both directions and both families.
@@ -119,10 +119,10 @@ func TestEveryStageReadsBackWithoutADifference(t *testing.T) {
 	onEach(t, func(t *testing.T, d subject) {
 		c := d.Capabilities()
 		for _, log := range []bool{false, true} {
-			options := ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut, NFLogGroup: 4210, LogDenied: log}
-			want := ruleset.Render(node, options)
-			mustApply(t, d, ruleset.Diff(want, mustObserve(t, d)))
-			if p := ruleset.Diff(want, mustObserve(t, d)); !p.Empty() {
+			options := iptables.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut, NFLogGroup: 4210, LogDenied: log}
+			want := iptables.Render(node, options)
+			mustApply(t, d, iptables.Diff(want, mustObserve(t, d)))
+			if p := iptables.Diff(want, mustObserve(t, d)); !p.Empty() {
 				t.Errorf("a difference is left: %+v", p)
 			}
 		}
@@ -134,15 +134,15 @@ func TestEveryStageReadsBackWithoutADifference(t *testing.T) {
 func TestWhatIsRenderedReadsBackWithoutADifference(t *testing.T) {
 	onEach(t, func(t *testing.T, d subject) {
 		c := d.Capabilities()
-		options := ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut}
+		options := iptables.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut}
 		node := everyKind(t)
 		for _, isolated := range []int{40, 7, 0, 40} {
 			node := node
 			node.Endpoints = node.Endpoints[:isolated]
-			want := ruleset.Render(node, options)
-			mustApply(t, d, ruleset.Diff(want, mustObserve(t, d)))
+			want := iptables.Render(node, options)
+			mustApply(t, d, iptables.Diff(want, mustObserve(t, d)))
 			got := mustObserve(t, d)
-			if p := ruleset.Diff(want, got); !p.Empty() {
+			if p := iptables.Diff(want, got); !p.Empty() {
 				t.Errorf("with %d endpoints a difference is left: %+v", isolated, p)
 			}
 			if diff := cmp.Diff(want, got, addrs, empty); diff != "" {

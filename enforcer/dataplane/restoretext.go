@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // The kernel's limits on what a rule names: XT_EXTENSION_MAXNAMELEN and XT_MAX_COMMENT_LEN, less the final zero each.
@@ -22,7 +22,7 @@ var verdicts = []string{"ACCEPT", "DROP", "RETURN", "REJECT", "LOG", "NFLOG", "M
 
 // restored is the table after iptables-restore --noflush has read input: all of it, or an error and the table as it was.
 func (t savedTable) restored(name, input string, hasSet func(string) error) (savedTable, error) {
-	next := savedTable{order: slices.Clone(t.order), chains: map[string][]ruleset.Rule{}, packets: maps.Clone(t.packets)}
+	next := savedTable{order: slices.Clone(t.order), chains: map[string][]iptables.Rule{}, packets: maps.Clone(t.packets)}
 	for chain, rules := range t.chains {
 		next.chains[chain] = slices.Clone(rules)
 	}
@@ -67,16 +67,16 @@ func (t *savedTable) take(line string, hasSet func(string) error) error {
 	}
 	switch command {
 	case "-A":
-		return t.insert(chain, len(t.chains[chain]), ruleset.Rule(text), hasSet)
+		return t.insert(chain, len(t.chains[chain]), iptables.Rule(text), hasSet)
 	case "-I":
 		at, rule, _ := strings.Cut(text, " ")
 		n, err := strconv.Atoi(at)
 		if err != nil || n < 1 || n > len(t.chains[chain])+1 {
 			return fmt.Errorf("%s is no position in the chain %s", at, chain)
 		}
-		return t.insert(chain, n-1, ruleset.Rule(rule), hasSet)
+		return t.insert(chain, n-1, iptables.Rule(rule), hasSet)
 	case "-D":
-		return t.remove(chain, ruleset.Rule(text))
+		return t.remove(chain, iptables.Rule(text))
 	case "-F":
 		t.chains[chain] = nil
 		delete(t.packets, chain)
@@ -96,7 +96,7 @@ func (t *savedTable) declare(chain string) {
 	delete(t.packets, chain)
 }
 
-func (t *savedTable) insert(chain string, at int, r ruleset.Rule, hasSet func(string) error) error {
+func (t *savedTable) insert(chain string, at int, r iptables.Rule, hasSet func(string) error) error {
 	target := targetOf(r)
 	if _, ok := t.chains[target]; !ok && !slices.Contains(verdicts, target) {
 		return fmt.Errorf("there is no target %s", target)
@@ -116,8 +116,8 @@ func (t *savedTable) insert(chain string, at int, r ruleset.Rule, hasSet func(st
 	return nil
 }
 
-func (t *savedTable) remove(chain string, r ruleset.Rule) error {
-	same := func(x ruleset.Rule) bool { return Canonical(x) == Canonical(r) }
+func (t *savedTable) remove(chain string, r iptables.Rule) error {
+	same := func(x iptables.Rule) bool { return Canonical(x) == Canonical(r) }
 	i := slices.IndexFunc(t.chains[chain], same)
 	if i < 0 {
 		return fmt.Errorf("the chain %s has no such rule", chain)
@@ -163,7 +163,7 @@ func (t savedTable) text(name string) string {
 }
 
 // matchedSets are the sets that a rule names.
-func matchedSets(r ruleset.Rule) []string {
+func matchedSets(r iptables.Rule) []string {
 	var sets []string
 	ws := words(string(r))
 	for i := 0; i+1 < len(ws); i++ {
@@ -175,7 +175,7 @@ func matchedSets(r ruleset.Rule) []string {
 }
 
 // valueOf is the value of a rule's option, empty if it has none.
-func valueOf(r ruleset.Rule, option string) string {
+func valueOf(r iptables.Rule, option string) string {
 	ws := words(string(r))
 	for i := 0; i+1 < len(ws); i++ {
 		if ws[i].is(option) {

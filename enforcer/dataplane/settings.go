@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // What is looked at here is no part of the rules, and may change at any time while they stand: settings, and what other programs do with packets. It is
@@ -15,7 +15,7 @@ import (
 type settings struct {
 	findings []Finding
 	// unseen are the families whose traffic within a bridge passes no rule, on a node that has bridges with ports.
-	unseen []ruleset.Family
+	unseen []iptables.Family
 }
 
 // surveySettings looks at the settings without which packets do not pass our chains, or pass them in another shape.
@@ -30,10 +30,10 @@ func surveySettings(p probes) settings {
 // bridgeSettings are those by which bridged packets pass iptables, by family. The kernel has them while br_netfilter is loaded.
 var bridgeSettings = []struct {
 	sysctl, name string
-	family       ruleset.Family
+	family       iptables.Family
 }{
-	{"bridge/bridge-nf-call-iptables", "IPv4", ruleset.IPv4},
-	{"bridge/bridge-nf-call-ip6tables", "IPv6", ruleset.IPv6},
+	{"bridge/bridge-nf-call-iptables", "IPv4", iptables.IPv4},
+	{"bridge/bridge-nf-call-ip6tables", "IPv6", iptables.IPv6},
 }
 
 func (s *settings) bridges(p probes) {

@@ -12,7 +12,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // beforeLayouts is what a node held under the version before names had a layout: chains of both families, then sets.
@@ -55,12 +55,12 @@ func TestWhatAVersionWithoutLayoutsHasLeftIsReplaced(t *testing.T) {
 				t.Errorf("counted: enforced %v, %v, want an error that names a chain of the other version", enforced, err)
 			}
 			d := newDataplane(t, backend)
-			want := ruleset.Render(tiered(t), ruleset.Options{Families: ruleset.Families[:], Table: securityTable, SelfMatch: true, HoldCut: true})
+			want := iptables.Render(tiered(t), iptables.Options{Families: iptables.Families[:], Table: securityTable, SelfMatch: true, HoldCut: true})
 			have := mustObserve(t, d)
-			if len(have.Tables[ruleset.IPv4].Chains) < 10 || len(have.Sets) < 10 {
-				t.Fatalf("%d chains and %d sets were found of what was left", len(have.Tables[ruleset.IPv4].Chains), len(have.Sets))
+			if len(have.Tables[iptables.IPv4].Chains) < 10 || len(have.Sets) < 10 {
+				t.Fatalf("%d chains and %d sets were found of what was left", len(have.Tables[iptables.IPv4].Chains), len(have.Sets))
 			}
-			plan := ruleset.Diff(want, have)
+			plan := iptables.Diff(want, have)
 			if len(plan.Jumps) > 0 {
 				t.Errorf("the jumps are changed: %v", plan.Jumps)
 			}
@@ -92,10 +92,10 @@ func TestSetsOfAnotherLayoutAreNotReadAndGo(t *testing.T) {
 		run(t, append([]string{"ipset"}, strings.Fields(command)...)...)
 	}
 	have := mustObserve(t, d)
-	want := map[string]ruleset.Set{
-		"RF-v7-4A-x": {Type: ruleset.HashIP, Family: ruleset.IPv4},
-		"RF-4A-x":    {Type: ruleset.HashIP, Family: ruleset.IPv4},
-		"RF-v7-M":    {Type: "hash:ip,port,net", Family: ruleset.IPv6},
+	want := map[string]iptables.Set{
+		"RF-v7-4A-x": {Type: iptables.HashIP, Family: iptables.IPv4},
+		"RF-4A-x":    {Type: iptables.HashIP, Family: iptables.IPv4},
+		"RF-v7-M":    {Type: "hash:ip,port,net", Family: iptables.IPv6},
 		"RF-v7-L":    {Type: "list:set"},
 		"RF-v7-B":    {Type: "bitmap:port"},
 	}
@@ -106,7 +106,7 @@ func TestSetsOfAnotherLayoutAreNotReadAndGo(t *testing.T) {
 	if diff := cmp.Diff(want, have.Sets); diff != "" {
 		t.Errorf("found (-want +got):\n%s", diff)
 	}
-	mustApply(t, d, ruleset.Diff(ruleset.Ruleset{}, have)) // the list, too, which refers to one that comes before it
+	mustApply(t, d, iptables.Diff(iptables.Ruleset{}, have)) // the list, too, which refers to one that comes before it
 	if left := mustObserve(t, d).Sets; len(left) > 0 {
 		t.Errorf("left: %v", slices.Sorted(maps.Keys(left)))
 	}
@@ -124,10 +124,10 @@ func TestAProbeThatWasKilledDoesNotSpoilTheNext(t *testing.T) {
 		killed, next := tt.killed, tt.next
 		t.Run(killed.backend+" "+killed.table+", then "+next.backend+" "+next.table, func(t *testing.T) {
 			enterNamespace(t)
-			for f, program := range map[ruleset.Family]string{ruleset.IPv4: "iptables-", ruleset.IPv6: "ip6tables-"} {
+			for f, program := range map[iptables.Family]string{iptables.IPv4: "iptables-", iptables.IPv6: "ip6tables-"} {
 				run(t, "ipset", "create", probeSet(f), "hash:ip", "family", f.String())
-				feed(t, chains(killed.table, map[string][]ruleset.Rule{
-					probeChain: {ruleset.Rule("-m set --match-set " + probeSet(f) + " src -j RETURN")},
+				feed(t, chains(killed.table, map[string][]iptables.Rule{
+					probeChain: {iptables.Rule("-m set --match-set " + probeSet(f) + " src -j RETURN")},
 				}), program+killed.backend+"-restore", "--noflush", "-w")
 			}
 			d, err := New(t.Context(), Options{Backend: next.backend, Table: next.table})
@@ -137,11 +137,11 @@ func TestAProbeThatWasKilledDoesNotSpoilTheNext(t *testing.T) {
 			if c := d.Capabilities(); len(c.Families) != 2 {
 				t.Errorf("only %v would be enforced: %v", c.Families, d.Findings())
 			}
-			plan := ruleset.Diff(ruleset.Ruleset{}, mustObserve(t, d))
+			plan := iptables.Diff(iptables.Ruleset{}, mustObserve(t, d))
 			plan.Elsewhere = true
 			mustApply(t, d, plan)
 			for name, text := range everything(t) {
-				if strings.Contains(text, ruleset.Prefix) {
+				if strings.Contains(text, iptables.Prefix) {
 					t.Errorf("%s:\n%s", name, text)
 				}
 			}

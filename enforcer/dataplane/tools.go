@@ -14,10 +14,10 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/coreos/go-iptables/iptables"
+	goiptables "github.com/coreos/go-iptables/iptables"
 	"github.com/go-logr/logr"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 const (
@@ -37,13 +37,13 @@ type tools struct {
 	log      logr.Logger
 	lockWait time.Duration // of one run; whole seconds
 	patience time.Duration
-	family   map[ruleset.Family]familyTools
+	family   map[iptables.Family]familyTools
 }
 
 // familyTools are the programs of one family: ours to run with an input or for an output, and go-iptables' for base chains.
 type familyTools struct {
 	save, restore program
-	hooks         *iptables.IPTables
+	hooks         *goiptables.IPTables
 }
 
 // program is one executable and the arguments that every run of it begins with.
@@ -55,7 +55,7 @@ type program struct {
 
 // save is the output of iptables-save for one table, or for all that exist if table is empty, with our part of those that it does not show. It takes no
 // lock: it reads the table in one piece, and again if it changed meanwhile.
-func (t *tools) save(ctx context.Context, f ruleset.Family, table string) ([]byte, error) {
+func (t *tools) save(ctx context.Context, f iptables.Family, table string) ([]byte, error) {
 	var args []string
 	if table != "" {
 		args = []string{"-t", table}
@@ -68,7 +68,7 @@ func (t *tools) save(ctx context.Context, f ruleset.Family, table string) ([]byt
 }
 
 // saveCounters is save with the counters in front of each rule.
-func (t *tools) saveCounters(ctx context.Context, f ruleset.Family, table string) ([]byte, error) {
+func (t *tools) saveCounters(ctx context.Context, f iptables.Family, table string) ([]byte, error) {
 	args := []string{"-c"}
 	if table != "" {
 		args = append(args, "-t", table)
@@ -81,7 +81,7 @@ func (t *tools) saveCounters(ctx context.Context, f ruleset.Family, table string
 }
 
 // read runs iptables-save. One that hangs must not hold up whoever else reads or writes.
-func (t *tools) read(ctx context.Context, f ruleset.Family, args ...string) ([]byte, error) {
+func (t *tools) read(ctx context.Context, f iptables.Family, args ...string) ([]byte, error) {
 	ctx, cancel := t.bounded(ctx)
 	defer cancel()
 	return t.family[f].save.run(ctx, "", args...)
@@ -93,7 +93,7 @@ func (t *tools) bounded(ctx context.Context) (context.Context, context.CancelFun
 
 // restore hands input to iptables-restore, which takes all of it or nothing. Chains that the input does not name stay as
 // they are, and so do other programs' rules and counters.
-func (t *tools) restore(ctx context.Context, f ruleset.Family, input string) error {
+func (t *tools) restore(ctx context.Context, f iptables.Family, input string) error {
 	wait := strconv.Itoa(int(t.lockWait / time.Second))
 	return t.locked(ctx, func(ctx context.Context) error {
 		_, err := t.family[f].restore.run(ctx, input, "--noflush", "-w", wait)
@@ -137,7 +137,7 @@ func lockHeld(err error) bool {
 	if errors.As(err, &ours) {
 		return strings.Contains(ours.Stderr, says)
 	}
-	var theirs *iptables.Error
+	var theirs *goiptables.Error
 	return errors.As(err, &theirs) && strings.Contains(theirs.Error(), says)
 }
 

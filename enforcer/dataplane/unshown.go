@@ -9,9 +9,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/coreos/go-iptables/iptables"
+	goiptables "github.com/coreos/go-iptables/iptables"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // iptables-nft-save leaves out, with a zero exit status, a whole table in which one rule stands that is not iptables' own: another program has put it there
@@ -64,7 +64,7 @@ func withoutLine(text []byte, begin string) []byte {
 }
 
 // withUnshown is what iptables-save has printed, with our part of what it has left out.
-func (t *tools) withUnshown(ctx context.Context, f ruleset.Family, out []byte, counters bool) ([]byte, error) {
+func (t *tools) withUnshown(ctx context.Context, f iptables.Family, out []byte, counters bool) ([]byte, error) {
 	for _, table := range unshownTables(out) {
 		if !slices.Contains(tables[:], table) {
 			continue
@@ -72,7 +72,7 @@ func (t *tools) withUnshown(ctx context.Context, f ruleset.Family, out []byte, c
 		text, err := t.showOurs(ctx, f, table, counters)
 		if err != nil {
 			return nil, fmt.Errorf("reading what is ours of the table %s, which holds rules that are not iptables' (see nft list table %s %s): %w",
-				table, map[ruleset.Family]string{ruleset.IPv4: "ip", ruleset.IPv6: "ip6"}[f], table, err)
+				table, map[iptables.Family]string{iptables.IPv4: "ip", iptables.IPv6: "ip6"}[f], table, err)
 		}
 		out = append(withoutLine(out, saysUnshown(table)), text...)
 	}
@@ -80,7 +80,7 @@ func (t *tools) withUnshown(ctx context.Context, f ruleset.Family, out []byte, c
 }
 
 // showOurs is our part of a table, as iptables-save would print it.
-func (t *tools) showOurs(ctx context.Context, f ruleset.Family, table string, counters bool) ([]byte, error) {
+func (t *tools) showOurs(ctx context.Context, f iptables.Family, table string, counters bool) ([]byte, error) {
 	names, err := nftChains(f, table)
 	if err != nil {
 		return nil, err
@@ -115,7 +115,7 @@ var inChain = regexp.MustCompile("chain `([^']+)' in table `[^']+' is incompatib
 const maxUnshown = 20
 
 // listChains are the rules of chains, each as "-A CHAIN rule".
-func (t *tools) listChains(ctx context.Context, f ruleset.Family, table string, chains []string, counters bool) ([]string, error) {
+func (t *tools) listChains(ctx context.Context, f iptables.Family, table string, chains []string, counters bool) ([]string, error) {
 	var unshown []string
 	for len(chains) > 0 {
 		rules, err := t.listShown(ctx, f, table, chains, counters)
@@ -147,7 +147,7 @@ func (t *tools) listChains(ctx context.Context, f ruleset.Family, table string, 
 // chainUnshown is the chain that the error says cannot be shown, empty if it says something else.
 func chainUnshown(err error) string {
 	var ours *ToolError
-	var theirs *iptables.Error
+	var theirs *goiptables.Error
 	said := ""
 	switch {
 	case errors.As(err, &ours):
@@ -162,7 +162,7 @@ func chainUnshown(err error) string {
 }
 
 // listShown are the rules of chains that can be shown, or an error that names one which cannot.
-func (t *tools) listShown(ctx context.Context, f ruleset.Family, table string, chains []string, counters bool) ([]string, error) {
+func (t *tools) listShown(ctx context.Context, f iptables.Family, table string, chains []string, counters bool) ([]string, error) {
 	var input strings.Builder
 	fmt.Fprintf(&input, "*%s\n", table)
 	for _, c := range chains {
@@ -208,7 +208,7 @@ func countersInFront(line string) string {
 }
 
 // showJumps are the rules of a base chain as far as our jump's position depends on them: each as "-A CHAIN rule".
-func (t *tools) showJumps(ctx context.Context, f ruleset.Family, table, base string) ([]string, error) {
+func (t *tools) showJumps(ctx context.Context, f iptables.Family, table, base string) ([]string, error) {
 	rules, err := t.listShown(ctx, f, table, []string{base}, false)
 	if chainUnshown(err) != base {
 		return rules, err
@@ -226,13 +226,13 @@ func (t *tools) showJumps(ctx context.Context, f ruleset.Family, table, base str
 	if exact, err := t.hasJump(f, table, base); err != nil || !exact || len(jumps) > 1 {
 		return rules, err
 	}
-	rules[jumps[0].position-1] = fmt.Sprintf("-A %s %s", base, ruleset.JumpRule(base))
+	rules[jumps[0].position-1] = fmt.Sprintf("-A %s %s", base, iptables.JumpRule(base))
 	return rules, nil
 }
 
 // hasJump reports whether our jump stands in a base chain, wherever in it.
-func (t *tools) hasJump(f ruleset.Family, table, base string) (bool, error) {
-	rule := ruleset.JumpRule(base)
+func (t *tools) hasJump(f iptables.Family, table, base string) (bool, error) {
+	rule := iptables.JumpRule(base)
 	if rule == "" {
 		return false, nil
 	}
@@ -241,7 +241,7 @@ func (t *tools) hasJump(f ruleset.Family, table, base string) (bool, error) {
 
 // fixUnshownJump makes the jump the first rule of a base chain that iptables cannot show, and the only one that leads to us. The new one comes first, and
 // the others go by their handles, so that the chain is at no moment without one, and no other rule can be hit.
-func (t *tools) fixUnshownJump(ctx context.Context, j ruleset.JumpFix) error {
+func (t *tools) fixUnshownJump(ctx context.Context, j iptables.JumpFix) error {
 	stale, err := nftJumps(j.Family, j.Table, j.Chain)
 	if err != nil {
 		return err
@@ -260,7 +260,7 @@ func (t *tools) fixUnshownJump(ctx context.Context, j ruleset.JumpFix) error {
 
 // dropUnshownJumps removes the jumps to those of our chains that are meant from those base chains of a table that iptables cannot show, and names these
 // base chains.
-func (t *tools) dropUnshownJumps(ctx context.Context, f ruleset.Family, table string, meant func(chain string) bool) (chains []string, err error) {
+func (t *tools) dropUnshownJumps(ctx context.Context, f iptables.Family, table string, meant func(chain string) bool) (chains []string, err error) {
 	for _, base := range hookChains {
 		jumps, err := nftJumps(f, table, base)
 		if err != nil {

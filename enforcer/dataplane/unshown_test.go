@@ -10,7 +10,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // clampMSS puts the usual clamp of the MSS into a base chain of both families, as nft does it: a rule that iptables cannot show.
@@ -66,7 +66,7 @@ func TestANativeRuleInAnotherTableStopsNothing(t *testing.T) {
 			if err := d.Cleanup(t.Context()); err != nil {
 				t.Errorf("cleaning up: %v", err)
 			}
-			if got := mustObserve(t, d); len(got.Tables[ruleset.IPv4].Chains)+len(got.Tables[ruleset.IPv6].Jumps) != 0 {
+			if got := mustObserve(t, d); len(got.Tables[iptables.IPv4].Chains)+len(got.Tables[iptables.IPv6].Jumps) != 0 {
 				t.Errorf("left: %v", got)
 			}
 			if diff := cmp.Diff(before, native(t)); diff != "" {
@@ -102,8 +102,8 @@ func TestWhatIsLeftBesideANativeRuleGoes(t *testing.T) {
 			if diff := cmp.Diff(before, native(t)); diff != "" {
 				t.Errorf("other programs' rules (-before +after):\n%s", diff)
 			}
-			if got := mustObserve(t, now); len(got.Tables[ruleset.IPv4].Chains) != 4 {
-				t.Errorf("in force: %v", got.Tables[ruleset.IPv4])
+			if got := mustObserve(t, now); len(got.Tables[iptables.IPv4].Chains) != 4 {
+				t.Errorf("in force: %v", got.Tables[iptables.IPv4])
 			}
 		})
 	}
@@ -154,12 +154,12 @@ func TestOurTableIsReadAndRepairedBesideANativeRule(t *testing.T) {
 				if name == "in a chain of ours" {
 					before = ""
 				}
-				mustApply(t, d, ruleset.Diff(want, mustObserve(t, d)))
+				mustApply(t, d, iptables.Diff(want, mustObserve(t, d)))
 				got := mustObserve(t, d)
 				if diff := cmp.Diff(want, got, addrs); diff != "" {
 					t.Errorf("after a repair (-want +got):\n%s", diff)
 				}
-				if p := ruleset.Diff(want, got); !p.Empty() {
+				if p := iptables.Diff(want, got); !p.Empty() {
 					t.Errorf("there is something to repair again: %s", p)
 				}
 				if diff := cmp.Diff(before, strings.ReplaceAll(native(t), "\n", "")); diff != "" {
@@ -168,14 +168,14 @@ func TestOurTableIsReadAndRepairedBesideANativeRule(t *testing.T) {
 
 				// A change comes through, and damage is seen.
 				changed := mustObserve(t, d)
-				for _, f := range ruleset.Families {
-					changed.Tables[f].Chains["RF-v1-DENY"] = []ruleset.Rule{"-p tcp -m tcp --dport 80 -j DROP", "-p sctp -m multiport --dports 81 -j DROP"}
-					changed.Tables[f].Chains["RF-INPUT"] = []ruleset.Rule{"-j RF-v1-DENY"}
+				for _, f := range iptables.Families {
+					changed.Tables[f].Chains["RF-v1-DENY"] = []iptables.Rule{"-p tcp -m tcp --dport 80 -j DROP", "-p sctp -m multiport --dports 81 -j DROP"}
+					changed.Tables[f].Chains["RF-INPUT"] = []iptables.Rule{"-j RF-v1-DENY"}
 				}
-				mustApply(t, d, ruleset.Diff(changed, mustObserve(t, d)))
-				mustApply(t, d, ruleset.Diff(want, mustObserve(t, d)))
+				mustApply(t, d, iptables.Diff(changed, mustObserve(t, d)))
+				mustApply(t, d, iptables.Diff(want, mustObserve(t, d)))
 				run(t, "ip6tables-nft", "-t", table, "-D", "RF-v1-EGRESS", "1")
-				mustApply(t, d, ruleset.Diff(want, mustObserve(t, d)))
+				mustApply(t, d, iptables.Diff(want, mustObserve(t, d)))
 				if diff := cmp.Diff(want, mustObserve(t, d), addrs); diff != "" {
 					t.Errorf("changed there and back (-want +got):\n%s", diff)
 				}
@@ -194,7 +194,7 @@ func TestCountsAreReadBesideANativeRule(t *testing.T) {
 	enterNamespace(t)
 	d := newDataplane(t, NFT)
 	const chain = "RF-v1-IW-aaaaaaaaaaaaaaaa"
-	mustApply(t, d, ruleset.Plan{Restore: map[ruleset.Family]string{ruleset.IPv4: chains(securityTable, map[string][]ruleset.Rule{
+	mustApply(t, d, iptables.Plan{Restore: map[iptables.Family]string{iptables.IPv4: chains(securityTable, map[string][]iptables.Rule{
 		chain:      {`-m comment --comment "would deny: NetworkPolicy a/-c 9 9 b ingress"`, "-j RETURN"},
 		"RF-INPUT": {"-j " + chain},
 	})}})
@@ -252,7 +252,7 @@ func TestACommentOfSeveralLinesStopsNothing(t *testing.T) {
 			for _, table := range []string{"filter", "mangle", "security"} {
 				run(t, "iptables-"+backend, "-w", "-t", table, "-A", "FORWARD", "-m", "comment", "--comment", "first\n*mangle\n-A RF-FORWARD -j \"DROP\"\nfrobnicate", "-j", "RETURN")
 			}
-			mustApply(t, d, ruleset.Plan{Elsewhere: true})
+			mustApply(t, d, iptables.Plan{Elsewhere: true})
 			if diff := cmp.Diff(want, mustObserve(t, d), addrs); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -271,7 +271,7 @@ func TestATableThatIsSwitchedOffIsSaid(t *testing.T) {
 	want := mustObserve(t, d)
 	run(t, "nft", "add table ip security { flags dormant; }")
 	got, err := d.Observe(t.Context())
-	if !errors.Is(err, errDormant) || len(got.Tables) != 1 || len(got.Tables[ruleset.IPv6].Chains) == 0 {
+	if !errors.Is(err, errDormant) || len(got.Tables) != 1 || len(got.Tables[iptables.IPv6].Chains) == 0 {
 		t.Errorf("observed %v and %v, want IPv6 alone, and why", got.Tables, err)
 	}
 	run(t, "nft", "add table ip security")

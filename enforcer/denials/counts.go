@@ -7,8 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 // counts are the last that were read.
@@ -70,7 +70,7 @@ func (j *Journal) sayGrowth(of namespaceGrowth, since time.Time) {
 	}
 }
 
-func anyAudited(points map[string]ruleset.Point) bool {
+func anyAudited(points map[string]iptables.Point) bool {
 	for _, p := range points {
 		if p.Audit {
 			return true
@@ -89,7 +89,7 @@ type growth struct {
 
 // grown is the growth between two readings of the audited objects that have any, in their order. A total that has fallen is that of a point that was
 // gone in between.
-func grown(points map[string]ruleset.Point, before, now map[string]uint64) []growth {
+func grown(points map[string]iptables.Point, before, now map[string]uint64) []growth {
 	type side struct {
 		ref       policy.Ref
 		direction policy.Direction

@@ -12,8 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 func TestGrown(t *testing.T) {
@@ -24,20 +24,20 @@ func TestGrown(t *testing.T) {
 	type counts = map[string]uint64
 	for _, c := range []struct {
 		name        string
-		points      []ruleset.Point
+		points      []iptables.Point
 		before, now counts
 		want        []growth
 	}{
 		{"nothing", nil, nil, nil, nil},
-		{"it stands", []ruleset.Point{one}, counts{"a": 5}, counts{"a": 5}, nil},
-		{"it grows", []ruleset.Point{one}, counts{"a": 5}, counts{"a": 8}, []growth{{one.Ref, policy.Ingress, 3, 8}}},
-		{"it is new", []ruleset.Point{one}, nil, counts{"a": 8}, []growth{{one.Ref, policy.Ingress, 8, 8}}},
-		{"it was gone in between", []ruleset.Point{one}, counts{"a": 5}, counts{"a": 2}, []growth{{one.Ref, policy.Ingress, 2, 2}}},
-		{"it is not in the kernel yet", []ruleset.Point{one}, nil, counts{}, nil},
-		{"it is not audited", []ruleset.Point{enforced}, nil, counts{"e": 1}, nil},
+		{"it stands", []iptables.Point{one}, counts{"a": 5}, counts{"a": 5}, nil},
+		{"it grows", []iptables.Point{one}, counts{"a": 5}, counts{"a": 8}, []growth{{one.Ref, policy.Ingress, 3, 8}}},
+		{"it is new", []iptables.Point{one}, nil, counts{"a": 8}, []growth{{one.Ref, policy.Ingress, 8, 8}}},
+		{"it was gone in between", []iptables.Point{one}, counts{"a": 5}, counts{"a": 2}, []growth{{one.Ref, policy.Ingress, 2, 2}}},
+		{"it is not in the kernel yet", []iptables.Point{one}, nil, counts{}, nil},
+		{"it is not audited", []iptables.Point{enforced}, nil, counts{"e": 1}, nil},
 		{"it is of no policy any more", nil, nil, counts{"a": 1}, nil},
 		{
-			"points of an object and direction add up, and objects are in order", []ruleset.Point{one, two, again, other},
+			"points of an object and direction add up, and objects are in order", []iptables.Point{one, two, again, other},
 			counts{"a": 1, "c": 1}, counts{"a": 2, "b": 1, "c": 3, "d": 7},
 			[]growth{{other.Ref, policy.Ingress, 7, 7}, {one.Ref, policy.Ingress, 3, 5}, {two.Ref, policy.Egress, 1, 1}},
 		},
@@ -97,11 +97,11 @@ func TestWhatGrowsIsSaidAtEachResync(t *testing.T) {
 		kernel, l := &blind{Fake: dataplane.NewFake(dataplane.Capabilities{})}, &log{}
 		hit := func(n uint64) {
 			t.Helper()
-			if err := kernel.Hit(ruleset.IPv6, chain, n); err != nil {
+			if err := kernel.Hit(iptables.IPv6, chain, n); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := kernel.Restore(ruleset.IPv6, "*security\n:"+chain+" - [0:0]\n-A "+chain+" -m comment --comment x\nCOMMIT\n"); err != nil {
+		if err := kernel.Restore(iptables.IPv6, "*security\n:"+chain+" - [0:0]\n-A "+chain+" -m comment --comment x\nCOMMIT\n"); err != nil {
 			t.Fatal(err)
 		}
 		hit(1000) // by the rules of an earlier run

@@ -18,7 +18,7 @@ import (
 	"github.com/go-logr/logr"
 
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // Source is the kernel.
@@ -51,8 +51,8 @@ type Journal struct {
 	Interval time.Duration
 
 	mu      sync.Mutex // guards the points
-	points  map[string]ruleset.Point
-	retired map[string]ruleset.Point // those before: their last packets may be on the way still
+	points  map[string]iptables.Point
+	retired map[string]iptables.Point // those before: their last packets may be on the way still
 
 	names  names
 	counts counts
@@ -78,7 +78,7 @@ func (j *Journal) named() chan uint16 {
 }
 
 // SetPoints says which points the rules have from now on. It may be called at any time.
-func (j *Journal) SetPoints(points map[string]ruleset.Point) {
+func (j *Journal) SetPoints(points map[string]iptables.Point) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if !maps.Equal(points, j.points) {
@@ -86,7 +86,7 @@ func (j *Journal) SetPoints(points map[string]ruleset.Point) {
 	}
 }
 
-func (j *Journal) point(id string) (ruleset.Point, bool) {
+func (j *Journal) point(id string) (iptables.Point, bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	p, ok := j.points[id]

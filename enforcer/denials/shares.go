@@ -9,8 +9,8 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 // The kernel's limit holds for each point by itself, and whoever makes a thousand policies has a thousand points. So the lines of a node are shared out: a
@@ -104,7 +104,7 @@ func (s *shares) of(now time.Time, tenant string) *share {
 
 // tenantOf is whose share a line is of: the namespace that the policy is in; of a policy of the whole cluster, the local pod's address, since to look for its
 // name takes a walk over all pods.
-func tenantOf(p ruleset.Point, packet *dataplane.Packet) (tenant string, remote netip.Addr) {
+func tenantOf(p iptables.Point, packet *dataplane.Packet) (tenant string, remote netip.Addr) {
 	local, remote := packet.Dst, packet.Src
 	if p.Direction == policy.Egress {
 		local, remote = remote, local

@@ -16,8 +16,8 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 func newAuditCommand() *cobra.Command {
@@ -76,7 +76,7 @@ func auditRows(counts []dataplane.Count) []auditRow {
 		row, ok := byPlace[at]
 		if !ok {
 			row = auditRow{ID: c.Point.ID, Direction: c.Point.Direction.String(), Audit: c.Point.Audit}
-			row.Object, row.Rule = ruleset.ObjectOfComment(c.Comment)
+			row.Object, row.Rule = iptables.ObjectOfComment(c.Comment)
 		}
 		row.Packets += c.Packets
 		byPlace[at] = row

@@ -8,12 +8,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 func counted(id string, d policy.Direction, audit bool, packets uint64, comment string) dataplane.Count {
-	return dataplane.Count{Point: ruleset.Point{ID: id, Direction: d, Index: -1, Audit: audit}, Comment: comment, Packets: packets}
+	return dataplane.Count{Point: iptables.Point{ID: id, Direction: d, Index: -1, Audit: audit}, Comment: comment, Packets: packets}
 }
 
 // Both families, in the order in which the kernel is read.
@@ -94,7 +94,7 @@ There are no rules of ours on this node: no enforcer has run here, or they were 
 }
 
 func TestEnforcerFlags(t *testing.T) {
-	capable := dataplane.Capabilities{Families: ruleset.Families[:], Table: "security", SelfMatch: true, Log: true}
+	capable := dataplane.Capabilities{Families: iptables.Families[:], Table: "security", SelfMatch: true, Log: true}
 	incapable := capable
 	incapable.Log = false
 	for _, c := range []struct {

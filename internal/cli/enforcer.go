@@ -31,7 +31,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/attachment"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/enforcer/denials"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // enforcerOptions are the flags of 'ringfence enforcer'.
@@ -96,7 +96,7 @@ func (o *enforcerOptions) flags() *pflag.FlagSet {
 		"namespace/name of the cluster's DNS Service, which isolated namespaces may be allowed to ask; may be repeated, need not exist")
 	f.StringSliceVar(&o.nodeDNS, "node-local-dns", texts(controllers.DefaultDNSAddresses),
 		"address at which nodes answer DNS themselves, for the same; may be repeated, need not exist")
-	f.Uint16Var(&o.nflogGroup, "nflog-group", ruleset.DefaultNFLogGroup,
+	f.Uint16Var(&o.nflogGroup, "nflog-group", iptables.DefaultNFLogGroup,
 		"NFLOG group by which samples of denied packets are read, to be logged: no other program may read it; 0 logs none")
 	f.BoolVar(&o.logDenied, "log-denied", false,
 		"log samples of all packets that are denied, not only of those that a policy in audit mode would deny, or whose rule asks for it")

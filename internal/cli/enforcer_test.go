@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 func TestWhereDNSIsFound(t *testing.T) {
@@ -100,7 +100,7 @@ func TestAFlagThatIsRefusedIsNamed(t *testing.T) {
 func TestRulesUseAllThatTheKernelCan(t *testing.T) {
 	o := enforcerOptions{nflogGroup: 1, logDenied: true, cutLive: true}
 	all := o.renderOptions(dataplane.Capabilities{
-		Families: ruleset.Families[:], Table: "security", SelfMatch: true, Log: true, OwnAddresses: true, CutLive: true, HoldCut: true, HopLimit: true, Guards: true,
+		Families: iptables.Families[:], Table: "security", SelfMatch: true, Log: true, OwnAddresses: true, CutLive: true, HoldCut: true, HopLimit: true, Guards: true,
 	})
 	v := reflect.ValueOf(all)
 	for i := range v.NumField() {

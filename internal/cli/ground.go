@@ -13,7 +13,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/enforcer/denials"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // ground hands what the dataplane finds to whatever depends on it. Its methods are called by the node's one worker.
@@ -78,7 +78,7 @@ func facts(plane *dataplane.Dataplane, logger logr.Logger) *v1alpha1.NodeEnforce
 	}
 	for _, family := range c.Families {
 		name := v1alpha1.IPv4
-		if family == ruleset.IPv6 {
+		if family == iptables.IPv6 {
 			name = v1alpha1.IPv6
 		}
 		f.Families = append(f.Families, name)
@@ -94,8 +94,8 @@ func facts(plane *dataplane.Dataplane, logger logr.Logger) *v1alpha1.NodeEnforce
 }
 
 // renderOptions are what rules can say on a kernel, and what the flags ask of them.
-func (o *enforcerOptions) renderOptions(c dataplane.Capabilities) ruleset.Options {
-	r := ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch}
+func (o *enforcerOptions) renderOptions(c dataplane.Capabilities) iptables.Options {
+	r := iptables.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch}
 	if c.Log {
 		r.NFLogGroup, r.LogDenied = o.nflogGroup, o.logDenied
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // What is noted is there from the sync that brings the rules to the look at the connections, for whoever runs next, and goes with cleanup.
@@ -28,7 +28,7 @@ func TestWhatIsNotKnownOfConnectionsIsNoted(t *testing.T) {
 	}
 	kernel := dataplane.NewFake(dataplane.Capabilities{})
 	run := func() *enforcer.Live {
-		e, live := enforcer.New(kernel, ruleset.Options{Families: ruleset.Families[:], Table: "security"}), enforcer.NewLive(kernel)
+		e, live := enforcer.New(kernel, iptables.Options{Families: iptables.Families[:], Table: "security"}), enforcer.NewLive(kernel)
 		remember(live, socket, logr.Discard())
 		e.Follow(live)
 		if _, err := e.Sync(t.Context(), compile.Snapshot{Node: "n1"}, false); err != nil {

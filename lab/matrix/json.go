@@ -3,7 +3,7 @@ package matrix
 import (
 	"encoding/json"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // jsonAttempt is an attempt as JSON: everything by name, so that a line can be read without the rest.
@@ -39,8 +39,8 @@ func (m *Matrix) MarshalJSON() ([]byte, error) {
 	return json.Marshal(out)
 }
 
-func familyName(f ruleset.Family) string {
-	if f == ruleset.IPv4 {
+func familyName(f iptables.Family) string {
+	if f == iptables.IPv4 {
 		return "IPv4"
 	}
 	return "IPv6"

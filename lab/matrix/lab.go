@@ -9,7 +9,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/lab"
-	"github.com/ringfence-io/ringfence/test/oracle"
+	"github.com/ringfence-io/ringfence/lab/oracle"
 )
 
 // Of lays out the matrix of a lab: from each of those pods (namespace/name), and from the world outside the cluster, to

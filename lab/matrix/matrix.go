@@ -17,8 +17,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/probe"
 )
@@ -50,7 +50,7 @@ type Judge func(src, dst netip.Addr, protocol policy.Protocol, port uint16) (boo
 // Attempt is one connection, tried in one family.
 type Attempt struct {
 	Source, Target int // indexes into the matrix's rows and columns
-	Family         ruleset.Family
+	Family         iptables.Family
 	Src, Dst       netip.Addr
 	Want           bool
 	Why            string // by what Want is so
@@ -73,7 +73,7 @@ func New(sources []Source, targets []Target, judge Judge) *Matrix {
 	m := &Matrix{Sources: sources, Targets: targets}
 	for i, s := range sources {
 		for j, t := range targets {
-			for _, f := range ruleset.Families {
+			for _, f := range iptables.Families {
 				src, dst := address(s.Addresses, f), address(t.Addresses, f)
 				if !src.IsValid() || !dst.IsValid() {
 					continue
@@ -87,9 +87,9 @@ func New(sources []Source, targets []Target, judge Judge) *Matrix {
 	return m
 }
 
-func address(addrs []netip.Addr, f ruleset.Family) netip.Addr {
+func address(addrs []netip.Addr, f iptables.Family) netip.Addr {
 	for _, addr := range addrs {
-		if ruleset.FamilyOf(addr) == f {
+		if iptables.FamilyOf(addr) == f {
 			return addr
 		}
 	}

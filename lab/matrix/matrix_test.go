@@ -12,8 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 	"github.com/ringfence-io/ringfence/lab/probe"
 )
 
@@ -41,9 +41,9 @@ func measured() *Matrix {
 		a := &m.Attempts[i]
 		a.Got = a.Want
 	}
-	flip(m, "shop/web", "shop/db", policy.TCP, ruleset.IPv4, ruleset.IPv6) // passes, and must not
-	flip(m, Outside, "shop/web", policy.TCP, ruleset.IPv4)                 // does not pass, and must
-	flip(m, "shop/db", "shop/web", policy.TCP, ruleset.IPv6)               // passes over IPv4 only
+	flip(m, "shop/web", "shop/db", policy.TCP, iptables.IPv4, iptables.IPv6) // passes, and must not
+	flip(m, Outside, "shop/web", policy.TCP, iptables.IPv4)                  // does not pass, and must
+	flip(m, "shop/db", "shop/web", policy.TCP, iptables.IPv6)                // passes over IPv4 only
 	for i := range m.Attempts {
 		a := &m.Attempts[i]
 		a.Result = probe.Result{Outcome: probe.TimedOut}
@@ -54,7 +54,7 @@ func measured() *Matrix {
 	return m
 }
 
-func flip(m *Matrix, from, to string, protocol policy.Protocol, families ...ruleset.Family) {
+func flip(m *Matrix, from, to string, protocol policy.Protocol, families ...iptables.Family) {
 	for i := range m.Attempts {
 		a := &m.Attempts[i]
 		t := m.Targets[a.Target]

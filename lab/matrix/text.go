@@ -6,7 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // Style says how text may look.
@@ -113,15 +113,15 @@ func (m *Matrix) cell(source, target int) cell {
 
 // Legend explains the words of the table.
 func (m *Matrix) Legend(style Style) string {
-	families := map[ruleset.Family]bool{}
+	families := map[iptables.Family]bool{}
 	for _, a := range m.Attempts {
 		families[a.Family] = true
 	}
 	how := "over IPv4"
 	switch {
-	case families[ruleset.IPv4] && families[ruleset.IPv6]:
+	case families[iptables.IPv4] && families[iptables.IPv6]:
 		how = "over IPv4 and IPv6 alike"
-	case families[ruleset.IPv6]:
+	case families[iptables.IPv6]:
 		how = "over IPv6"
 	}
 	return fmt.Sprintf("%s connects, %s does not (%s), %s is not what the API demands",

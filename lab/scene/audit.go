@@ -12,7 +12,7 @@ import (
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/lab"
 	"github.com/ringfence-io/ringfence/lab/matrix"
-	"github.com/ringfence-io/ringfence/test/oracle"
+	"github.com/ringfence-io/ringfence/lab/oracle"
 )
 
 // objects are the policies in force.

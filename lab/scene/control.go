@@ -17,13 +17,13 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 	"github.com/ringfence-io/ringfence/lab"
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/matrix"
+	"github.com/ringfence-io/ringfence/lab/oracle"
 	"github.com/ringfence-io/ringfence/lab/probe"
-	"github.com/ringfence-io/ringfence/test/oracle"
 )
 
 // Answer is what became of one attempt at a connection.
@@ -133,7 +133,7 @@ func (s *scene) answer(ctx context.Context, from, to string) ([]Answer, error) {
 		return nil, err
 	}
 	answers := []Answer{}
-	for _, f := range ruleset.Families {
+	for _, f := range iptables.Families {
 		src, dst := address(source.addrs, f), address(target.addrs, f)
 		if !src.IsValid() || !dst.IsValid() {
 			continue
@@ -202,6 +202,6 @@ func cutProtocol(to string) (string, policy.Protocol, error) {
 	return "", 0, fmt.Errorf("protocol %q is not known: tcp, udp or sctp", to[slash+1:])
 }
 
-func address(addrs []netip.Addr, f ruleset.Family) netip.Addr {
+func address(addrs []netip.Addr, f iptables.Family) netip.Addr {
 	return (&lab.Pod{Addresses: addrs}).Address(f)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/attachment"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/topology"
 )
 
@@ -38,7 +38,7 @@ func newNode(t *testing.T, w *world, n *topology.Node, name string) *node {
 	if c.Table != "security" || len(c.Families) != 2 || !c.SelfMatch || !c.Guards || !c.HopLimit {
 		t.Fatalf("%s lacks what the table of attacks needs: %+v", name, plane.Findings())
 	}
-	out.enforcer = enforcer.New(plane, ruleset.Options{
+	out.enforcer = enforcer.New(plane, iptables.Options{
 		Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut, Guards: c.Guards, HopLimit: c.HopLimit,
 	})
 	out.links = &attachment.Table{Kernel: plane, Dir: t.TempDir(), Check: compile.SourceCheckEnforce, Log: testr.New(t)}

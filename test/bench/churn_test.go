@@ -10,8 +10,8 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 	"github.com/ringfence-io/ringfence/lab/host"
 )
 
@@ -90,14 +90,14 @@ func newChurned(b *testing.B, backend string, s compile.Snapshot) *churned {
 		return err
 	}))
 	c := n.Capabilities()
-	n.enforcer = enforcer.New(n, ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut})
+	n.enforcer = enforcer.New(n, iptables.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut})
 	n.first, err = n.sync(b.Context(), s)
 	must(b, err)
 	return n
 }
 
 // Apply writes the kernel.
-func (n *churned) Apply(ctx context.Context, p ruleset.Plan) error {
+func (n *churned) Apply(ctx context.Context, p iptables.Plan) error {
 	start := time.Now()
 	defer func() { n.spent += time.Since(start) }()
 	return n.Dataplane.Apply(ctx, p)
@@ -128,14 +128,14 @@ func (n *churned) changeAndBack(ctx context.Context, with compile.Snapshot) erro
 	n.took = append(n.took, milliseconds(time.Since(start)))
 	n.inKernel = append(n.inKernel, milliseconds(n.spent))
 	n.messages, n.runs = operations(r.Applied)
-	n.restored = len(r.Applied.Restore[ruleset.IPv4])
+	n.restored = len(r.Applied.Restore[iptables.IPv4])
 	_, err = n.sync(ctx, n.snapshot)
 	return err
 }
 
 // operations are what package dataplane makes of a plan: a message for a set to be made or destroyed and one for its changed entries,
 // of which hundreds fit, and a run of iptables-restore for each family.
-func operations(p ruleset.Plan) (messages, runs int) {
+func operations(p iptables.Plan) (messages, runs int) {
 	messages = len(p.CreateSets) + len(p.Close) + len(p.AddEntries) + len(p.DelEntries) + len(p.Open) + len(p.DestroySets)
 	for _, s := range p.CreateSets {
 		if len(s.Entries) > 0 {

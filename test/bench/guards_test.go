@@ -13,8 +13,8 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/attachment"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/topology"
 )
@@ -144,7 +144,7 @@ func timeLinks(b *testing.B, backend string, s compile.Snapshot) (took linkTimes
 				return took, err
 			}
 			c := plane.Capabilities()
-			e := enforcer.New(plane, ruleset.Options{
+			e := enforcer.New(plane, iptables.Options{
 				Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut, Guards: c.Guards, HopLimit: c.HopLimit,
 			})
 			table := &attachment.Table{Kernel: plane, Check: check, Log: logr.Discard()}

@@ -13,8 +13,8 @@ import (
 
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 	"github.com/ringfence-io/ringfence/lab/topology"
 	"github.com/ringfence-io/ringfence/test/gen"
 )
@@ -45,17 +45,17 @@ func withTenant(s compile.Snapshot) compile.Snapshot {
 // planner is an enforcer without a kernel: what it finds wanted is in force.
 type planner struct {
 	compiler compile.Compiler
-	renderer ruleset.Renderer
-	held     ruleset.Ruleset
+	renderer iptables.Renderer
+	held     iptables.Ruleset
 	problems []compile.Problem
 }
 
 // sync returns what the kernel would have been told, and how long it took to find that out.
-func (p *planner) sync(s compile.Snapshot) (ruleset.Plan, time.Duration) {
+func (p *planner) sync(s compile.Snapshot) (iptables.Plan, time.Duration) {
 	start := time.Now()
 	node, problems := p.compiler.Compile(s)
 	want := p.renderer.Render(node, everything, p.held)
-	plan := ruleset.Diff(want, p.held)
+	plan := iptables.Diff(want, p.held)
 	p.held, p.problems = want, problems
 	return plan, time.Since(start)
 }
@@ -80,7 +80,7 @@ func costOf(s compile.Snapshot) cost {
 	for _, text := range plan.Restore {
 		c.text += len(text) / 1000
 	}
-	plan = ruleset.Plan{}
+	plan = iptables.Plan{}
 	runtime.GC() // what the first sync has left is no cost of the next
 	var changes sample
 	with := s

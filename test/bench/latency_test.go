@@ -14,7 +14,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab"
 	"github.com/ringfence-io/ringfence/lab/cni"
 	"github.com/ringfence-io/ringfence/test/scale"
@@ -88,7 +88,7 @@ func newStage(b *testing.B, backend string) *stage {
 	must(b, err)
 	must(b, s.lab.WaitEnforcers(soon(b)))
 	src := netip.AddrPortFrom(netip.MustParseAddr(s.remote.Status.PodIP), 0)
-	s.watch, err = watchFlow(s.lab.World, target.Host, src, netip.AddrPortFrom(target.Address(ruleset.IPv4), watchedPort))
+	s.watch, err = watchFlow(s.lab.World, target.Host, src, netip.AddrPortFrom(target.Address(iptables.IPv4), watchedPort))
 	must(b, err)
 	began := time.Now()
 	_, err = s.watch.opened(b.Context(), began)

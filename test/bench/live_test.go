@@ -13,8 +13,8 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 	"github.com/ringfence-io/ringfence/lab/host"
 )
 
@@ -120,8 +120,8 @@ func newTracking(b *testing.B, denied int) *trackingNode {
 		if err != nil {
 			return err
 		}
-		sets := []ruleset.Set{{Name: ruleset.CutSet(ruleset.IPv4), Type: ruleset.HashIPPortIP, Family: ruleset.IPv4}}
-		return plane.Apply(b.Context(), ruleset.Plan{CreateSets: sets})
+		sets := []iptables.Set{{Name: iptables.CutSet(iptables.IPv4), Type: iptables.HashIPPortIP, Family: iptables.IPv4}}
+		return plane.Apply(b.Context(), iptables.Plan{CreateSets: sets})
 	}))
 	n.enforcer = enforcer.New(dataplane.NewFake(dataplane.Capabilities{}), everything)
 	n.live = enforcer.NewLive(plane)

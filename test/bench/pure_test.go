@@ -12,8 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 // cluster is a snapshot of pods in namespaces of 100, each with ten applications of ten pods, of which the first pod in each
@@ -65,13 +65,13 @@ func BenchmarkCompileRenderDiff(b *testing.B) {
 	for _, size := range []struct{ pods, policies int }{{1000, 100}, {10000, 100}, {10000, 1000}, {15000, 1000}} {
 		b.Run(fmt.Sprintf("pods=%d/policies=%d", size.pods, size.policies), func(b *testing.B) {
 			s := cluster(size.pods, size.policies)
-			o := ruleset.Options{Families: []ruleset.Family{ruleset.IPv4, ruleset.IPv6}, Table: "security", SelfMatch: true}
+			o := iptables.Options{Families: []iptables.Family{iptables.IPv4, iptables.IPv6}, Table: "security", SelfMatch: true}
 			node, _ := compile.Compile(s)
-			have := ruleset.Render(node, o)
+			have := iptables.Render(node, o)
 			b.ReportAllocs()
 			for b.Loop() {
 				node, _ := compile.Compile(s)
-				if !ruleset.Diff(ruleset.Render(node, o), have).Empty() {
+				if !iptables.Diff(iptables.Render(node, o), have).Empty() {
 					b.Fatal("equal snapshots made different rulesets")
 				}
 			}

@@ -10,8 +10,8 @@ import (
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 	"github.com/ringfence-io/ringfence/lab/topology"
 )
 
@@ -165,11 +165,11 @@ func timedRender(compiles, renders sample, s compile.Snapshot) (sample, sample) 
 	start := time.Now()
 	node, _ := compile.Compile(s)
 	compiled := time.Now()
-	ruleset.Render(node, everything)
+	iptables.Render(node, everything)
 	return append(compiles, milliseconds(compiled.Sub(start))), append(renders, milliseconds(time.Since(compiled)))
 }
 
-var everything = ruleset.Options{Families: ruleset.Families[:], Table: "security", SelfMatch: true}
+var everything = iptables.Options{Families: iptables.Families[:], Table: "security", SelfMatch: true}
 
 // sizes are how much a node has been given at its first sync.
 func sizes(n *churned) []string {
@@ -177,7 +177,7 @@ func sizes(n *churned) []string {
 	for _, count := range []int{n.first.Counts.Chains, n.first.Counts.Rules, n.first.Counts.Sets, n.first.Counts.Entries} {
 		cells = append(cells, fmt.Sprint(count))
 	}
-	for _, f := range ruleset.Families {
+	for _, f := range iptables.Families {
 		cells = append(cells, fmt.Sprintf("%.0f", float64(len(n.first.Applied.Restore[f]))/1024))
 	}
 	return cells

@@ -18,7 +18,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/topology"
 )
@@ -110,7 +110,7 @@ func (r *road) enforce(ctx context.Context, backend string) error {
 			return err
 		}
 		c := plane.Capabilities()
-		r.enforcer = enforcer.New(plane, ruleset.Options{
+		r.enforcer = enforcer.New(plane, iptables.Options{
 			Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut, Guards: c.Guards, HopLimit: c.HopLimit,
 		})
 		return nil

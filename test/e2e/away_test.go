@@ -12,7 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ringfence-io/ringfence/config"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab"
 	"github.com/ringfence-io/ringfence/lab/matrix"
 	"github.com/ringfence-io/ringfence/lab/scene"
@@ -178,10 +178,10 @@ func inOrder(saved []byte, key func(string) string) []string {
 	var lines []string
 	for line := range strings.Lines(string(saved)) {
 		line = strings.TrimSpace(line)
-		ofCut := strings.HasPrefix(line, "add "+ruleset.CutSet(ruleset.IPv4)) || strings.HasPrefix(line, "add "+ruleset.CutSet(ruleset.IPv6))
+		ofCut := strings.HasPrefix(line, "add "+iptables.CutSet(iptables.IPv4)) || strings.HasPrefix(line, "add "+iptables.CutSet(iptables.IPv6))
 		if line != "" && !strings.HasPrefix(line, "#") && !ofCut {
 			line, _, _ = strings.Cut(line, " [")
-			if strings.HasPrefix(line, "create "+ruleset.Prefix) && strings.Contains(line, "-CUT ") {
+			if strings.HasPrefix(line, "create "+iptables.Prefix) && strings.Contains(line, "-CUT ") {
 				line, _, _ = strings.Cut(line, " hashsize ") // the kernel makes it larger with what the set has held
 			}
 			lines = append(lines, line)

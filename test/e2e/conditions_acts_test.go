@@ -18,8 +18,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 	"github.com/ringfence-io/ringfence/lab"
 	"github.com/ringfence-io/ringfence/lab/kubelet"
 	"github.com/ringfence-io/ringfence/lab/probe"
@@ -228,7 +228,7 @@ const (
 // underLock are the flows that change with these policies, as they are before.
 func (s *stage) underLock(written bool) []probe.Watched {
 	var all []probe.Watched
-	for _, family := range ruleset.Families {
+	for _, family := range iptables.Families {
 		for _, from := range []string{"client", "remote"} {
 			all = append(all, s.flow(from, "web", policy.TCP, 84, family, written), s.flow(from, "stranger", policy.TCP, 83, family, !written))
 		}

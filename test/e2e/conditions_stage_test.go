@@ -17,8 +17,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 	"github.com/ringfence-io/ringfence/lab"
 	"github.com/ringfence-io/ringfence/lab/probe"
 )
@@ -194,7 +194,7 @@ func newStage(t *testing.T, opts lab.Options, next string) *stage {
 		pod, err := s.lab.RunPod(soon(t), object)
 		must(t, err)
 		s.pods[f[0]] = pod
-		for _, family := range ruleset.Families {
+		for _, family := range iptables.Families {
 			addr := pod.Address(family)
 			blocks = append(blocks, fmt.Sprintf("$%s%d", f[0], family), fmt.Sprintf("%s/%d", addr, addr.BitLen()))
 		}
@@ -225,14 +225,14 @@ func actor(namespace, name, node string) *corev1.Pod {
 }
 
 // flow is one between two of the actors.
-func (s *stage) flow(from, to string, protocol policy.Protocol, port uint16, family ruleset.Family, allowed bool) probe.Watched {
+func (s *stage) flow(from, to string, protocol policy.Protocol, port uint16, family iptables.Family, allowed bool) probe.Watched {
 	flow := probe.Flow{Protocol: protocol, Src: s.pods[from].Address(family), Dst: s.pods[to].Address(family), Port: port}
 	return probe.Watched{Host: s.pods[from].Host, Flow: flow, Allowed: allowed}
 }
 
 func (s *stage) flows() []probe.Watched {
 	var all []probe.Watched
-	for _, family := range ruleset.Families {
+	for _, family := range iptables.Families {
 		for _, f := range watchedFlows {
 			all = append(all, s.flow(f.from, f.to, f.protocol, f.port, family, f.allowed))
 		}
@@ -339,7 +339,7 @@ func (s *stage) ours(t *testing.T) map[string][]string {
 	t.Helper()
 	held := kernel(t, s.lab)
 	maps.DeleteFunc(held, func(what string, lines []string) bool {
-		held[what] = slices.DeleteFunc(lines, func(line string) bool { return !strings.Contains(line, ruleset.Prefix) })
+		held[what] = slices.DeleteFunc(lines, func(line string) bool { return !strings.Contains(line, iptables.Prefix) })
 		for i, line := range held[what] {
 			held[what][i] = hashSize.ReplaceAllString(line, "")
 		}
@@ -355,7 +355,7 @@ func names(held map[string][]string) map[string][]string {
 		found := map[string]bool{}
 		for _, line := range lines {
 			for _, word := range strings.Fields(line) {
-				if word = strings.TrimPrefix(word, ":"); strings.HasPrefix(word, ruleset.Prefix) {
+				if word = strings.TrimPrefix(word, ":"); strings.HasPrefix(word, iptables.Prefix) {
 					found[word] = true
 				}
 			}

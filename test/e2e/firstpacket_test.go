@@ -23,7 +23,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/controllers"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab"
 	"github.com/ringfence-io/ringfence/lab/cni"
 	"github.com/ringfence-io/ringfence/lab/host"
@@ -172,7 +172,7 @@ func (a *acts) prepare(l *lab.Lab) {
 		return pod
 	}
 	a.near, a.far, a.open = server("near", "n1", "guarded"), server("far", "n2", "guarded"), server("open", "n1", "open")
-	for _, f := range ruleset.Families {
+	for _, f := range iptables.Families {
 		a.hear(a.open.Host, netip.AddrPortFrom(a.open.Address(f), countPort), a.through)
 		echo := a.listen(a.far.Host, netip.AddrPortFrom(a.far.Address(f), echoPort))
 		a.all.Go(func() { answerAll(echo) })
@@ -198,7 +198,7 @@ func (a *acts) act(pod *corev1.Pod, h *host.Host, addrs []netip.Addr) {
 func (a *acts) connect(_ string, h *host.Host, addrs []netip.Addr, began time.Time) {
 	var inner sync.WaitGroup
 	for _, addr := range addrs {
-		f := ruleset.FamilyOf(addr)
+		f := iptables.FamilyOf(addr)
 		inner.Go(func() {
 			retransmitted, err := dialOnce(h, netip.AddrPortFrom(a.near.Address(f), 80))
 			a.mu.Lock()
@@ -221,7 +221,7 @@ func (a *acts) connect(_ string, h *host.Host, addrs []netip.Addr, began time.Ti
 // speak is denied.
 func (a *acts) speak(name string, h *host.Host, addrs []netip.Addr, _ time.Time) {
 	for _, addr := range addrs {
-		a.spray(h, netip.AddrPortFrom(a.open.Address(ruleset.FamilyOf(addr)), countPort), name, long/time.Duration(len(addrs)))
+		a.spray(h, netip.AddrPortFrom(a.open.Address(iptables.FamilyOf(addr)), countPort), name, long/time.Duration(len(addrs)))
 	}
 }
 

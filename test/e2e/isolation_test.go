@@ -14,8 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 	"github.com/ringfence-io/ringfence/lab"
 	"github.com/ringfence-io/ringfence/lab/cni"
 	"github.com/ringfence-io/ringfence/lab/probe"
@@ -172,7 +172,7 @@ func (f *fenced) flows(tenants map[string]string) []probe.Watched {
 			if from == to {
 				continue
 			}
-			for family, protocol := range map[ruleset.Family]policy.Protocol{ruleset.IPv4: policy.UDP, ruleset.IPv6: policy.TCP} {
+			for family, protocol := range map[iptables.Family]policy.Protocol{iptables.IPv4: policy.UDP, iptables.IPv6: policy.TCP} {
 				flow := probe.Flow{Protocol: protocol, Src: f.pods[from].Address(family), Dst: f.pods[to].Address(family), Port: 80}
 				// Namespaces of a tenant reach each other, and those of none do: equal labels, or no labels.
 				all = append(all, probe.Watched{Host: f.pods[from].Host, Flow: flow, Allowed: tenants[from] == tenants[to]})
@@ -330,7 +330,7 @@ func (f *fenced) sync(t *testing.T) {
 	for _, dial := range f.dials {
 		for _, number := range []int{100, 102} {
 			// Over SCTP each attempt has a source port that none before had: none is taken for a part of a connection.
-			flow := probe.Flow{Protocol: policy.SCTP, Src: f.hand.Address(ruleset.IPv4), Dst: dial.Address(ruleset.IPv4), Port: uint16(number + before)}
+			flow := probe.Flow{Protocol: policy.SCTP, Src: f.hand.Address(iptables.IPv4), Dst: dial.Address(iptables.IPv4), Port: uint16(number + before)}
 			for got := (probe.Result{}); got.Outcome != probe.Reached; {
 				got = probe.Dial(f.hand.Host, flow, probe.Patience{Timeout: 100 * time.Millisecond, Retry: 5 * time.Millisecond})
 				if ctx.Err() != nil {

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab"
 	"github.com/ringfence-io/ringfence/lab/cni"
 )
@@ -34,7 +34,7 @@ func TestALiveConnectionEndsWhenItIsDenied(t *testing.T) {
 	must(t, l.WaitEnforcers(soon(t)))
 
 	const port = 9000
-	address := netip.AddrPortFrom(server.Address(ruleset.IPv4), port)
+	address := netip.AddrPortFrom(server.Address(iptables.IPv4), port)
 	var listener net.Listener
 	must(t, server.Host.Do(func() (err error) {
 		listener, err = net.Listen("tcp4", address.String())

@@ -10,8 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 	"github.com/ringfence-io/ringfence/lab"
 	"github.com/ringfence-io/ringfence/lab/cni"
 	"github.com/ringfence-io/ringfence/lab/host"
@@ -51,7 +51,7 @@ func TestUnknownPodsGetNothingThrough(t *testing.T) {
 			}
 			late, err := l.WaitPod(soon(t), "first", "muted-0")
 			must(t, err)
-			for _, f := range ruleset.Families {
+			for _, f := range iptables.Families {
 				must(t, lab.Poll(soon(t), func(context.Context) error {
 					return pings(known.Host, known.Address(f), late.Address(f), true)
 				}))
@@ -74,7 +74,7 @@ func wrongBefore(l *lab.Lab, h *host.Host, addrs []netip.Addr, known *lab.Pod) [
 	n1, n2 := l.Node("n1"), l.Node("n2")
 	var wrong []string
 	for i, a := range addrs {
-		f := ruleset.FamilyOf(a)
+		f := iptables.FamilyOf(a)
 		for _, err := range []error{
 			pings(h, a, known.Address(f), false), pings(h, a, n1.Addresses[i], false), pings(h, a, n2.Addresses[i], false), pings(h, a, gateway(n1, f), false),
 			pings(known.Host, known.Address(f), a, false), pings(n2.Host, netip.Addr{}, a, false),
@@ -98,9 +98,9 @@ func pings(from *host.Host, src, dst netip.Addr, want bool) error {
 }
 
 // gateway is the address that the CNI plugins give the host's end.
-func gateway(n *lab.Node, f ruleset.Family) netip.Addr {
+func gateway(n *lab.Node, f iptables.Family) netip.Addr {
 	for _, p := range n.PodCIDRs {
-		if ruleset.FamilyOf(p.Addr()) == f {
+		if iptables.FamilyOf(p.Addr()) == f {
 			return p.Addr().Next()
 		}
 	}

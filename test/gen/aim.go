@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
-	"github.com/ringfence-io/ringfence/test/oracle"
+	"github.com/ringfence-io/ringfence/lab/oracle"
 )
 
 // tierRule is whom a rule of a cluster policy, or an allow of an isolation, is for, and what it matches.

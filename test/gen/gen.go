@@ -18,7 +18,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
-	"github.com/ringfence-io/ringfence/test/oracle"
+	"github.com/ringfence-io/ringfence/lab/oracle"
 )
 
 // Source decides. It draws from a seeded generator, or from bytes that a fuzzer varies.

@@ -13,7 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
-	"github.com/ringfence-io/ringfence/test/oracle"
+	"github.com/ringfence-io/ringfence/lab/oracle"
 )
 
 // TestTiersOnlyAdd: a seed without tiers draws what it drew before there were any, and with them the same pods, namespaces and policies, but for modes.

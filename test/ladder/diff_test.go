@@ -15,10 +15,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/lab/oracle"
 	"github.com/ringfence-io/ringfence/test/gen"
-	"github.com/ringfence-io/ringfence/test/oracle"
 	"github.com/ringfence-io/ringfence/test/trace"
 )
 
@@ -35,20 +35,20 @@ func TestDiffApplies(t *testing.T) {
 var noPolicy policy.Node
 
 // strangers are entries that no case has.
-var strangers = map[ruleset.Family]netip.Prefix{
-	ruleset.IPv4: netip.MustParsePrefix("198.51.100.1/32"),
-	ruleset.IPv6: netip.MustParsePrefix("2001:db8:ffff::1/128"),
+var strangers = map[iptables.Family]netip.Prefix{
+	iptables.IPv4: netip.MustParsePrefix("198.51.100.1/32"),
+	iptables.IPv6: netip.MustParsePrefix("2001:db8:ffff::1/128"),
 }
 
 // checkDiff takes a kernel from nothing to a, to b, and back to nothing that is enforced.
-func checkDiff(a, b ruleset.Ruleset) error {
+func checkDiff(a, b iptables.Ruleset) error {
 	kernel := dataplane.NewFake(dataplane.Capabilities{})
-	for _, want := range []ruleset.Ruleset{a, b, ruleset.Render(noPolicy, Options)} {
+	for _, want := range []iptables.Ruleset{a, b, iptables.Render(noPolicy, Options)} {
 		have, err := kernel.Observe(context.Background())
 		if err != nil {
 			return err
 		}
-		plan := ruleset.Diff(want, have)
+		plan := iptables.Diff(want, have)
 		if err := kernel.Apply(context.Background(), plan); err != nil {
 			return fmt.Errorf("applying\n%s\nto\n%s\n%w", plan, have, err)
 		}
@@ -58,7 +58,7 @@ func checkDiff(a, b ruleset.Ruleset) error {
 		if diff := cmp.Diff(want.String(), have.String()); diff != "" {
 			return fmt.Errorf("after the plan\n%s\nthe kernel holds (-want +got):\n%s", plan, diff)
 		}
-		if rest := ruleset.Diff(want, have); !rest.Empty() {
+		if rest := iptables.Diff(want, have); !rest.Empty() {
 			return fmt.Errorf("the diff of what was just applied is\n%s", rest)
 		}
 	}
@@ -78,7 +78,7 @@ func TestDiffRepairs(t *testing.T) {
 		if err := kernel.Apply(context.Background(), damage); err != nil {
 			return fmt.Errorf("doing damage\n%s\n%w", damage, err)
 		}
-		for _, f := range ruleset.Families {
+		for _, f := range iptables.Families {
 			inFront := []string{"-j ACCEPT", "-j RF-FORWARD", "-s " + strangers[f].String() + " -j RF-FORWARD"}[seed%3]
 			if err := kernel.Restore(f, "*security\n-I FORWARD 1 "+inFront+"\nCOMMIT\n"); err != nil {
 				return fmt.Errorf("putting a rule in front: %w", err)
@@ -91,12 +91,12 @@ func TestDiffRepairs(t *testing.T) {
 	})
 }
 
-func reach(kernel *dataplane.Fake, want ruleset.Ruleset) error {
+func reach(kernel *dataplane.Fake, want iptables.Ruleset) error {
 	have, err := kernel.Observe(context.Background())
 	if err != nil {
 		return err
 	}
-	plan := ruleset.Diff(want, have)
+	plan := iptables.Diff(want, have)
 	if err := kernel.Apply(context.Background(), plan); err != nil {
 		return fmt.Errorf("applying\n%s\n%w", plan, err)
 	}
@@ -110,9 +110,9 @@ func reach(kernel *dataplane.Fake, want ruleset.Ruleset) error {
 }
 
 // tamper is a plan that breaks some of a ruleset: rules and chains gone, moved or added, set entries gone, turned or added.
-func tamper(r ruleset.Ruleset, random *rand.Rand) ruleset.Plan {
+func tamper(r iptables.Ruleset, random *rand.Rand) iptables.Plan {
 	some := func() bool { return random.IntN(3) == 0 }
-	p := ruleset.Plan{Restore: map[ruleset.Family]string{}}
+	p := iptables.Plan{Restore: map[iptables.Family]string{}}
 	for f, t := range r.Tables {
 		text := "*" + t.Name + "\n:RF-FOREIGN - [0:0]\n-A RF-FOREIGN -j RETURN\n"
 		for _, name := range slices.Sorted(maps.Keys(t.Chains)) {
@@ -139,11 +139,11 @@ func tamper(r ruleset.Ruleset, random *rand.Rand) ruleset.Plan {
 		if s.Type.Timed() {
 			continue // what it holds is no part of a ruleset, and not looked at
 		}
-		add := ruleset.SetEntries{Set: name, Type: s.Type, Family: s.Family}
+		add := iptables.SetEntries{Set: name, Type: s.Type, Family: s.Family}
 		del := add
 		for _, e := range s.Entries {
 			switch {
-			case s.Type == ruleset.HashNet && some():
+			case s.Type == iptables.HashNet && some():
 				e.NoMatch = !e.NoMatch
 				add.Entries = append(add.Entries, e)
 			case some():
@@ -151,8 +151,8 @@ func tamper(r ruleset.Ruleset, random *rand.Rand) ruleset.Plan {
 			}
 		}
 		if some() {
-			stranger := ruleset.Entry{Prefix: policy.PrefixOf(strangers[s.Family])}
-			if s.Type == ruleset.HashIPPort {
+			stranger := iptables.Entry{Prefix: policy.PrefixOf(strangers[s.Family])}
+			if s.Type == iptables.HashIPPort {
 				stranger.Protocol, stranger.Port = 6, 4444
 			}
 			add.Entries = append(add.Entries, stranger)

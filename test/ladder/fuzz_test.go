@@ -3,8 +3,8 @@ package ladder
 import (
 	"testing"
 
+	"github.com/ringfence-io/ringfence/lab/oracle"
 	"github.com/ringfence-io/ringfence/test/gen"
-	"github.com/ringfence-io/ringfence/test/oracle"
 )
 
 // One native fuzz target per seam. The seeds of every difference that was found are in testdata/fuzz, and run with every

@@ -19,9 +19,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/host"
-	"github.com/ringfence-io/ringfence/test/oracle"
+	"github.com/ringfence-io/ringfence/lab/oracle"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew, from what is rendered now")
@@ -52,7 +52,7 @@ func TestGoldenPlan(t *testing.T) {
 	more.Name, more.UID = "backend-3", "backend-3"
 	more.Status.PodIPs = []corev1.PodIP{{IP: "10.244.2.10"}, {IP: "fd00:10:244:2::10"}}
 	after.Pods = append(after.Pods, more)
-	checkGolden(t, "shop-plan", ruleset.Diff(Rendered(after, "node1"), Rendered(before, "node1")).String())
+	checkGolden(t, "shop-plan", iptables.Diff(Rendered(after, "node1"), Rendered(before, "node1")).String())
 }
 
 func goldens(t *testing.T) []string {
@@ -196,7 +196,7 @@ func TestRulesAreMadeOfWhatNodesAreAskedFor(t *testing.T) {
 					}
 				}
 				for base := range table.Jumps {
-					if err := askedFor(f, string(ruleset.JumpRule(base)), seen); err != nil {
+					if err := askedFor(f, string(iptables.JumpRule(base)), seen); err != nil {
 						return err
 					}
 				}
@@ -211,15 +211,15 @@ func TestRulesAreMadeOfWhatNodesAreAskedFor(t *testing.T) {
 	}
 }
 
-func askedFor(f ruleset.Family, rule string, seen map[string]bool) error {
+func askedFor(f iptables.Family, rule string, seen map[string]bool) error {
 	words := strings.Fields(rule)
 	for i := 0; i+1 < len(words); i++ {
 		option, name := words[i], words[i+1]
-		if option != "-m" && option != "-j" || name == "RETURN" || name == "DROP" || strings.HasPrefix(name, ruleset.Prefix) {
+		if option != "-m" && option != "-j" || name == "RETURN" || name == "DROP" || strings.HasPrefix(name, iptables.Prefix) {
 			continue
 		}
 		seen[option+" "+name] = true
-		if !slices.ContainsFunc(ruleset.Extensions, func(e ruleset.Extension) bool {
+		if !slices.ContainsFunc(iptables.Extensions, func(e iptables.Extension) bool {
 			return e.Name == name && e.Target == (option == "-j") && slices.Contains(e.Families, f)
 		}) {
 			return fmt.Errorf("no node is asked for %s %s: %s", option, name, rule)

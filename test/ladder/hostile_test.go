@@ -19,10 +19,10 @@ import (
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/lab/oracle"
 	"github.com/ringfence-io/ringfence/test/gen"
-	"github.com/ringfence-io/ringfence/test/oracle"
 )
 
 // The budgets of a namespace on one node, with what comes beside them: trees, denials, and the sets of what others have here. Those of entries and sets
@@ -50,7 +50,7 @@ func hostileShop() gen.Case {
 }
 
 // checkBudgets compares what a node holds with what one namespace may ask of it.
-func checkBudgets(r ruleset.Ruleset) error {
+func checkBudgets(r iptables.Ruleset) error {
 	rules, entries := 0, 0
 	for _, t := range r.Tables {
 		for _, chain := range t.Chains {
@@ -61,7 +61,7 @@ func checkBudgets(r ruleset.Ruleset) error {
 		entries += len(s.Entries)
 	}
 	text := 0
-	for _, restore := range ruleset.Diff(r, ruleset.Ruleset{}).Restore {
+	for _, restore := range iptables.Diff(r, iptables.Ruleset{}).Restore {
 		text += len(restore)
 	}
 	for _, one := range []struct {
@@ -301,13 +301,13 @@ func checkHostile(t *testing.T, s *gen.Source, objects int) {
 	snapshot := Snapshot(c.Cluster, "node1")
 	unit := calibrated()
 	var k compile.Compiler
-	var renderer ruleset.Renderer
-	var held ruleset.Ruleset
+	var renderer iptables.Renderer
+	var held iptables.Ruleset
 	for i, limit := range []time.Duration{hostileFirst, hostileAgain} {
 		start := cpuTime()
 		node, _ := k.Compile(snapshot)
 		want := renderer.Render(node, Options, held)
-		_ = ruleset.Diff(want, held)
+		_ = iptables.Diff(want, held)
 		held = want
 		if took := cpuTime() - start; took > limit*unit {
 			t.Errorf("sync %d took %s, %d times what hashing 16 MB takes: %d times are allowed", i+1, took, took/unit, limit)

@@ -15,8 +15,8 @@ import (
 
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
+	"github.com/ringfence-io/ringfence/lab/oracle"
 	"github.com/ringfence-io/ringfence/test/gen"
-	"github.com/ringfence-io/ringfence/test/oracle"
 )
 
 // TestObjectsThatCannotBeUnderstood: an object that the API server's validation would have refused opens nothing, holds up no

@@ -17,9 +17,9 @@ import (
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
+	"github.com/ringfence-io/ringfence/lab/oracle"
 	"github.com/ringfence-io/ringfence/test/gen"
-	"github.com/ringfence-io/ringfence/test/oracle"
 )
 
 // TestAKeptRendererGivesWhatRenderGives: whatever has happened to a cluster, the ruleset of a Renderer that has seen all of it is that of one which has seen
@@ -45,11 +45,11 @@ type renderings struct {
 	cache    cache
 	versions map[string][]metav1.Object // of each object, nil where it is not there
 	keys     []string
-	options  ruleset.Options
+	options  iptables.Options
 	compiler compile.Compiler
-	renderer ruleset.Renderer
-	held     ruleset.Ruleset
-	copied   ruleset.Ruleset // of held, as it was when it was made
+	renderer iptables.Renderer
+	held     iptables.Ruleset
+	copied   iptables.Ruleset // of held, as it was when it was made
 }
 
 // ownVersion is that of our kinds.
@@ -255,7 +255,7 @@ func (h *renderings) changeOptions() string {
 	case 4:
 		o.SelfMatch = !o.SelfMatch
 	case 5:
-		o.Families = ruleset.Families[:1+h.random.IntN(2)]
+		o.Families = iptables.Families[:1+h.random.IntN(2)]
 	}
 	return fmt.Sprintf("options are %+v", *o)
 }
@@ -268,7 +268,7 @@ func (h *renderings) check() error {
 	if len(ids) > 0 && h.random.IntN(10) == 0 {
 		node.Shut = ids[h.random.IntN(len(ids))] // which rules may name: then it has another name there too
 	}
-	want, got := ruleset.Render(node, h.options), h.renderer.Render(node, h.options, h.held)
+	want, got := iptables.Render(node, h.options), h.renderer.Render(node, h.options, h.held)
 	if diff := differ(want, got); diff != "" {
 		return fmt.Errorf("the ruleset (-want +got):\n%s", diff)
 	}
@@ -276,7 +276,7 @@ func (h *renderings) check() error {
 		return fmt.Errorf("somebody has written to the last ruleset (-was +is):\n%s", diff)
 	}
 	copied := unshared(got)
-	if diff := differ(ruleset.Diff(copied, h.copied), ruleset.Diff(got, h.held)); diff != "" {
+	if diff := differ(iptables.Diff(copied, h.copied), iptables.Diff(got, h.held)); diff != "" {
 		return fmt.Errorf("the plan (-want +got):\n%s", diff)
 	}
 	h.held, h.copied = got, copied
@@ -295,7 +295,7 @@ func differ[T any](want, got T) string {
 }
 
 // unshared is a copy that shares nothing with r but texts.
-func unshared(r ruleset.Ruleset) ruleset.Ruleset {
+func unshared(r iptables.Ruleset) iptables.Ruleset {
 	r.Sets, r.Points, r.Guards, r.Tables = maps.Clone(r.Sets), maps.Clone(r.Points), maps.Clone(r.Guards), maps.Clone(r.Tables)
 	for name, s := range r.Sets {
 		s.Entries = slices.Clone(s.Entries)

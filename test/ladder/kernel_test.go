@@ -19,13 +19,13 @@ import (
 
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 	"github.com/ringfence-io/ringfence/lab/host"
+	"github.com/ringfence-io/ringfence/lab/oracle"
 	"github.com/ringfence-io/ringfence/lab/probe"
 	"github.com/ringfence-io/ringfence/lab/topology"
 	"github.com/ringfence-io/ringfence/test/gen"
-	"github.com/ringfence-io/ringfence/test/oracle"
 )
 
 // hostPrefix begins the names of the network namespaces that this package makes.
@@ -173,10 +173,10 @@ func (k *kernels) addNode(t *testing.T, n *topology.Node, backend string) {
 			return err
 		}
 		c := d.Capabilities()
-		if !slices.Equal(c.Families, ruleset.Families[:]) || !c.SelfMatch {
+		if !slices.Equal(c.Families, iptables.Families[:]) || !c.SelfMatch {
 			return fmt.Errorf("the kernel lacks something: %v", d.Findings())
 		}
-		k.enforcers = append(k.enforcers, enforcer.New(d, ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut,
+		k.enforcers = append(k.enforcers, enforcer.New(d, iptables.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut,
 			ShareAlways: len(k.enforcers) == 0}))
 		return nil
 	})

@@ -4,7 +4,7 @@
 //	 │ compile
 //	policy.Node            Node.Allows                the reference semantics
 //	 │ render
-//	ruleset.Ruleset        trace.Kernel.Walk          the text, walked by hand
+//	iptables.Ruleset        trace.Kernel.Walk          the text, walked by hand
 //	 │ dataplane
 //	a kernel               lab/probe                  real packets
 //
@@ -21,15 +21,15 @@ import (
 	"strings"
 
 	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/lab/oracle"
 	"github.com/ringfence-io/ringfence/test/gen"
-	"github.com/ringfence-io/ringfence/test/oracle"
 	"github.com/ringfence-io/ringfence/test/trace"
 )
 
 // Options are those of a node that has everything.
-var Options = ruleset.Options{Families: ruleset.Families[:], Table: "security", SelfMatch: true, NFLogGroup: 4210, HoldCut: true}
+var Options = iptables.Options{Families: iptables.Families[:], Table: "security", SelfMatch: true, NFLogGroup: 4210, HoldCut: true}
 
 // Snapshot is the cluster as a node has seen it.
 func Snapshot(c oracle.Cluster, node string) compile.Snapshot {
@@ -51,16 +51,16 @@ func Snapshot(c oracle.Cluster, node string) compile.Snapshot {
 }
 
 // OptionsFor are those for a case: in half of them pods share chains wherever they may.
-func OptionsFor(c oracle.Cluster) ruleset.Options {
+func OptionsFor(c oracle.Cluster) iptables.Options {
 	o := Options
 	o.ShareAlways = len(c.Pods)%2 == 0
 	return o
 }
 
 // Rendered is the ruleset that a node must hold for the cluster.
-func Rendered(c oracle.Cluster, node string) ruleset.Ruleset {
+func Rendered(c oracle.Cluster, node string) iptables.Ruleset {
 	compiled, _ := compile.Compile(Snapshot(c, node))
-	return ruleset.Render(compiled, Options)
+	return iptables.Render(compiled, Options)
 }
 
 // Judges are all judges that need no kernel, set up for one node of a case.
@@ -68,7 +68,7 @@ type Judges struct {
 	Node     gen.Node
 	Cluster  oracle.Cluster
 	Compiled policy.Node
-	Rendered ruleset.Ruleset
+	Rendered iptables.Ruleset
 	Tracer   *trace.Kernel
 }
 
@@ -76,7 +76,7 @@ type Judges struct {
 func NewJudges(c oracle.Cluster, node gen.Node) (*Judges, error) {
 	j := &Judges{Node: node, Cluster: c}
 	j.Compiled, _ = compile.Compile(Snapshot(c, node.Name))
-	j.Rendered = ruleset.Render(j.Compiled, OptionsFor(c))
+	j.Rendered = iptables.Render(j.Compiled, OptionsFor(c))
 	var err error
 	if j.Tracer, err = trace.Parse(j.Rendered.String()); err != nil {
 		return nil, fmt.Errorf("reading the ruleset of %s: %w\n%s", node.Name, err, j.Rendered)
@@ -148,7 +148,7 @@ func (j *Judges) notes(hits []string) []string {
 	var notes []string
 	for _, hit := range hits {
 		chain, rule, _ := strings.Cut(hit, " ")
-		if p, ok := ruleset.PointOfChain(chain); ok && p.Audit && strings.HasPrefix(rule, `-m comment --comment "would deny: `) {
+		if p, ok := iptables.PointOfChain(chain); ok && p.Audit && strings.HasPrefix(rule, `-m comment --comment "would deny: `) {
 			p = j.Rendered.Points[p.ID]
 			notes = append(notes, note(p.Ref, p.Direction.String()))
 		}

@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ringfence-io/ringfence/lab/oracle"
 	"github.com/ringfence-io/ringfence/test/gen"
-	"github.com/ringfence-io/ringfence/test/oracle"
 )
 
 // A run is repeated with the seed that it printed: go test ./test/ladder -ladder.seed=N, or LADDER_SEED=N.

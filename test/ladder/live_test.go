@@ -13,10 +13,10 @@ import (
 
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/lab/oracle"
 	"github.com/ringfence-io/ringfence/test/gen"
-	"github.com/ringfence-io/ringfence/test/oracle"
 	"github.com/ringfence-io/ringfence/test/trace"
 )
 
@@ -109,7 +109,7 @@ func TestWhatIsHeldOffIsTheOtherEndOfACutConnection(t *testing.T) {
 	client6, web6 := netip.MustParseAddr("fd00::1"), netip.MustParseAddr("fd00::2")
 	isolated := policy.Endpoint{Namespace: "ns", Name: "web", Addrs: []netip.Addr{web, web6}}
 	isolated.Applies[policy.Ingress][policy.NetworkPolicies] = []int{0}
-	rendered := ruleset.Render(policy.Node{
+	rendered := iptables.Render(policy.Node{
 		Endpoints: []policy.Endpoint{isolated},
 		Policies:  []policy.Policy{{Ref: policy.Ref{Kind: "NetworkPolicy", Namespace: "ns", Name: "in"}, Stage: policy.NetworkPolicies}},
 	}, Options).String()

@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
+	"github.com/ringfence-io/ringfence/lab/oracle"
 	"github.com/ringfence-io/ringfence/test/gen"
-	"github.com/ringfence-io/ringfence/test/oracle"
 )
 
 // TestWhatDoesNotNarrowDeniesNothing: connections are not looked at after a change that policy.Narrows says may deny none. One policy gets a rule, loses it,

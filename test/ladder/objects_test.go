@@ -11,7 +11,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
-	"github.com/ringfence-io/ringfence/test/oracle"
+	"github.com/ringfence-io/ringfence/lab/oracle"
 )
 
 // The kinds of objects, as FuzzObjects numbers them.

@@ -14,10 +14,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/lab/oracle"
 	"github.com/ringfence-io/ringfence/test/gen"
-	"github.com/ringfence-io/ringfence/test/oracle"
 )
 
 // TestOrderOfObjectsDoesNotMatter: the same objects in another order make the same node, problems and ruleset.
@@ -34,7 +34,7 @@ func TestOrderOfObjectsDoesNotMatter(t *testing.T) {
 			if diff := cmp.Diff(firstProblems, secondProblems); diff != "" {
 				return fmt.Errorf("problems at %s (-in order +shuffled):\n%s", node.Name, diff)
 			}
-			if diff := cmp.Diff(ruleset.Render(first, Options).String(), ruleset.Render(second, Options).String()); diff != "" {
+			if diff := cmp.Diff(iptables.Render(first, Options).String(), iptables.Render(second, Options).String()); diff != "" {
 				return fmt.Errorf("ruleset of %s (-in order +shuffled):\n%s", node.Name, diff)
 			}
 		}
@@ -187,8 +187,8 @@ func shareAddresses(c oracle.Cluster) bool {
 	return false
 }
 
-func chainsOf(r ruleset.Ruleset) map[ruleset.Family]map[string][]ruleset.Rule {
-	out := map[ruleset.Family]map[string][]ruleset.Rule{}
+func chainsOf(r iptables.Ruleset) map[iptables.Family]map[string][]iptables.Rule {
+	out := map[iptables.Family]map[string][]iptables.Rule{}
 	for f, t := range r.Tables {
 		out[f] = t.Chains
 	}
@@ -231,7 +231,7 @@ func groupNames(refs ...policy.Ref) []string {
 		}
 	}
 	var names []string
-	for _, table := range ruleset.Render(n, Options).Tables {
+	for _, table := range iptables.Render(n, Options).Tables {
 		for name := range table.Chains {
 			if strings.HasPrefix(name, "RF-v1-EG-") || strings.HasPrefix(name, "RF-v1-IG-") {
 				names = append(names, name)
@@ -262,7 +262,7 @@ func TestSetsOfDifferentSelectorsAreDifferent(t *testing.T) {
 				only.Policies[0].Rules[0][0] = policy.Rule{Action: policy.Accept, Peer: policy.Peer{Kind: policy.AnyPeer},
 					Ports: policy.Ports{Kind: policy.InPorts, Set: id, Protocol: policy.TCP}}
 			}
-			for name, set := range ruleset.Render(only, Options).Sets {
+			for name, set := range iptables.Render(only, Options).Sets {
 				if set.Type.Timed() {
 					continue // stands for no selector
 				}

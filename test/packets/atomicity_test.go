@@ -19,7 +19,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/probe"
 	"github.com/ringfence-io/ringfence/lab/topology"
 )
@@ -37,7 +37,7 @@ func TestNoVerdictIsEverWrong(t *testing.T) {
 	needRoot(t)
 	for _, c := range combinations() {
 		// Both families are probed anyway, and a back end does the same on either kind of network.
-		if c.family != ruleset.IPv4 || (c.backend == dataplane.Legacy) != (c.kind == topology.Bridged) {
+		if c.family != iptables.IPv4 || (c.backend == dataplane.Legacy) != (c.kind == topology.Bridged) {
 			continue
 		}
 		t.Run(c.String(), func(t *testing.T) {
@@ -152,7 +152,7 @@ func (f *fire) disturb() (stop func()) {
 	for _, n := range f.w.nodes {
 		wg.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
-				table, family := []string{"filter", "security"}[i%2], ruleset.Families[i/2%2]
+				table, family := []string{"filter", "security"}[i%2], iptables.Families[i/2%2]
 				for _, op := range []string{"-A", "-D"} {
 					args := []string{"-w", "-t", table, op, "FORWARD", "-p", "udp", "--dport", "9", "-j", "ACCEPT"}
 					if out, err := n.Command(context.WithoutCancel(ctx), iptables(family, f.w.backend), args...).CombinedOutput(); err != nil {
@@ -289,7 +289,7 @@ func enforce(in io.Reader, out io.Writer) error {
 	if config.Mortal {
 		kernel = dying
 	}
-	e := enforcer.New(kernel, ruleset.Options{Families: caps.Families, Table: caps.Table, SelfMatch: caps.SelfMatch, HoldCut: caps.HoldCut})
+	e := enforcer.New(kernel, iptables.Options{Families: caps.Families, Table: caps.Table, SelfMatch: caps.SelfMatch, HoldCut: caps.HoldCut})
 	lines := bufio.NewScanner(in)
 	for lines.Scan() {
 		var change int

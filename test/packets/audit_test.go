@@ -14,10 +14,10 @@ import (
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/lab/oracle"
 	"github.com/ringfence-io/ringfence/lab/probe"
-	"github.com/ringfence-io/ringfence/test/oracle"
 )
 
 const (
@@ -105,9 +105,9 @@ func newAudit(t *testing.T, c combination, seed uint64) *audit {
 	return a
 }
 
-func (*audit) options(n *node) ruleset.Options {
+func (*audit) options(n *node) iptables.Options {
 	c := n.plane.Capabilities()
-	return ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut, NFLogGroup: 4210}
+	return iptables.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut, NFLogGroup: 4210}
 }
 
 // addFlows adds those from one place to another, if one of them is a pod and neither a second name.
@@ -152,7 +152,7 @@ func (a *audit) seen(from, to string, f probe.Flow) oracle.Flow {
 	}
 	if f.Protocol == policy.ICMP {
 		o.ICMPType = 8
-		if a.family == ruleset.IPv6 {
+		if a.family == iptables.IPv6 {
 			o.Protocol, o.ICMPType = oracle.ICMPv6, 128
 		}
 	}
@@ -294,7 +294,7 @@ func (a *audit) counted(t *testing.T, c *cluster) map[string]int {
 	all := map[string]int{}
 	for _, n := range a.nodes {
 		compiled, _ := compile.Compile(c.snapshot(n.name))
-		points := ruleset.Render(compiled, a.options(n)).Points
+		points := iptables.Render(compiled, a.options(n)).Points
 		out, err := n.Command(t.Context(), iptables(a.family, a.backend)+"-save", "-c", "-t", "security").Output()
 		must(t, err)
 		for line := range strings.Lines(string(out)) {

@@ -10,7 +10,7 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/probe"
 )
 
@@ -151,7 +151,7 @@ func churned(addrs map[string]netip.Addr, seed uint64, changes int) (*cluster, e
 		part := rng.IntN(len(ways))
 		state[part] = rng.IntN(ways[part].n)
 	}
-	c := standardCluster(ruleset.IPv4, func(pod string) netip.Addr { return addrs[pod] })
+	c := standardCluster(iptables.IPv4, func(pod string) netip.Addr { return addrs[pod] })
 	var texts []string
 	for i, w := range ways {
 		texts = append(texts, w.add(c, state[i]))
@@ -160,11 +160,11 @@ func churned(addrs map[string]netip.Addr, seed uint64, changes int) (*cluster, e
 	for name, a := range addrs {
 		text = strings.ReplaceAll(text, "$"+name, netip.PrefixFrom(a, 32).String())
 	}
-	v4, err := readPolicies(text, ruleset.IPv4)
+	v4, err := readPolicies(text, iptables.IPv4)
 	if err != nil {
 		return nil, err
 	}
-	v6, err := readPolicies(text, ruleset.IPv6)
+	v6, err := readPolicies(text, iptables.IPv6)
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +188,7 @@ func blocks(peers []networkingv1.NetworkPolicyPeer) []networkingv1.NetworkPolicy
 func watched(t *testing.T, w *world) []probe.Watched {
 	t.Helper()
 	var all []probe.Watched
-	for _, f := range ruleset.Families {
+	for _, f := range iptables.Families {
 		in := *w
 		in.family = f
 		for _, line := range watchedLines {

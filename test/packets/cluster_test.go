@@ -17,7 +17,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/ringfence-io/ringfence/enforcer/compile"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/topology"
 )
 
@@ -31,7 +31,7 @@ type cluster struct {
 	dns        compile.DNS
 	closed     map[string][]netip.Prefix // by node: ranges that are closed to what no known pod holds
 
-	family ruleset.Family              // that is tested
+	family iptables.Family             // that is tested
 	addr   func(pod string) netip.Addr // where the network has the pod
 }
 
@@ -45,7 +45,7 @@ type cluster struct {
 //	blue   team=blue, env=prod  client app=client, role=x  node n1
 //	                            remote app=remote        node n2    http=tcp/80
 //	plain  no labels            bare no labels           node n2
-func standardCluster(f ruleset.Family, addr func(pod string) netip.Addr) *cluster {
+func standardCluster(f iptables.Family, addr func(pod string) netip.Addr) *cluster {
 	c := &cluster{family: f, addr: addr, namespaces: []*corev1.Namespace{
 		namespace("red", "team=red"), namespace("blue", "team=blue", "env=prod"), namespace("plain"),
 	}}
@@ -166,14 +166,14 @@ func ports(to *[]corev1.Container, named ...string) {
 
 // policies reads NetworkPolicies from YAML of the form "namespace/name: spec". Over IPv6, IPv4 blocks become those of the
 // twins. A block that begins with "other " is meant literally, and of the family that is not tested.
-func policies(t *testing.T, text string, f ruleset.Family) []*networkingv1.NetworkPolicy {
+func policies(t *testing.T, text string, f iptables.Family) []*networkingv1.NetworkPolicy {
 	t.Helper()
 	all, err := readPolicies(text, f)
 	must(t, err)
 	return all
 }
 
-func readPolicies(text string, f ruleset.Family) ([]*networkingv1.NetworkPolicy, error) {
+func readPolicies(text string, f iptables.Family) ([]*networkingv1.NetworkPolicy, error) {
 	specs := map[string]networkingv1.NetworkPolicySpec{}
 	if err := yaml.UnmarshalStrict([]byte(text), &specs); err != nil {
 		return nil, fmt.Errorf("reading policies: %w\n%s", err, text)
@@ -193,7 +193,7 @@ func readPolicies(text string, f ruleset.Family) ([]*networkingv1.NetworkPolicy,
 	return all, nil
 }
 
-func translateBlocks(peers []networkingv1.NetworkPolicyPeer, f ruleset.Family) {
+func translateBlocks(peers []networkingv1.NetworkPolicyPeer, f iptables.Family) {
 	for _, p := range peers {
 		if p.IPBlock != nil {
 			p.IPBlock.CIDR = translateBlock(p.IPBlock.CIDR, f)
@@ -206,9 +206,9 @@ func translateBlocks(peers []networkingv1.NetworkPolicyPeer, f ruleset.Family) {
 
 var ipv4Block = regexp.MustCompile(`^[0-9.]+/[0-9]+$`)
 
-func translateBlock(text string, f ruleset.Family) string {
+func translateBlock(text string, f iptables.Family) string {
 	text, other := strings.CutPrefix(text, "other ")
-	if !ipv4Block.MatchString(text) || other == (f == ruleset.IPv6) {
+	if !ipv4Block.MatchString(text) || other == (f == iptables.IPv6) {
 		return text
 	}
 	return topology.TwinPrefix(netip.MustParsePrefix(text)).String()

@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/topology"
 )
 
@@ -33,8 +33,8 @@ func (n *node) command(t *testing.T, stdin, name string, args ...string) string 
 }
 
 // iptables is the name of a family's program of a back end.
-func iptables(f ruleset.Family, backend string) string {
-	if f == ruleset.IPv6 {
+func iptables(f iptables.Family, backend string) string {
+	if f == iptables.IPv6 {
 		return "ip6tables-" + backend
 	}
 	return "iptables-" + backend
@@ -65,7 +65,7 @@ add all foreign4
 add all RF_not_ours
 `, "ipset", "restore")
 	for _, backend := range []string{dataplane.Legacy, dataplane.NFT} {
-		for _, f := range ruleset.Families {
+		for _, f := range iptables.Families {
 			var input strings.Builder
 			for table, chains := range hooks {
 				fmt.Fprintf(&input, "*%s\n:FOREIGN - [0:0]\n:RF_FOREIGN - [0:0]\n", table)
@@ -90,7 +90,7 @@ func (n *node) state(t *testing.T) []string {
 	t.Helper()
 	var all []string
 	for _, backend := range []string{dataplane.Legacy, dataplane.NFT} {
-		for _, f := range ruleset.Families {
+		for _, f := range iptables.Families {
 			program := iptables(f, backend) + "-save"
 			for line := range strings.Lines(n.command(t, "", program)) {
 				if !strings.HasPrefix(line, "#") {

@@ -9,7 +9,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/topology"
 )
 
@@ -87,7 +87,7 @@ func policiesForWeb(n int) string {
 }
 
 // blockPolicy admits n blocks and 10.0.1.5 to web.
-func blockPolicy(f ruleset.Family, n int) *networkingv1.NetworkPolicy {
+func blockPolicy(f iptables.Family, n int) *networkingv1.NetworkPolicy {
 	cidrs := []string{"10.0.1.5/32"}
 	for i := range n {
 		cidrs = append(cidrs, fmt.Sprintf("11.%d.%d.0/24", i/256, i%256))
@@ -107,11 +107,11 @@ func blockPolicy(f ruleset.Family, n int) *networkingv1.NetworkPolicy {
 }
 
 // manyPods are pods of another node with the label app=db, and with an address of one family each.
-func manyPods(f ruleset.Family, n int) []*corev1.Pod {
+func manyPods(f iptables.Family, n int) []*corev1.Pod {
 	all := make([]*corev1.Pod, n)
 	for i := range all {
 		a := netip.AddrFrom4([4]byte{100, byte(64 + i>>16), byte(i >> 8), byte(i)})
-		if f == ruleset.IPv6 {
+		if f == iptables.IPv6 {
 			a = topology.Twin(a)
 		}
 		all[i] = pod(fmt.Sprintf("plain/pod%d", i), "n3", "app=db")

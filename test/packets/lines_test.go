@@ -7,8 +7,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/probe"
 	"github.com/ringfence-io/ringfence/lab/topology"
@@ -49,9 +49,9 @@ type place struct {
 	v6   netip.Addr // its twin, if not set
 }
 
-func (p place) in(f ruleset.Family) netip.Addr {
+func (p place) in(f iptables.Family) netip.Addr {
 	switch {
-	case f == ruleset.IPv4:
+	case f == iptables.IPv4:
 		return p.addr
 	case p.v6.IsValid():
 		return p.v6

@@ -4,8 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
 )
 
 // answersAlone lets client and remote speak to web, which may begin nothing itself.
@@ -15,7 +15,7 @@ const answersAlone = `red/web: {podSelector: {matchLabels: {app: web}}, policyTy
 func (w *world) flush(t *testing.T) {
 	t.Helper()
 	for _, n := range w.nodes {
-		for _, f := range ruleset.Families {
+		for _, f := range iptables.Families {
 			for _, do := range []string{"-F", "-X"} {
 				n.command(t, "", iptables(f, w.backend), "-w", "-t", "security", do)
 			}

@@ -13,7 +13,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/host"
 )
 
@@ -130,7 +130,7 @@ func (w *world) cutNow(t *testing.T, lives []*enforcer.Live) (cut int) {
 func (w *world) enforcers(holdCut bool) (lives []*enforcer.Live) {
 	for _, n := range w.nodes {
 		c := n.plane.Capabilities()
-		n.enforcer = enforcer.New(n.plane, ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: holdCut})
+		n.enforcer = enforcer.New(n.plane, iptables.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: holdCut})
 		live := enforcer.NewLive(n.plane)
 		n.enforcer.Follow(live)
 		lives = append(lives, live)
@@ -215,7 +215,7 @@ func TestLiveConnectionsCanBeLeftAlone(t *testing.T) {
 			w := newWorld(t, c)
 			for _, n := range w.nodes {
 				caps := n.plane.Capabilities()
-				n.enforcer = enforcer.New(n.plane, ruleset.Options{Families: caps.Families, Table: caps.Table, SelfMatch: caps.SelfMatch})
+				n.enforcer = enforcer.New(n.plane, iptables.Options{Families: caps.Families, Table: caps.Table, SelfMatch: caps.SelfMatch})
 			}
 			w.sync(t, w.cluster())
 			denied, allowed := call(t, w, "tcp", "client", "web", 0), call(t, w, "tcp", "db", "web", 0)

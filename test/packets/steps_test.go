@@ -8,7 +8,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/topology"
 )
 
@@ -23,8 +23,8 @@ var _ enforcer.Dataplane = (*mortal)(nil)
 
 var errDied = errors.New("died between two steps")
 
-func (m *mortal) Apply(ctx context.Context, p ruleset.Plan) error {
-	var first ruleset.Plan
+func (m *mortal) Apply(ctx context.Context, p iptables.Plan) error {
+	var first iptables.Plan
 	m.died, first = firstStep(p)
 	if m.died == "" {
 		return nil
@@ -34,30 +34,30 @@ func (m *mortal) Apply(ctx context.Context, p ruleset.Plan) error {
 }
 
 // firstStep is the first step of a plan, in the order in which the steps are documented to be taken, and its name.
-func firstStep(p ruleset.Plan) (string, ruleset.Plan) {
+func firstStep(p iptables.Plan) (string, iptables.Plan) {
 	switch {
 	case len(p.CreateSets) > 0:
-		return "creating sets", ruleset.Plan{CreateSets: p.CreateSets}
+		return "creating sets", iptables.Plan{CreateSets: p.CreateSets}
 	case len(p.Close) > 0:
-		return "closing", ruleset.Plan{Close: p.Close}
+		return "closing", iptables.Plan{Close: p.Close}
 	case len(p.AddEntries) > 0:
-		return "adding entries", ruleset.Plan{AddEntries: p.AddEntries}
+		return "adding entries", iptables.Plan{AddEntries: p.AddEntries}
 	case len(p.Restore) > 0:
-		for _, f := range ruleset.Families {
+		for _, f := range iptables.Families {
 			if text, ok := p.Restore[f]; ok {
-				return "restoring " + f.String(), ruleset.Plan{Restore: map[ruleset.Family]string{f: text}}
+				return "restoring " + f.String(), iptables.Plan{Restore: map[iptables.Family]string{f: text}}
 			}
 		}
 	case len(p.Jumps) > 0:
-		return "fixing a jump", ruleset.Plan{Jumps: p.Jumps[:1]}
+		return "fixing a jump", iptables.Plan{Jumps: p.Jumps[:1]}
 	case len(p.DelEntries) > 0:
-		return "deleting entries", ruleset.Plan{DelEntries: p.DelEntries}
+		return "deleting entries", iptables.Plan{DelEntries: p.DelEntries}
 	case len(p.Open) > 0:
-		return "opening", ruleset.Plan{Open: p.Open}
+		return "opening", iptables.Plan{Open: p.Open}
 	case len(p.DestroySets) > 0:
-		return "destroying sets", ruleset.Plan{DestroySets: p.DestroySets}
+		return "destroying sets", iptables.Plan{DestroySets: p.DestroySets}
 	}
-	return "", ruleset.Plan{}
+	return "", iptables.Plan{}
 }
 
 // TestDyingBetweenStepsOpensAndClosesNothing takes the way from one state of the churn to another step by step, each by an
@@ -113,7 +113,7 @@ func (w *world) oneStep(t *testing.T, c *cluster) []string {
 	for _, n := range w.nodes {
 		m := &mortal{Dataplane: n.plane}
 		caps := n.plane.Capabilities()
-		e := enforcer.New(m, ruleset.Options{Families: caps.Families, Table: caps.Table, SelfMatch: caps.SelfMatch, HoldCut: caps.HoldCut})
+		e := enforcer.New(m, iptables.Options{Families: caps.Families, Table: caps.Table, SelfMatch: caps.SelfMatch, HoldCut: caps.HoldCut})
 		must(t, n.Do(func() error {
 			_, err := e.Sync(t.Context(), c.snapshot(n.name), false)
 			if errors.Is(err, errDied) {

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/probe"
 	"github.com/ringfence-io/ringfence/lab/topology"
 )
@@ -22,7 +22,7 @@ const (
 	takeoverKills  = 16 // of enforcers while they take over
 	ownLayout      = "1"
 	anotherLayout  = "2"
-	layoutVariable = "github.com/ringfence-io/ringfence/enforcer/ruleset.layout"
+	layoutVariable = "github.com/ringfence-io/ringfence/enforcer/iptables.layout"
 )
 
 // anotherVersion builds this test program as one of another layout.
@@ -51,8 +51,8 @@ func TestNoVerdictIsWrongWhileVersionsTakeOver(t *testing.T) {
 	needRoot(t)
 	other, err := anotherVersion()
 	must(t, err)
-	legacy := combination{dataplane.Legacy, topology.Bridged, ruleset.IPv4} // both families are probed
-	nft := combination{dataplane.NFT, topology.Routed, ruleset.IPv4}
+	legacy := combination{dataplane.Legacy, topology.Bridged, iptables.IPv4} // both families are probed
+	nft := combination{dataplane.NFT, topology.Routed, iptables.IPv4}
 	for _, tt := range []struct {
 		what string
 		combination
@@ -145,7 +145,7 @@ func (f *fire) nothingButOf(n *node, v version) {
 	found := 0
 	look := func(where, name string) {
 		switch {
-		case !strings.HasPrefix(name, ruleset.Prefix) || slices.Contains(ofAllLayouts, name):
+		case !strings.HasPrefix(name, iptables.Prefix) || slices.Contains(ofAllLayouts, name):
 		case strings.HasPrefix(name, own):
 			found++
 		default:
@@ -155,14 +155,14 @@ func (f *fire) nothingButOf(n *node, v version) {
 	for _, name := range strings.Fields(n.command(f.t, "", "ipset", "list", "-n")) {
 		look("ipset", name)
 	}
-	for _, family := range ruleset.Families {
+	for _, family := range iptables.Families {
 		for line := range strings.Lines(n.command(f.t, "", iptables(family, v.backend)+"-save", "-t", "security")) {
 			if chain, ok := strings.CutPrefix(line, ":"); ok {
 				look(iptables(family, v.backend), strings.Fields(chain)[0])
 			}
 		}
 		elsewhere := iptables(family, otherBackend(v.backend))
-		if text := n.command(f.t, "", elsewhere+"-save"); strings.Contains(text, ruleset.Prefix) {
+		if text := n.command(f.t, "", elsewhere+"-save"); strings.Contains(text, iptables.Prefix) {
 			f.t.Errorf("%s, after layout %s on %s has taken over, %s still holds\n%s", n.name, v.layout, v.backend, elsewhere, text)
 		}
 	}
@@ -196,7 +196,7 @@ func TestDyingInATakeoverOpensAndClosesNothing(t *testing.T) {
 	needRoot(t)
 	other, err := anotherVersion()
 	must(t, err)
-	for _, c := range []combination{{dataplane.Legacy, topology.Routed, ruleset.IPv4}, {dataplane.NFT, topology.Routed, ruleset.IPv6}} {
+	for _, c := range []combination{{dataplane.Legacy, topology.Routed, iptables.IPv4}, {dataplane.NFT, topology.Routed, iptables.IPv6}} {
 		t.Run(c.String(), func(t *testing.T) {
 			t.Parallel()
 			seed := rand.Uint64()

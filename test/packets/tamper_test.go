@@ -13,7 +13,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/topology"
 )
 
@@ -34,7 +34,7 @@ type victim struct {
 	t *testing.T
 	*node
 	combination
-	found ruleset.Ruleset
+	found iptables.Ruleset
 }
 
 func (v victim) program() string { return iptables(v.family, v.backend) }
@@ -53,13 +53,13 @@ func (v victim) ipset(args ...string) {
 func (v victim) chains() []string { return slices.Sorted(maps.Keys(v.found.Tables[v.family].Chains)) }
 
 // policySets are those whose entries policy decides about. What is in the others is nobody's to repair.
-func (v victim) policySets() []ruleset.Set {
-	return slices.DeleteFunc(v.sets(), func(s ruleset.Set) bool { return s.Type.Timed() })
+func (v victim) policySets() []iptables.Set {
+	return slices.DeleteFunc(v.sets(), func(s iptables.Set) bool { return s.Type.Timed() })
 }
 
 // sets are our sets of the family, sorted.
-func (v victim) sets() []ruleset.Set {
-	var all []ruleset.Set
+func (v victim) sets() []iptables.Set {
+	var all []iptables.Set
 	for _, name := range slices.Sorted(maps.Keys(v.found.Sets)) {
 		if v.found.Sets[name].Family == v.family {
 			all = append(all, v.found.Sets[name])
@@ -168,7 +168,7 @@ var tamperings = []struct {
 	}},
 	{"all sets are destroyed", func(v victim, each each) {
 		each("", func() {
-			for _, f := range ruleset.Families {
+			for _, f := range iptables.Families {
 				v.command(v.t, "", iptables(f, v.backend), "-w", "-t", "security", "-F")
 			}
 			for name := range v.found.Sets {
@@ -190,23 +190,23 @@ var tamperings = []struct {
 	}},
 }
 
-func entryText(t ruleset.SetType, e ruleset.Entry) string {
+func entryText(t iptables.SetType, e iptables.Entry) string {
 	switch t {
-	case ruleset.HashNet:
+	case iptables.HashNet:
 		return e.Prefix.String()
-	case ruleset.HashIPPort:
+	case iptables.HashIPPort:
 		return fmt.Sprintf("%s,%s:%d", e.Prefix.Addr(), e.Protocol, e.Port)
 	}
 	return e.Prefix.Addr().String()
 }
 
 // strayEntry is an entry that s does not have.
-func strayEntry(s ruleset.Set) string {
+func strayEntry(s iptables.Set) string {
 	a := "198.51.100.9"
-	if s.Family == ruleset.IPv6 {
+	if s.Family == iptables.IPv6 {
 		a = "2001:db8::9"
 	}
-	if s.Type == ruleset.HashIPPort {
+	if s.Type == iptables.HashIPPort {
 		return a + ",tcp:9"
 	}
 	return a
@@ -217,7 +217,7 @@ func strayEntry(s ruleset.Set) string {
 func TestTamperingIsRepaired(t *testing.T) {
 	needRoot(t)
 	for _, c := range combinations() {
-		if (c.kind == topology.Bridged) != (c.family == ruleset.IPv6) {
+		if (c.kind == topology.Bridged) != (c.family == iptables.IPv6) {
 			continue // the kind of network makes no difference here, but both shall have been there
 		}
 		t.Run(c.String(), func(t *testing.T) {
@@ -265,9 +265,9 @@ func (n *node) wantRepair(t *testing.T, c *cluster, what string) {
 	}
 }
 
-func (n *node) observe(t *testing.T) ruleset.Ruleset {
+func (n *node) observe(t *testing.T) iptables.Ruleset {
 	t.Helper()
-	var r ruleset.Ruleset
+	var r iptables.Ruleset
 	must(t, n.Do(func() (err error) {
 		r, err = n.plane.Observe(t.Context())
 		return err

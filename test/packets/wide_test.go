@@ -11,7 +11,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
 // wide are objects that belong to no namespace.
@@ -22,7 +22,7 @@ type wide struct {
 
 // readWide reads objects from YAML of the form "cnp NAME: spec" and "isolation NAME: spec". Over IPv6, IPv4 networks become those of the
 // twins.
-func readWide(t *testing.T, text string, f ruleset.Family) wide {
+func readWide(t *testing.T, text string, f iptables.Family) wide {
 	t.Helper()
 	specs := map[string]json.RawMessage{}
 	if err := yaml.UnmarshalStrict([]byte(text), &specs); err != nil {
@@ -38,7 +38,7 @@ func readWide(t *testing.T, text string, f ruleset.Family) wide {
 	return w
 }
 
-func (w *wide) add(kind, name string, spec []byte, f ruleset.Family) error {
+func (w *wide) add(kind, name string, spec []byte, f iptables.Family) error {
 	switch kind {
 	case "cnp":
 		p := &v1alpha1.ClusterNetworkPolicy{}
@@ -72,7 +72,7 @@ func (w *wide) add(kind, name string, spec []byte, f ruleset.Family) error {
 	return nil
 }
 
-func translateNetworks(peers []v1alpha1.Peer, f ruleset.Family) {
+func translateNetworks(peers []v1alpha1.Peer, f iptables.Family) {
 	for _, p := range peers {
 		for i := range p.Networks {
 			p.Networks[i] = v1alpha1.CIDR(translateBlock(string(p.Networks[i]), f))

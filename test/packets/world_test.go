@@ -10,7 +10,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
-	"github.com/ringfence-io/ringfence/enforcer/ruleset"
+	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/probe"
 	"github.com/ringfence-io/ringfence/lab/topology"
@@ -20,7 +20,7 @@ import (
 type combination struct {
 	backend string
 	kind    topology.Kind
-	family  ruleset.Family
+	family  iptables.Family
 }
 
 func (c combination) String() string { return fmt.Sprintf("%s/%s/IPv%d", c.backend, c.kind, c.family) }
@@ -30,7 +30,7 @@ func combinations() []combination {
 	var all []combination
 	for _, b := range []string{dataplane.Legacy, dataplane.NFT} {
 		for _, k := range topology.Kinds {
-			for _, f := range ruleset.Families {
+			for _, f := range iptables.Families {
 				all = append(all, combination{b, k, f})
 			}
 		}
@@ -124,7 +124,7 @@ func newNode(t *testing.T, n *topology.Node, name, backend string) *node {
 	if c.Table != "security" || len(c.Families) != 2 || !c.SelfMatch {
 		t.Fatalf("%s lacks what the scenarios need: %+v", name, out.plane.Findings())
 	}
-	out.enforcer = enforcer.New(out.plane, ruleset.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut})
+	out.enforcer = enforcer.New(out.plane, iptables.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut})
 	return out
 }
 

@@ -15,9 +15,9 @@ import (
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/config"
+	"github.com/ringfence-io/ringfence/lab/oracle"
 	"github.com/ringfence-io/ringfence/test/gen"
 	"github.com/ringfence-io/ringfence/test/ladder"
-	"github.com/ringfence-io/ringfence/test/oracle"
 )
 
 // A row applies samples to the cluster of this package, and states what becomes of connections:

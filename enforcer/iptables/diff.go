@@ -1,0 +1,171 @@
+package iptables
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+)
+
+// Diff is the plan that takes the kernel from have to want. It changes nothing where they agree: a chain is rewritten only
+// if one of its rules differs, a set only in the entries that differ.
+func Diff(want, have Ruleset) Plan {
+	p := Plan{Restore: map[Family]string{}}
+	diffSets(&p, want.Sets, have.Sets)
+	for _, f := range Families {
+		t, ok := want.Tables[f]
+		if !ok {
+			continue
+		}
+		if text := diffChains(t, have.Tables[f].Chains); text != "" {
+			p.Restore[f] = text
+		}
+		for _, base := range slices.Sorted(maps.Keys(t.Jumps)) {
+			if found := have.Tables[f].Jumps[base]; !slices.Equal(found, t.Jumps[base]) {
+				p.Jumps = append(p.Jumps, JumpFix{Family: f, Table: t.Name, Chain: base, Rule: JumpRule(base), Found: found})
+			}
+		}
+	}
+	if !want.KeepGuards {
+		diffGuards(&p, want, have)
+	}
+	return p
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// diffSets looks only into sets that are not one with those that are there: most are.
+func diffSets(p *Plan, want, have map[string]Set) {
+	var differ, retired []string
+	found := 0
+	for name, w := range want {
+		h, ok := have[name]
+		if ok {
+			found++
+		}
+		if !ok || h.Type != w.Type || h.Family != w.Family || !policy.IsOneSlice(w.Entries, h.Entries) {
+			differ = append(differ, name)
+		}
+	}
+	if found < len(have) {
+		for name := range have {
+			if _, ok := want[name]; !ok {
+				retired = append(retired, name)
+			}
+		}
+	}
+	slices.Sort(differ)
+	slices.Sort(retired)
+	compared := comparisons{}
+	for _, name := range differ {
+		diffSet(p, want[name], have, compared)
+	}
+	for _, name := range retired {
+		p.DestroySets = append(p.DestroySets, SetRef{name, have[name].Family})
+	}
+}
+
+func diffSet(p *Plan, want Set, sets map[string]Set, c comparisons) {
+	have, ok := sets[want.Name]
+	if !ok || have.Type != want.Type || have.Family != want.Family {
+		p.CreateSets = append(p.CreateSets, want)
+		return
+	}
+	if want.Type.Timed() {
+		return // whoever cuts connections fills it, and time empties it
+	}
+	adding, deleting := &p.AddEntries, &p.DelEntries
+	if opens(want.Name) {
+		adding, deleting = &p.Open, &p.Close
+	}
+	add, del := diffEntries(want.Entries, have.Entries, c)
+	if len(add) > 0 {
+		*adding = append(*adding, SetEntries{want.Name, want.Type, want.Family, add})
+	}
+	if len(del) > 0 {
+		*deleting = append(*deleting, SetEntries{want.Name, want.Type, want.Family, del})
+	}
+}
+
+// diffEntries walks both sorted lists at once. An entry that is there with the other NoMatch is to be added: that replaces it.
+func diffEntries(want, have []Entry, c comparisons) (add, del []Entry) {
+	front, back := c.of(want, have)
+	want, have = want[front:len(want)-back], have[front:len(have)-back]
+	for len(want) > 0 && len(have) > 0 {
+		switch c := want[0].Compare(have[0]); {
+		case c < 0:
+			add, want = append(add, want[0]), want[1:]
+		case c > 0:
+			del, have = append(del, have[0]), have[1:]
+		default:
+			if want[0].NoMatch != have[0].NoMatch {
+				add = append(add, want[0])
+			}
+			want, have = want[1:], have[1:]
+		}
+	}
+	return append(add, want...), append(del, have...)
+}
+
+// comparisons are how much lists of entries have in common, by their first: sets with the same entries share them.
+type comparisons map[[2]*Entry]comparison
+
+type comparison struct{ want, have, front, back int }
+
+func (c comparisons) of(want, have []Entry) (front, back int) {
+	if len(want) < atOnce || len(have) < atOnce {
+		return inCommon(want, have)
+	}
+	key := [2]*Entry{&want[0], &have[0]}
+	known, ok := c[key]
+	if !ok || known.want != len(want) || known.have != len(have) {
+		known = comparison{want: len(want), have: len(have)}
+		known.front, known.back = inCommon(want, have)
+		c[key] = known
+	}
+	return known.front, known.back
+}
+
+// diffChains is the input of iptables-restore that rewrites the chains that differ and removes those that are not wanted, empty
+// if there are none. Declaring a chain empties it: what is retired refers to nothing by the time that it is removed.
+func diffChains(want Table, have map[string][]Rule) string {
+	var changed, retired []string
+	common := 0
+	for c, rules := range want.Chains {
+		found, ok := have[c]
+		if ok {
+			common++
+		}
+		if !ok || !policy.IsOneSlice(found, rules) && !slices.Equal(found, rules) {
+			changed = append(changed, c)
+		}
+	}
+	if common < len(have) {
+		for c := range have {
+			if _, ok := want.Chains[c]; !ok {
+				retired = append(retired, c)
+			}
+		}
+	}
+	if len(changed)+len(retired) == 0 {
+		return ""
+	}
+	slices.Sort(changed)
+	slices.Sort(retired)
+
+	var b strings.Builder
+	fmt.Fprintf(&b, "*%s\n", want.Name)
+	for _, c := range slices.Concat(changed, retired) {
+		fmt.Fprintf(&b, ":%s - [0:0]\n", c)
+	}
+	for _, c := range changed {
+		writeRules(&b, c, want.Chains[c])
+	}
+	for _, c := range retired {
+		fmt.Fprintf(&b, "-X %s\n", c)
+	}
+	b.WriteString("COMMIT\n")
+	return b.String()
+}

@@ -1,0 +1,157 @@
+package iptables
+
+import (
+	"encoding/binary"
+	"maps"
+	"math/bits"
+	"slices"
+
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+)
+
+// shareFrom is from how many rules of groups on it is asked whether they share a chain: fewer are written in a few milliseconds.
+const shareFrom = 2048
+
+// sharedRules is the chain of pods of one namespace whose lists of NetworkPolicies are long and differ, in a direction. Each policy's rules stand in it
+// once, and ask first whether the pod is one that the policy isolates:
+//
+//	-p tcp -m tcp --dport 80 -m set --match-set RF-v1-4S-… dst -m set --match-set RF-v1-4A-… src … -j RETURN
+//	…
+//	-g RF-v1-DENY
+//
+// A group has the rules of its policies without that question, and so costs a packet less; but rules of a policy stand in each group that has it. A thousand
+// policies, of which each of a hundred pods lacks another one, would be a hundred thousand times their rules.
+type sharedRules struct {
+	chain    string
+	policies []int // ascending
+}
+
+// sharing says which pods share a chain: those of a namespace, enforced or audited, with lists of about the same length. So a pod with a short list does not
+// pay for long ones.
+type sharing struct {
+	namespace string
+	audit     bool
+	length    int // half the logarithm of the number of rules, to the base 2
+}
+
+// candidate are the lists of policies that might share a chain.
+type candidate struct {
+	lists    map[string]bool
+	policies map[int]bool
+	rules    int // of all lists
+}
+
+// findShared says which pods share chains: where they would have more than shareFrom rules together, and more than twice as many as with one chain. It does
+// not depend on anything but the node, and of that on nothing but the endpoints of their namespace.
+func (w *walk) findShared(endpoints []*policy.Endpoint) {
+	w.places = map[*policy.Endpoint]sharing{}
+	candidates := map[sharing]*candidate{}
+	for _, e := range endpoints {
+		policies := e.Applies[w.direction][policy.NetworkPolicies]
+		if len(policies) == 0 || !slices.ContainsFunc(e.Addrs, w.inFamily) {
+			continue
+		}
+		rules := w.rulesOf(policies)
+		at := sharing{e.Namespace, w.node.Policies[policies[0]].Audit, bits.Len(uint(rules)) / 2}
+		if w.ShareAlways {
+			at.length = 0
+		}
+		w.places[e] = at
+		c := candidates[at]
+		if c == nil {
+			c = &candidate{map[string]bool{}, map[int]bool{}, 0}
+			candidates[at] = c
+		}
+		if list := listKey(policies); !c.lists[list] {
+			c.lists[list] = true
+			c.rules += rules
+			for _, p := range policies {
+				c.policies[p] = true
+			}
+		}
+	}
+	w.shared = map[sharing]*sharedRules{}
+	for at, c := range candidates {
+		all := slices.Sorted(maps.Keys(c.policies))
+		if len(c.lists) > 1 && (w.ShareAlways || c.rules > shareFrom && c.rules > 2*w.rulesOf(all)) {
+			w.shared[at] = &sharedRules{sharedChain(w.direction, at), all}
+		}
+	}
+	w.findSubjects(endpoints)
+}
+
+// rulesOf is how many rules policies have together.
+func (w *walk) rulesOf(policies []int) (n int) {
+	for _, i := range policies {
+		if w.sizes[i] == 0 {
+			w.sizes[i] = 1 + len(w.acceptingOf(i, "", "-j RETURN"))
+		}
+		n += w.sizes[i] - 1
+	}
+	return n
+}
+
+// listKey tells lists from each other.
+func listKey(policies []int) string {
+	key := make([]byte, 0, 3*len(policies))
+	for _, p := range policies {
+		key = binary.AppendUvarint(key, uint64(p))
+	}
+	return string(key)
+}
+
+// findSubjects collects, for each policy, the pods that it isolates, of those that share chains. A NetworkPolicy is about pods of its own namespace alone.
+func (w *walk) findSubjects(endpoints []*policy.Endpoint) {
+	w.subjects = map[int][]Entry{}
+	for _, e := range endpoints {
+		at, ok := w.places[e]
+		if !ok || w.shared[at] == nil {
+			continue
+		}
+		for _, p := range e.Applies[w.direction][policy.NetworkPolicies] {
+			for _, a := range e.Addrs {
+				if w.inFamily(a) {
+					w.subjects[p] = append(w.subjects[p], Entry{Prefix: policy.AddrOf(a).Whole()})
+				}
+			}
+		}
+	}
+}
+
+// subjectMatch adds the set of the pods that a policy isolates, and returns the match on it.
+func (w *walk) subjectMatch(p int) string {
+	name := subjectSet(w.family, w.direction, w.node.Policies[p].Ref, w.acceptingOf(p, "", "-j RETURN"))
+	w.fixedSet(name, HashIP, func() []Entry { return SortEntries(w.subjects[p]) })
+	side := " dst"
+	if w.direction == policy.Egress {
+		side = " src"
+	}
+	return "-m set --match-set " + name + side
+}
+
+// sharedIsolation adds the chain that pods share, and returns its name.
+func (w *walk) sharedIsolation(s *sharedRules) string {
+	return w.chain(s.chain, func() []Rule {
+		return append(w.acceptingSubjects(s), w.isolationDenial(s.policies)...)
+	})
+}
+
+// sharedAudit adds the chain that audited pods share. It always returns.
+func (w *walk) sharedAudit(s *sharedRules) string {
+	return w.chain(s.chain, func() []Rule {
+		rules := append(w.acceptingSubjects(s), w.selfRules()...)
+		for _, i := range s.policies {
+			rules = append(rules, Rule(w.subjectMatch(i)+" -j "+w.note(w.node.Policies[i].Ref)))
+		}
+		return rules
+	})
+}
+
+// acceptingSubjects are the rules of policies that add up, each for the pods that its policy isolates.
+func (w *walk) acceptingSubjects(s *sharedRules) []Rule {
+	var rules []Rule
+	for _, i := range s.policies {
+		rules = append(rules, w.acceptingOf(i, w.subjectMatch(i), "-j RETURN")...)
+	}
+	return rules
+}

@@ -1,0 +1,119 @@
+package iptables
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+)
+
+// fanOut is how many rules a packet meets at most in one node of a tree that is not too high. Where the layout was set at link time it is another, so that
+// what such a program takes over differs in more than its names.
+func fanOut() int {
+	if layout != ownLayout {
+		return 5
+	}
+	return 16
+}
+
+// leaf sends the packets of one address to a chain.
+type leaf struct {
+	addr  netip.Addr
+	chain string
+}
+
+// subtree is the part of the leaves that lies in one prefix, the longest that holds them all.
+type subtree struct {
+	prefix netip.Prefix
+	leaves []leaf
+}
+
+// tree is a prefix tree over leaves: from its root to the leaves' chains, by goto. A packet whose address has no leaf goes on at otherwise, or is allowed
+// if that is empty.
+type tree struct {
+	direction policy.Direction
+	kind      treeKind
+	leaves    []leaf // in the order in which they came
+	otherwise string
+	chains    map[string][]Rule // none without leaves
+}
+
+func newTree(d policy.Direction, kind treeKind, leaves []leaf, otherwise string) *tree {
+	t := &tree{d, kind, leaves, otherwise, map[string][]Rule{}}
+	if len(leaves) > 0 {
+		t.addNode(rootChain(d, kind), slices.SortedFunc(slices.Values(leaves), func(a, b leaf) int { return a.addr.Compare(b.addr) }), 1)
+	}
+	return t
+}
+
+func (t *tree) addNode(chain string, leaves []leaf, depth int) {
+	width := fanOut()
+	if depth == t.kind.depth() {
+		width = len(leaves)
+	}
+	side := "-d "
+	if t.direction == policy.Egress {
+		side = "-s "
+	}
+	var rules []Rule
+	for _, s := range split(leaves, width) {
+		target := s.leaves[0].chain
+		if len(s.leaves) > 1 {
+			target = treeChain(t.direction, t.kind, s.prefix.String())
+			t.addNode(target, s.leaves, depth+1)
+		}
+		rules = append(rules, Rule(side+s.prefix.String()+" -g "+target))
+	}
+	if t.otherwise != "" {
+		rules = append(rules, Rule("-g "+t.otherwise))
+	}
+	t.chains[chain] = rules
+}
+
+func (w *walk) inFamily(a netip.Addr) bool { return FamilyOf(a) == w.family }
+
+// split cuts sorted leaves into at most width subtrees of disjoint prefixes, as even as prefixes allow: the fullest is
+// halved until there are enough, or until every one holds a single address.
+func split(leaves []leaf, width int) []subtree {
+	trees := []subtree{newSubtree(leaves)}
+	for len(trees) < width {
+		i := 0
+		for j := range trees {
+			if len(trees[j].leaves) > len(trees[i].leaves) {
+				i = j
+			}
+		}
+		if len(trees[i].leaves) == 1 {
+			break
+		}
+		lower, upper := trees[i].halves()
+		trees = slices.Replace(trees, i, i+1, lower, upper)
+	}
+	return trees
+}
+
+func newSubtree(leaves []leaf) subtree {
+	return subtree{commonPrefix(leaves[0].addr, leaves[len(leaves)-1].addr), leaves}
+}
+
+// halves cuts a subtree at the first bit in which its addresses differ.
+func (t subtree) halves() (lower, upper subtree) {
+	bit := t.prefix.Bits()
+	i, _ := slices.BinarySearchFunc(t.leaves, 1, func(l leaf, one int) int { return cmp.Compare(bitAt(l.addr, bit), one) })
+	return newSubtree(t.leaves[:i]), newSubtree(t.leaves[i:])
+}
+
+// commonPrefix is the longest prefix that holds a and b.
+func commonPrefix(a, b netip.Addr) netip.Prefix {
+	bits := 0
+	for bits < a.BitLen() && bitAt(a, bits) == bitAt(b, bits) {
+		bits++
+	}
+	return netip.PrefixFrom(a, bits).Masked()
+}
+
+// bitAt is bit i of a, counted from the most significant one.
+func bitAt(a netip.Addr, i int) int {
+	return int(a.AsSlice()[i/8]>>(7-i%8)) & 1
+}
