@@ -1,0 +1,54 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Changes are what a back end changes in the kernel, or what others have changed there, in words that every back end has. Whoever asks learns what changes, and
+// not how. The zero Changes are none.
+type Changes struct {
+	Tables  int // whose rules are written anew, at most one of each family
+	Jumps   int // those that lead packets to our rules, and are put where they belong
+	Sets    int // that come or go as a whole
+	Added   int // entries that come into a set, before the rules that rely on them
+	Removed int // entries that leave a set
+	Opened  int // entries of a set of known addresses, which come last: they let through, and never deny
+	Others  int // all else, such as the guards of links
+	// WereAway is set if nothing led packets to our rules: they were not asked, and nobody had connections tracked.
+	WereAway bool
+	// Text are the changes one by one, in the words of the back end. It is nil if there are none.
+	Text fmt.Stringer
+}
+
+// Empty reports whether nothing changes.
+func (c Changes) Empty() bool {
+	return c.Tables+c.Jumps+c.Sets+c.Added+c.Removed+c.Opened+c.Others == 0
+}
+
+// Counts are how many of each noun change: "table", "jump", "set", "entry". Each is there, with 0 if none does.
+func (c Changes) Counts() map[string]int {
+	return map[string]int{"table": c.Tables, "jump": c.Jumps, "set": c.Sets, "entry": c.Added + c.Removed + c.Opened}
+}
+
+// String is the text of the changes, which may be several megabytes long.
+func (c Changes) String() string {
+	if c.Text == nil {
+		return ""
+	}
+	return c.Text.String()
+}
+
+// MayDeny reports whether the changes can make rules deny what they allowed before: after is what comes into force, and before what was, nil if nobody knows.
+// It errs towards true. Entries that are added let more through, unless a rule denies what is in its set, or has it pass other rules by.
+func (c Changes) MayDeny(before, after *Node) bool {
+	switch {
+	case c.Jumps+c.Removed > 0, c.Tables > 0 && (before == nil || Narrows(before, after)):
+		return true
+	case c.Added == 0:
+		return false
+	}
+	return slices.ContainsFunc(after.Policies, func(p Policy) bool {
+		return slices.ContainsFunc(slices.Concat(p.Rules[Ingress], p.Rules[Egress]), func(r Rule) bool { return r.Action == Deny || r.Action == Pass })
+	})
+}
