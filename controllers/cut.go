@@ -46,7 +46,7 @@ type Live interface {
 	Cut(context.Context) (enforcer.Ended, error)
 }
 
-var _ Live = (*enforcer.Live)(nil)
+var _ Live = (*enforcer.Connections)(nil)
 
 const (
 	// cutDelay gives packets that the old rules let through the time to become connections that are listed, and changes that come together to come.

@@ -10,7 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/ringfence-io/ringfence/enforcer"
-	"github.com/ringfence-io/ringfence/enforcer/iptables"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
 var (
@@ -92,7 +92,7 @@ func init() {
 	for _, severity := range severities {
 		findingsNow.WithLabelValues(severity)
 	}
-	for what := range planSize(iptables.Plan{}) {
+	for what := range (policy.Changes{}).Counts() {
 		repairs.WithLabelValues(what) // a counter that starts at 0 can be alerted on
 	}
 }
@@ -124,7 +124,7 @@ func register(all []prometheus.Collector) error {
 
 // observe records one sync.
 func observe(r enforcer.Report, err error, took time.Duration) {
-	for what, n := range planSize(r.Repairs) {
+	for what, n := range r.Repairs.Counts() {
 		repairs.WithLabelValues(what).Add(float64(n))
 	}
 	problemsNow.Set(float64(len(r.Problems)))
@@ -142,19 +142,6 @@ func observe(r enforcer.Report, err error, took time.Duration) {
 	} {
 		enforced.WithLabelValues(kind).Set(float64(n))
 	}
-}
-
-// planSize counts what a plan changes.
-func planSize(p iptables.Plan) map[string]int {
-	size := map[string]int{
-		"table": len(p.Restore), "jump": len(p.Jumps), "set": len(p.CreateSets) + len(p.DestroySets), "entry": 0,
-	}
-	for _, all := range [][]iptables.SetEntries{p.Close, p.AddEntries, p.DelEntries, p.Open} {
-		for _, s := range all {
-			size["entry"] += len(s.Entries)
-		}
-	}
-	return size
 }
 
 // standings counts policies and nodes when the controller's metrics are read. A controller that does not lead has listened to nobody and says nothing:

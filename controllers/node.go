@@ -28,7 +28,7 @@ import (
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
-	"github.com/ringfence-io/ringfence/enforcer/iptables"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
 // Syncer makes a kernel enforce a snapshot.
@@ -65,7 +65,7 @@ type Node struct {
 	// Troubles, if there are any, are said in the reports.
 	Troubles *Troubles
 	// Points, if there is one, is told after each sync in which places of the rules packets are counted or logged.
-	Points func(map[string]iptables.Point)
+	Points func(map[string]policy.Point)
 	// Arrivals are pods that the API does not show with their addresses yet. Without it there are none.
 	Arrivals Arrivals
 	// Announce has their addresses announced to the other nodes.
@@ -365,7 +365,7 @@ func (n *Node) sayIfUnknown(ctx context.Context) {
 func (n *Node) say(ctx context.Context, r enforcer.Report) {
 	logger := log.FromContext(ctx)
 	if !r.Repairs.Empty() {
-		logger.Info("somebody else changed our rules: repaired", "changes", planSize(r.Repairs), "plan", abridged(r.Repairs.String()))
+		logger.Info("somebody else changed our rules: repaired", "changes", r.Repairs.Counts(), "plan", abridged(r.Repairs.String()))
 	}
 	if debug := logger.V(1); debug.Enabled() && !r.Applied.Empty() { // the text of a whole policy is several megabytes
 		debug.Info("applied", "plan", r.Applied.String(), "counts", r.Counts)

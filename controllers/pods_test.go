@@ -15,7 +15,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
-	"github.com/ringfence-io/ringfence/enforcer/iptables"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
 // storesOf are stores that hold these pods, without an API server behind them.
@@ -59,18 +59,18 @@ func (s *syncs) Sync(context.Context, compile.Snapshot, bool) (enforcer.Report, 
 }
 
 func TestThePointsOfEachSyncAreTold(t *testing.T) {
-	first, second := map[string]iptables.Point{"a": {ID: "a"}}, map[string]iptables.Point{"b": {ID: "b"}}
-	var told []map[string]iptables.Point
+	first, second := map[string]policy.Point{"a": {ID: "a"}}, map[string]policy.Point{"b": {ID: "b"}}
+	var told []map[string]policy.Point
 	n := &Node{
 		Name: "n", Resync: time.Hour, stores: storesOf(t), watches: &watches{}, Sync: &syncs{{Points: first}, {Points: second}},
-		Points: func(p map[string]iptables.Point) { told = append(told, p) },
+		Points: func(p map[string]policy.Point) { told = append(told, p) },
 	}
 	for range 2 {
 		if _, err := n.Reconcile(t.Context(), reconcile.Request{}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if diff := cmp.Diff([]map[string]iptables.Point{first, second}, told); diff != "" {
+	if diff := cmp.Diff([]map[string]policy.Point{first, second}, told); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

@@ -125,7 +125,7 @@ func (a *account) noteRepairs(s Synced) {
 	}
 	at := metav1.NewTime(s.At)
 	var parts []string
-	for what, n := range planSize(s.Report.Repairs) {
+	for what, n := range s.Report.Repairs.Counts() {
 		if n > 0 {
 			parts = append(parts, fmt.Sprintf("%s: %d", what, n))
 		}

@@ -14,7 +14,6 @@ import (
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/enforcer"
-	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
@@ -47,7 +46,7 @@ func TestWhatIsWorthAReport(t *testing.T) {
 		{"how far the caches have come", func(s *Synced) { s.ResourceVersions[kindOfPolicy] = "99" }, false},
 		{"sizes", func(s *Synced) { s.Report.Counts = enforcer.Counts{Chains: 9, Rules: 9, Sets: 9, Entries: 9} }, false},
 		{"the time", func(s *Synced) { s.At = s.At.Add(time.Hour) }, false},
-		{"what was changed in the kernel", func(s *Synced) { s.Report.Applied.CreateSets = []iptables.Set{{}} }, false},
+		{"what was changed in the kernel", func(s *Synced) { s.Report.Applied.Sets = 1 }, false},
 		{"how many links are tied", func(s *Synced) { s.SourceCheck = &v1alpha1.SourceCheckStatus{Results: 9} }, false},
 		{"whether all pods are held to their addresses", func(s *Synced) {
 			s.Sources = (&sources{Sources: Sources{Links: &linksOf{}, Mode: v1alpha1.SourceCheckModeEnforce}}).condition(policy.LinkCounts{Untied: 1, First: "shop/web"})
@@ -60,7 +59,7 @@ func TestWhatIsWorthAReport(t *testing.T) {
 		{"no policy", func(s *Synced) { s.Report.Concerns.Objects = nil }, true},
 		{"another pod", func(s *Synced) { s.Report.Concerns.Pods = []uint64{8} }, true},
 		{"no pod", func(s *Synced) { s.Report.Concerns.Pods = nil }, true},
-		{"a repair", func(s *Synced) { s.Report.Repairs.CreateSets = []iptables.Set{{}} }, true},
+		{"a repair", func(s *Synced) { s.Report.Repairs.Sets = 1 }, true},
 		{"a refusal", func(s *Synced) { s.Err = errors.New("no") }, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -191,7 +190,7 @@ func TestARepairIsSaid(t *testing.T) {
 	a := newAccount(v1alpha1.NodeEnforcementStatus{})
 	for range 2 {
 		s := syncOf(nil)
-		s.Report.Repairs = iptables.Plan{CreateSets: []iptables.Set{{}, {}}}
+		s.Report.Repairs = policy.Changes{Sets: 2}
 		a.note(s)
 	}
 	a.note(syncOf(nil))

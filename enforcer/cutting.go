@@ -12,7 +12,7 @@ import (
 
 // cutting is one Cut. It ends connections while they are listed, some at a time: of a million that are denied it never holds more than these.
 type cutting struct {
-	*Live
+	*Connections
 	own   []netip.Addr
 	cases *policy.Cases
 	some  []policy.Case
@@ -49,8 +49,8 @@ func (c *cutting) flush(ctx context.Context) {
 func (c *cutting) cut(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.node != c.Live.node || c.judge == nil {
-		c.node, c.judge, c.unseen = c.Live.node, policy.NewJudge(c.Live.node, c.own), c.Live.unseen(c.own)
+	if inForce := c.backlog.inForce; c.node != inForce || c.judge == nil {
+		c.node, c.judge, c.unseen = inForce, policy.NewJudge(inForce, c.own), c.backlog.unseen(c.own)
 	}
 	var heldOff, unheld, forgotten []policy.Connection
 	now := time.Now()

@@ -1,13 +1,22 @@
 // Package enforcer keeps one node's kernel at what the cluster's policies say.
 //
 //	Snapshot ─> compile ─> render ─> diff ─> apply ─> Report
-//	                └─────────────────────────┴─> Live: cuts what policy has come to deny
+//	                └─────────────────────────┴─> Connections: those that policy has come to deny are cut
 //
 // [Enforcer.Sync] is that line, read from left to right. It is level-triggered: what it does depends on the snapshot and on the
 // kernel, never on the events in between. It holds what it knows of the kernel, so that a change costs as much as the change; it looks at
 // the kernel itself at the start, after a failure, and whenever it is asked to verify.
 //
-// An Enforcer is not safe for concurrent use: one worker owns it. A [Live] works beside it.
+// Invariants:
+//   - at every instant the kernel enforces an old policy or the new one, for each object: what cannot be put in force is closed or stays as it was;
+//   - what one object asks for holds up no other: what the kernel refuses is closed (isolate.go), what takes long waits (waiting.go);
+//   - a Report says what was found and done, in words that no back end has for itself;
+//   - a live connection that policy allows is never touched.
+//
+// An Enforcer is not safe for concurrent use: one worker owns it. [Connections] work beside it.
+//
+// The package watches nothing and writes no log: package controllers brings snapshots, and says what came of them. It touches the kernel through [Dataplane]
+// and [Tracker] alone.
 package enforcer
 
 import (
@@ -26,8 +35,8 @@ import (
 
 // Dataplane is the node's kernel.
 type Dataplane interface {
-	// ObserveLike returns all that is ours in the kernel, with entries of like where a set holds the same.
-	ObserveLike(ctx context.Context, like iptables.Ruleset) (iptables.Ruleset, error)
+	// ObserveReusing returns all that is ours in the kernel, with entries of known where a set holds the same.
+	ObserveReusing(ctx context.Context, known iptables.Ruleset) (iptables.Ruleset, error)
 	// Apply carries out a plan. After an error the kernel may hold part of it: never more than the old and the new
 	// policy allow.
 	Apply(context.Context, iptables.Plan) error
@@ -39,9 +48,10 @@ type Enforcer struct {
 	options   iptables.Options
 	known     *iptables.Ruleset // what the kernel holds, nil while we do not know
 	inForce   *policy.Node      // what is known to be in force, likewise
+	failed    iptables.Plan     // the last that was not carried out in whole
 	planner   *planner
 	tookOver  bool      // nothing of an earlier run is left
-	live      *Live     // nil where live connections are left alone
+	follower  follower  // of changes, which live connections may have to follow
 	refusals  *refusals // what the kernel does not take
 	leftovers leftovers // what it does not let go
 	waiting   *waiting  // changes that would hold up others
@@ -55,7 +65,7 @@ type planner struct {
 
 // New returns an Enforcer that has not looked at the kernel yet.
 func New(d Dataplane, o iptables.Options) *Enforcer {
-	return &Enforcer{dataplane: d, options: o, planner: &planner{}, refusals: newRefusals(), leftovers: leftovers{}, waiting: newWaiting()}
+	return &Enforcer{dataplane: d, options: o, planner: &planner{}, follower: nobody{}, refusals: newRefusals(), leftovers: leftovers{}, waiting: newWaiting()}
 }
 
 // SetOptions has rules made by other options from the next Sync on, which looks at the kernel itself: other families, or another table, may be about what an
@@ -67,8 +77,26 @@ func (e *Enforcer) SetOptions(o iptables.Options) {
 	e.options, e.known, e.tookOver = o, nil, false
 }
 
-// Follow has live told of each change that may deny a live connection.
-func (e *Enforcer) Follow(live *Live) { e.live = live }
+// follower is told of each change of what is in force.
+type follower interface {
+	// change has apply make changes that put node in force. May deny says that live connections may be denied from then on. The error is that of apply.
+	change(node *policy.Node, c policy.Changes, mayDeny bool, apply func() error) error
+}
+
+var (
+	_ follower = (*Connections)(nil)
+	_ follower = nobody{}
+)
+
+// nobody follows where live connections are left alone.
+type nobody struct{}
+
+func (nobody) change(_ *policy.Node, _ policy.Changes, _ bool, apply func() error) error {
+	return apply()
+}
+
+// Follow has connections follow each change that may deny some of them.
+func (e *Enforcer) Follow(connections *Connections) { e.follower = connections }
 
 // Report says what one Sync found and did.
 type Report struct {
@@ -88,11 +116,11 @@ type Report struct {
 	// Unread is set if the kernel could not be read back, so that nobody knows what it holds.
 	Unread bool
 	// Points are the places in the wanted rules where packets are counted or logged, by ID.
-	Points map[string]iptables.Point
+	Points map[string]policy.Point
 	// Applied is what was changed in the kernel, empty if nothing was.
-	Applied iptables.Plan
+	Applied policy.Changes
 	// Repairs is what somebody else had changed in our part of the kernel since the last Sync: it has been undone.
-	Repairs iptables.Plan
+	Repairs policy.Changes
 }
 
 // Counts are sizes of what is enforced.
@@ -141,15 +169,17 @@ func (e *Enforcer) enforce(ctx context.Context, node policy.Node, verify bool) (
 	have, unread := e.have(ctx, verify || e.leftovers.wanted(want), want, &report)
 	if unread != nil {
 		e.known, e.inForce, report.Unread = nil, nil, true
-		want = only(want, have)
+		want = want.Comparable(have)
 	}
-	report.Applied = iptables.Diff(want, have)
-	report.Applied.DestroySets = e.leftovers.due(report.Applied.DestroySets, time.Now())
-	due := verify || !e.tookOver || mayDeny(e.inForce, &node, report.Applied)
-	if err := e.live.change(&node, report.Applied, due, func() error { return e.apply(ctx, report.Applied) }); err != nil {
+	plan := e.leftovers.due(iptables.Diff(want, have), time.Now())
+	report.Applied = plan.Changes()
+	due := verify || !e.tookOver || report.Applied.MayDeny(e.inForce, &node)
+	e.failed = plan
+	if err := e.follower.change(&node, report.Applied, due, func() error { return e.apply(ctx, plan) }); err != nil {
 		e.known, e.inForce = nil, nil
 		return report, errors.Join(unread, fmt.Errorf("applying policy: %w", err))
 	}
+	e.failed = iptables.Plan{}
 	if unread == nil {
 		e.known, e.inForce = &want, &node
 	}
@@ -175,39 +205,19 @@ func (e *Enforcer) have(ctx context.Context, verify bool, want iptables.Ruleset,
 	if e.known != nil && !verify {
 		return *e.known, nil
 	}
-	observed, err := e.dataplane.ObserveLike(ctx, want)
+	observed, err := e.dataplane.ObserveReusing(ctx, want)
 	if err != nil {
 		return observed, fmt.Errorf("reading back what is enforced: %w", err)
 	}
 	if e.known != nil {
-		report.Repairs = e.leftovers.without(iptables.Diff(*e.known, observed))
+		report.Repairs = e.leftovers.without(iptables.Diff(*e.known, observed)).Changes()
 	}
 	e.leftovers.keep(observed, want)
 	return observed, nil
 }
 
-// only is the part of want that can be compared with what could be read: a family whose table could not be read keeps what it
-// has, and does not hold up the other.
-func only(want, read iptables.Ruleset) iptables.Ruleset {
-	tables := map[iptables.Family]iptables.Table{}
-	for f := range read.Tables {
-		tables[f] = want.Tables[f]
-	}
-	some := iptables.Ruleset{Tables: tables, Sets: want.Sets, Guards: want.Guards, Inward: want.Inward, KeepGuards: want.KeepGuards}
-	some.KeepGuards = some.KeepGuards || read.Guards == nil // nobody knows which there are
-	return some
-}
-
+// count are the sizes of what a ruleset holds.
 func count(r iptables.Ruleset) Counts {
-	c := Counts{Sets: len(r.Sets)}
-	for _, t := range r.Tables {
-		c.Chains += len(t.Chains)
-		for _, rules := range t.Chains {
-			c.Rules += len(rules)
-		}
-	}
-	for _, s := range r.Sets {
-		c.Entries += len(s.Entries)
-	}
-	return c
+	s := r.Size()
+	return Counts{Chains: s.Chains, Rules: s.Rules, Sets: s.Sets, Entries: s.Entries}
 }

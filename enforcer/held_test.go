@@ -77,7 +77,7 @@ func TestOneTenantsCutConnectionsLeaveRoomForOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hostile, victim := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.1.1")
 		kernel := &flood{Fake: dataplane.NewFake(dataplane.Capabilities{}), held: map[netip.Addr]int{}}
-		e, live := enforcer.New(kernel, options), enforcer.NewLive(kernel)
+		e, live := enforcer.New(kernel, options), enforcer.NewConnections(kernel)
 		e.Follow(live)
 		rounds := 0
 		look := func(src netip.Addr, n int) enforcer.Ended {
@@ -113,7 +113,7 @@ func TestAMillionDeniedConnectionsTakeLittleMemory(t *testing.T) {
 	const n, limit = 1_000_000, 64 << 20
 	kernel := &flood{Fake: dataplane.NewFake(dataplane.Capabilities{}), held: map[netip.Addr]int{}}
 	kernel.n, kernel.make = n, func(i int) policy.Connection { return opened(netip.MustParseAddr("10.0.0.1"), i) }
-	e, live := enforcer.New(kernel, options), enforcer.NewLive(kernel)
+	e, live := enforcer.New(kernel, options), enforcer.NewConnections(kernel)
 	e.Follow(live)
 	mustSync(t, e, closed(), false)
 	var before runtime.MemStats

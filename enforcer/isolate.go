@@ -3,7 +3,6 @@ package enforcer
 import (
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
@@ -26,7 +25,7 @@ type search struct {
 	suspects []policy.Ref // that ask for something new
 	attempts int
 	until    time.Time
-	repairs  iptables.Plan
+	repairs  policy.Changes
 }
 
 // isolate has the rest of a node in force after a sync that failed, and says how that went. An error that is no object's doing comes back as it is.
@@ -41,13 +40,13 @@ func (e *Enforcer) isolate(ctx context.Context, node policy.Node, report Report,
 		attempts: maxAttempts, until: time.Now().Add(longestSearch), repairs: report.Repairs,
 	}
 	for err != nil {
-		refused := refusalsIn(err)
+		refused, failed := refusalsIn(err), s.failed
 		if len(refused) == 0 || ctx.Err() != nil || !s.blame(ctx, refused) {
 			e.refusals.by = before // whoever was suspected, it was not their doing alone
 			return report, err
 		}
 		if slices.ContainsFunc(refused, func(r iptables.Refusal) bool { return r.Full }) {
-			s.makeRoom(ctx, report.Applied)
+			s.makeRoom(ctx, failed)
 		}
 		report, err = s.try(ctx, e.refusals.close(node))
 	}
@@ -66,12 +65,8 @@ func (s *search) try(ctx context.Context, n policy.Node) (Report, error) {
 // makeRoom destroys the sets that a plan has made before it failed: no rule refers to them yet, and what they take is what others lack. Those that are still
 // wanted are made again. Where that fails too, the next plan says so.
 func (s *search) makeRoom(ctx context.Context, p iptables.Plan) {
-	var made []iptables.SetRef
-	for _, set := range p.CreateSets {
-		made = append(made, iptables.SetRef{Name: set.Name, Family: set.Family})
-	}
-	if len(made) > 0 {
-		_ = s.dataplane.Apply(ctx, iptables.Plan{DestroySets: made})
+	if room := p.MakingRoom(); !room.Empty() {
+		_ = s.dataplane.Apply(ctx, room)
 	}
 }
 
@@ -108,7 +103,7 @@ func (s *search) known(name string) (ids []policy.SetID) {
 		return nil
 	}
 	for id, set := range s.refusals.sets {
-		if slices.Contains(iptables.SetNames(id, set.Kind), name) {
+		if slices.Contains(s.options.Layout.SetNames(id, set.Kind), name) {
 			ids = append(ids, id)
 		}
 	}
@@ -189,25 +184,8 @@ func asksForSet(name string) func(iptables.Ruleset) bool {
 
 // asksForRule looks for what a rule matches: where it leads to depends on who else there is.
 func asksForRule(f iptables.Family, rule iptables.Rule) func(iptables.Ruleset) bool {
-	matches := withoutTarget(rule)
-	return func(r iptables.Ruleset) bool {
-		for _, rules := range r.Tables[f].Chains {
-			if slices.ContainsFunc(rules, func(one iptables.Rule) bool { return withoutTarget(one) == matches }) {
-				return true
-			}
-		}
-		return false
-	}
-}
-
-func withoutTarget(r iptables.Rule) string {
-	text := string(r)
-	for _, target := range []string{"-j ", "-g "} {
-		if i := strings.LastIndex(text, target); i >= 0 {
-			text = text[:i]
-		}
-	}
-	return text
+	match := rule.Match()
+	return func(r iptables.Ruleset) bool { return r.Matches(f)[match] }
 }
 
 // bisect finds whom the kernel refuses where it does not say. All that is new is held as it was, or left away; then it is let in by halves. At every instant

@@ -3,7 +3,6 @@ package enforcer
 import (
 	"errors"
 	"maps"
-	"slices"
 	"time"
 
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
@@ -17,9 +16,9 @@ const leftoverPause = 10 * time.Minute
 type leftovers map[string]time.Time
 
 // due leaves out of what a plan destroys what was tried not long ago.
-func (l leftovers) due(sets []iptables.SetRef, now time.Time) []iptables.SetRef {
-	return slices.DeleteFunc(sets, func(s iptables.SetRef) bool {
-		tried, ok := l[s.Name]
+func (l leftovers) due(p iptables.Plan, now time.Time) iptables.Plan {
+	return p.Keeping(func(set string) bool {
+		tried, ok := l[set]
 		return ok && now.Sub(tried) < leftoverPause
 	})
 }
@@ -45,11 +44,10 @@ func (l leftovers) keep(observed, want iptables.Ruleset) {
 
 // without leaves out of what somebody else has changed the sets that are known to be there still.
 func (l leftovers) without(p iptables.Plan) iptables.Plan {
-	p.DestroySets = slices.DeleteFunc(p.DestroySets, func(s iptables.SetRef) bool {
-		_, known := l[s.Name]
+	return p.Keeping(func(set string) bool {
+		_, known := l[set]
 		return known
 	})
-	return p
 }
 
 // note takes in how a plan went: what it says of sets that stay is no failure.

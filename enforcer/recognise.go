@@ -14,18 +14,13 @@ func (e *Enforcer) recognise(ctx context.Context, n *policy.Node) {
 	if e.refusals.settled {
 		return
 	}
-	have, err := e.dataplane.ObserveLike(ctx, iptables.Ruleset{})
+	have, err := e.dataplane.ObserveReusing(ctx, iptables.Ruleset{})
 	if err != nil {
 		return
 	}
 	there := map[iptables.Family]map[string]bool{}
-	for f, t := range have.Tables {
-		there[f] = map[string]bool{}
-		for _, rules := range t.Chains {
-			for _, r := range rules {
-				there[f][withoutTarget(r)] = true
-			}
-		}
+	for f := range have.Tables {
+		there[f] = have.Matches(f)
 	}
 	for _, p := range n.Policies {
 		kept := p.Closed(func(d policy.Direction, rule policy.Rule) bool { return e.isThere(*n, p, d, rule, there) })
@@ -52,7 +47,7 @@ func (e *Enforcer) isThere(n policy.Node, p policy.Policy, d policy.Direction, r
 					continue // of the tree
 				}
 				comment = true
-				if !there[f][withoutTarget(r)] {
+				if !there[f][r.Match()] {
 					return false
 				}
 			}

@@ -19,11 +19,8 @@ import (
 // is isolated by them, and they allow it nothing yet.
 
 // workAtOnce is how much one sync does for changes that wait, and from how much on a change waits, in entries of sets: a fifth of a second, since an entry
-// takes some 2 µs, and a set as long as workOfSet of them.
-const (
-	workAtOnce = 100_000
-	workOfSet  = 100
-)
+// takes some 2 µs, and a set as long as iptables.WorkOfSet of them.
+const workAtOnce = 100_000
 
 // waiting are the namespaces whose changes wait.
 type waiting struct {
@@ -40,9 +37,9 @@ type waiting struct {
 type next struct {
 	planner    *planner
 	namespaces map[string]bool
-	lag        compile.Lag // theirs as it will be
-	made       map[string]iptables.Set
-	begun      bool // a sync has begun with it
+	lag        compile.Lag      // theirs as it will be
+	made       iptables.Ruleset // its sets that are there
+	begun      bool             // a sync has begun with it
 	ready      bool
 }
 
@@ -159,13 +156,13 @@ func (r *refusals) newWork(n *policy.Node, families int) map[string]int {
 		}
 		for _, rules := range p.Rules {
 			if len(rules) > 0 {
-				asked[p.Ref.Namespace] += families * workOfSet // of the pods that it isolates, where many policies share a chain
+				asked[p.Ref.Namespace] += families * iptables.WorkOfSet // of the pods that it isolates, where many policies share a chain
 			}
 			for _, rule := range rules {
 				for _, id := range []policy.SetID{rule.Peer.Set, rule.Ports.Set} {
 					if _, there := r.sets[id]; id != "" && !there && !seen[id] {
 						seen[id] = true
-						asked[p.Ref.Namespace] += families*workOfSet + len(n.Sets[id].Members)
+						asked[p.Ref.Namespace] += families*iptables.WorkOfSet + len(n.Sets[id].Members)
 					}
 				}
 			}
@@ -200,7 +197,7 @@ func (e *Enforcer) plan(s compile.Snapshot) (compile.Snapshot, policy.Node, []co
 
 // take makes it all that waits now.
 func (n *next) take(w *waiting, s compile.Snapshot) {
-	n.namespaces, n.made = maps.Clone(w.namespaces), map[string]iptables.Set{}
+	n.namespaces, n.made = maps.Clone(w.namespaces), iptables.Ruleset{Sets: map[string]iptables.Set{}}
 	n.lag = s.Lag().Of(n.namespaces)
 }
 
@@ -237,47 +234,22 @@ func (e *Enforcer) prepare(ctx context.Context, s compile.Snapshot) {
 	}
 	node, _ := n.planner.compiler.Compile(e.waiting.coming(s))
 	want := n.planner.renderer.Render(e.refusals.close(node), e.options, *e.known)
-	var missing []string
-	for name := range want.Sets {
-		if _, there := e.known.Sets[name]; !there {
-			missing = append(missing, name)
-		}
-	}
-	if n.ready = len(missing) == 0; n.ready {
+	plan, all := iptables.MakingSets(want, *e.known, e.waiting.atOnce)
+	if n.ready = all; plan.Empty() {
 		return
-	}
-	slices.Sort(missing)
-	var plan iptables.Plan
-	work := 0
-	for _, name := range missing {
-		if work >= e.waiting.atOnce {
-			break
-		}
-		plan.CreateSets = append(plan.CreateSets, want.Sets[name])
-		work += workOf(want.Sets[name])
 	}
 	if err := e.dataplane.Apply(ctx, plan); err != nil {
 		n.ready, e.known = true, nil
 		return
 	}
-	known := *e.known
-	known.Sets = maps.Clone(known.Sets)
-	for _, set := range plan.CreateSets {
-		known.Sets[set.Name], n.made[set.Name] = set, set
-	}
-	e.known = &known
-	n.ready = len(plan.CreateSets) == len(missing)
+	known := e.known.WithSets(plan)
+	e.known, n.made = &known, n.made.WithSets(plan)
 }
-
-func workOf(s iptables.Set) int { return workOfSet + len(s.Entries) }
 
 // withMade is a ruleset with the sets that were made for what waits: they are to stay.
 func (w *waiting) withMade(want iptables.Ruleset) iptables.Ruleset {
-	if w.next == nil || len(w.next.made) == 0 {
+	if w.next == nil {
 		return want
 	}
-	all := maps.Clone(w.next.made)
-	maps.Copy(all, want.Sets)
-	want.Sets = all
-	return want
+	return want.KeepingSets(w.next.made)
 }

@@ -14,7 +14,7 @@ import (
 func (n *Node) WouldDeny(ctx context.Context) (map[string]uint64, error) {
 	counts := map[string]uint64{}
 	err := n.Host.Do(func() error {
-		counted, _, err := dataplane.Counted(ctx, logr.Discard())
+		counted, _, err := dataplane.Counted(ctx, iptables.OwnLayout, logr.Discard())
 		for _, c := range counted {
 			if object, _ := iptables.ObjectOfComment(c.Comment); c.Point.Audit {
 				counts[object+" "+c.Point.Direction.String()] += c.Packets

@@ -19,22 +19,26 @@ func Cleanup(ctx context.Context, log logr.Logger) error {
 	if log.GetSink() == nil {
 		log = logr.Discard()
 	}
-	err := cleanupTables(ctx, log, place{}, iptables.Families[:])
-	return errors.Join(err, cleanupGuards(), cleanupSets(ctx))
+	return cleanup(ctx, log, askKernel)
+}
+
+func cleanup(ctx context.Context, log logr.Logger, x exchange) error {
+	err := cleanupTables(ctx, log, backendTable{}, iptables.Families[:])
+	return errors.Join(err, cleanupGuards(), cleanupSets(ctx, x))
 }
 
 // Cleanup removes every chain, jump and set of ours, as the function of that name does.
 func (d *Dataplane) Cleanup(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return Cleanup(ctx, d.log)
+	return cleanup(ctx, d.log, d.exchange)
 }
 
-// place is a back end and a table of it.
-type place struct{ backend, table string }
+// backendTable is a back end and a table of it.
+type backendTable struct{ backend, table string }
 
-// cleanupTables removes chains and jumps of ours, of every layout, from everywhere but the one place that is to be kept.
-func cleanupTables(ctx context.Context, log logr.Logger, keep place, families []iptables.Family) error {
+// cleanupTables removes chains and jumps of ours, of every layout, from everywhere but the one table that is to be kept.
+func cleanupTables(ctx context.Context, log logr.Logger, keep backendTable, families []iptables.Family) error {
 	return eachBackend(log, "cleaning up", func(t *tools, f iptables.Family) error {
 		if !slices.Contains(families, f) {
 			return nil
@@ -82,7 +86,7 @@ func legacyInUse() bool {
 	return false
 }
 
-func (t *tools) cleanup(ctx context.Context, f iptables.Family, keep place) error {
+func (t *tools) cleanup(ctx context.Context, f iptables.Family, keep backendTable) error {
 	out, err := t.save(ctx, f, "")
 	if noKernelSupport(err) {
 		return nil
@@ -96,7 +100,7 @@ func (t *tools) cleanup(ctx context.Context, f iptables.Family, keep place) erro
 	}
 	var errs []error
 	for _, name := range tables {
-		if keep == (place{t.backend, name}) {
+		if keep == (backendTable{t.backend, name}) {
 			continue
 		}
 		errs = append(errs, t.remove(ctx, f, name, saved[name], isOurs))
@@ -172,13 +176,13 @@ func cleanupGuards() error {
 	return withGuards(func(g *guards) error { return g.removeAll() })
 }
 
-func cleanupSets(ctx context.Context) error {
-	c, err := openIPSets()
+func cleanupSets(ctx context.Context, x exchange) error {
+	c, err := openIPSets(x)
 	if err != nil {
 		return err
 	}
 	defer c.close()
-	names, err := setNames()
+	names, err := setNames(x)
 	if err != nil {
 		if errors.Is(c.hasType(iptables.HashIP, iptables.IPv4), errNoIPSets) {
 			return nil

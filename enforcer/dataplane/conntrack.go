@@ -20,11 +20,12 @@ import (
 
 // tracking is a netlink socket to the kernel's connection tracking, in the network namespace in which it was opened.
 type tracking struct {
-	socket *nl.NetlinkSocket
-	handle *nl.SocketHandle
+	socket   *nl.NetlinkSocket
+	handle   *nl.SocketHandle
+	exchange exchange
 }
 
-func openTracking() (*tracking, error) {
+func openTracking(x exchange) (*tracking, error) {
 	s, err := nl.Subscribe(unix.NETLINK_NETFILTER)
 	if err != nil {
 		return nil, fmt.Errorf("opening netlink for connection tracking: %w", err)
@@ -34,7 +35,7 @@ func openTracking() (*tracking, error) {
 		s.Close()
 		return nil, fmt.Errorf("opening netlink for connection tracking: %w", err)
 	}
-	return &tracking{socket: s, handle: &nl.SocketHandle{Socket: s}}, nil
+	return &tracking{socket: s, handle: &nl.SocketHandle{Socket: s}, exchange: x}, nil
 }
 
 func (c *tracking) close() { c.socket.Close() }
@@ -61,7 +62,7 @@ func (c *tracking) available() error {
 func (c *tracking) dump(ctx context.Context, family uint8, visit func(policy.Connection)) error {
 	var failed error
 	r := c.request(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP, family)
-	err := exchange(r, func(raw []byte) bool {
+	err := c.exchange(r, func(raw []byte) bool {
 		var one policy.Connection
 		if failed = context.Cause(ctx); failed == nil {
 			one, failed = connectionOf(raw)
@@ -89,12 +90,12 @@ func (c *tracking) delete(one policy.Connection) (bool, error) {
 // Connections shows each live connection of the families that are enforced to visit, which may call [Dataplane.Cut]. One may be shown more than once: if
 // the kernel cannot show all of them in one go, it is asked again.
 func (d *Dataplane) Connections(ctx context.Context, visit func(policy.Connection)) error {
-	family := uint8(unix.AF_UNSPEC) // one walk over the kernel's table for both
+	family := uint8(unix.AF_UNSPEC) // one look at the kernel's table for both
 	if len(d.Capabilities().Families) == 1 {
 		family = addressFamily(d.Capabilities().Families[0])
 	}
 	err := whole(func() error {
-		c, err := openTracking()
+		c, err := openTracking(d.exchange)
 		if err != nil {
 			return err
 		}
@@ -135,7 +136,7 @@ func (d *Dataplane) Cut(ctx context.Context, all []policy.Connection, holdOff bo
 			errs = append(errs, err) // that they end is worth more than that they stay ended
 		}
 	}
-	c, err := openTracking()
+	c, err := openTracking(d.exchange)
 	if err != nil {
 		return 0, errors.Join(append(errs, err)...)
 	}
@@ -158,7 +159,7 @@ func (d *Dataplane) Cut(ctx context.Context, all []policy.Connection, holdOff bo
 
 // hold puts the connections into the sets whose packets in the other direction are dropped, for as long as [policy.Connection.Hold] says.
 func hold(ctx context.Context, all []policy.Connection) error {
-	c, err := openIPSets()
+	c, err := openIPSets(askKernel)
 	if err != nil {
 		return err
 	}

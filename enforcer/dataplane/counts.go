@@ -12,12 +12,13 @@ import (
 	"github.com/go-logr/logr"
 
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
 // Count is what one point of the rules has counted in one family since its chain was written.
 type Count struct {
 	// Point is what the chain's name says. The name of the object, and of its rule, are in the comment alone.
-	Point   iptables.Point
+	Point   policy.Point
 	Comment string
 	Packets uint64
 }
@@ -35,7 +36,7 @@ func (d *Dataplane) Counts(ctx context.Context) (map[string]uint64, error) {
 			errs = append(errs, familyError(f, "reading the counters", err))
 			continue
 		}
-		counts, err := parseCounts(out)
+		counts, err := parseCounts(out, d.layout)
 		if err != nil {
 			errs = append(errs, familyError(f, "reading the counters", err))
 			continue
@@ -64,9 +65,9 @@ func packetsByID(counts []Count) map[string]uint64 {
 }
 
 // Counted is what every point of this node's rules has counted, whatever back end and table they stand in, one entry per family; enforced
-// says whether there are any rules of ours. Nothing is written, and no Dataplane is needed. Rules of another layout, whose counts this version cannot tell, are
-// an error.
-func Counted(ctx context.Context, log logr.Logger) (counts []Count, enforced bool, err error) {
+// says whether there are any rules of ours. Nothing is written, and no Dataplane is needed. Rules of another layout than this, whose counts nobody but a
+// version with that layout can tell, are an error.
+func Counted(ctx context.Context, layout iptables.Layout, log logr.Logger) (counts []Count, enforced bool, err error) {
 	err = eachBackend(log, "reading the counters of", func(t *tools, f iptables.Family) error {
 		out, err := t.saveCounters(ctx, f, "")
 		if noKernelSupport(err) {
@@ -75,10 +76,10 @@ func Counted(ctx context.Context, log logr.Logger) (counts []Count, enforced boo
 		if err != nil {
 			return err
 		}
-		found, err := parseCounts(out)
+		found, err := parseCounts(out, layout)
 		counts = append(counts, found...)
 		enforced = enforced || bytes.Contains(out, []byte("\n:"+iptables.Prefix))
-		return errors.Join(err, otherLayout(out))
+		return errors.Join(err, otherLayout(out, layout))
 	})
 	if probeGuards() != nil {
 		return counts, enforced, err // a kernel without nf_tables has no guards
@@ -87,12 +88,12 @@ func Counted(ctx context.Context, log logr.Logger) (counts []Count, enforced boo
 	return append(counts, of...), enforced, errors.Join(err, guardErr)
 }
 
-// otherLayout names a chain of another layout in what iptables-save prints, if there is one.
-func otherLayout(out []byte) error {
+// otherLayout names a chain of another layout than this in what iptables-save prints, if there is one.
+func otherLayout(out []byte, layout iptables.Layout) error {
 	for line := range bytes.Lines(out) {
 		declared, isChain := strings.CutPrefix(string(line), ":")
 		chain, _, _ := strings.Cut(declared, " ")
-		if isChain && chain != probeChain && iptables.IsOfAnotherLayout(chain) {
+		if isChain && chain != probeChain && layout.IsOther(chain) {
 			return fmt.Errorf("some rules, such as the chain %s, are of another version of Ringfence: its own program tells what they have counted", chain)
 		}
 	}
@@ -100,7 +101,7 @@ func otherLayout(out []byte) error {
 }
 
 // parseCounts takes the counts of points from what iptables-save -c prints: the counter of the first rule of each chain that is a point's.
-func parseCounts(out []byte) ([]Count, error) {
+func parseCounts(out []byte, layout iptables.Layout) ([]Count, error) {
 	var counts []Count
 	last, table := "", ""
 	for n, line := range logicalLines(out) {
@@ -119,7 +120,7 @@ func parseCounts(out []byte) ([]Count, error) {
 		}
 		first := chain != last // a chain's rules stand together
 		last = chain
-		point, isPoint := iptables.PointOfChain(chain)
+		point, isPoint := layout.PointOfChain(chain)
 		if !first || !isPoint {
 			continue
 		}

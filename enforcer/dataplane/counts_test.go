@@ -32,14 +32,14 @@ COMMIT
 `
 	want := []Count{
 		{
-			Point:   iptables.Point{ID: logged, Direction: policy.Egress, Index: -1},
+			Point:   policy.Point{ID: logged, Direction: policy.Egress, Index: -1},
 			Comment: "denied: ClusterNetworkPolicy wall egress[2]", Packets: 7,
 		}, {
-			Point:   iptables.Point{ID: audited, Direction: policy.Ingress, Index: -1, Audit: true},
+			Point:   policy.Point{ID: audited, Direction: policy.Ingress, Index: -1, Audit: true},
 			Comment: "would deny: NetworkPolicy team-a/web ingress", Packets: 1<<64 - 1,
 		},
 	}
-	got, err := parseCounts([]byte(save))
+	got, err := parseCounts([]byte(save), iptables.OwnLayout)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func TestWhatHasNoCountersIsAnError(t *testing.T) {
 		"\n[x:2] -A RF-v1-IW-aaaaaaaaaaaaaaaa\n":                "line 2 has no counters",
 		"# Table `security' is incompatible, use 'nft' tool.\n": "rules that are not iptables'",
 	} {
-		if _, err := parseCounts([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := parseCounts([]byte(text), iptables.OwnLayout); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %s", text, err, want)
 		}
 	}

@@ -14,7 +14,8 @@
 //   - a family whose step failed keeps its old policy: its later steps are left out, the other family's go on;
 //   - the xtables lock is waited for, for as long as the context allows, and never broken.
 //
-// The package decides nothing: which rules there are to be is the business of package iptables.
+// The package decides nothing: which rules there are to be is the business of package iptables. It loads no module by itself, changes no setting of the node,
+// and mends nothing that is not ours: the preflight says what is missing. A [Fake] does all of this in memory, and passes the same tests.
 package dataplane
 
 import (
@@ -43,6 +44,8 @@ type Options struct {
 	Log     logr.Logger
 	// Table holds our chains: "security" or "mangle". Empty means security where the kernel has it, else mangle.
 	Table string
+	// Layout is that of the rules that are written; see [iptables.Options].
+	Layout iptables.Layout
 }
 
 func (o *Options) defaults() {
@@ -79,13 +82,15 @@ var tables = [...]string{securityTable, mangleTable}
 // Dataplane is the network namespace of the thread that calls its methods: all of them read and write the kernel's state
 // there. The methods may be called from several goroutines; they take turns.
 type Dataplane struct {
-	mu      sync.Mutex
-	tools   *tools
-	log     logr.Logger
-	table   string // that is asked for, empty for whichever there is
-	state   atomic.Pointer[state]
-	counter Counter
-	seen    seen
+	mu       sync.Mutex
+	tools    *tools
+	log      logr.Logger
+	table    string // that is asked for, empty for whichever there is
+	layout   iptables.Layout
+	exchange exchange
+	state    atomic.Pointer[state]
+	counter  Counter
+	seen     seen
 }
 
 // New chooses the back end and runs the preflight. It fails if a program is missing, or with a *PreflightError if nothing
@@ -99,7 +104,7 @@ func New(ctx context.Context, o Options) (*Dataplane, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Dataplane{tools: t, log: o.Log, table: o.Table}
+	d := &Dataplane{tools: t, log: o.Log, table: o.Table, layout: o.Layout, exchange: askKernel}
 	d.state.Store(inspect(ctx, &kernelProbes{tools: t}, o.Table))
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("running the preflight: %w", err)
@@ -125,12 +130,12 @@ func (d *Dataplane) Findings() []Finding { return d.state.Load().findings() }
 // Observe reads our part of the kernel's state. A family that cannot be read is absent from the tables, and a
 // *FamilyError in the error names it; a family without anything of ours has a table with empty maps.
 func (d *Dataplane) Observe(ctx context.Context) (iptables.Ruleset, error) {
-	return d.ObserveLike(ctx, iptables.Ruleset{})
+	return d.ObserveReusing(ctx, iptables.Ruleset{})
 }
 
-// ObserveLike is [Dataplane.Observe], but where a set of like has the entries that were read, it is these that stand in the result: a kernel
+// ObserveReusing is [Dataplane.Observe], but where a set of known has the entries that were read, it is these that stand in the result: a kernel
 // that holds what it should takes no second copy of it.
-func (d *Dataplane) ObserveLike(ctx context.Context, like iptables.Ruleset) (iptables.Ruleset, error) {
+func (d *Dataplane) ObserveReusing(ctx context.Context, known iptables.Ruleset) (iptables.Ruleset, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	r := iptables.Ruleset{Tables: map[iptables.Family]iptables.Table{}, Sets: map[string]iptables.Set{}}
@@ -146,7 +151,7 @@ func (d *Dataplane) ObserveLike(ctx context.Context, like iptables.Ruleset) (ipt
 	if err := d.observeGuards(&r); err != nil {
 		errs = append(errs, err)
 	}
-	sets, err := listSets(like.Sets)
+	sets, err := listSets(d.exchange, d.layout, known.Sets)
 	if err != nil {
 		errs = append(errs, err)
 	} else {
@@ -161,7 +166,7 @@ func (d *Dataplane) observeGuards(r *iptables.Ruleset) error {
 		return nil
 	}
 	return withGuards(func(g *guards) error {
-		inward, err := g.observeInward()
+		inward, err := g.observeInward(d.layout)
 		if err != nil {
 			return err
 		}
@@ -201,7 +206,7 @@ func (d *Dataplane) Apply(ctx context.Context, p iptables.Plan) error {
 	if p.Empty() {
 		return nil
 	}
-	c, err := openIPSets()
+	c, err := openIPSets(d.exchange)
 	if err != nil {
 		return err
 	}
@@ -257,5 +262,5 @@ func (k *kernel) bringInward(_ context.Context, in iptables.Inward) error {
 }
 
 func (k *kernel) cleanElsewhere(ctx context.Context, families []iptables.Family) error {
-	return cleanupTables(ctx, k.tools.log, place{k.tools.backend, k.table}, families)
+	return cleanupTables(ctx, k.tools.log, backendTable{k.tools.backend, k.table}, families)
 }

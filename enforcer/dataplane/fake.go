@@ -20,6 +20,8 @@ type Fake struct {
 	// Before, if set, is called before each step of a plan; the step fails with the error that it returns. It may
 	// look at the Fake: that is the state between two steps.
 	Before func(Step) error
+	// Layout is as in [Options].
+	Layout iptables.Layout
 
 	applying     sync.Mutex // held for a whole plan, so that plans take turns
 	mu           sync.Mutex // guards what follows
@@ -30,7 +32,7 @@ type Fake struct {
 	inward       iptables.Inward
 	counter      Counter
 	readers      map[uint16]*fakeReader // by NFLOG group
-	live         fakeTracking
+	tracking     fakeTracking
 	limits       Limits
 }
 
@@ -84,8 +86,8 @@ func (f *Fake) Capabilities() Capabilities { return f.capabilities }
 // Findings are none.
 func (f *Fake) Findings() []Finding { return nil }
 
-// ObserveLike is as Dataplane's, but always a copy.
-func (f *Fake) ObserveLike(ctx context.Context, _ iptables.Ruleset) (iptables.Ruleset, error) {
+// ObserveReusing is as Dataplane's, but always a copy.
+func (f *Fake) ObserveReusing(ctx context.Context, _ iptables.Ruleset) (iptables.Ruleset, error) {
 	return f.Observe(ctx)
 }
 
@@ -103,7 +105,7 @@ func (f *Fake) Observe(ctx context.Context) (iptables.Ruleset, error) {
 	r.Guards, r.Inward = maps.Clone(f.guards), f.inward
 	for name, s := range f.sets {
 		s.Entries = slices.Clone(s.Entries)
-		if iptables.IsOfAnotherLayout(name) {
+		if f.Layout.IsOther(name) {
 			s.Entries = nil // as list does
 		}
 		r.Sets[name] = s

@@ -88,7 +88,7 @@ func (f *Fake) Counts(ctx context.Context) (map[string]uint64, error) {
 	for family, t := range f.tables {
 		reading := map[string]uint64{}
 		for chain, rules := range t.chains {
-			if p, ok := iptables.PointOfChain(chain); ok && len(rules) > 0 {
+			if p, ok := f.Layout.PointOfChain(chain); ok && len(rules) > 0 {
 				reading[p.ID] += t.packets[chain]
 			}
 		}

@@ -68,7 +68,7 @@ func FuzzCounts(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, out string) {
-		counts, err := parseCounts([]byte(out))
+		counts, err := parseCounts([]byte(out), iptables.OwnLayout)
 		if err != nil {
 			return
 		}

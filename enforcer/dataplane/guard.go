@@ -295,7 +295,8 @@ func (g *guards) counts() ([]Count, error) {
 			point, words, _ := strings.Cut(text, " ")
 			for _, e := range r.Exprs {
 				if c, is := e.(*expr.Counter); is && point != "" {
-					p := iptables.Point{ID: point, Direction: policy.Egress, Index: -1, Audit: strings.HasPrefix(words, "would")}
+					label, _ := policy.ParseLabel(words)
+					p := policy.Point{ID: point, Direction: policy.Egress, Index: -1, Audit: label.Audit}
 					counts = append(counts, Count{Point: p, Comment: words, Packets: c.Packets})
 				}
 			}
@@ -313,8 +314,8 @@ func guardCounts() (counts []Count, err error) {
 	return counts, err
 }
 
-// observeInward reads what bridges bring to which ports.
-func (g *guards) observeInward() (iptables.Inward, error) {
+// observeInward reads what bridges bring to which ports. What was written by a version of another layout counts as changed.
+func (g *guards) observeInward(layout iptables.Layout) (iptables.Inward, error) {
 	names, err := g.chains(bridgeTable)
 	if err != nil || !names[bridgeOut] {
 		return iptables.Inward{}, err
@@ -328,7 +329,7 @@ func (g *guards) observeInward() (iptables.Inward, error) {
 		return iptables.Inward{}, err
 	}
 	for _, audit := range []bool{false, true} {
-		if in := iptables.NewInward(in.Ports, in.Broadcasts, audit); in.Digest == digest {
+		if in := iptables.NewInward(layout, in.Ports, in.Broadcasts, audit); in.Digest == digest {
 			return in, nil
 		}
 	}

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -22,16 +21,15 @@ import (
 
 // What the kernel, and the programs that write to it, do when a node is in trouble.
 
-// inTrouble calls f while dumps end with err after one message, as many of them as times, and returns how many were asked for.
-func inTrouble(err error, times int, f func()) (asked int) {
-	untroubled := exchange
-	defer func() { exchange = untroubled }()
-	exchange = func(r *nl.NetlinkRequest, visit func([]byte) bool) error {
+// inTrouble calls f while d's dumps end with err after one message, as many of them as times, and returns how many were asked for.
+func inTrouble(d *Dataplane, err error, times int, f func()) (asked int) {
+	defer func() { d.exchange = askKernel }()
+	d.exchange = func(r *nl.NetlinkRequest, visit func([]byte) bool) error {
 		asked++
 		if asked > times {
-			return untroubled(r, visit)
+			return askKernel(r, visit)
 		}
-		return errors.Join(untroubled(r, func(m []byte) bool {
+		return errors.Join(askKernel(r, func(m []byte) bool {
 			visit(m)
 			return false
 		}), err)
@@ -67,19 +65,19 @@ func TestADumpThatIsCutShortIsBegunAnew(t *testing.T) {
 		want[s.Name] = s
 	}
 	for name, err := range cutShort { // not t.Run, whose tests are in another network namespace
-		if asked := inTrouble(err, 3, func() {
+		if asked := inTrouble(d, err, 3, func() {
 			if diff := cmp.Diff(want, mustObserve(t, d).Sets, addrs); diff != "" {
 				t.Errorf("%s: sets (-want +got):\n%s", name, diff)
 			}
 		}); asked != 4 {
 			t.Errorf("%s: asked %d times, want 4", name, asked)
 		}
-		inTrouble(err, 1, func() {
-			if names, err := setNames(); len(names) != len(want) || err != nil {
+		inTrouble(d, err, 1, func() {
+			if names, err := setNames(d.exchange); len(names) != len(want) || err != nil {
 				t.Errorf("%s: %d names of %d: %v", name, len(names), len(want), err)
 			}
 		})
-		inTrouble(err, 1, func() {
+		inTrouble(d, err, 1, func() {
 			seen := map[string]bool{}
 			if err := d.Connections(t.Context(), func(c policy.Connection) { seen[text(c)] = true }); err != nil || len(seen) != len(trackedEntries) {
 				t.Errorf("%s: %d connections of %d: %v", name, len(seen), len(trackedEntries), err)
@@ -98,11 +96,11 @@ func TestADumpThatIsAlwaysCutShortIsAnError(t *testing.T) {
 	for name, err := range cutShort {
 		for what, dump := range map[string]func() error{
 			"observing":               func() error { _, err := d.Observe(t.Context()); return err },
-			"cleaning up":             func() error { return Cleanup(t.Context(), logr.Discard()) },
+			"cleaning up":             func() error { return d.Cleanup(t.Context()) },
 			"listing the connections": func() error { return d.Connections(t.Context(), func(policy.Connection) {}) },
 		} {
 			var got error
-			asked := inTrouble(err, 1000, func() { got = dump() })
+			asked := inTrouble(d, err, 1000, func() { got = dump() })
 			if !errors.Is(got, err) || !strings.Contains(fmt.Sprint(got), "begun 5 times, and never shown in whole") {
 				t.Errorf("%s, %s: %v, want %v and how often it was tried", name, what, got, err)
 			}
@@ -117,7 +115,7 @@ func TestAnErrorThatLastsIsNotTriedAgainAtOnce(t *testing.T) {
 	enterNamespace(t)
 	d := newDataplane(t, NFT)
 	var err error
-	asked := inTrouble(unix.ENOMEM, 1000, func() { _, err = d.Observe(t.Context()) })
+	asked := inTrouble(d, unix.ENOMEM, 1000, func() { _, err = d.Observe(t.Context()) })
 	if !errors.Is(err, unix.ENOMEM) || asked != 1 {
 		t.Errorf("%v after %d attempts, want ENOMEM after one", err, asked)
 	}

@@ -49,11 +49,12 @@ var revisions = map[iptables.SetType]uint8{iptables.HashIP: 0, iptables.HashNet:
 
 // ipsets is a netlink socket to the kernel's ipsets, in the network namespace in which it was opened.
 type ipsets struct {
-	socket *nl.NetlinkSocket
-	handle *nl.SocketHandle
+	socket   *nl.NetlinkSocket
+	handle   *nl.SocketHandle
+	exchange exchange
 }
 
-func openIPSets() (*ipsets, error) {
+func openIPSets(x exchange) (*ipsets, error) {
 	s, err := nl.Subscribe(unix.NETLINK_NETFILTER)
 	if err != nil {
 		return nil, fmt.Errorf("opening netlink for ipsets: %w", err)
@@ -63,7 +64,7 @@ func openIPSets() (*ipsets, error) {
 		s.Close()
 		return nil, fmt.Errorf("opening netlink for ipsets: %w", err)
 	}
-	return &ipsets{socket: s, handle: &nl.SocketHandle{Socket: s}}, nil
+	return &ipsets{socket: s, handle: &nl.SocketHandle{Socket: s}, exchange: x}, nil
 }
 
 func (c *ipsets) close() { c.socket.Close() }
@@ -80,9 +81,10 @@ func (c *ipsets) request(command int, name string) *nl.NetlinkRequest {
 	return r
 }
 
-// exchange sends a request and shows each message of the answer to visit, until that returns false. Tests put one in its place that the kernel has
-// trouble with.
-var exchange = func(r *nl.NetlinkRequest, visit func([]byte) bool) error {
+// exchange sends a request and shows each message of the answer to visit, until that returns false. It is [askKernel], but for tests of a kernel in trouble.
+type exchange func(r *nl.NetlinkRequest, visit func([]byte) bool) error
+
+func askKernel(r *nl.NetlinkRequest, visit func([]byte) bool) error {
 	return r.ExecuteIter(unix.NETLINK_NETFILTER, 0, visit)
 }
 

@@ -15,16 +15,16 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
-// listSets are our sets with their entries, which are those of like where it has the same.
-func listSets(like map[string]iptables.Set) (map[string]iptables.Set, error) {
+// listSets are our sets with their entries, which are those of known where it has the same.
+func listSets(x exchange, layout iptables.Layout, known map[string]iptables.Set) (map[string]iptables.Set, error) {
 	var l listing
 	err := whole(func() error {
-		c, err := openIPSets()
+		c, err := openIPSets(x)
 		if err != nil {
 			return err
 		}
 		defer c.close()
-		l = listing{like: like, sets: map[string]iptables.Set{}}
+		l = listing{layout: layout, known: known, sets: map[string]iptables.Set{}}
 		return c.dump(c.request(nl.IPSET_CMD_LIST, ""), l.read)
 	})
 	if err != nil {
@@ -35,12 +35,13 @@ func listSets(like map[string]iptables.Set) (map[string]iptables.Set, error) {
 }
 
 // listing is a dump of sets as it is read. The kernel shows one set after the other: its entries are collected in room that the next one uses
-// again, and only what like does not have is kept apart. Sets may hold every pod of the cluster, many times over. What sets of another layout hold is left
+// again, and only what known does not have is kept apart. Sets may hold every pod of the cluster, many times over. What sets of another layout hold is left
 // unread: nothing of it will be kept, it would take as much memory again as the sets that replace them, and there is no knowing what it means.
 type listing struct {
-	like, sets map[string]iptables.Set
-	current    iptables.Set
-	room       []iptables.Entry
+	layout      iptables.Layout
+	known, sets map[string]iptables.Set
+	current     iptables.Set
+	room        []iptables.Entry
 }
 
 // read takes one message of the dump.
@@ -56,7 +57,7 @@ func (l *listing) read(name string, m message) error {
 		}
 		l.current, l.room = s, append(l.room[:0], s.Entries...)
 	}
-	if l.current.Type.Timed() || iptables.IsOfAnotherLayout(name) {
+	if l.current.Type.Timed() || l.layout.IsOther(name) {
 		return nil // these entries are no part of a ruleset
 	}
 	return m.entries(func(e iptables.Entry) { l.room = append(l.room, e) })
@@ -69,7 +70,7 @@ func (l *listing) finish() {
 	}
 	l.room = iptables.SortEntries(l.room) // a set that grows while it is listed repeats some
 	s := l.current
-	if same := l.like[s.Name].Entries; slices.Equal(same, l.room) {
+	if same := l.known[s.Name].Entries; slices.Equal(same, l.room) {
 		s.Entries = same
 	} else {
 		s.Entries = append([]iptables.Entry(nil), l.room...)
@@ -78,10 +79,10 @@ func (l *listing) finish() {
 }
 
 // setNames are those of our sets, without looking into them.
-func setNames() ([]string, error) {
+func setNames(x exchange) ([]string, error) {
 	var names []string
 	err := whole(func() error {
-		c, err := openIPSets()
+		c, err := openIPSets(x)
 		if err != nil {
 			return err
 		}
@@ -110,7 +111,7 @@ func (c *ipsets) hasType(t iptables.SetType, f iptables.Family) error {
 	r.AddData(nl.NewRtAttr(nl.IPSET_ATTR_TYPENAME, nl.ZeroTerminated(string(t))))
 	r.AddData(nl.NewRtAttr(nl.IPSET_ATTR_FAMILY, nl.Uint8Attr(addressFamily(f))))
 	var highest uint8
-	err := exchange(r, func(raw []byte) bool {
+	err := c.exchange(r, func(raw []byte) bool {
 		if attrs, err := attributes(raw); err == nil {
 			highest = byteOf(attrs[nl.IPSET_ATTR_REVISION])
 		}
@@ -138,7 +139,7 @@ type message struct {
 // dump runs a request that the kernel answers with messages, and shows each of them to f.
 func (c *ipsets) dump(r *nl.NetlinkRequest, f func(name string, m message) error) error {
 	var failed error
-	err := exchange(r, func(raw []byte) bool {
+	err := c.exchange(r, func(raw []byte) bool {
 		attrs, err := attributes(raw)
 		if err == nil {
 			m := message{adt: attrs[nl.IPSET_ATTR_ADT], setType: iptables.SetType(stringOf(attrs[nl.IPSET_ATTR_TYPENAME]))}

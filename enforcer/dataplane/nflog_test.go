@@ -231,7 +231,7 @@ func TestDeniedPacketsAreRead(t *testing.T) {
 		if diff := cmp.Diff(map[string]uint64{audited: 10, logged: 10}, mustCount(t, d)); diff != "" {
 			t.Errorf("counts (-want +got):\n%s", diff)
 		}
-		counts, enforced, err := Counted(t.Context(), d.log)
+		counts, enforced, err := Counted(t.Context(), iptables.OwnLayout, d.log)
 		if err != nil || !enforced {
 			t.Fatalf("counted without a dataplane: enforced %v, %v", enforced, err)
 		}

@@ -64,7 +64,7 @@ func nftDump(command int, f iptables.Family, names map[int]string, visit func(nf
 			r.AddData(nl.NewRtAttr(kind, nl.ZeroTerminated(name)))
 		}
 		var failed error
-		err = exchange(r, func(raw []byte) bool {
+		err = askKernel(r, func(raw []byte) bool {
 			var a nftAttributes
 			if a, failed = nftAttributesOf(raw[min(len(raw), nl.SizeofNfgenmsg):]); failed == nil {
 				visit(a)

@@ -29,7 +29,7 @@ type kernelProbes struct {
 var _ probes = (*kernelProbes)(nil)
 
 func (k *kernelProbes) setType(t iptables.SetType, f iptables.Family) error {
-	c, err := openIPSets()
+	c, err := openIPSets(askKernel)
 	if err != nil {
 		return err
 	}
@@ -38,7 +38,7 @@ func (k *kernelProbes) setType(t iptables.SetType, f iptables.Family) error {
 }
 
 func (k *kernelProbes) connections() error {
-	c, err := openTracking()
+	c, err := openTracking(askKernel)
 	if err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ func (k *kernelProbes) connections() error {
 func (k *kernelProbes) guards() error { return probeGuards() }
 
 func (k *kernelProbes) rules(ctx context.Context, f iptables.Family, table string, rules ...string) (err error) {
-	c, err := openIPSets()
+	c, err := openIPSets(askKernel)
 	if err != nil {
 		return err
 	}

@@ -162,7 +162,7 @@ func TestSetsThatTheKernelDoesNotTakeCostTheirPolicyAlone(t *testing.T) {
 	if _, err := e.Sync(t.Context(), tenants(0, map[string][]string{"a": {"x"}, "b": {"y"}}), false); err != nil {
 		t.Fatal(err)
 	}
-	c, err := openIPSets()
+	c, err := openIPSets(askKernel)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,7 +51,7 @@ func TestWhatAVersionWithoutLayoutsHasLeftIsReplaced(t *testing.T) {
 			install(t, backend, withoutTimeout.ReplaceAllString(string(text), "$0 timeout 10"))
 			run(t, "ipset", "add", "RF-4-CUT", "10.0.0.1,tcp:80,10.0.0.2", "timeout", "1000")
 
-			if _, enforced, err := Counted(t.Context(), logr.Discard()); !enforced || err == nil || !strings.Contains(err.Error(), "the chain RF-DENY") {
+			if _, enforced, err := Counted(t.Context(), iptables.OwnLayout, logr.Discard()); !enforced || err == nil || !strings.Contains(err.Error(), "the chain RF-DENY") {
 				t.Errorf("counted: enforced %v, %v, want an error that names a chain of the other version", enforced, err)
 			}
 			d := newDataplane(t, backend)
@@ -68,7 +68,7 @@ func TestWhatAVersionWithoutLayoutsHasLeftIsReplaced(t *testing.T) {
 			if diff := cmp.Diff(want.String(), mustObserve(t, d).String()); diff != "" {
 				t.Errorf("after the takeover (-want +got):\n%s", diff)
 			}
-			if _, enforced, err := Counted(t.Context(), logr.Discard()); !enforced || err != nil {
+			if _, enforced, err := Counted(t.Context(), iptables.OwnLayout, logr.Discard()); !enforced || err != nil {
 				t.Errorf("counted after the takeover: enforced %v, %v", enforced, err)
 			}
 			if list := run(t, "ipset", "list", "RF-4-CUT"); !strings.Contains(list, "10.0.0.1,tcp:80,10.0.0.2 timeout ") {
@@ -115,11 +115,11 @@ func TestSetsOfAnotherLayoutAreNotReadAndGo(t *testing.T) {
 // A probe that is killed leaves its chain, and the set that this refers to, wherever it was probing. The next preflight must not take that for a kernel
 // that cannot match sets, not in that place and not in another; what is left goes with the first plan.
 func TestAProbeThatWasKilledDoesNotSpoilTheNext(t *testing.T) {
-	for _, tt := range []struct{ killed, next place }{
-		{place{NFT, securityTable}, place{NFT, securityTable}},
-		{place{NFT, securityTable}, place{NFT, mangleTable}},
-		{place{NFT, securityTable}, place{Legacy, securityTable}},
-		{place{Legacy, mangleTable}, place{NFT, securityTable}},
+	for _, tt := range []struct{ killed, next backendTable }{
+		{backendTable{NFT, securityTable}, backendTable{NFT, securityTable}},
+		{backendTable{NFT, securityTable}, backendTable{NFT, mangleTable}},
+		{backendTable{NFT, securityTable}, backendTable{Legacy, securityTable}},
+		{backendTable{Legacy, mangleTable}, backendTable{NFT, securityTable}},
 	} {
 		killed, next := tt.killed, tt.next
 		t.Run(killed.backend+" "+killed.table+", then "+next.backend+" "+next.table, func(t *testing.T) {

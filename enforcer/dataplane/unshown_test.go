@@ -60,7 +60,7 @@ func TestANativeRuleInAnotherTableStopsNothing(t *testing.T) {
 			if _, err := d.Counts(t.Context()); err != nil {
 				t.Errorf("counting: %v", err)
 			}
-			if _, enforced, err := Counted(t.Context(), logr.Discard()); err != nil || !enforced {
+			if _, enforced, err := Counted(t.Context(), iptables.OwnLayout, logr.Discard()); err != nil || !enforced {
 				t.Errorf("counting without a Dataplane: enforced %t, %v", enforced, err)
 			}
 			if err := d.Cleanup(t.Context()); err != nil {
@@ -256,7 +256,7 @@ func TestACommentOfSeveralLinesStopsNothing(t *testing.T) {
 			if diff := cmp.Diff(want, mustObserve(t, d), addrs); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
-			if _, _, err := Counted(t.Context(), logr.Discard()); err != nil {
+			if _, _, err := Counted(t.Context(), iptables.OwnLayout, logr.Discard()); err != nil {
 				t.Errorf("counting: %v", err)
 			}
 		})

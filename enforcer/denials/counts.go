@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
@@ -70,7 +69,7 @@ func (j *Journal) sayGrowth(of namespaceGrowth, since time.Time) {
 	}
 }
 
-func anyAudited(points map[string]iptables.Point) bool {
+func anyAudited(points map[string]policy.Point) bool {
 	for _, p := range points {
 		if p.Audit {
 			return true
@@ -89,7 +88,7 @@ type growth struct {
 
 // grown is the growth between two readings of the audited objects that have any, in their order. A total that has fallen is that of a point that was
 // gone in between.
-func grown(points map[string]iptables.Point, before, now map[string]uint64) []growth {
+func grown(points map[string]policy.Point, before, now map[string]uint64) []growth {
 	type side struct {
 		ref       policy.Ref
 		direction policy.Direction

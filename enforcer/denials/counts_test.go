@@ -24,20 +24,20 @@ func TestGrown(t *testing.T) {
 	type counts = map[string]uint64
 	for _, c := range []struct {
 		name        string
-		points      []iptables.Point
+		points      []policy.Point
 		before, now counts
 		want        []growth
 	}{
 		{"nothing", nil, nil, nil, nil},
-		{"it stands", []iptables.Point{one}, counts{"a": 5}, counts{"a": 5}, nil},
-		{"it grows", []iptables.Point{one}, counts{"a": 5}, counts{"a": 8}, []growth{{one.Ref, policy.Ingress, 3, 8}}},
-		{"it is new", []iptables.Point{one}, nil, counts{"a": 8}, []growth{{one.Ref, policy.Ingress, 8, 8}}},
-		{"it was gone in between", []iptables.Point{one}, counts{"a": 5}, counts{"a": 2}, []growth{{one.Ref, policy.Ingress, 2, 2}}},
-		{"it is not in the kernel yet", []iptables.Point{one}, nil, counts{}, nil},
-		{"it is not audited", []iptables.Point{enforced}, nil, counts{"e": 1}, nil},
+		{"it stands", []policy.Point{one}, counts{"a": 5}, counts{"a": 5}, nil},
+		{"it grows", []policy.Point{one}, counts{"a": 5}, counts{"a": 8}, []growth{{one.Ref, policy.Ingress, 3, 8}}},
+		{"it is new", []policy.Point{one}, nil, counts{"a": 8}, []growth{{one.Ref, policy.Ingress, 8, 8}}},
+		{"it was gone in between", []policy.Point{one}, counts{"a": 5}, counts{"a": 2}, []growth{{one.Ref, policy.Ingress, 2, 2}}},
+		{"it is not in the kernel yet", []policy.Point{one}, nil, counts{}, nil},
+		{"it is not audited", []policy.Point{enforced}, nil, counts{"e": 1}, nil},
 		{"it is of no policy any more", nil, nil, counts{"a": 1}, nil},
 		{
-			"points of an object and direction add up, and objects are in order", []iptables.Point{one, two, again, other},
+			"points of an object and direction add up, and objects are in order", []policy.Point{one, two, again, other},
 			counts{"a": 1, "c": 1}, counts{"a": 2, "b": 1, "c": 3, "d": 7},
 			[]growth{{other.Ref, policy.Ingress, 7, 7}, {one.Ref, policy.Ingress, 3, 5}, {two.Ref, policy.Egress, 1, 1}},
 		},

@@ -3,8 +3,14 @@
 //	kernel ── samples ──> a log line for each
 //	kernel ── counts ──> a log line for each audited object, as often as it grows
 //
-// It reports, and decides nothing: enforcement goes on as if it were not there, whatever fails here. The samples are few by the rules that
-// make them, and what is lost of them is counted; the counts are of all packets.
+// It reports, and decides nothing: enforcement goes on as if it were not there, whatever fails here.
+//
+// Invariants:
+//   - the counts are of all packets; the samples are few by the rules that make them, and what is lost of them is counted;
+//   - no namespace and no remote address takes the lines of another;
+//   - nothing here waits for a packet, and no packet waits for anything here.
+//
+// It knows no rules: a sample carries the ID of a [policy.Point], and whoever renders says which points there are.
 package denials
 
 import (
@@ -18,7 +24,7 @@ import (
 	"github.com/go-logr/logr"
 
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
-	"github.com/ringfence-io/ringfence/enforcer/iptables"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
 // Source is the kernel.
@@ -51,8 +57,8 @@ type Journal struct {
 	Interval time.Duration
 
 	mu      sync.Mutex // guards the points
-	points  map[string]iptables.Point
-	retired map[string]iptables.Point // those before: their last packets may be on the way still
+	points  map[string]policy.Point
+	retired map[string]policy.Point // those before: their last packets may be on the way still
 
 	names  names
 	counts counts
@@ -78,7 +84,7 @@ func (j *Journal) named() chan uint16 {
 }
 
 // SetPoints says which points the rules have from now on. It may be called at any time.
-func (j *Journal) SetPoints(points map[string]iptables.Point) {
+func (j *Journal) SetPoints(points map[string]policy.Point) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if !maps.Equal(points, j.points) {
@@ -86,7 +92,7 @@ func (j *Journal) SetPoints(points map[string]iptables.Point) {
 	}
 }
 
-func (j *Journal) point(id string) (iptables.Point, bool) {
+func (j *Journal) point(id string) (policy.Point, bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	p, ok := j.points[id]

@@ -16,7 +16,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
-	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
@@ -64,12 +63,12 @@ func (l *log) take() []string {
 	return lines
 }
 
-func point(id string, name string, d policy.Direction, index int, audit bool) iptables.Point {
-	return iptables.Point{ID: id, Ref: policy.Ref{Kind: "NetworkPolicy", Namespace: "team-a", Name: name}, Direction: d, Index: index, Audit: audit}
+func point(id string, name string, d policy.Direction, index int, audit bool) policy.Point {
+	return policy.Point{ID: id, Ref: policy.Ref{Kind: "NetworkPolicy", Namespace: "team-a", Name: name}, Direction: d, Index: index, Audit: audit}
 }
 
-func points(all ...iptables.Point) map[string]iptables.Point {
-	byID := map[string]iptables.Point{}
+func points(all ...policy.Point) map[string]policy.Point {
+	byID := map[string]policy.Point{}
 	for _, p := range all {
 		byID[p.ID] = p
 	}
@@ -81,7 +80,7 @@ func TestDescribe(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		packet dataplane.Packet
-		point  iptables.Point
+		point  policy.Point
 		want   string
 	}{
 		{
@@ -93,7 +92,7 @@ func TestDescribe(t *testing.T) {
 		}, {
 			"a datagram from outside that a rule in audit mode would deny",
 			dataplane.Packet{Src: world, Dst: db, Protocol: policy.UDP, SrcPort: 53, DstPort: 1, Length: 100, Lost: 3},
-			iptables.Point{ID: "id", Ref: policy.Ref{Kind: "ClusterNetworkPolicy", Name: "wall"}, Direction: policy.Egress, Index: 0, Audit: true},
+			policy.Point{ID: "id", Ref: policy.Ref{Kind: "ClusterNetworkPolicy", Name: "wall"}, Direction: policy.Egress, Index: 0, Audit: true},
 			`"msg":"would be denied","policy":"ClusterNetworkPolicy wall","rule":0,"direction":"egress","src":"","srcIP":"2001:db8::1","srcPort":53,` +
 				`"dst":"team-a/db","dstIP":"10.0.0.2","dstPort":1,"protocol":"UDP","in":"","out":"","length":100,"lostBefore":3}`,
 		}, {
@@ -108,7 +107,7 @@ func TestDescribe(t *testing.T) {
 			"what could not be read", dataplane.Packet{}, everyone,
 			`"msg":"denied","policy":"NetworkPolicy team-a/web-deny","direction":"ingress","src":"","dst":"","protocol":"0","in":"","out":"","length":0}`,
 		}, {
-			"a rule that is gone", dataplane.Packet{ID: "old", Src: web, Dst: db, Protocol: policy.SCTP, DstPort: 1}, iptables.Point{},
+			"a rule that is gone", dataplane.Packet{ID: "old", Src: web, Dst: db, Protocol: policy.SCTP, DstPort: 1}, policy.Point{},
 			`"msg":"denied, or would be","policy":"unknown","id":"old","src":"team-a/web","srcIP":"10.0.0.1","srcPort":0,` +
 				`"dst":"team-a/db","dstIP":"10.0.0.2","dstPort":1,"protocol":"SCTP","in":"","out":"","length":0}`,
 		},
@@ -264,13 +263,13 @@ func TestOneTenantsSamplesLeaveRoomForOthers(t *testing.T) {
 		kernel, l := dataplane.NewFake(dataplane.Capabilities{}), &log{}
 		j := &Journal{Source: kernel, Pods: &cluster{}, Log: l.logger(), Group: group, Interval: time.Hour}
 		run(t, j)
-		all := []iptables.Point{}
+		all := []policy.Point{}
 		for i := range 1000 {
 			all = append(all, point(fmt.Sprintf("h%015d", i), fmt.Sprint("hostile", i), policy.Egress, -1, true))
 		}
 		quiet := point("quiet", "quiet", policy.Ingress, -1, false)
 		quiet.Ref.Namespace = "team-b"
-		wide := iptables.Point{ID: "wide", Ref: policy.Ref{Kind: "ClusterNetworkPolicy", Name: "wall"}, Direction: policy.Ingress, Index: 0}
+		wide := policy.Point{ID: "wide", Ref: policy.Ref{Kind: "ClusterNetworkPolicy", Name: "wall"}, Direction: policy.Ingress, Index: 0}
 		j.SetPoints(points(append(all, quiet, wide)...))
 		const seconds = 30
 		for second := range seconds {

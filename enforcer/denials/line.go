@@ -4,7 +4,6 @@ import (
 	"strings"
 
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
-	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
@@ -20,7 +19,7 @@ const unknownPolicy = "unknown"
 
 // describe is the line of one packet: its message, and its fields as pairs of key and value. What the packet does not have, as an ICMP packet
 // has no ports, is left out; an end that is no pod is an empty name.
-func describe(p dataplane.Packet, point iptables.Point, known bool, src, dst string) (msg string, fields []any) {
+func describe(p dataplane.Packet, point policy.Point, known bool, src, dst string) (msg string, fields []any) {
 	add := func(key string, value any) { fields = append(fields, key, value) }
 	switch {
 	case !known:

@@ -9,7 +9,6 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
-	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
@@ -104,7 +103,7 @@ func (s *shares) of(now time.Time, tenant string) *share {
 
 // tenantOf is whose share a line is of: the namespace that the policy is in; of a policy of the whole cluster, the local pod's address, since to look for its
 // name takes a walk over all pods.
-func tenantOf(p iptables.Point, packet *dataplane.Packet) (tenant string, remote netip.Addr) {
+func tenantOf(p policy.Point, packet *dataplane.Packet) (tenant string, remote netip.Addr) {
 	local, remote := packet.Dst, packet.Src
 	if p.Direction == policy.Egress {
 		local, remote = remote, local

@@ -99,7 +99,7 @@ func TestSetsOfTheSameMembersShareEntries(t *testing.T) {
 }
 
 func entriesOf(r Ruleset, id string) []Entry {
-	return r.Sets[SetNames(policy.SetID(id), policy.Addresses)[0]].Entries
+	return r.Sets[OwnLayout.SetNames(policy.SetID(id), policy.Addresses)[0]].Entries
 }
 
 // copyOfSets is r with entries that nothing else has.

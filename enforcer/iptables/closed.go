@@ -23,9 +23,8 @@ func (t *rendering) closedRules(directions []policy.Direction) []Rule {
 		}
 		for _, r := range t.node.Closed.Ranges {
 			if FamilyOf(r.Addr()) == t.family {
-				w := &walk{rendering: t, direction: d}
 				rules = append(rules, Rule(fmt.Sprintf("%s %s -m set ! --match-set %s %s -m addrtype ! --%s-type LOCAL -g %s",
-					option, r, t.podSet(t.node.Closed.Known), side, side, w.unknownDenial())))
+					option, r, t.podSet(t.node.Closed.Known), side, side, t.unknownDenial(d))))
 			}
 		}
 	}
@@ -34,14 +33,6 @@ func (t *rendering) closedRules(directions []policy.Direction) []Rule {
 
 // unknownDenial adds the chain that counts and drops, and samples where all denials are logged. It counts in any case: nothing else on the node tells why
 // such a packet is gone.
-func (w *walk) unknownDenial() string {
-	p := Point{Ref: unknownPod, Direction: w.direction, Index: -1}
-	return w.chain(p.identify(), func() []Rule {
-		w.register(p)
-		rules := []Rule{countRule(p)}
-		if w.logs(false) {
-			rules = append(rules, w.sampleRules(p)...)
-		}
-		return append(rules, "-j DROP")
-	})
+func (t *rendering) unknownDenial(d policy.Direction) string {
+	return t.pointChain(policy.Point{Ref: unknownPod, Direction: d, Index: -1}, t.logs(false))
 }

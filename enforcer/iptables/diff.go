@@ -89,7 +89,7 @@ func diffSet(p *Plan, want Set, sets map[string]Set, c comparisons) {
 	}
 }
 
-// diffEntries walks both sorted lists at once. An entry that is there with the other NoMatch is to be added: that replaces it.
+// diffEntries goes through both sorted lists at once. An entry that is there with the other NoMatch is to be added: that replaces it.
 func diffEntries(want, have []Entry, c comparisons) (add, del []Entry) {
 	front, back := c.of(want, have)
 	want, have = want[front:len(want)-back], have[front:len(have)-back]

@@ -50,14 +50,14 @@ func guardOf(l policy.Link, n *policy.Node, o Options) Guard {
 		Link: l.Name, Index: l.Index, Owner: l.Namespace + "/" + l.Pod, Addrs: l.Addrs, MAC: l.MAC, Tunnels: n.Tunnels,
 		Audit: n.AuditSources, Group: o.NFLogGroup, Point: guardPoint(l, n.AuditSources).ID,
 	}
-	g.Digest = digestOf("guard", guardLayout, layout, g.Link, fmt.Sprint(g.Index), g.Owner, fmt.Sprint(g.Addrs), g.MAC, fmt.Sprint(g.Tunnels),
+	g.Digest = digestOf("guard", guardLayout, o.Layout.version(), g.Link, fmt.Sprint(g.Index), g.Owner, fmt.Sprint(g.Addrs), g.MAC, fmt.Sprint(g.Tunnels),
 		fmt.Sprint(g.Audit), fmt.Sprint(g.Group))
 	return g
 }
 
 // guardPoint is the point of what a link's guard drops, or would.
-func guardPoint(l policy.Link, audit bool) Point {
-	p := Point{
+func guardPoint(l policy.Link, audit bool) policy.Point {
+	p := policy.Point{
 		Ref:       policy.Ref{Kind: sourceCheckKind, Namespace: l.Namespace, Name: l.Pod},
 		Direction: policy.Egress, Index: -1, Audit: audit,
 	}
@@ -86,14 +86,14 @@ type Port struct {
 	Isolated bool // a policy says who may reach the pod
 }
 
-// NewInward is the Inward of these ports. It sorts them.
-func NewInward(ports []Port, broadcasts []netip.Addr, audit bool) Inward {
+// NewInward is the Inward of these ports in a layout. It sorts them.
+func NewInward(layout Layout, ports []Port, broadcasts []netip.Addr, audit bool) Inward {
 	if len(ports) == 0 {
 		return Inward{}
 	}
 	slices.SortFunc(ports, func(a, b Port) int { return strings.Compare(a.Link, b.Link) })
 	in := Inward{Ports: ports, Broadcasts: broadcasts, Audit: audit}
-	parts := []string{"inward", guardLayout, layout, fmt.Sprint(audit), fmt.Sprint(broadcasts)}
+	parts := []string{"inward", guardLayout, layout.version(), fmt.Sprint(audit), fmt.Sprint(broadcasts)}
 	for _, p := range ports {
 		parts = append(parts, p.Link, fmt.Sprint(p.Addrs), fmt.Sprint(p.Isolated))
 	}
@@ -107,13 +107,14 @@ const maxGuardWords = 76
 // Words say what the guard counts, as the comment of an audited object's counter does: "would deny: source check of team-a/web egress". A long name loses its
 // middle.
 func (g Guard) Words() string {
-	head, tail := pointVerbs[g.Audit]+sourceCheckKind+" ", " "+policy.Egress.String()
+	label := policy.Label{Audit: g.Audit, Object: sourceCheckKind + " ", Direction: policy.Egress, Index: -1}
 	owner := g.Owner
-	if over := len(head) + len(owner) + len(tail) - maxGuardWords; over > 0 {
+	if over := len(label.String()) + len(owner) - maxGuardWords; over > 0 {
 		keep := (len(owner) - over - 2) / 2
 		owner = owner[:keep] + ".." + owner[len(owner)-keep:]
 	}
-	return head + owner + tail
+	label.Object += owner
+	return label.String()
 }
 
 // digestOf is as many characters of a hash as names have. Each part carries its length.
@@ -136,7 +137,7 @@ func (r *Ruleset) addGuards(n *policy.Node, o Options) {
 			ports = append(ports, Port{Link: l.Name, Addrs: l.Addrs, Isolated: l.Isolated})
 		}
 	}
-	r.Inward = NewInward(ports, n.Broadcasts, n.AuditSources)
+	r.Inward = NewInward(o.Layout, ports, n.Broadcasts, n.AuditSources)
 }
 
 // diffGuards plans what links' guards are to become.

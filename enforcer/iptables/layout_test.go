@@ -13,14 +13,6 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
-// inLayout makes this a program of another layout until the test ends.
-func inLayout(t *testing.T, other string) {
-	t.Helper()
-	before := layout
-	layout = other
-	t.Cleanup(func() { layout = before })
-}
-
 // everyKind is a node with something of each kind that has a name: trees of several levels, lists, groups, what is audited and what is logged, and sets of every
 // type.
 func everyKind() policy.Node {
@@ -62,13 +54,13 @@ func everyKind() policy.Node {
 	return n
 }
 
-// renderedIn is everyKind's ruleset in a layout.
-func renderedIn(t *testing.T, other string) Ruleset {
-	t.Helper()
-	inLayout(t, other)
-	return Render(everyKind(), Options{
-		Families: Families[:], Table: "security", SelfMatch: true, HoldCut: true, NFLogGroup: DefaultNFLogGroup,
-	})
+// renderedIn is everyKind's ruleset by the version of a layout. Another version has another fan-out, too.
+func renderedIn(layout Layout) Ruleset {
+	o := Options{Families: Families[:], Table: "security", SelfMatch: true, HoldCut: true, NFLogGroup: DefaultNFLogGroup, Layout: layout}
+	if layout != OwnLayout {
+		o.FanOut = 5
+	}
+	return Render(everyKind(), o)
 }
 
 // names are those of all chains and sets.
@@ -85,35 +77,33 @@ func (r Ruleset) names() []string {
 var shared = []string{"RF-4-CUT", "RF-6-CUT", "RF-FORWARD", "RF-INPUT"}
 
 func TestEveryNameSaysItsLayoutButForThoseThatAreTakenOver(t *testing.T) {
-	for _, one := range []string{ownLayout, "2", "10"} {
-		names := renderedIn(t, one).names()
+	for _, one := range []Layout{OwnLayout, "2", "10"} {
+		names := renderedIn(one).names()
 		for _, name := range names {
-			if IsOfAnotherLayout(name) {
+			if one.IsOther(name) {
 				t.Errorf("%s is taken for a name of another layout than %s", name, one)
 			}
 		}
-		for _, other := range []string{ownLayout, "2", "10", "100"} {
-			inLayout(t, other)
-			same := slices.DeleteFunc(slices.Clone(names), IsOfAnotherLayout)
+		for _, other := range []Layout{OwnLayout, "2", "10", "100"} {
+			same := slices.DeleteFunc(slices.Clone(names), other.IsOther)
 			if diff := cmp.Diff(shared, same); diff != "" && other != one {
 				t.Errorf("names of layout %s that are also of %s (-want +got):\n%s", one, other, diff)
 			}
 		}
 	}
-	inLayout(t, ownLayout)
 	for name, want := range map[string]bool{
 		"RF-DENY": true, "RF-IG-6p4kmnggvqjbbhrz": true, "RF-4A-6p4kmnggvqjbbhrz": true, // of the version before there were layouts
 		"RF-v11-DENY": true, "RF-v1": true, "RF-1-DENY": true, "RF-": true, "RF-v1-DENY": false, "RFC": false, "OTHER-RF-v2-DENY": false, "": false,
 	} {
-		if got := IsOfAnotherLayout(name); got != want {
+		if got := OwnLayout.IsOther(name); got != want {
 			t.Errorf("%q is of another layout: %v, want %v", name, got, want)
 		}
 	}
 }
 
-// What differs between two layouts is more than names: else a test of a takeover would show little.
+// What differs between two versions is more than names: else a test of a takeover would show little.
 func TestAnotherLayoutHasOtherChains(t *testing.T) {
-	own, other := renderedIn(t, ownLayout), renderedIn(t, "2")
+	own, other := renderedIn(OwnLayout), renderedIn("2")
 	a, b := len(own.Tables[IPv4].Chains), len(other.Tables[IPv4].Chains)
 	if a == b {
 		t.Errorf("both layouts have %d chains", a)
@@ -122,8 +112,8 @@ func TestAnotherLayoutHasOtherChains(t *testing.T) {
 
 // From one layout to another each family takes one restore, which leaves the jumps alone; new sets come before it and the old ones go behind it, as they were.
 func TestATakeoverIsOneRestorePerFamily(t *testing.T) {
-	for _, way := range [][2]string{{ownLayout, "2"}, {"2", ownLayout}} {
-		have, want := renderedIn(t, way[0]), renderedIn(t, way[1])
+	for _, way := range [][2]Layout{{OwnLayout, "2"}, {"2", OwnLayout}} {
+		have, want := renderedIn(way[0]), renderedIn(way[1])
 		plan := Diff(want, have)
 		if len(plan.AddEntries)+len(plan.DelEntries)+len(plan.Jumps) > 0 {
 			t.Errorf("%v: the takeover changes sets or jumps that are in force:\n%s", way, plan)

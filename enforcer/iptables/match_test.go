@@ -80,23 +80,22 @@ func TestBlocksBecomeEntriesThatHashNetTakes(t *testing.T) {
 func TestNamesFitTheKernelAndNeverCollide(t *testing.T) {
 	long := strings.Repeat("n", 63)
 	name := strings.Repeat("x", 253)
-	for _, layout := range []string{ownLayout, "2", "9999"} {
-		inLayout(t, layout)
+	for _, l := range []Layout{OwnLayout, "2", "9999"} {
 		for _, chain := range []string{
-			groupChain(policy.Egress, []string{"NetworkPolicy", long, name}),
-			treeChain(policy.Ingress, policyTree, "fd00:1234:5678:9abc:def0:1234:5678:9abc/128"),
-			rootChain(policy.Ingress, policyTree), rootChain(policy.Ingress, adminTree), forwardChain, inputChain, denyChain(),
+			l.groupChain(policy.Egress, []string{"NetworkPolicy", long, name}),
+			l.treeChain(policy.Ingress, policyTree, "fd00:1234:5678:9abc:def0:1234:5678:9abc/128"),
+			l.rootChain(policy.Ingress, policyTree), l.rootChain(policy.Ingress, adminTree), forwardChain, inputChain, l.denyChain(),
 		} {
 			if len(chain) > 28 || !strings.HasPrefix(chain, Prefix) {
 				t.Errorf("chain %q has %d characters, want at most 28 after %s", chain, len(chain), Prefix)
 			}
 		}
-		if s := setName(HashIPPort, IPv6, long, name); len(s) > 31 {
+		if s := l.setName(HashIPPort, IPv6, long, name); len(s) > 31 {
 			t.Errorf("set %q has %d characters, want at most 31", s, len(s))
 		}
 	}
-	a := groupChain(policy.Egress, []string{"NetworkPolicy", "team", "ab"})
-	b := groupChain(policy.Egress, []string{"NetworkPolicy", "teama", "b"})
+	a := OwnLayout.groupChain(policy.Egress, []string{"NetworkPolicy", "team", "ab"})
+	b := OwnLayout.groupChain(policy.Egress, []string{"NetworkPolicy", "teama", "b"})
 	if a == b {
 		t.Errorf("policies team/ab and teama/b share the chain %s", a)
 	}

@@ -44,8 +44,8 @@ func (t *rendering) bringSet(s *podSet) {
 
 func (t *rendering) newPodSet(id policy.SetID) Set {
 	set := t.node.Sets[id]
-	s := Set{Name: namingOf(t.node, id).name(t.family, id), Type: podSetType(set.Kind), Family: t.family}
-	s.Entries = t.kept.alike.entries(ofFamily(t.family, set.Members), func(own []policy.Member) []Entry { return ownEntries(own, t.like[s.Name].Entries) })
+	s := Set{Name: namingOf(t.node, id).name(t.Layout, t.family, id), Type: podSetType(set.Kind), Family: t.family}
+	s.Entries = t.kept.alike.entries(ofFamily(t.family, set.Members), func(own []policy.Member) []Entry { return ownEntries(own, t.reuse[s.Name].Entries) })
 	return s
 }
 
@@ -88,14 +88,14 @@ func namingOf(n *policy.Node, id policy.SetID) naming {
 	return naming{n.Sets[id].Kind, id == n.Closed.Known, id == n.Shut}
 }
 
-func (k naming) name(f Family, id policy.SetID) string {
+func (k naming) name(l Layout, f Family, id policy.SetID) string {
 	switch {
 	case k.shut:
-		return shutSet(f)
+		return l.shutSet(f)
 	case k.known:
-		return knownSet(f, string(id))
+		return l.knownSet(f, string(id))
 	}
-	return setName(podSetType(k.kind), f, string(id))
+	return l.setName(podSetType(k.kind), f, string(id))
 }
 
 func podSetType(k policy.SetKind) SetType {

@@ -10,7 +10,7 @@ import (
 
 func TestPointOfChain(t *testing.T) {
 	const id = "abcdefghijklmn27"
-	for chain, want := range map[string]*Point{
+	for chain, want := range map[string]*policy.Point{
 		"RF-v1-IW-" + id:            {ID: id, Direction: policy.Ingress, Index: -1, Audit: true},
 		"RF-v1-EW-" + id:            {ID: id, Direction: policy.Egress, Index: -1, Audit: true},
 		"RF-v1-IL-" + id:            {ID: id, Direction: policy.Ingress, Index: -1},
@@ -29,7 +29,7 @@ func TestPointOfChain(t *testing.T) {
 		"RF-FORWARD":                nil,
 		"":                          nil,
 	} {
-		got, ok := PointOfChain(chain)
+		got, ok := OwnLayout.PointOfChain(chain)
 		if ok != (want != nil) {
 			t.Errorf("%q: a point: %v", chain, ok)
 		}

@@ -17,14 +17,14 @@ type Refusal struct {
 }
 
 // SetNames are the names, in either family, of the set that stands for what a set of a node does.
-func SetNames(id policy.SetID, kind policy.SetKind) []string {
+func (l Layout) SetNames(id policy.SetID, kind policy.SetKind) []string {
 	t := HashIP
 	if kind == policy.AddressPorts {
 		t = HashIPPort
 	}
 	var names []string
 	for _, f := range Families {
-		names = append(names, setName(t, f, string(id)))
+		names = append(names, l.setName(t, f, string(id)))
 	}
 	return names
 }

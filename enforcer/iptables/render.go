@@ -24,6 +24,10 @@ type Options struct {
 	Guards bool
 	// HopLimit is set where ip6tables rules can match a packet's hop limit.
 	HopLimit bool
+	// Layout is how chains and sets are named.
+	Layout Layout
+	// FanOut is how many rules a packet meets at most in one node of a tree that is not too high, 0 for [DefaultFanOut].
+	FanOut int
 	// ShareAlways has groups of a namespace share a chain wherever there are two, whether that is less or not. It is for tests.
 	ShareAlways bool
 }
@@ -85,26 +89,26 @@ type rendering struct {
 	Options
 	node   *policy.Node
 	family Family
-	like   map[string]Set
+	reuse  map[string]Set // whose entries stand in the result where they are the same
 	kept   *Renderer
 	table  *keptTable
 	making *piece // that whatever is added is below, nil for what is made anew in each render
 	chains map[string][]Rule
-	sets   map[string]Set   // shared by the families
-	points map[string]Point // likewise
+	sets   map[string]Set          // shared by the families
+	points map[string]policy.Point // likewise
 }
 
 func (t *rendering) render(namespaces []namespace) {
-	walks := make([]*walk, len(policy.Directions))
+	pipelines := make([]*pipeline, len(policy.Directions))
 	for _, d := range policy.Directions {
-		walks[d] = newWalk(t, d, namespaces)
-		walks[d].bringSections()
+		pipelines[d] = newPipeline(t, d, namespaces)
+		pipelines[d].bringSections()
 	}
 	roots := map[policy.Direction]string{}
-	for _, w := range walks { // both directions have one chain in common, and take that which there is
-		w.makeSections(namespaces)
-		if root := w.addTrees(); root != "" {
-			roots[w.direction] = root
+	for _, pl := range pipelines { // both directions have one chain in common, and take that which there is
+		pl.makeSections(namespaces)
+		if root := pl.addTrees(); root != "" {
+			roots[pl.direction] = root
 		}
 	}
 	for _, h := range hooks {
@@ -181,9 +185,9 @@ func (t *rendering) netSet(id policy.SetID, blocks []policy.Block) string {
 			parts = append(parts, e.Text(HashNet))
 		}
 	}
-	name := setName(HashNet, t.family, parts...)
+	name := t.Layout.setName(HashNet, t.family, parts...)
 	t.fixedSet(name, HashNet, func() []Entry {
-		if have, ok := t.like[name]; ok && entries == nil && have.Type == HashNet {
+		if have, ok := t.reuse[name]; ok && entries == nil && have.Type == HashNet {
 			return have.Entries
 		}
 		if entries == nil {

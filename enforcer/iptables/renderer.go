@@ -44,9 +44,9 @@ type namespace struct {
 	same      bool // as in the last render: all that their sections were made from, but for the trees that there are
 }
 
-// Render says what the kernel must hold to enforce n. Where a set of like has the entries that are wanted, it is these that stand in the result: a ruleset that
+// Render says what the kernel must hold to enforce n. Where a set of reuse has the entries that are wanted, it is these that stand in the result: a ruleset that
 // differs little from another takes little memory of its own.
-func (r *Renderer) Render(n policy.Node, o Options, like Ruleset) Ruleset {
+func (r *Renderer) Render(n policy.Node, o Options, reuse Ruleset) Ruleset {
 	if !reflect.DeepEqual(r.options, o) || !r.refresh(&n) {
 		round := r.round
 		*r = Renderer{options: o, round: round}
@@ -58,14 +58,14 @@ func (r *Renderer) Render(n policy.Node, o Options, like Ruleset) Ruleset {
 	r.round++
 	namespaces := r.follow(&n)
 	to := Ruleset{
-		Tables: map[Family]Table{}, Sets: make(map[string]Set, r.size.sets), Guards: map[string]Guard{}, Points: make(map[string]Point, r.size.points),
+		Tables: map[Family]Table{}, Sets: make(map[string]Set, r.size.sets), Guards: map[string]Guard{}, Points: make(map[string]policy.Point, r.size.points),
 	}
 	for _, f := range o.Families {
 		if r.tables[f] == nil {
 			r.tables[f] = &keptTable{pieces: map[string]*piece{}}
 		}
 		t := &rendering{
-			Options: o, node: &n, family: f, like: like.Sets, kept: r, table: r.tables[f],
+			Options: o, node: &n, family: f, reuse: reuse.Sets, kept: r, table: r.tables[f],
 			chains: make(map[string][]Rule, r.tables[f].chains), sets: to.Sets, points: to.Points,
 		}
 		t.render(namespaces)

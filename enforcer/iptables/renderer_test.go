@@ -95,7 +95,7 @@ func only(all map[string][]string, names []string) map[string][]string {
 func isTree(chain string) bool {
 	for _, d := range policy.Directions {
 		for _, k := range treeKinds {
-			if chain == rootChain(d, k) {
+			if chain == OwnLayout.rootChain(d, k) {
 				return true
 			}
 		}

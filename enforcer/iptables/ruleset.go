@@ -7,16 +7,23 @@
 // prints, so that a Ruleset, a Plan and the node's own tools all read the same. A [Renderer] keeps what it has made, to save time, and gives what Render gives.
 //
 // Invariants:
+//   - every packet gets the verdict of [policy.Node.Allows];
 //   - every chain and set of ours has a name that starts with [Prefix], and nothing else is ever touched;
-//   - all of them but what a version takes over from another carry the version of their layout in their names;
+//   - all of them carry their [Layout] in their names, but for those that one version takes over from another;
 //   - Render is a function of its arguments alone: equal Nodes make equal Rulesets;
-//   - Diff(x, x) is empty.
+//   - Diff(x, x) is empty;
+//   - a Plan that stops between any two of its steps leaves nothing open that neither the old nor the new policy allows;
+//   - no way through the chains is longer than nf_tables takes (16 nested jumps and gotos).
+//
+// The package does no I/O, and reads no clock: package dataplane reads and writes the kernel. It does not judge what policy should be, and it shares no text
+// with another back end (docs/adr/0022-two-back-ends-share-the-meaning.md): what others ask of a Plan is [Plan.Changes].
 package iptables
 
 import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
@@ -62,7 +69,7 @@ type Ruleset struct {
 	// KeepGuards is set where it is not known which guards there should be, nor what bridges may bring: those that are there stay.
 	KeepGuards bool
 	// Points are, by ID, those of the wanted rules. What is found in the kernel has none: they are neither compared nor printed.
-	Points map[string]Point
+	Points map[string]policy.Point
 }
 
 // Table is our part of one family's table.
@@ -126,71 +133,54 @@ func (e Entry) Compare(o Entry) int {
 		cmp.Compare(e.Protocol, o.Protocol), cmp.Compare(e.Port, o.Port))
 }
 
-// Plan is what takes the kernel from one ruleset to another. Its steps are applied in the order of its
-// fields: at every instant between them the kernel holds the old policy or the new one, and a process that dies
-// between any two leaves nothing open.
-type Plan struct {
-	// CreateSets are new sets with all their entries; nothing refers to them yet. A set of the same name
-	// but of another type is destroyed first.
-	CreateSets []Set
-	// Close takes entries out of sets whose entries pass a rule that drops all else: what is not known any more is closed before the rules that were about
-	// it go.
-	Close []SetEntries
-	// AddEntries come before the rules that rely on them.
-	AddEntries []SetEntries
-	// Restore is, per family, the input of one iptables-restore --noflush: changed chains rewritten,
-	// retired ones removed, all at once. A family without changes is absent.
-	Restore map[Family]string
-	// Jumps are the base chains whose jump to us is missing, doubled or not in front.
-	Jumps []JumpFix
-	// Guards are to be written, each in place of what its link has. They come behind the rules, which are about an address before a guard lets it send, and
-	// are of no family: neither waits for the other.
-	Guards []Guard
-	// Unguard are links whose guards go.
-	Unguard []string
-	// Inward is to be what bridges bring to ports, nil if it is that already.
-	Inward *Inward
-	// Elsewhere is set in the first plan of a run: what an earlier run has left in another table or another back end goes. Policy is in force here by
-	// now, and rules there may rely on what goes next.
-	Elsewhere bool
-	// DelEntries come after the rules that relied on them are gone.
-	DelEntries []SetEntries
-	// Open adds entries to the sets of Close: what has come to be known is open once everything about it is in force.
-	Open []SetEntries
-	// DestroySets are sets that nothing refers to any more.
-	DestroySets []SetRef
-}
+// Size is how much a ruleset holds.
+type Size struct{ Chains, Rules, Sets, Entries int }
 
-// SetRef names a set.
-type SetRef struct {
-	Name   string
-	Family Family // as found: a name of another layout does not say it
-}
-
-// SetEntries are entries to add to a set, or to delete from it.
-type SetEntries struct {
-	Set     string
-	Type    SetType
-	Family  Family
-	Entries []Entry
-}
-
-// JumpFix puts our jump in front of a base chain and removes its copies elsewhere.
-type JumpFix struct {
-	Family Family
-	Table  string
-	Chain  string
-	Rule   Rule  // the jump
-	Found  []int // positions, counted from 1, of the jumps to us that are there now
-}
-
-// Empty reports whether the plan changes nothing.
-func (p Plan) Empty() bool {
-	guards := len(p.Guards) + len(p.Unguard)
-	if p.Inward != nil {
-		guards++
+// Size counts what the ruleset holds, in both families.
+func (r Ruleset) Size() Size {
+	s := Size{Sets: len(r.Sets)}
+	for _, t := range r.Tables {
+		s.Chains += len(t.Chains)
+		for _, rules := range t.Chains {
+			s.Rules += len(rules)
+		}
 	}
-	changes := guards + len(p.CreateSets) + len(p.Close) + len(p.AddEntries) + len(p.Restore) + len(p.Jumps) +
-		len(p.DelEntries) + len(p.Open) + len(p.DestroySets)
-	return changes == 0 && !p.Elsewhere
+	for _, set := range r.Sets {
+		s.Entries += len(set.Entries)
+	}
+	return s
+}
+
+// Comparable is the part of a wanted ruleset that can be compared with what could be read: a family whose table could not be read keeps what it has, and does
+// not hold up the other.
+func (r Ruleset) Comparable(read Ruleset) Ruleset {
+	tables := map[Family]Table{}
+	for f := range read.Tables {
+		tables[f] = r.Tables[f]
+	}
+	some := Ruleset{Tables: tables, Sets: r.Sets, Guards: r.Guards, Inward: r.Inward, KeepGuards: r.KeepGuards}
+	some.KeepGuards = some.KeepGuards || read.Guards == nil // nobody knows which there are
+	return some
+}
+
+// Matches are the matches of all rules of a family, without what happens then: where a rule leads to depends on what else there is.
+func (r Ruleset) Matches(f Family) map[string]bool {
+	all := map[string]bool{}
+	for _, rules := range r.Tables[f].Chains {
+		for _, rule := range rules {
+			all[rule.Match()] = true
+		}
+	}
+	return all
+}
+
+// Match is the rule without its target.
+func (r Rule) Match() string {
+	text := string(r)
+	for _, target := range []string{"-j ", "-g "} {
+		if i := strings.LastIndex(text, target); i >= 0 {
+			text = text[:i]
+		}
+	}
+	return text
 }

@@ -43,20 +43,20 @@ type candidate struct {
 
 // findShared says which pods share chains: where they would have more than shareFrom rules together, and more than twice as many as with one chain. It does
 // not depend on anything but the node, and of that on nothing but the endpoints of their namespace.
-func (w *walk) findShared(endpoints []*policy.Endpoint) {
-	w.places = map[*policy.Endpoint]sharing{}
+func (pl *pipeline) findShared(endpoints []*policy.Endpoint) {
+	pl.sharings = map[*policy.Endpoint]sharing{}
 	candidates := map[sharing]*candidate{}
 	for _, e := range endpoints {
-		policies := e.Applies[w.direction][policy.NetworkPolicies]
-		if len(policies) == 0 || !slices.ContainsFunc(e.Addrs, w.inFamily) {
+		policies := e.Applies[pl.direction][policy.NetworkPolicies]
+		if len(policies) == 0 || !slices.ContainsFunc(e.Addrs, pl.inFamily) {
 			continue
 		}
-		rules := w.rulesOf(policies)
-		at := sharing{e.Namespace, w.node.Policies[policies[0]].Audit, bits.Len(uint(rules)) / 2}
-		if w.ShareAlways {
+		rules := pl.rulesOf(policies)
+		at := sharing{e.Namespace, pl.node.Policies[policies[0]].Audit, bits.Len(uint(rules)) / 2}
+		if pl.ShareAlways {
 			at.length = 0
 		}
-		w.places[e] = at
+		pl.sharings[e] = at
 		c := candidates[at]
 		if c == nil {
 			c = &candidate{map[string]bool{}, map[int]bool{}, 0}
@@ -70,23 +70,23 @@ func (w *walk) findShared(endpoints []*policy.Endpoint) {
 			}
 		}
 	}
-	w.shared = map[sharing]*sharedRules{}
+	pl.shared = map[sharing]*sharedRules{}
 	for at, c := range candidates {
 		all := slices.Sorted(maps.Keys(c.policies))
-		if len(c.lists) > 1 && (w.ShareAlways || c.rules > shareFrom && c.rules > 2*w.rulesOf(all)) {
-			w.shared[at] = &sharedRules{sharedChain(w.direction, at), all}
+		if len(c.lists) > 1 && (pl.ShareAlways || c.rules > shareFrom && c.rules > 2*pl.rulesOf(all)) {
+			pl.shared[at] = &sharedRules{pl.Layout.sharedChain(pl.direction, at), all}
 		}
 	}
-	w.findSubjects(endpoints)
+	pl.findSubjects(endpoints)
 }
 
 // rulesOf is how many rules policies have together.
-func (w *walk) rulesOf(policies []int) (n int) {
+func (pl *pipeline) rulesOf(policies []int) (n int) {
 	for _, i := range policies {
-		if w.sizes[i] == 0 {
-			w.sizes[i] = 1 + len(w.acceptingOf(i, "", "-j RETURN"))
+		if pl.sizes[i] == 0 {
+			pl.sizes[i] = 1 + len(pl.acceptingOf(i, "", "-j RETURN"))
 		}
-		n += w.sizes[i] - 1
+		n += pl.sizes[i] - 1
 	}
 	return n
 }
@@ -101,17 +101,17 @@ func listKey(policies []int) string {
 }
 
 // findSubjects collects, for each policy, the pods that it isolates, of those that share chains. A NetworkPolicy is about pods of its own namespace alone.
-func (w *walk) findSubjects(endpoints []*policy.Endpoint) {
-	w.subjects = map[int][]Entry{}
+func (pl *pipeline) findSubjects(endpoints []*policy.Endpoint) {
+	pl.subjects = map[int][]Entry{}
 	for _, e := range endpoints {
-		at, ok := w.places[e]
-		if !ok || w.shared[at] == nil {
+		at, ok := pl.sharings[e]
+		if !ok || pl.shared[at] == nil {
 			continue
 		}
-		for _, p := range e.Applies[w.direction][policy.NetworkPolicies] {
+		for _, p := range e.Applies[pl.direction][policy.NetworkPolicies] {
 			for _, a := range e.Addrs {
-				if w.inFamily(a) {
-					w.subjects[p] = append(w.subjects[p], Entry{Prefix: policy.AddrOf(a).Whole()})
+				if pl.inFamily(a) {
+					pl.subjects[p] = append(pl.subjects[p], Entry{Prefix: policy.AddrOf(a).Whole()})
 				}
 			}
 		}
@@ -119,39 +119,39 @@ func (w *walk) findSubjects(endpoints []*policy.Endpoint) {
 }
 
 // subjectMatch adds the set of the pods that a policy isolates, and returns the match on it.
-func (w *walk) subjectMatch(p int) string {
-	name := subjectSet(w.family, w.direction, w.node.Policies[p].Ref, w.acceptingOf(p, "", "-j RETURN"))
-	w.fixedSet(name, HashIP, func() []Entry { return SortEntries(w.subjects[p]) })
+func (pl *pipeline) subjectMatch(p int) string {
+	name := pl.Layout.subjectSet(pl.family, pl.direction, pl.node.Policies[p].Ref, pl.acceptingOf(p, "", "-j RETURN"))
+	pl.fixedSet(name, HashIP, func() []Entry { return SortEntries(pl.subjects[p]) })
 	side := " dst"
-	if w.direction == policy.Egress {
+	if pl.direction == policy.Egress {
 		side = " src"
 	}
 	return "-m set --match-set " + name + side
 }
 
 // sharedIsolation adds the chain that pods share, and returns its name.
-func (w *walk) sharedIsolation(s *sharedRules) string {
-	return w.chain(s.chain, func() []Rule {
-		return append(w.acceptingSubjects(s), w.isolationDenial(s.policies)...)
+func (pl *pipeline) sharedIsolation(s *sharedRules) string {
+	return pl.chain(s.chain, func() []Rule {
+		return append(pl.acceptingSubjects(s), pl.isolationDenial(s.policies)...)
 	})
 }
 
 // sharedAudit adds the chain that audited pods share. It always returns.
-func (w *walk) sharedAudit(s *sharedRules) string {
-	return w.chain(s.chain, func() []Rule {
-		rules := append(w.acceptingSubjects(s), w.selfRules()...)
+func (pl *pipeline) sharedAudit(s *sharedRules) string {
+	return pl.chain(s.chain, func() []Rule {
+		rules := append(pl.acceptingSubjects(s), pl.selfRules()...)
 		for _, i := range s.policies {
-			rules = append(rules, Rule(w.subjectMatch(i)+" -j "+w.note(w.node.Policies[i].Ref)))
+			rules = append(rules, Rule(pl.subjectMatch(i)+" -j "+pl.note(pl.node.Policies[i].Ref)))
 		}
 		return rules
 	})
 }
 
 // acceptingSubjects are the rules of policies that add up, each for the pods that its policy isolates.
-func (w *walk) acceptingSubjects(s *sharedRules) []Rule {
+func (pl *pipeline) acceptingSubjects(s *sharedRules) []Rule {
 	var rules []Rule
 	for _, i := range s.policies {
-		rules = append(rules, w.acceptingOf(i, w.subjectMatch(i), "-j RETURN")...)
+		rules = append(rules, pl.acceptingOf(i, pl.subjectMatch(i), "-j RETURN")...)
 	}
 	return rules
 }

@@ -8,13 +8,33 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
-// fanOut is how many rules a packet meets at most in one node of a tree that is not too high. Where the layout was set at link time it is another, so that
-// what such a program takes over differs in more than its names.
-func fanOut() int {
-	if layout != ownLayout {
-		return 5
+// DefaultFanOut is how many rules a packet meets at most in one node of a tree that is not too high.
+const DefaultFanOut = 16
+
+// treeKind is one of the trees of a direction.
+type treeKind string
+
+const (
+	adminTree  treeKind = "ADMIN"
+	policyTree treeKind = ""
+	passTree   treeKind = "PASS"
+	baseTree   treeKind = "BASE"
+	noTree     treeKind = "none"
+)
+
+// treeKinds are all, from the last that a packet meets to the first.
+var treeKinds = []treeKind{baseTree, passTree, policyTree, adminTree}
+
+// depth bounds the height of a tree, and so the chains that a packet has entered: nf_tables refuses more than 16 nested jumps and
+// gotos, counted from the base chain (NFT_JUMP_STACK_SIZE). The longest way is two to the root of the admin tree, two more in it, a list
+// of rules, three in the policy tree, Admin isolation, audited NetworkPolicies, Baseline rules, two in the base tree, isolation, a
+// denial that is logged: 15.
+// A node of a tree that may not be higher has more rules than its fan-out.
+func (k treeKind) depth() int {
+	if k == baseTree {
+		return 2
 	}
-	return 16
+	return 3
 }
 
 // leaf sends the packets of one address to a chain.
@@ -36,19 +56,21 @@ type tree struct {
 	kind      treeKind
 	leaves    []leaf // in the order in which they came
 	otherwise string
+	layout    Layout
+	fanOut    int
 	chains    map[string][]Rule // none without leaves
 }
 
-func newTree(d policy.Direction, kind treeKind, leaves []leaf, otherwise string) *tree {
-	t := &tree{d, kind, leaves, otherwise, map[string][]Rule{}}
+func (o Options) newTree(d policy.Direction, kind treeKind, leaves []leaf, otherwise string) *tree {
+	t := &tree{d, kind, leaves, otherwise, o.Layout, cmp.Or(o.FanOut, DefaultFanOut), map[string][]Rule{}}
 	if len(leaves) > 0 {
-		t.addNode(rootChain(d, kind), slices.SortedFunc(slices.Values(leaves), func(a, b leaf) int { return a.addr.Compare(b.addr) }), 1)
+		t.addNode(o.Layout.rootChain(d, kind), slices.SortedFunc(slices.Values(leaves), func(a, b leaf) int { return a.addr.Compare(b.addr) }), 1)
 	}
 	return t
 }
 
 func (t *tree) addNode(chain string, leaves []leaf, depth int) {
-	width := fanOut()
+	width := t.fanOut
 	if depth == t.kind.depth() {
 		width = len(leaves)
 	}
@@ -60,7 +82,7 @@ func (t *tree) addNode(chain string, leaves []leaf, depth int) {
 	for _, s := range split(leaves, width) {
 		target := s.leaves[0].chain
 		if len(s.leaves) > 1 {
-			target = treeChain(t.direction, t.kind, s.prefix.String())
+			target = t.layout.treeChain(t.direction, t.kind, s.prefix.String())
 			t.addNode(target, s.leaves, depth+1)
 		}
 		rules = append(rules, Rule(side+s.prefix.String()+" -g "+target))
@@ -71,7 +93,7 @@ func (t *tree) addNode(chain string, leaves []leaf, depth int) {
 	t.chains[chain] = rules
 }
 
-func (w *walk) inFamily(a netip.Addr) bool { return FamilyOf(a) == w.family }
+func (pl *pipeline) inFamily(a netip.Addr) bool { return FamilyOf(a) == pl.family }
 
 // split cuts sorted leaves into at most width subtrees of disjoint prefixes, as even as prefixes allow: the fullest is
 // halved until there are enough, or until every one holds a single address.

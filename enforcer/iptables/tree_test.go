@@ -80,11 +80,11 @@ func TestTreeIsShallowAndNarrowForANodeFullOfPods(t *testing.T) {
 		}
 		chains := policyTree.of(policy.Ingress, leaves, "")
 		for c, rules := range chains {
-			if len(rules) > fanOut() {
-				t.Errorf("%d pods: %s has %d rules, want at most %d", n, c, len(rules), fanOut())
+			if len(rules) > DefaultFanOut {
+				t.Errorf("%d pods: %s has %d rules, want at most %d", n, c, len(rules), DefaultFanOut)
 			}
 		}
-		if want := 1 + n/fanOut()*min(1, n/(fanOut()+1)); len(chains) != want {
+		if want := 1 + n/DefaultFanOut*min(1, n/(DefaultFanOut+1)); len(chains) != want {
 			t.Errorf("%d pods in a row take %d chains, want %d", n, len(chains), want)
 		}
 	}
@@ -92,13 +92,13 @@ func TestTreeIsShallowAndNarrowForANodeFullOfPods(t *testing.T) {
 
 // of is the tree's chains over the leaves.
 func (k treeKind) of(d policy.Direction, leaves []leaf, otherwise string) map[string][]Rule {
-	return newTree(d, k, leaves, otherwise).chains
+	return Options{}.newTree(d, k, leaves, otherwise).chains
 }
 
 // follow follows the tree by its text and returns the chain that it ends in, "" if none, and how many chains it passed.
 func follow(t *testing.T, chains map[string][]Rule, k treeKind, a netip.Addr) (string, int) {
 	t.Helper()
-	chain := rootChain(policy.Egress, k)
+	chain := OwnLayout.rootChain(policy.Egress, k)
 	for depth := 1; ; depth++ {
 		next := ""
 		for _, r := range chains[chain] {

@@ -32,7 +32,7 @@ func unionEntries(blocks []policy.Block) []Entry {
 		}
 	}
 	slices.SortFunc(marks, func(a, b mark) int { return a.prefix.Compare(b.prefix) })
-	u := union{blocks: make([]standing, len(blocks))}
+	u := union{blocks: make([]coverage, len(blocks))}
 	for first := 0; first < len(marks); {
 		after := first + 1
 		for after < len(marks) && marks[after].prefix == marks[first].prefix {
@@ -51,20 +51,20 @@ type mark struct {
 	exception bool
 }
 
-// union walks a forest of prefixes from the left, parents first.
+// union goes through a forest of prefixes from the left, parents first.
 type union struct {
 	open    []level
-	blocks  []standing
-	count   int // blocks that have what the walk has come to
+	blocks  []coverage
+	count   int // blocks that have the prefix which it has come to
 	entries []Entry
 }
 
-// standing says how many of the open levels are a block's own prefix, and how many are its exceptions.
-type standing struct{ own, exceptions int }
+// coverage says how many of the open levels are a block's own prefix, and how many are its exceptions.
+type coverage struct{ own, exceptions int }
 
-func (s standing) has() bool { return s.own > 0 && s.exceptions == 0 }
+func (c coverage) has() bool { return c.own > 0 && c.exceptions == 0 }
 
-// level is a prefix around the one that the walk has come to.
+// level is a prefix around the one that union has come to.
 type level struct {
 	prefix netip.Prefix
 	marks  []mark

@@ -37,7 +37,7 @@ logged is not counted.`,
 			if !slices.Contains(auditOutputs, output) {
 				return fmt.Errorf("--output %q is not known: %s", output, strings.Join(auditOutputs, ", "))
 			}
-			counts, enforced, err := dataplane.Counted(cmd.Context(), logr.Discard())
+			counts, enforced, err := dataplane.Counted(cmd.Context(), iptables.Layout(layout), logr.Discard())
 			if err != nil {
 				err = fmt.Errorf("reading the counters: %w", err)
 			}

@@ -13,7 +13,7 @@ import (
 )
 
 func counted(id string, d policy.Direction, audit bool, packets uint64, comment string) dataplane.Count {
-	return dataplane.Count{Point: iptables.Point{ID: id, Direction: d, Index: -1, Audit: audit}, Comment: comment, Packets: packets}
+	return dataplane.Count{Point: policy.Point{ID: id, Direction: d, Index: -1, Audit: audit}, Comment: comment, Packets: packets}
 }
 
 // Both families, in the order in which the kernel is read.

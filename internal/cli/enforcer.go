@@ -281,7 +281,7 @@ func (o *enforcerOptions) beside(ctx context.Context, end context.CancelCauseFun
 
 // openDataplane opens the kernel, says what it lacks, and fails if nothing can be enforced.
 func openDataplane(ctx context.Context, backend string, logger logr.Logger) (*dataplane.Dataplane, error) {
-	plane, err := dataplane.New(ctx, dataplane.Options{Backend: backend, Log: logger.WithName("dataplane")})
+	plane, err := dataplane.New(ctx, dataplane.Options{Backend: backend, Layout: iptables.Layout(layout), Log: logger.WithName("dataplane")})
 	if err != nil {
 		return nil, fmt.Errorf("opening the node's netfilter: %w", err)
 	}

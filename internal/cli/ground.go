@@ -22,7 +22,7 @@ type ground struct {
 	plane   *dataplane.Dataplane
 	sync    *enforcer.Enforcer
 	journal *denials.Journal
-	live    *enforcer.Live // nil where live connections are left alone
+	cutting *enforcer.Connections // nil where live connections are left alone
 	log     logr.Logger
 }
 
@@ -49,17 +49,17 @@ func (g *ground) Look(ctx context.Context) controllers.Looked {
 func (g *ground) Unseen(addrs []netip.Addr) ([]netip.Addr, error) { return g.plane.Unseen(addrs) }
 
 // cut is what ends live connections, as soon as they can be listed.
-func (g *ground) cut(socket string) *enforcer.Live {
-	g.live = enforcer.NewLive(g.plane)
-	remember(g.live, socket, g.log)
+func (g *ground) cut(socket string) *enforcer.Connections {
+	g.cutting = enforcer.NewConnections(g.plane)
+	remember(g.cutting, socket, g.log)
 	g.follow()
-	return g.live
+	return g.cutting
 }
 
 // follow has live connections followed to where policy comes to deny them, as soon as they can be listed.
 func (g *ground) follow() {
-	if g.live != nil && g.plane.Capabilities().CutLive {
-		g.sync.Follow(g.live)
+	if g.cutting != nil && g.plane.Capabilities().CutLive {
+		g.sync.Follow(g.cutting)
 	}
 }
 
@@ -101,5 +101,8 @@ func (o *enforcerOptions) renderOptions(c dataplane.Capabilities) iptables.Optio
 	}
 	r.HopLimit, r.Guards = c.HopLimit, c.Guards
 	r.HoldCut = o.cutLive && c.CutLive && c.HoldCut
+	if layout != "" {
+		r.Layout, r.FanOut = iptables.Layout(layout), fanOutOfTests
+	}
 	return r
 }

@@ -15,15 +15,15 @@ import (
 // take for denied what has only been tracked the wrong way round (docs/adr/0009). It is empty, and goes with the node's restart, as connections do.
 const unseenFile = "unseen"
 
-// remember has live find what an enforcer before it has noted beside the socket, and note the same.
-func remember(live *enforcer.Live, socket string, log logr.Logger) {
+// remember has connections find what an enforcer before it has noted beside the socket, and note the same.
+func remember(connections *enforcer.Connections, socket string, log logr.Logger) {
 	if socket == "" {
 		return
 	}
 	dir := filepath.Dir(socket)
 	file := filepath.Join(dir, unseenFile)
 	_, err := os.Stat(file)
-	live.Remember(!errors.Is(err, fs.ErrNotExist), func(unseen bool) {
+	connections.Remember(!errors.Is(err, fs.ErrNotExist), func(unseen bool) {
 		var err error
 		if unseen {
 			err = errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(file, nil, 0o600))

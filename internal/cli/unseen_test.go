@@ -27,8 +27,8 @@ func TestWhatIsNotKnownOfConnectionsIsNoted(t *testing.T) {
 		return err == nil
 	}
 	kernel := dataplane.NewFake(dataplane.Capabilities{})
-	run := func() *enforcer.Live {
-		e, live := enforcer.New(kernel, iptables.Options{Families: iptables.Families[:], Table: "security"}), enforcer.NewLive(kernel)
+	run := func() *enforcer.Connections {
+		e, live := enforcer.New(kernel, iptables.Options{Families: iptables.Families[:], Table: "security"}), enforcer.NewConnections(kernel)
 		remember(live, socket, logr.Discard())
 		e.Follow(live)
 		if _, err := e.Sync(t.Context(), compile.Snapshot{Node: "n1"}, false); err != nil {

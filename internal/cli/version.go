@@ -13,6 +13,16 @@ import (
 // version is set with -ldflags by all builds of an image, commit by those that have no repository: Go takes it from there.
 var version, commit = "development", ""
 
+// layout names chains and sets otherwise than this version does, in a program that is built to test that versions take over from each other:
+//
+//	go build -ldflags "-X github.com/ringfence-io/ringfence/internal/cli.layout=2"
+//
+// It is empty in all others. It is read where it is used: an initialiser of another variable might be computed by the compiler, before the linker sets this one.
+var layout string
+
+// fanOutOfTests is that of a program with another layout: what it takes over differs in more than its names.
+const fanOutOfTests = 5
+
 // build says which source and toolchain made this binary.
 type build struct {
 	Version string `json:"version"`

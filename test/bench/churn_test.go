@@ -69,11 +69,13 @@ type churned struct {
 	enforcer       *enforcer.Enforcer
 	snapshot       compile.Snapshot
 	first          enforcer.Report // of the sync that found nothing
-	took, inKernel sample          // ms, of the syncs with a change
-	messages, runs int             // likewise, of the last of them
-	restored       int             // bytes of input for the iptables of IPv4, likewise
+	firstRestored  map[iptables.Family]int
+	took, inKernel sample // ms, of the syncs with a change
+	messages, runs int    // likewise, of the last of them
+	restored       int    // bytes of input for the iptables of IPv4, likewise
 
-	spent time.Duration // in the kernel, in this sync
+	spent time.Duration   // in the kernel, in this sync
+	plans []iptables.Plan // of this sync
 }
 
 var _ enforcer.Dataplane = (*churned)(nil)
@@ -93,6 +95,10 @@ func newChurned(b *testing.B, backend string, s compile.Snapshot) *churned {
 	n.enforcer = enforcer.New(n, iptables.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut})
 	n.first, err = n.sync(b.Context(), s)
 	must(b, err)
+	n.firstRestored = map[iptables.Family]int{}
+	for _, f := range iptables.Families {
+		n.firstRestored[f] = n.textOf(f)
+	}
 	return n
 }
 
@@ -100,11 +106,12 @@ func newChurned(b *testing.B, backend string, s compile.Snapshot) *churned {
 func (n *churned) Apply(ctx context.Context, p iptables.Plan) error {
 	start := time.Now()
 	defer func() { n.spent += time.Since(start) }()
+	n.plans = append(n.plans, p)
 	return n.Dataplane.Apply(ctx, p)
 }
 
 func (n *churned) sync(ctx context.Context, s compile.Snapshot) (r enforcer.Report, err error) {
-	n.spent = 0
+	n.spent, n.plans = 0, nil
 	err = n.host.Do(func() error {
 		r, err = n.enforcer.Sync(ctx, s, false)
 		return err
@@ -121,16 +128,27 @@ func (n *churned) comeAndGo(ctx context.Context, p *compile.Pod) error {
 // changeAndBack syncs a changed cluster, whose time counts, and then the one before again.
 func (n *churned) changeAndBack(ctx context.Context, with compile.Snapshot) error {
 	start := time.Now()
-	r, err := n.sync(ctx, with)
-	if err != nil {
+	if _, err := n.sync(ctx, with); err != nil {
 		return err
 	}
 	n.took = append(n.took, milliseconds(time.Since(start)))
 	n.inKernel = append(n.inKernel, milliseconds(n.spent))
-	n.messages, n.runs = operations(r.Applied)
-	n.restored = len(r.Applied.Restore[iptables.IPv4])
-	_, err = n.sync(ctx, n.snapshot)
+	n.messages, n.runs = 0, 0
+	for _, p := range n.plans {
+		messages, runs := operations(p)
+		n.messages, n.runs = n.messages+messages, n.runs+runs
+	}
+	n.restored = n.textOf(iptables.IPv4)
+	_, err := n.sync(ctx, n.snapshot)
 	return err
+}
+
+// textOf is how many bytes the iptables of a family were given in the last sync.
+func (n *churned) textOf(f iptables.Family) (bytes int) {
+	for _, p := range n.plans {
+		bytes += len(p.Restore[f])
+	}
+	return bytes
 }
 
 // operations are what package dataplane makes of a plan: a message for a set to be made or destroyed and one for its changed entries,

@@ -100,7 +100,7 @@ func liveConnections(b *testing.B, node *policy.Node, count, denied int) []polic
 type trackingNode struct {
 	host     *host.Host
 	enforcer *enforcer.Enforcer
-	live     *enforcer.Live
+	live     *enforcer.Connections
 	snapshot compile.Snapshot
 	all      []policy.Connection
 	denied   int
@@ -124,7 +124,7 @@ func newTracking(b *testing.B, denied int) *trackingNode {
 		return plane.Apply(b.Context(), iptables.Plan{CreateSets: sets})
 	}))
 	n.enforcer = enforcer.New(dataplane.NewFake(dataplane.Capabilities{}), everything)
-	n.live = enforcer.NewLive(plane)
+	n.live = enforcer.NewConnections(plane)
 	n.enforcer.Follow(n.live)
 	node, _ := compile.Compile(n.snapshot)
 	n.all = liveConnections(b, &node, tracked, denied)

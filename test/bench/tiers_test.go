@@ -178,7 +178,7 @@ func sizes(n *churned) []string {
 		cells = append(cells, fmt.Sprint(count))
 	}
 	for _, f := range iptables.Families {
-		cells = append(cells, fmt.Sprintf("%.0f", float64(len(n.first.Applied.Restore[f]))/1024))
+		cells = append(cells, fmt.Sprintf("%.0f", float64(n.firstRestored[f])/1024))
 	}
 	return cells
 }

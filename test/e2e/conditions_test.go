@@ -29,7 +29,7 @@ const (
 	defaultResync    = 2 * time.Second
 	conditionsRate   = 1000 // probes per second, of each back end
 	conditionsGrace  = 20 * time.Second
-	conditionsLayout = "-X github.com/ringfence-io/ringfence/enforcer/iptables.layout=2"
+	conditionsLayout = "-X github.com/ringfence-io/ringfence/internal/cli.layout=2"
 )
 
 // repairTime is what the repair of damage may take beyond the resync interval: it is a sync. Where a start takes longer, so may that.

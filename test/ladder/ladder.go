@@ -148,7 +148,7 @@ func (j *Judges) notes(hits []string) []string {
 	var notes []string
 	for _, hit := range hits {
 		chain, rule, _ := strings.Cut(hit, " ")
-		if p, ok := iptables.PointOfChain(chain); ok && p.Audit && strings.HasPrefix(rule, `-m comment --comment "would deny: `) {
+		if p, ok := iptables.OwnLayout.PointOfChain(chain); ok && p.Audit && strings.HasPrefix(rule, `-m comment --comment "would deny: `) {
 			p = j.Rendered.Points[p.ID]
 			notes = append(notes, note(p.Ref, p.Direction.String()))
 		}

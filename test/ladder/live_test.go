@@ -46,7 +46,7 @@ func TestExactlyWhatTheOracleDeniesIsCut(t *testing.T) {
 // cutAt has a node enforce the cluster while it tracks the flows as connections, and compares what is left with what the oracle allows.
 func cutAt(t *testing.T, c gen.Case, node gen.Node, flows []oracle.Flow, random *rand.Rand) (cut, left int, err error) {
 	kernel := dataplane.NewFake(dataplane.Capabilities{})
-	e, live := enforcer.New(kernel, Options), enforcer.NewLive(kernel)
+	e, live := enforcer.New(kernel, Options), enforcer.NewConnections(kernel)
 	e.Follow(live)
 	var connections []policy.Connection
 	var want []uint32

@@ -94,13 +94,17 @@ type fire struct {
 }
 
 // version is a program that has enforcer processes, and the back end on which they enforce.
-type version struct{ program, layout, backend string }
+type version struct {
+	program string
+	layout  iptables.Layout
+	backend string
+}
 
 func newFire(t *testing.T, w *world, seed uint64) *fire {
 	self, err := os.Executable()
 	must(t, err)
 	f := &fire{t: t, w: w, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), took: 50 * time.Millisecond}
-	f.version = version{self, ownLayout, w.backend}
+	f.version = version{self, iptables.OwnLayout, w.backend}
 	for _, n := range w.nodes {
 		f.processes = append(f.processes, f.start(n))
 	}
@@ -190,6 +194,7 @@ type process struct {
 // processConfig is what an enforcer process is told at its start.
 type processConfig struct {
 	Node, Backend string
+	Layout        iptables.Layout
 	Seed          uint64
 	Addrs         map[string]netip.Addr
 	Mortal        bool
@@ -225,7 +230,7 @@ func (f *fire) start(n *node) *process {
 // command is an enforcer process that has not been started. A mortal one dies after the first step of its first plan.
 func (f *fire) command(n *node, mortal bool) *exec.Cmd {
 	f.t.Helper()
-	config, err := json.Marshal(processConfig{Node: n.name, Backend: f.version.backend, Seed: f.seed, Addrs: f.w.addrs(), Mortal: mortal})
+	config, err := json.Marshal(processConfig{Node: n.name, Backend: f.version.backend, Layout: f.version.layout, Seed: f.seed, Addrs: f.w.addrs(), Mortal: mortal})
 	must(f.t, err)
 	cmd := n.Command(f.t.Context(), f.version.program)
 	cmd.Env = append(os.Environ(), enforcerEnv+"="+string(config))
@@ -281,7 +286,7 @@ func enforce(in io.Reader, out io.Writer) error {
 		return err
 	}
 	ctx := context.Background()
-	plane, err := dataplane.New(ctx, dataplane.Options{Backend: config.Backend})
+	plane, err := dataplane.New(ctx, dataplane.Options{Backend: config.Backend, Layout: config.Layout})
 	if err != nil {
 		return err
 	}
@@ -289,7 +294,11 @@ func enforce(in io.Reader, out io.Writer) error {
 	if config.Mortal {
 		kernel = dying
 	}
-	e := enforcer.New(kernel, iptables.Options{Families: caps.Families, Table: caps.Table, SelfMatch: caps.SelfMatch, HoldCut: caps.HoldCut})
+	options := iptables.Options{Families: caps.Families, Table: caps.Table, SelfMatch: caps.SelfMatch, HoldCut: caps.HoldCut, Layout: config.Layout}
+	if config.Layout != iptables.OwnLayout {
+		options.FanOut = anotherFanOut
+	}
+	e := enforcer.New(kernel, options)
 	lines := bufio.NewScanner(in)
 	for lines.Scan() {
 		var change int

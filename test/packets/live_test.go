@@ -221,16 +221,16 @@ func eventually(t *testing.T, patience time.Duration, what string, holds func() 
 	}
 }
 
-// counted is a Live that counts what it has cut.
+// counted are Connections that counts what it has cut.
 type counted struct {
-	*enforcer.Live
+	*enforcer.Connections
 	cut atomic.Int64
 }
 
 var _ controllers.Live = (*counted)(nil)
 
 func (c *counted) Cut(ctx context.Context) (enforcer.Ended, error) {
-	e, err := c.Live.Cut(ctx)
+	e, err := c.Connections.Cut(ctx)
 	c.cut.Add(int64(e.Cut))
 	return e, err
 }
@@ -242,8 +242,8 @@ func (w *world) cutting(t *testing.T) []*counted {
 	var done sync.WaitGroup
 	var all []*counted
 	for _, n := range w.nodes {
-		live := &counted{Live: enforcer.NewLive(n.plane)}
-		n.enforcer.Follow(live.Live)
+		live := &counted{Connections: enforcer.NewConnections(n.plane)}
+		n.enforcer.Follow(live.Connections)
 		cutter := &controllers.Cutter{Live: live, Pods: func(a ...netip.Addr) []string { return make([]string, len(a)) }}
 		done.Go(func() {
 			if err := n.Do(func() error { return cutter.Start(ctx) }); err != nil {

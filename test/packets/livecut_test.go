@@ -114,7 +114,7 @@ func (l *line) hangUp() {
 }
 
 // cutNow has every node end what is due, once.
-func (w *world) cutNow(t *testing.T, lives []*enforcer.Live) (cut int) {
+func (w *world) cutNow(t *testing.T, lives []*enforcer.Connections) (cut int) {
 	t.Helper()
 	for i, n := range w.nodes {
 		must(t, n.Do(func() error {
@@ -127,11 +127,11 @@ func (w *world) cutNow(t *testing.T, lives []*enforcer.Live) (cut int) {
 }
 
 // enforcers gives every node a new enforcer, as a restart would, with or without rules that hold off what was cut.
-func (w *world) enforcers(holdCut bool) (lives []*enforcer.Live) {
+func (w *world) enforcers(holdCut bool) (lives []*enforcer.Connections) {
 	for _, n := range w.nodes {
 		c := n.plane.Capabilities()
 		n.enforcer = enforcer.New(n.plane, iptables.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: holdCut})
-		live := enforcer.NewLive(n.plane)
+		live := enforcer.NewConnections(n.plane)
 		n.enforcer.Follow(live)
 		lives = append(lives, live)
 	}

@@ -22,9 +22,6 @@ import (
 // hostPrefix begins the names of the network namespaces that this package makes.
 const hostPrefix = "rf-packets"
 
-// programs is the directory of those that tests build.
-var programs string
-
 func TestMain(m *testing.M) {
 	if os.Getenv(enforcerEnv) != "" {
 		os.Exit(enforcerProcess(os.Stdin, os.Stdout))
@@ -44,12 +41,6 @@ func run(m *testing.M) int {
 			fmt.Fprintln(os.Stderr, "removing what killed runs have left:", err)
 		}
 	}
-	var err error
-	if programs, err = os.MkdirTemp("", "rf-packets-"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(programs)
 	return m.Run()
 }
 

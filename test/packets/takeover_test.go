@@ -3,11 +3,8 @@ package packets
 import (
 	"fmt"
 	"math/rand/v2"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,22 +15,12 @@ import (
 )
 
 const (
-	takeovers      = 16 // of both nodes, besides those by processes that are killed
-	takeoverKills  = 16 // of enforcers while they take over
-	ownLayout      = "1"
-	anotherLayout  = "2"
-	layoutVariable = "github.com/ringfence-io/ringfence/enforcer/iptables.layout"
+	takeovers     = 16 // of both nodes, besides those by processes that are killed
+	takeoverKills = 16 // of enforcers while they take over
+	anotherLayout = iptables.Layout("2")
+	// anotherFanOut is that of a version with another layout, so that what is taken over differs in more than names.
+	anotherFanOut = 5
 )
-
-// anotherVersion builds this test program as one of another layout.
-var anotherVersion = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(programs, "packets-layout-"+anotherLayout)
-	out, err := exec.Command("go", "test", "-c", "-o", path, "-ldflags", "-X "+layoutVariable+"="+anotherLayout, ".").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("building a program of another layout: %w: %s", err, out)
-	}
-	return path, nil
-})
 
 // otherBackend is the one that backend is not.
 func otherBackend(backend string) string {
@@ -49,8 +36,6 @@ func otherBackend(backend string) string {
 // each takeover nothing of the version before is left.
 func TestNoVerdictIsWrongWhileVersionsTakeOver(t *testing.T) {
 	needRoot(t)
-	other, err := anotherVersion()
-	must(t, err)
 	legacy := combination{dataplane.Legacy, topology.Bridged, iptables.IPv4} // both families are probed
 	nft := combination{dataplane.NFT, topology.Routed, iptables.IPv4}
 	for _, tt := range []struct {
@@ -58,10 +43,10 @@ func TestNoVerdictIsWrongWhileVersionsTakeOver(t *testing.T) {
 		combination
 		next func(version) version
 	}{
-		{"another layout", legacy, func(v version) version { return version{other, anotherLayout, v.backend} }},
-		{"another layout", nft, func(v version) version { return version{other, anotherLayout, v.backend} }},
+		{"another layout", legacy, func(v version) version { return version{v.program, anotherLayout, v.backend} }},
+		{"another layout", nft, func(v version) version { return version{v.program, anotherLayout, v.backend} }},
 		{"another back end", legacy, func(v version) version { return version{v.program, v.layout, otherBackend(v.backend)} }},
-		{"another layout and back end", nft, func(v version) version { return version{other, anotherLayout, otherBackend(v.backend)} }},
+		{"another layout and back end", nft, func(v version) version { return version{v.program, anotherLayout, otherBackend(v.backend)} }},
 	} {
 		t.Run(tt.what+"/"+tt.combination.String(), func(t *testing.T) {
 			seed := rand.Uint64()
@@ -141,7 +126,7 @@ var ofAllLayouts = []string{"RF-FORWARD", "RF-INPUT", "RF-4-CUT", "RF-6-CUT"}
 // nothingButOf wants every chain and set of ours on a node to be of a version, and in no other place than its.
 func (f *fire) nothingButOf(n *node, v version) {
 	f.t.Helper()
-	own := "RF-v" + v.layout + "-"
+	own := "RF-v" + string(v.layout) + "-"
 	found := 0
 	look := func(where, name string) {
 		switch {
@@ -194,8 +179,6 @@ func (f *fire) stillCut() {
 // one takes over again, by such steps, after two the next time, and so on until it is done before. What holds all the time holds after each step.
 func TestDyingInATakeoverOpensAndClosesNothing(t *testing.T) {
 	needRoot(t)
-	other, err := anotherVersion()
-	must(t, err)
 	for _, c := range []combination{{dataplane.Legacy, topology.Routed, iptables.IPv4}, {dataplane.NFT, topology.Routed, iptables.IPv6}} {
 		t.Run(c.String(), func(t *testing.T) {
 			t.Parallel()
@@ -228,7 +211,7 @@ func TestDyingInATakeoverOpensAndClosesNothing(t *testing.T) {
 				}
 				return true
 			}
-			for n := 1; steps(version{other, anotherLayout, c.backend}, 25*n, n); n++ {
+			for n := 1; steps(version{own.program, anotherLayout, c.backend}, 25*n, n); n++ {
 				steps(own, 25*n, -1)
 				for _, p := range w.nodes {
 					f.nothingButOf(p, own)

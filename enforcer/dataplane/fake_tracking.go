@@ -21,37 +21,37 @@ type fakeTracking struct {
 
 // Track gives the Fake these live connections, and the node these addresses of its own, instead of those before.
 func (f *Fake) Track(own []netip.Addr, connections ...policy.Connection) {
-	f.live.mu.Lock()
-	defer f.live.mu.Unlock()
-	f.live.own, f.live.connections = slices.Clone(own), slices.Clone(connections)
+	f.tracking.mu.Lock()
+	defer f.tracking.mu.Unlock()
+	f.tracking.own, f.tracking.connections = slices.Clone(own), slices.Clone(connections)
 }
 
 // FailTracking makes whatever concerns live connections fail with err, until it is called with nil.
 func (f *Fake) FailTracking(err error) {
-	f.live.mu.Lock()
-	defer f.live.mu.Unlock()
-	f.live.err = err
+	f.tracking.mu.Lock()
+	defer f.tracking.mu.Unlock()
+	f.tracking.err = err
 }
 
 // Held are the connections that were cut so that what their other ends send is held off, in their order.
 func (f *Fake) Held() []policy.Connection {
-	f.live.mu.Lock()
-	defer f.live.mu.Unlock()
-	return slices.Clone(f.live.held)
+	f.tracking.mu.Lock()
+	defer f.tracking.mu.Unlock()
+	return slices.Clone(f.tracking.held)
 }
 
 // Addresses is as Dataplane's.
 func (f *Fake) Addresses(context.Context) ([]netip.Addr, error) {
-	f.live.mu.Lock()
-	defer f.live.mu.Unlock()
-	return slices.Clone(f.live.own), f.live.err
+	f.tracking.mu.Lock()
+	defer f.tracking.mu.Unlock()
+	return slices.Clone(f.tracking.own), f.tracking.err
 }
 
 // Connections is as Dataplane's.
 func (f *Fake) Connections(_ context.Context, visit func(policy.Connection)) error {
-	f.live.mu.Lock()
-	connections, err := slices.Clone(f.live.connections), f.live.err
-	f.live.mu.Unlock()
+	f.tracking.mu.Lock()
+	connections, err := slices.Clone(f.tracking.connections), f.tracking.err
+	f.tracking.mu.Unlock()
 	for _, c := range connections {
 		visit(c)
 	}
@@ -60,22 +60,22 @@ func (f *Fake) Connections(_ context.Context, visit func(policy.Connection)) err
 
 // Cut is as Dataplane's.
 func (f *Fake) Cut(ctx context.Context, all []policy.Connection, holdOff bool) (int, error) {
-	f.live.mu.Lock()
-	defer f.live.mu.Unlock()
+	f.tracking.mu.Lock()
+	defer f.tracking.mu.Unlock()
 	if err := context.Cause(ctx); err != nil {
 		return 0, fmt.Errorf("cutting connections: %w", err)
 	}
-	if f.live.err != nil {
-		return 0, f.live.err
+	if f.tracking.err != nil {
+		return 0, f.tracking.err
 	}
-	before := len(f.live.connections)
+	before := len(f.tracking.connections)
 	for _, one := range all {
 		if holdOff {
-			f.live.held = append(f.live.held, one)
+			f.tracking.held = append(f.tracking.held, one)
 		}
-		f.live.connections = slices.DeleteFunc(f.live.connections, func(c policy.Connection) bool {
+		f.tracking.connections = slices.DeleteFunc(f.tracking.connections, func(c policy.Connection) bool {
 			return c.Original == one.Original && c.ID == one.ID && c.Zone == 0
 		})
 	}
-	return before - len(f.live.connections), nil
+	return before - len(f.tracking.connections), nil
 }

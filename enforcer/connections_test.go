@@ -33,14 +33,14 @@ func from(a, b byte) policy.Connection {
 }
 
 // following is an Enforcer with a Live that follows it, on a kernel of its own.
-func following() (*dataplane.Fake, *enforcer.Enforcer, *enforcer.Live) {
+func following() (*dataplane.Fake, *enforcer.Enforcer, *enforcer.Connections) {
 	kernel := dataplane.NewFake(dataplane.Capabilities{})
-	e, live := enforcer.New(kernel, options), enforcer.NewLive(kernel)
+	e, live := enforcer.New(kernel, options), enforcer.NewConnections(kernel)
 	e.Follow(live)
 	return kernel, e, live
 }
 
-func due(live *enforcer.Live) bool {
+func due(live *enforcer.Connections) bool {
 	select {
 	case <-live.Due():
 		return true
@@ -49,7 +49,7 @@ func due(live *enforcer.Live) bool {
 	}
 }
 
-func mustCut(t *testing.T, live *enforcer.Live) enforcer.Ended {
+func mustCut(t *testing.T, live *enforcer.Connections) enforcer.Ended {
 	t.Helper()
 	e, err := live.Cut(t.Context())
 	if err != nil {
@@ -152,7 +152,7 @@ func (c *changing) Connections(ctx context.Context, visit func(policy.Connection
 
 func TestWhatIsAllowedMeanwhileIsNotCut(t *testing.T) {
 	kernel := &changing{Fake: dataplane.NewFake(dataplane.Capabilities{})}
-	e, live := enforcer.New(kernel, options), enforcer.NewLive(kernel)
+	e, live := enforcer.New(kernel, options), enforcer.NewConnections(kernel)
 	e.Follow(live)
 	mustSync(t, e, snapshot(all, []string{"a"}), false)
 	kernel.Track(nil, from(2, 1), from(1, 2))
@@ -242,7 +242,7 @@ func TestOnlyWhatMayHaveBegunUnseenIsNotHeldOff(t *testing.T) {
 				mustCut(t, live)
 			}
 			if c.restart {
-				e, live = enforcer.New(kernel, options), enforcer.NewLive(kernel)
+				e, live = enforcer.New(kernel, options), enforcer.NewConnections(kernel)
 				e.Follow(live)
 			}
 			if c.damage != nil {
@@ -305,7 +305,7 @@ func TestTheNextRunKnowsWhatMayHaveBegunUnseen(t *testing.T) {
 			if c.look {
 				mustCut(t, live)
 			}
-			e, live = enforcer.New(kernel, options), enforcer.NewLive(kernel)
+			e, live = enforcer.New(kernel, options), enforcer.NewConnections(kernel)
 			live.Remember(noted, func(unseen bool) { noted = unseen })
 			e.Follow(live)
 			kernel.Track(nil, from(2, 1))

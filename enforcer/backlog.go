@@ -1,0 +1,75 @@
+package enforcer
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+)
+
+// backlog is what live connections have not been looked at for. It does no I/O, and is not safe for concurrent use.
+//
+//	                a change that may deny
+//	nothing is due ────────────────────────> a look is due ──┐ any change: what is
+//	      ^                                    │        ^    │ in force is judged by
+//	      └────────────────────────────────────┘        └────┘
+//	        a look that succeeded, without a
+//	        change that may deny since it began
+//
+// Beside that it knows what to judge by, whether a connection may have begun while our rules were away.
+type backlog struct {
+	inForce *policy.Node // while something is due; nil while nothing is
+	changes int          // those that may have come to deny something, since the start
+	settled *policy.Node // what was in force at the last look that succeeded, which left nothing that it denies; nil before the first
+	back    *policy.Node // what came into force after our rules had been away; nil if they have been there since the last look that succeeded
+	// inherited is set if our rules had been away, and the process before this one did not get to the look after it.
+	inherited bool
+}
+
+// begin notes that a change to node begins, and reports whether our rules were away until now.
+func (b *backlog) begin(node *policy.Node, wereAway bool) bool {
+	if !wereAway && !b.inherited {
+		return false
+	}
+	b.back, b.inherited = node, false
+	return true
+}
+
+// end notes how a change to node went. One that may deny makes a look due even if it failed: nobody knows what is in force then, and what policy has come to
+// deny is to end all the same. One that allows more moves what the last look has settled: what begins by it is seen.
+func (b *backlog) end(node *policy.Node, mayDeny, changed, failed bool) {
+	switch {
+	case mayDeny || b.inForce != nil && changed:
+		b.inForce = node
+	case !failed && b.settled != nil && changed:
+		b.settled = node
+	}
+	if mayDeny {
+		b.changes++
+	}
+}
+
+// settle notes that all connections have been looked at for so many changes, and reports whether that has dealt with what began while our rules were away.
+// Where there has been a further change, nothing is settled.
+func (b *backlog) settle(changes int) bool {
+	if b.changes != changes {
+		return false
+	}
+	wereAway := b.back != nil
+	b.settled, b.inForce, b.back = b.inForce, nil, nil
+	return wereAway
+}
+
+// unseen says whether a connection that is denied may have begun while our rules were away: what policy denied when they came back, or at the last look, which
+// left nothing of the kind. Whatever both allowed, a change since then has come to deny.
+func (b *backlog) unseen(own []netip.Addr) func(policy.Connection) bool {
+	var judges []*policy.Judge
+	for _, node := range []*policy.Node{b.back, b.settled} {
+		if node != nil {
+			judges = append(judges, policy.NewJudge(node, own))
+		}
+	}
+	return func(c policy.Connection) bool {
+		return slices.ContainsFunc(judges, func(j *policy.Judge) bool { return j.DoesDeny(c) })
+	}
+}

@@ -1,0 +1,175 @@
+package iptables
+
+import (
+	"fmt"
+
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+)
+
+// The chains of the stages: lists of rules that are asked in their order, and groups of policies that isolate together.
+
+// rules adds the chain of a list of policies whose rules are asked in their order, and returns its name, empty for an empty list. What
+// matches none goes on to one tree, what a rule passes to another.
+func (pl *pipeline) rules(policies []int, next, pass treeKind) string {
+	if len(policies) == 0 {
+		return ""
+	}
+	return pl.chain(pl.Layout.listChain(pl.direction, pl.names(policies)), func() []Rule {
+		var rules []Rule
+		for _, i := range policies {
+			p := &pl.node.Policies[i]
+			if p.Audit {
+				rules = append(rules, Rule("-j "+pl.auditedRules(p)))
+				continue
+			}
+			for _, r := range p.Rules[pl.direction] {
+				target := ""
+				switch r.Action {
+				case policy.Accept:
+					target = "-j RETURN"
+				case policy.Deny:
+					target = pl.denial(p.Ref, r)
+				case policy.Pass:
+					target = pl.to(pass)
+				default:
+					continue
+				}
+				rules = append(rules, pl.ruleTexts(p.Ref, pl.direction, r, "", target)...)
+			}
+		}
+		if pl.has(next) {
+			rules = append(rules, Rule(pl.to(next)))
+		}
+		return rules
+	})
+}
+
+// auditedRules adds the chain of an audited policy whose rules are asked in their order. It always returns.
+func (pl *pipeline) auditedRules(p *policy.Policy) string {
+	return pl.chain(pl.Layout.auditChain(pl.direction, []string{p.Ref.Kind, p.Ref.Namespace, p.Ref.Name, p.Part}), func() []Rule {
+		var rules []Rule
+		for _, r := range p.Rules[pl.direction] {
+			switch r.Action {
+			case policy.Accept, policy.Pass:
+				rules = append(rules, pl.ruleTexts(p.Ref, pl.direction, r, "", "-j RETURN")...)
+			case policy.Deny:
+				rules = append(rules, pl.ruleTexts(p.Ref, pl.direction, r, "", "-g "+pl.note(p.Ref))...)
+			}
+		}
+		return rules
+	})
+}
+
+// isolation adds the chain of the policies that isolate an endpoint together, and returns its name; without policies it is the chain that
+// follows.
+//
+// The rules of all policies stand in it, because only a chain that is entered by goto can return from the whole direction.
+func (pl *pipeline) isolation(policies []int, next string) string {
+	if len(policies) == 0 {
+		return next
+	}
+	first := &pl.node.Policies[policies[0]]
+	if first.Audit {
+		return pl.auditedIsolation(policies, next)
+	}
+	accept := "-j RETURN"
+	plain := first.Stage == policy.NetworkPolicies // endpoints have long lists of those alone
+	if plain {
+		if p := pl.groups[listKey(policies)]; p != nil {
+			pl.leadTo(p)
+			return p.name
+		}
+	}
+	names := pl.names(policies)
+	if first.Stage == policy.AdminIsolation && next != "" {
+		accept = "-g " + next
+		names = append(names, next)
+	}
+	name := pl.chain(pl.Layout.groupChain(pl.direction, names), func() []Rule {
+		return append(pl.accepting(policies, accept), pl.isolationDenial(policies)...)
+	})
+	if plain {
+		pl.groups[listKey(policies)] = pl.table.pieces[name]
+	}
+	return name
+}
+
+// accepting are the rules of policies that add up.
+func (pl *pipeline) accepting(policies []int, target string) []Rule {
+	var rules []Rule
+	for _, i := range policies {
+		rules = append(rules, pl.acceptingOf(i, "", target)...)
+	}
+	return rules
+}
+
+// acceptingOf are the rules of one policy that accept, for the pods that a match on the subject leaves; empty is all that come. Chains that have them share
+// their texts.
+func (pl *pipeline) acceptingOf(i int, subject, target string) []Rule {
+	key := texted{i, subject, target}
+	made, ok := pl.texts[key]
+	if !ok {
+		made.names = &piece{round: pl.kept.round}
+		pl.into(made.names, func() {
+			p := &pl.node.Policies[i]
+			for _, r := range p.Rules[pl.direction] {
+				if r.Action == policy.Accept {
+					made.rules = append(made.rules, pl.ruleTexts(p.Ref, pl.direction, r, subject, target)...)
+				}
+			}
+		})
+		pl.texts[key] = made
+	}
+	pl.leadTo(made.names)
+	return made.rules
+}
+
+// auditedIsolation notes what the policies would deny together, and goes on.
+func (pl *pipeline) auditedIsolation(policies []int, next string) string {
+	audit := pl.chain(pl.Layout.auditChain(pl.direction, pl.names(policies)), func() []Rule {
+		rules := pl.accepting(policies, "-j RETURN")
+		if pl.isStageOfNetworkPolicies(policies) {
+			rules = append(rules, pl.selfRules()...)
+		}
+		for _, i := range policies {
+			rules = append(rules, Rule("-j "+pl.note(pl.node.Policies[i].Ref)))
+		}
+		return rules
+	})
+	return pl.behindAudit(audit, next)
+}
+
+// behindAudit is the chain that asks audited policies and goes on.
+func (pl *pipeline) behindAudit(audit, next string) string {
+	if next == "" {
+		return audit
+	}
+	return pl.chain(pl.Layout.groupChain(pl.direction, []string{audit, next}), func() []Rule {
+		return []Rule{Rule("-j " + audit), Rule("-g " + next)}
+	})
+}
+
+func (pl *pipeline) isStageOfNetworkPolicies(policies []int) bool {
+	return pl.node.Policies[policies[0]].Stage == policy.NetworkPolicies
+}
+
+// selfRules let a pod reach itself through its Service, which NetworkPolicies do not forbid.
+func (pl *pipeline) selfRules() []Rule {
+	if !pl.SelfMatch {
+		return nil
+	}
+	return []Rule{Rule(fmt.Sprintf("-m bpf --bytecode %q -j RETURN", selfMatch[pl.family]))}
+}
+
+// names tell a list of policies from all others.
+func (pl *pipeline) names(policies []int) []string {
+	names := make([]string, 0, 4*len(policies))
+	for _, i := range policies {
+		p := &pl.node.Policies[i]
+		names = append(names, p.Ref.Kind, p.Ref.Namespace, p.Ref.Name)
+		if p.Part != "" {
+			names = append(names, p.Part)
+		}
+	}
+	return names
+}
