@@ -26,7 +26,9 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
-	"github.com/ringfence-io/ringfence/controllers"
+	"github.com/ringfence-io/ringfence/controllers/cached"
+	"github.com/ringfence-io/ringfence/controllers/node"
+	"github.com/ringfence-io/ringfence/controllers/node/report"
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/attachment"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
@@ -92,15 +94,15 @@ func (o *enforcerOptions) flags() *pflag.FlagSet {
 	f.DurationVar(&o.resync, "resync-interval", 30*time.Second, "how often the kernel is compared with what it should hold, and repaired")
 	o.metrics.add(f, ":9441")
 	f.StringVar(&o.health, "health-probe-bind-address", ":9440", "address of /healthz and /readyz; 0 for none")
-	f.StringSliceVar(&o.dns, "dns-service", texts(controllers.DefaultDNSServices),
+	f.StringSliceVar(&o.dns, "dns-service", texts(node.DefaultDNSServices),
 		"namespace/name of the cluster's DNS Service, which isolated namespaces may be allowed to ask; may be repeated, need not exist")
-	f.StringSliceVar(&o.nodeDNS, "node-local-dns", texts(controllers.DefaultDNSAddresses),
+	f.StringSliceVar(&o.nodeDNS, "node-local-dns", texts(node.DefaultDNSAddresses),
 		"address at which nodes answer DNS themselves, for the same; may be repeated, need not exist")
 	f.Uint16Var(&o.nflogGroup, "nflog-group", iptables.DefaultNFLogGroup,
 		"NFLOG group by which samples of denied packets are read, to be logged: no other program may read it; 0 logs none")
 	f.BoolVar(&o.logDenied, "log-denied", false,
 		"log samples of all packets that are denied, not only of those that a policy in audit mode would deny, or whose rule asks for it")
-	f.DurationVar(&o.heartbeat, "heartbeat-interval", controllers.DefaultHeartbeat,
+	f.DurationVar(&o.heartbeat, "heartbeat-interval", report.DefaultHeartbeat,
 		"how often this node's NodeEnforcement is written even if nothing has changed; after three times as long without, the node counts as unknown")
 	o.cni.add(f)
 	f.BoolVar(&o.cutLive, "cut-live", true, "end live connections that policy has come to deny; those that it still allows are never touched")
@@ -219,8 +221,8 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 	}
 	manager, err := ctrl.NewManager(config, ctrl.Options{
 		Logger:                 logger,
-		Cache:                  controllers.CacheOptions(o.node),
-		MapperProvider:         controllers.RESTMapper,
+		Cache:                  node.CacheOptions(o.node),
+		MapperProvider:         cached.RESTMapper,
 		Metrics:                metricsserver.Options{BindAddress: "0"}, // both are served beside it, whatever becomes of their ports
 		HealthProbeBindAddress: "0",
 	})
@@ -229,27 +231,27 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 	}
 	render := o.renderOptions(plane.Capabilities())
 	journal := &denials.Journal{Source: plane, Log: logger.WithName("denials"), Group: render.NFLogGroup, Interval: o.resync}
-	sync, troubles := enforcer.New(plane, render), controllers.NewTroubles()
+	sync, health := enforcer.New(plane, render), report.NewHealth()
 	under := &ground{options: o, plane: plane, sync: sync, journal: journal, log: logger}
-	node := &controllers.Node{
+	n := &node.Node{
 		Name: o.node, Resync: o.resync, Sync: sync, Points: journal.SetPoints,
 		DNSServices: dns, DNSAddresses: nodeDNS,
-		Heartbeat: o.heartbeat, Facts: facts(plane, logger), Troubles: troubles, UnknownPods: unknown, Ground: under,
+		Heartbeat: o.heartbeat, Facts: facts(plane, logger), Health: health, UnknownPods: unknown, Ground: under,
 		Sources: sources, LinkEvents: watchLinks(plane, logger.WithName("links")),
 	}
-	journal.Pods = node
+	journal.Pods = n
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	defer o.beside(ctx, end, manager, node, logger)()
-	if err := node.SetupWithManager(ctx, manager); err != nil {
+	defer o.beside(ctx, end, manager, n, logger)()
+	if err := n.SetupWithManager(ctx, manager); err != nil {
 		return err
 	}
 	if o.cutLive {
-		if err := manager.Add(&controllers.Cutter{Live: under.cut(o.cni.socket), Pods: node.PodsAt, Troubles: troubles}); err != nil {
+		if err := manager.Add(&node.Cutter{Live: under.cut(o.cni.socket), Pods: n.PodsAt, Health: health}); err != nil {
 			return fmt.Errorf("adding the end of live connections: %w", err)
 		}
 	}
-	if err := addBeside(manager, node, journal, logger); err != nil {
+	if err := addBeside(manager, n, journal, logger); err != nil {
 		return err
 	}
 	logger.Info("enforcing", "node", o.node, "backend", plane.Backend(), "table", plane.Capabilities().Table, "version", thisBuild().Version)
@@ -261,9 +263,9 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 }
 
 // addBeside adds to the manager what runs beside enforcement: the end of the start, and the log of denied packets.
-func addBeside(manager ctrl.Manager, node *controllers.Node, journal *denials.Journal, logger logr.Logger) error {
+func addBeside(manager ctrl.Manager, n *node.Node, journal *denials.Journal, logger logr.Logger) error {
 	metrics.Registry.MustRegister(denials.Metrics()...)
-	if err := manager.Add(ctrlmanager.RunnableFunc(func(ctx context.Context) error { return letGoOnceRead(ctx, node.Synced, logger) })); err != nil {
+	if err := manager.Add(ctrlmanager.RunnableFunc(func(ctx context.Context) error { return letGoOnceRead(ctx, n.Synced, logger) })); err != nil {
 		return fmt.Errorf("adding the end of the start: %w", err)
 	}
 	if err := manager.Add(journal); err != nil {
@@ -273,8 +275,8 @@ func addBeside(manager ctrl.Manager, node *controllers.Node, journal *denials.Jo
 }
 
 // beside runs what runs beside the manager, whatever becomes of that. What it returns ends it; end ends the process.
-func (o *enforcerOptions) beside(ctx context.Context, end context.CancelCauseFunc, m ctrlmanager.Manager, n *controllers.Node, log logr.Logger) (stop func()) {
-	stops := []func(){o.cni.serve(ctx, end, n, log.WithName("cni")), serveAll(ctx, o.services(m, n), n.Troubles.Note, log)}
+func (o *enforcerOptions) beside(ctx context.Context, end context.CancelCauseFunc, m ctrlmanager.Manager, n *node.Node, log logr.Logger) (stop func()) {
+	stops := []func(){o.cni.serve(ctx, end, n, log.WithName("cni")), serveAll(ctx, o.services(m, n), n.Health.Note, log)}
 	go watchLife(ctx, liveTime, n.Live, end)
 	return func() { endBounded(shutdownTime, stops...) }
 }
