@@ -21,22 +21,27 @@ var addressTroubles = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 // addresses of one range, each pod that starts anywhere is news.
 const addressesSpacing = 10 * time.Minute
 
-// addresses says of addresses that cannot all be as the API says.
-type addresses struct {
-	said bool      // the log has it that there are some
+// addressLog logs that addresses cannot all be as the API says.
+type addressLog struct {
+	some bool      // the log has it that there are some
 	at   time.Time // of the last line
 }
 
-// say logs that there are some, with their first ones, and that there are none any more: seldom, whatever happens.
-func (a *addresses) say(ctx context.Context, c policy.Concerns, now time.Time) {
+// concluded takes in what came of a sync.
+func (a *addressLog) concluded(ctx context.Context, o *outcome) {
+	a.note(ctx, o.Report.Concerns, time.Now())
+}
+
+// note logs that there are some, with their first ones, and that there are none any more: seldom, whatever happens.
+func (a *addressLog) note(ctx context.Context, c policy.Concerns, now time.Time) {
 	addressTroubles.WithLabelValues("contested").Set(float64(c.Contested.Here))
 	addressTroubles.WithLabelValues("contested elsewhere").Set(float64(c.Contested.Elsewhere))
 	addressTroubles.WithLabelValues("impossible").Set(float64(c.Impossible.Here + c.Impossible.Elsewhere))
 	troubles := report.AddressTroubles(c)
-	if a.said == (troubles != nil) || !a.at.IsZero() && now.Sub(a.at) < addressesSpacing {
+	if a.some == (troubles != nil) || !a.at.IsZero() && now.Sub(a.at) < addressesSpacing {
 		return
 	}
-	a.said, a.at = troubles != nil, now
+	a.some, a.at = troubles != nil, now
 	if troubles == nil {
 		log.FromContext(ctx).Info("all addresses can be as the API says again")
 		return

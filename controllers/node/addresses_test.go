@@ -42,10 +42,10 @@ func TestContestedAddressesDoNotFloodTheAPI(t *testing.T) {
 	// And the log has a line in ten minutes at most, which names some.
 	var lines []string
 	ctx := log.IntoContext(t.Context(), funcr.New(func(_, line string) { lines = append(lines, line) }, funcr.Options{}))
-	var said addresses
+	var addresses addressLog
 	at := time.Unix(1000, 0)
 	for i := range 600 { // one in five seconds, for fifty minutes
-		said.say(ctx, testapi.Contested(i%2*40, i%2*900, i%2), at.Add(time.Duration(i)*5*time.Second))
+		addresses.note(ctx, testapi.Contested(i%2*40, i%2*900, i%2), at.Add(time.Duration(i)*5*time.Second))
 	}
 	if len(lines) < 2 || len(lines) > 6 || !strings.Contains(lines[0], "10.0.0.1") || !strings.Contains(lines[0], "shop/bad0") || len(lines[0]) > 8192 {
 		t.Errorf("the log has %d lines: %q", len(lines), lines)

@@ -54,7 +54,7 @@ type grounds struct {
 	looked time.Time
 	unsure bool
 	facts  *v1alpha1.NodeEnforcementStatus // as of the last look, nil before
-	said   map[string]string               // what the log has said of each finding
+	logged map[string]string               // what the log has of each finding
 	off    bool                            // the condition was False once
 }
 
@@ -66,32 +66,38 @@ func (g *grounds) look(ctx context.Context, every time.Duration) (found Looked, 
 	g.looked = time.Now()
 	found = g.Ground.Look(ctx)
 	g.facts, g.unsure = &found.Facts, found.Unsure
-	g.say(ctx, found.Facts.Findings)
+	g.log(ctx, found.Facts.Findings)
 	return found, true
 }
 
-// say logs each finding that was not there at the last look, or said something else, and each that has gone. What the first look finds has been said at
+// log logs each finding that was not there at the last look, or said something else, and each that has gone. What the first look finds has been logged at
 // the start.
-func (g *grounds) say(ctx context.Context, findings []v1alpha1.Finding) {
+func (g *grounds) log(ctx context.Context, findings []v1alpha1.Finding) {
 	logger := log.FromContext(ctx)
-	first := g.said == nil
+	first := g.logged == nil
 	now, counts := map[string]string{}, map[string]int{}
 	for _, f := range findings {
 		counts[f.Severity]++
 		now[f.Name] = f.Severity + f.Detail
-		if !first && g.said[f.Name] != now[f.Name] {
+		if !first && g.logged[f.Name] != now[f.Name] {
 			logger.Info("this node lacks something: "+f.Name, "severity", f.Severity, "found", f.Detail, "costs", f.Cost, "remedy", f.Remedy)
 		}
 	}
-	for name := range g.said {
+	for name := range g.logged {
 		if _, still := now[name]; !still {
 			logger.Info("this node does not lack it any more: " + name)
 		}
 	}
-	g.said = now
+	g.logged = now
 	for _, severity := range severities {
 		findingsNow.WithLabelValues(severity).Set(float64(counts[severity]))
 	}
+}
+
+// concluded adds to what came of a sync what was found of the node itself, the pods that have traffic which passes no rule, and the condition about them.
+func (g *grounds) concluded(_ context.Context, o *outcome) {
+	o.Facts = g.facts
+	o.Unpoliced, o.Bridges = g.unpoliced(o.Report.Concerns)
 }
 
 // unpoliced are the pods that policies select and that have traffic which passes no rule, by their digests, and the condition that says so: nil where there

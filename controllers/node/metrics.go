@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"slices"
 	"time"
 
@@ -8,7 +9,6 @@ import (
 
 	"github.com/ringfence-io/ringfence/controllers/node/announce"
 	"github.com/ringfence-io/ringfence/controllers/node/report"
-	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
@@ -67,19 +67,20 @@ func Metrics() []prometheus.Collector {
 	return slices.Concat(own, report.Metrics(), announce.Metrics())
 }
 
-// observe records one sync.
-func observe(r enforcer.Report, err error, took time.Duration) {
+// measure records one sync.
+func measure(_ context.Context, o *outcome) {
+	r := o.Report
 	for what, n := range report.PlanSize(r.Repairs) {
 		repairs.WithLabelValues(what).Add(float64(n))
 	}
 	problemsNow.Set(float64(len(r.Problems)))
-	if err != nil {
+	if o.Err != nil {
 		syncErrors.Inc()
 		syncFailing.Set(1)
 		return
 	}
 	syncFailing.Set(0)
-	syncSeconds.Observe(took.Seconds())
+	syncSeconds.Observe(time.Since(o.began).Seconds())
 	lastSync.SetToCurrentTime()
 	for kind, n := range map[string]int{
 		"policies": r.Counts.Policies, "endpoints": r.Counts.Endpoints, "chains": r.Counts.Chains,

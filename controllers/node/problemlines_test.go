@@ -21,7 +21,7 @@ func TestOneTenantsProblemsLeaveRoomInTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var lines []string
 		logger := funcr.New(func(_, line string) { lines = append(lines, line) }, funcr.Options{})
-		ctx, n := logr.NewContext(context.Background(), logger), &Node{}
+		ctx, log := logr.NewContext(context.Background(), logger), &syncLog{}
 		problem := func(namespace, detail string) compile.Problem {
 			return compile.Problem{Ref: policy.Ref{Kind: "NetworkPolicy", Namespace: namespace, Name: "p"}, Field: "spec", Detail: detail}
 		}
@@ -31,7 +31,7 @@ func TestOneTenantsProblemsLeaveRoomInTheLog(t *testing.T) {
 			for k := range 1000 {
 				all = append(all, problem("hostile", fmt.Sprint(i, k, strings.Repeat("x", 5000))))
 			}
-			n.say(ctx, enforcer.Report{Problems: append(all, problem("other", fmt.Sprint(i/60)))})
+			log.note(ctx, enforcer.Report{Problems: append(all, problem("other", fmt.Sprint(i/60)))})
 			time.Sleep(time.Second) // of the bubble's clock
 		}
 		others, bytes := 0, 0

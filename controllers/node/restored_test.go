@@ -15,10 +15,9 @@ import (
 func TestNothingIsEnforcedOnceACacheHasGoneBack(t *testing.T) {
 	for _, kind := range []string{"pods", "namespaces", "policies"} {
 		t.Run(kind, func(t *testing.T) {
-			s := storesOf(t)
-			store := map[string]toolscache.SharedIndexInformer{"pods": s.pods, "namespaces": s.namespaces, "policies": s.policies}[kind].GetStore()
 			one := make(syncs, 1) // a second panics
-			n := &Node{Name: "n", Resync: time.Hour, stores: s, watches: &watches{kinds: &cached.Kinds{}}, Sync: &one, restored: newRestoration()}
+			n := nodeOf(t, Config{Name: "n", Resync: time.Hour, Sync: &one})
+			store := map[string]toolscache.SharedIndexInformer{"pods": n.stores.pods, "namespaces": n.stores.namespaces, "policies": n.stores.policies}[kind].GetStore()
 			store.Bookmark("10")
 			if _, err := n.Reconcile(t.Context(), reconcile.Request{}); err != nil {
 				t.Fatal(err)

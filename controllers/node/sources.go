@@ -42,7 +42,7 @@ type sources struct {
 	last   compile.Network // that could be read
 	read   bool            // it could, once
 	unread error           // why it could not, this time
-	said   string          // what the log says is wrong
+	wrong  string          // what the log has it is wrong
 }
 
 // into adds the node's links to a snapshot. Where they cannot be read, those that were read last stand, and where none were, what holds links in the kernel:
@@ -61,6 +61,13 @@ func (c *sources) into(s *compile.Snapshot) error {
 		s.Network = compile.Network{Unread: true}
 	}
 	return c.unread
+}
+
+// concluded adds the condition, and how many links are tied, to what came of a sync, and logs what is wrong.
+func (c *sources) concluded(ctx context.Context, o *outcome) {
+	found := o.Report.Concerns.Links
+	o.Sources, o.SourceCheck = c.condition(found), c.status(found)
+	c.log(ctx, o.Sources)
 }
 
 // status is what a node's report says of its links, nil if nothing is looked at.
@@ -107,14 +114,14 @@ func (c *sources) condition(n policy.LinkCounts) *metav1.Condition {
 	return says(metav1.ConditionTrue, v1alpha1.SourcesCheckedReason, "what a pod sends from an address that is not its own is dropped")
 }
 
-// say logs what is wrong, once as long as it lasts. Pods come and go: of their number it says nothing anew.
-func (c *sources) say(ctx context.Context, now *metav1.Condition) {
+// log logs what is wrong, once as long as it lasts. Pods come and go: a new number of them is no news.
+func (c *sources) log(ctx context.Context, now *metav1.Condition) {
 	wrong := ""
 	if now != nil && now.Status != metav1.ConditionTrue {
 		wrong = now.Reason
 	}
-	if wrong != "" && wrong != c.said {
+	if wrong != "" && wrong != c.wrong {
 		log.FromContext(ctx).Info("--source-check does not hold all pods", "reason", wrong, "detail", now.Message)
 	}
-	c.said = wrong
+	c.wrong = wrong
 }

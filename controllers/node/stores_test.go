@@ -37,13 +37,21 @@ func storesOf(t *testing.T, pods ...*compile.Pod) *stores {
 	return s
 }
 
+// nodeOf is a node whose caches hold these pods.
+func nodeOf(t *testing.T, c Config, pods ...*compile.Pod) *Node {
+	t.Helper()
+	n := New(c)
+	n.stores, n.watches = storesOf(t, pods...), &watches{kinds: &cached.Kinds{}}
+	return n
+}
+
 func TestPodsAt(t *testing.T) {
 	v4, v6, shared := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1"), netip.MustParseAddr("10.0.0.2")
-	n := &Node{stores: storesOf(t,
+	n := nodeOf(t, Config{},
 		&compile.Pod{Namespace: "team-a", Name: "web", Addrs: []netip.Addr{v4, v6}},
 		&compile.Pod{Namespace: "team-a", Name: "done", Addrs: []netip.Addr{shared}, Finished: true},
 		&compile.Pod{Namespace: "team-b", Name: "next", Addrs: []netip.Addr{shared}},
-	)}
+	)
 	got := n.PodsAt(shared, v6, netip.MustParseAddr("192.0.2.1"), v4)
 	if diff := cmp.Diff([]string{"team-b/next", "team-a/web", "", "team-a/web"}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -62,10 +70,10 @@ func (s *syncs) Sync(context.Context, compile.Snapshot, bool) (enforcer.Report, 
 func TestThePointsOfEachSyncAreTold(t *testing.T) {
 	first, second := map[string]iptables.Point{"a": {ID: "a"}}, map[string]iptables.Point{"b": {ID: "b"}}
 	var told []map[string]iptables.Point
-	n := &Node{
-		Name: "n", Resync: time.Hour, stores: storesOf(t), watches: &watches{kinds: &cached.Kinds{}}, Sync: &syncs{{Points: first}, {Points: second}},
+	n := nodeOf(t, Config{
+		Name: "n", Resync: time.Hour, Sync: &syncs{{Points: first}, {Points: second}},
 		Points: func(p map[string]iptables.Point) { told = append(told, p) },
-	}
+	})
 	for range 2 {
 		if _, err := n.Reconcile(t.Context(), reconcile.Request{}); err != nil {
 			t.Fatal(err)
@@ -82,10 +90,9 @@ func TestANamespaceWaitsByItself(t *testing.T) {
 		return &compile.Pod{Namespace: namespace, Name: "p", UID: namespace, Node: "n", Addrs: []netip.Addr{netip.MustParseAddr(addr)}}
 	}
 	arrivals := &asked{addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")}}
-	n := &Node{
-		Name: "n", Resync: time.Hour, stores: storesOf(t, pod("a", "10.0.0.1"), pod("b", "10.0.0.2")), watches: &watches{kinds: &cached.Kinds{}},
-		Sync: &syncs{{Waiting: []string{"a"}}, {}}, Arrivals: arrivals,
-	}
+	n := nodeOf(t, Config{
+		Name: "n", Resync: time.Hour, Sync: &syncs{{Waiting: []string{"a"}}, {}}, Arrivals: arrivals,
+	}, pod("a", "10.0.0.1"), pod("b", "10.0.0.2"))
 	for _, want := range []struct {
 		soon bool
 		lack []bool

@@ -34,7 +34,7 @@ type UnknownPods struct {
 type closing struct {
 	UnknownPods
 	known []netip.Prefix // that the Node named last: if it is deleted, it still has pods, and rules about them
-	said  string         // what the log says is wrong
+	wrong string         // what the log has it is wrong
 }
 
 // ranges are those to close now; named are those that the Node names.
@@ -49,6 +49,12 @@ func (c *closing) ranges(named []netip.Prefix) []netip.Prefix {
 		return c.Ranges
 	}
 	return c.known
+}
+
+// concluded adds the condition to what came of a sync, and logs what is wrong.
+func (c *closing) concluded(ctx context.Context, o *outcome) {
+	o.UnknownPods = c.condition(o.snapshot.Closed, o.Report.Concerns)
+	c.log(ctx, o.UnknownPods)
 }
 
 // condition says whether just the unknown pods of this node are dropped, nil if they are not to be.
@@ -83,8 +89,8 @@ func (c *closing) condition(ranges []netip.Prefix, found policy.Concerns) *metav
 	return says(metav1.ConditionTrue, v1alpha1.UnknownPodsDroppedReason, "what no known pod holds in %s gets nothing through", all)
 }
 
-// say logs what is wrong, once as long as it lasts.
-func (c *closing) say(ctx context.Context, now *metav1.Condition) {
+// log logs what is wrong, once as long as it lasts.
+func (c *closing) log(ctx context.Context, now *metav1.Condition) {
 	wrong := ""
 	if now != nil && now.Status != metav1.ConditionTrue {
 		wrong = now.Message
@@ -94,8 +100,8 @@ func (c *closing) say(ctx context.Context, now *metav1.Condition) {
 	} else {
 		unknownPodsFailing.Set(0)
 	}
-	if wrong != "" && wrong != c.said {
+	if wrong != "" && wrong != c.wrong {
 		log.FromContext(ctx).Info("--unknown-pods=drop does not do what it says", "reason", now.Reason, "detail", wrong)
 	}
-	c.said = wrong
+	c.wrong = wrong
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
-	"github.com/ringfence-io/ringfence/controllers/node"
 	"github.com/ringfence-io/ringfence/controllers/node/report"
 	"github.com/ringfence-io/ringfence/enforcer/arrival"
 	"github.com/ringfence-io/ringfence/enforcer/cni"
@@ -91,19 +90,26 @@ func (o *cniOptions) settings() cni.Settings {
 	return cni.Settings{Socket: o.socket, OnUnavailable: cni.Unavailable(o.onUnavailable), TimeoutSeconds: int(o.timeout.Seconds())}
 }
 
-// serve answers the plugin for a node, and keeps it installed if it is to be. What it returns ends both; end ends the process.
-func (o *cniOptions) serve(ctx context.Context, end context.CancelCauseFunc, n *node.Node, log logr.Logger) (stop func()) {
+// arrivals are the pods that the plugin hands over, nil if none can be.
+func (o *cniOptions) arrivals(health *report.Health, log logr.Logger) *arrival.Table {
 	if o.socket == "" {
+		return nil
+	}
+	table := arrival.NewTable(filepath.Join(filepath.Dir(o.socket), arrival.StateFile), log)
+	table.OnSave(func(err error) { health.Note(v1alpha1.ArrivalsUnsavedReason, err) })
+	return table
+}
+
+// serve answers the plugin, if it can hand pods over, and keeps it installed if it is to be. What it returns ends both; end ends the process.
+func (o *cniOptions) serve(ctx context.Context, end context.CancelCauseFunc, pods *arrival.Table, health *report.Health, log logr.Logger) (stop func()) {
+	if pods == nil {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	table := arrival.NewTable(filepath.Join(filepath.Dir(o.socket), arrival.StateFile), log)
-	table.OnSave(func(err error) { n.Health.Note(v1alpha1.ArrivalsUnsavedReason, err) })
-	n.Arrivals, n.Announce = table, o.announce
 	var running sync.WaitGroup
-	running.Go(func() { (&arrival.Server{Socket: o.socket, Pods: table, Log: log}).Run(ctx) })
+	running.Go(func() { (&arrival.Server{Socket: o.socket, Pods: pods, Log: log}).Run(ctx) })
 	if o.confDir != "" {
-		running.Go(func() { o.keep(ctx, end, n.Health, log) })
+		running.Go(func() { o.keep(ctx, end, health, log) })
 	}
 	return func() {
 		cancel()

@@ -320,9 +320,9 @@ func (c *cluster) prepare(resync time.Duration) *running {
 	})
 	c.must(err)
 	r := &recorder{}
-	n := &running{recorder: r, t: c.t, manager: m, road: c.road, node: &nodectl.Node{
+	n := &running{recorder: r, t: c.t, manager: m, road: c.road, node: nodectl.New(nodectl.Config{
 		Name: node, Sync: r, Resync: resync, Arrivals: c.arrivals, Announce: !c.silent, DNSServices: c.dns, DNSAddresses: []netip.Addr{netip.MustParseAddr("169.254.20.10")},
-	}}
+	})}
 	c.must(n.node.SetupWithManager(c.t.Context(), m))
 	return n
 }
