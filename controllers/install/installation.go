@@ -1,7 +1,6 @@
 package install
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -153,11 +152,12 @@ func (r *Installation) Reconcile(ctx context.Context, _ reconcile.Request) (reco
 	return reconcile.Result{}, err
 }
 
-// ordered are the objects with what limits enforcers before the enforcers.
+// ordered are the objects with those of the cluster first: they limit enforcers, and are there before any enforcer is.
 func (r *Installation) ordered() []*unstructured.Unstructured {
-	return slices.SortedStableFunc(slices.Values(r.Objects), func(a, b *unstructured.Unstructured) int {
-		return cmp.Compare(len(a.GetNamespace()), len(b.GetNamespace()))
-	})
+	namespaced := func(o *unstructured.Unstructured) bool { return o.GetNamespace() != "" }
+	first := slices.DeleteFunc(slices.Clone(r.Objects), namespaced)
+	then := slices.DeleteFunc(slices.Clone(r.Objects), func(o *unstructured.Unstructured) bool { return !namespaced(o) })
+	return slices.Concat(first, then)
 }
 
 // uid is an owner's.
