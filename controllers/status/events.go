@@ -10,8 +10,8 @@ import (
 	"github.com/ringfence-io/ringfence/controllers/cached"
 )
 
-// tell makes an Event of what is news to a person: that a policy is in force, or is not, or is not understood. Its reason is the condition's.
-func (r *Policies) tell(o metav1.Object, previous, status *v1alpha1.EnforcementStatus) {
+// emit makes an Event of what is news to a person: that a policy is in force, or is not, or is not understood. Its reason is the condition's.
+func (r *Policies) emit(o metav1.Object, previous, status *v1alpha1.EnforcementStatus) {
 	for _, kind := range []string{v1alpha1.AcceptedCondition, v1alpha1.ProgrammedCondition} {
 		before, now := meta.FindStatusCondition(previous.Conditions, kind), meta.FindStatusCondition(status.Conditions, kind)
 		if before != nil && before.Status == now.Status && before.Reason == now.Reason {
@@ -52,8 +52,4 @@ func referenceTo(o metav1.Object) *corev1.ObjectReference {
 		ref.APIVersion, ref.Kind = o.APIVersion, o.Kind
 	}
 	return ref
-}
-
-func isTrue(conditions []metav1.Condition, kind string) bool {
-	return meta.IsStatusConditionTrue(conditions, kind)
 }

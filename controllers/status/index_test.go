@@ -2,6 +2,7 @@ package status
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -11,7 +12,6 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/controllers/internal/testapi"
@@ -63,9 +63,9 @@ func TestSinceWhenAVersionIsKnown(t *testing.T) {
 			if got := x.see(web, tt.then, started); got != tt.fresh {
 				t.Errorf("news: %t, want %t", got, tt.fresh)
 			}
-			p, ok := x.begin(web, tt.then)
-			if !ok || p.since != tt.since || p.first != tt.first {
-				t.Errorf("known: %t, since %s, the first %t; want since %s, the first %t", ok, p.since, p.first, tt.since, tt.first)
+			tx, ok := x.begin(web, tt.then, started)
+			if !ok || tx.version.since != tt.since || tx.version.first != tt.first {
+				t.Errorf("known: %t, since %s, the first %t; want since %s, the first %t", ok, tx.version.since, tx.version.first, tt.since, tt.first)
 			}
 		})
 	}
@@ -73,17 +73,17 @@ func TestSinceWhenAVersionIsKnown(t *testing.T) {
 
 func TestAWorkerThatHasAnotherVersionWaits(t *testing.T) {
 	x := newIndex()
-	if _, ok := x.begin(web, webAt(1, "10")); ok {
+	if _, ok := x.begin(web, webAt(1, "10"), started); ok {
 		t.Error("a policy that nobody has seen is known")
 	}
 	x.see(web, webAt(2, "11"), started)
 	for _, np := range []*networkingv1.NetworkPolicy{webAt(1, "10"), webAt(3, "12"), webAt(2, "11", "Audit"), anew(webAt(2, "11"))} {
-		if _, ok := x.begin(web, np); ok {
+		if _, ok := x.begin(web, np, started); ok {
 			t.Errorf("generation %d of %s in mode %q is known", np.Generation, np.UID, ownMode(np))
 		}
 	}
 	x.forget(web)
-	if _, ok := x.begin(web, webAt(2, "11")); ok || len(x.policies)+len(x.spaces)+len(x.nodes) > 0 {
+	if _, ok := x.begin(web, webAt(2, "11"), started); ok || len(x.policies)+len(x.spaces)+len(x.nodes) > 0 {
 		t.Error("what was forgotten is known")
 	}
 }
@@ -116,13 +116,12 @@ func TestAnotherProcessKnewTheVersionBefore(t *testing.T) {
 			x := newIndex()
 			np := webAt(2, "20")
 			x.see(web, np, started)
-			p, _ := x.begin(web, np)
-			if p.restore(tt.status, v1alpha1.Enforce) {
-				x.restored(web, p)
-			}
-			again, _ := x.begin(web, np)
-			if p.since != tt.want || again.since != tt.want {
-				t.Errorf("known since %q, and for the next worker %q, want %q", p.since, again.since, tt.want)
+			tx, _ := x.begin(web, np, started)
+			tx.restore(tt.status, v1alpha1.Enforce)
+			tx.commit()
+			again, _ := x.begin(web, np, started)
+			if tx.version.since != tt.want || again.version.since != tt.want {
+				t.Errorf("known since %q, and for the next worker %q, want %q", tx.version.since, again.version.since, tt.want)
 			}
 		})
 	}
@@ -132,16 +131,28 @@ func TestOnlyTheFirstVersionIsTakenOver(t *testing.T) {
 	other := statusSaying("True", v1alpha1.ProgrammedReason, func(s *v1alpha1.EnforcementStatus) { s.ObservedSince = "7" })
 	x := newIndex()
 	x.see(web, webAt(2, "20"), started)
-	p, _ := x.begin(web, webAt(2, "20"))
-	x.end(web, p, nil, nil, true, started)
-	if p, _ = x.begin(web, webAt(2, "20")); p.restore(other, v1alpha1.Enforce) {
+	tx, _ := x.begin(web, webAt(2, "20"), started)
+	ends(tx, nil, nil, true)
+	if tx, _ = x.begin(web, webAt(2, "20"), started); tx.restore(other, v1alpha1.Enforce) {
 		t.Error("it is taken over after it was judged")
 	}
 	x.see(web, webAt(3, "21"), started)
 	other.Conditions[1].ObservedGeneration = 3
-	if p, _ = x.begin(web, webAt(3, "21")); p.restore(other, v1alpha1.Enforce) {
+	if tx, _ = x.begin(web, webAt(3, "21"), started); tx.restore(other, v1alpha1.Enforce) {
 		t.Error("a version that this process has seen come is taken over")
 	}
+}
+
+// ends commits what a worker has found: nodes that exist, nodes that do not, and whether the policy is programmed on all.
+func ends(tx *transaction, nodes map[string]*NodeCase, absent []string, programmed bool) (fresh []string) {
+	tx.judged.on, tx.judged.programmed = slices.AppendSeq(slices.Clone(absent), maps.Keys(nodes)), programmed
+	return tx.commit()
+}
+
+// writes records that a PolicyEnforcement was made, and a status written into it.
+func writes(tx *transaction, status *v1alpha1.EnforcementStatus, made, updated string) {
+	tx.record(func(w *written) { w.created(made) })
+	tx.record(func(w *written) { w.updated(status, updated, started) })
 }
 
 // waiting are the policies that a node's report is waited for.
@@ -157,19 +168,19 @@ func TestAReportThatComesWhileAWorkerJudgesIsNotLost(t *testing.T) {
 	np := webAt(1, "10")
 	x := newIndex()
 	x.see(web, np, started)
-	p, _ := x.begin(web, np)
+	tx, _ := x.begin(web, np, started)
 	x.mark(web, false) // a report: the worker has read the one before
-	x.end(web, p, nodes(node(nil, 1)), nil, true, started)
+	ends(tx, nodes(node(nil, 1)), nil, true)
 	if got := waiting(x, "a"); !slices.Equal(got, []string{"web"}) {
 		t.Errorf("a worker has overlooked a mark, and the policies that wait for the node are %v", got)
 	}
-	p, _ = x.begin(web, np)
-	x.end(web, p, nodes(node(nil, 1)), nil, false, started)
+	tx, _ = x.begin(web, np, started)
+	ends(tx, nodes(node(nil, 1)), nil, false)
 	if got := waiting(x, "a"); !slices.Equal(got, []string{"web"}) {
 		t.Errorf("a policy is not programmed, and those that wait for the node are %v", got)
 	}
-	p, _ = x.begin(web, np)
-	x.end(web, p, nodes(node(nil, 1)), nil, true, started)
+	tx, _ = x.begin(web, np, started)
+	ends(tx, nodes(node(nil, 1)), nil, true)
 	if got := waiting(x, "a"); got != nil {
 		t.Errorf("the policy is programmed, and those that wait for the node are %v", got)
 	}
@@ -182,20 +193,20 @@ func TestARemarkThatIsOutOfDateIsNotKept(t *testing.T) {
 	np := webAt(1, "10")
 	x := newIndex()
 	x.see(web, np, started)
-	p, _ := x.begin(web, np)
-	if !p.unreviewed {
+	tx, _ := x.begin(web, np, started)
+	if !tx.marks.review {
 		t.Error("a new policy needs no review")
 	}
 	x.mark(web, true) // a pod
-	x.end(web, p, nil, nil, true, started)
-	if p, _ = x.begin(web, np); !p.unreviewed {
+	ends(tx, nil, nil, true)
+	if tx, _ = x.begin(web, np, started); !tx.marks.review {
 		t.Error("the review was before the pod came, and is not made again")
 	}
-	p.remarks = []compile.Remark{{Reason: "New"}}
-	x.end(web, p, nil, nil, true, started)
+	tx.judged.remarks = []compile.Remark{{Reason: "New"}}
+	ends(tx, nil, nil, true)
 	x.mark(web, false)
-	if p, _ = x.begin(web, np); p.unreviewed || p.remarks[0].Reason != "New" {
-		t.Errorf("after a review, without a change, one is needed: %t, and the remarks are %v", p.unreviewed, p.remarks)
+	if tx, _ = x.begin(web, np, started); tx.marks.review || tx.judged.remarks[0].Reason != "New" {
+		t.Errorf("after a review, without a change, one is needed: %t, and the remarks are %v", tx.marks.review, tx.judged.remarks)
 	}
 }
 
@@ -215,8 +226,8 @@ func TestWhereAPolicySelectsPods(t *testing.T) {
 		{nil, nil, "", ""},
 		{[]*NodeCase{node(nil)}, nil, "a", "a"},
 	} {
-		p, _ := x.begin(web, np)
-		fresh := x.end(web, p, nodes(step.nodes...), step.absent, true, started)
+		tx, _ := x.begin(web, np, started)
+		fresh := ends(tx, nodes(step.nodes...), step.absent, true)
 		slices.Sort(fresh)
 		var on []string
 		for _, name := range []string{"a", "b", "gone"} {
@@ -231,9 +242,9 @@ func TestWhereAPolicySelectsPods(t *testing.T) {
 			t.Errorf("%d nodes are remembered, want %d", len(x.nodes), len(on))
 		}
 	}
-	p, _ := x.begin(web, np)
+	tx, _ := x.begin(web, np, started)
 	x.see(web, webAt(2, "11"), started)
-	x.end(web, p, nodes(node(nil), node(nil)), nil, true, started)
+	ends(tx, nodes(node(nil), node(nil)), nil, true)
 	if len(x.on("a")) != 1 || len(x.on("b")) != 0 || !slices.Equal(waiting(x, "a"), []string{"web"}) {
 		t.Error("what a worker found of an older version counts for the new one")
 	}
@@ -247,28 +258,53 @@ func TestWhatWasWrittenIsOfOnePolicy(t *testing.T) {
 	x := newIndex()
 	x.see(web, webAt(1, "10"), started)
 	status := statusSaying("True", v1alpha1.ProgrammedReason)
-	x.made(web, "uid-1", "11")
-	x.wrote(web, "uid-1", status, "12", started)
+	first, _ := x.begin(web, webAt(1, "10"), started)
+	writes(first, status, "11", "12")
 	x.see(web, webAt(2, "13"), started)
-	if p, _ := x.begin(web, webAt(2, "13")); !p.made || p.written != status || p.writtenVersion != "12" || p.writtenAt != started {
-		t.Errorf("after a change of the policy it is not known what was written: %+v", p)
+	tx, _ := x.begin(web, webAt(2, "13"), started)
+	if w := tx.written; !w.made || w.status != status || w.resourceVersion != "12" || w.at != started {
+		t.Errorf("after a change of the policy it is not known what was written: %+v", w)
 	}
 	next := anew(webAt(1, "14"))
 	x.see(web, next, started)
-	for _, late := range []types.UID{"", "uid-1"} {
-		if late != "" { // a worker ends that has begun before
-			x.made(web, late, "15")
-			x.wrote(web, late, status, "15", started)
+	for _, late := range []*transaction{nil, first} {
+		if late != nil { // a worker ends that has begun before
+			writes(late, status, "15", "15")
 		}
-		if p, _ := x.begin(web, next); p.made || p.written != nil {
-			t.Errorf("what was written of one policy counts for another of its name: %+v", p)
+		if tx, _ := x.begin(web, next, started); tx.written.made || tx.written.status != nil {
+			t.Errorf("what was written of one policy counts for another of its name: %+v", tx.written)
 		}
 	}
-	x.made(web, "uid-2", "15")
-	x.wrote(web, "uid-2", status, "16", started)
-	x.unmade(web)
-	if p, _ := x.begin(web, next); p.made || p.written != nil {
-		t.Errorf("what was deleted counts as written: %+v", p)
+	tx, _ = x.begin(web, next, started)
+	writes(tx, status, "15", "16")
+	x.enforcementGone(web)
+	if tx, _ := x.begin(web, next, started); tx.written.made || tx.written.status != nil {
+		t.Errorf("what was deleted counts as written: %+v", tx.written)
+	}
+}
+
+// TestAWriteIsRememberedThoughThePolicyHasChanged: what a worker has found of an older version is dropped, and what it has written stands in the API.
+func TestAWriteIsRememberedThoughThePolicyHasChanged(t *testing.T) {
+	x := newIndex()
+	x.see(web, webAt(1, "10"), started)
+	late, _ := x.begin(web, webAt(1, "10"), started)
+	x.see(web, webAt(2, "11"), started)
+	late.judged.remarks = []compile.Remark{{Reason: "Old"}}
+	ends(late, nodes(node(nil, 1)), nil, true)
+	status := statusSaying("True", v1alpha1.ProgrammedReason)
+	writes(late, status, "12", "13")
+	tx, _ := x.begin(web, webAt(2, "11"), started)
+	if tx.judged.remarks != nil || tx.judged.programmed || tx.judged.on != nil || !tx.marks.review {
+		t.Errorf("what was found of an older version counts: %+v, %+v", tx.judged, tx.marks)
+	}
+	if w := tx.written; !w.made || w.status != status || w.resourceVersion != "13" {
+		t.Errorf("it is not known what was written: %+v", w)
+	}
+	// A deletion that is heard of between two writes of one worker is not forgotten by the second.
+	x.enforcementGone(web)
+	tx.record(func(w *written) { w.updated(status, "14", started) })
+	if tx, _ = x.begin(web, webAt(2, "11"), started); tx.written.made || tx.written.resourceVersion != "14" {
+		t.Errorf("after a deletion and a write: %+v", tx.written)
 	}
 }
 
@@ -276,9 +312,9 @@ func TestHowLongAPolicyMaySlip(t *testing.T) {
 	x := newIndex()
 	x.see(web, webAt(1, "10"), started)
 	for _, step := range []struct {
-		after   time.Duration
-		slipped bool
-		want    time.Duration
+		after time.Duration
+		again bool
+		want  time.Duration
 	}{
 		{0, true, podGrace},
 		{podGrace / 2, true, podGrace / 2},
@@ -287,8 +323,11 @@ func TestHowLongAPolicyMaySlip(t *testing.T) {
 		{time.Minute + podGrace, true, 0},
 		{time.Minute + 2*podGrace, true, -podGrace},
 	} {
-		if got := x.slip(web, step.slipped, started.Add(step.after)); got != step.want {
-			t.Errorf("after %s, slipped %t: it may wait %s, want %s", step.after, step.slipped, got, step.want)
+		tx, _ := x.begin(web, webAt(1, "10"), started.Add(step.after))
+		tx.pend(step.again)
+		tx.commit()
+		if got := tx.grace(); got != step.want {
+			t.Errorf("after %s, pending again %t: it may wait %s, want %s", step.after, step.again, got, step.want)
 		}
 	}
 }
@@ -321,8 +360,8 @@ func TestPoliciesAreFoundByWhatTheySelect(t *testing.T) {
 	if got := x.in("shop"); !slices.Equal(got, []policyKey{web}) || len(x.clusterPolicies()) != 1 {
 		t.Errorf("in the namespace are %v, in the cluster %d", got, len(x.clusterPolicies()))
 	}
-	want := map[standing]int{{testapi.KindOfPolicy, false}: 1, {all.resource, false}: 1}
-	if diff := cmp.Diff(want, x.count(), cmpopts.EquateComparable(standing{})); diff != "" {
+	want := map[countKey]int{{testapi.KindOfPolicy, false}: 1, {all.resource, false}: 1}
+	if diff := cmp.Diff(want, x.count(), cmpopts.EquateComparable(countKey{})); diff != "" {
 		t.Errorf("counts (-want +got):\n%s", diff)
 	}
 	x.forgetKind(all.resource)

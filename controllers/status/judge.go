@@ -263,17 +263,17 @@ func sameConditions(a, b []metav1.Condition) bool {
 	return true
 }
 
-// slipped reports whether a version that was programmed everywhere merely waits for a report again.
-func slipped(before, now *v1alpha1.EnforcementStatus) bool {
+// pendingAgain reports whether a version that was programmed everywhere merely waits for a report again.
+func pendingAgain(before, now *v1alpha1.EnforcementStatus) bool {
 	x, y := meta.FindStatusCondition(before.Conditions, v1alpha1.ProgrammedCondition), meta.FindStatusCondition(now.Conditions, v1alpha1.ProgrammedCondition)
 	return x != nil && x.Status == metav1.ConditionTrue && x.Reason == v1alpha1.ProgrammedReason &&
 		x.ObservedGeneration == y.ObservedGeneration && before.Mode == now.Mode &&
 		y.Reason == v1alpha1.PendingReason
 }
 
-// hasty reports whether a policy with unknown nodes would be called programmed, or pending, by mere presumption. Another process has said so who
+// recoveryIsPresumed reports whether a policy with unknown nodes would be called programmed, or pending, by mere presumption. Another process has said so who
 // had listened for long enough; nodes that live are heard of in a moment, and the others are soon unknown again.
-func hasty(before, now *v1alpha1.EnforcementStatus, nodes map[string]*NodeCase) bool {
+func recoveryIsPresumed(before, now *v1alpha1.EnforcementStatus, nodes map[string]*NodeCase) bool {
 	x, y := meta.FindStatusCondition(before.Conditions, v1alpha1.ProgrammedCondition), meta.FindStatusCondition(now.Conditions, v1alpha1.ProgrammedCondition)
 	if x == nil || x.Reason != v1alpha1.NodesUnknownReason || x.ObservedGeneration != y.ObservedGeneration ||
 		y.Status != metav1.ConditionTrue && y.Reason != v1alpha1.PendingReason {

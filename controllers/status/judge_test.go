@@ -320,7 +320,7 @@ func TestWhatMayWaitForAMoment(t *testing.T) {
 		{"nothing was said before", &v1alpha1.EnforcementStatus{}, pending(), false},
 		{"it is programmed again", programmed(), programmed(), false},
 	} {
-		if got := slipped(tt.before, tt.now); got != tt.want {
+		if got := pendingAgain(tt.before, tt.now); got != tt.want {
 			t.Errorf("%s: slipped is %t, want %t", tt.name, got, tt.want)
 		}
 	}
@@ -347,7 +347,7 @@ func TestUnknownNodesAreNotPresumedToBeBack(t *testing.T) {
 		{"none was unknown", programmed, programmed, nodes(presumed()), false},
 		{"nothing was said", &v1alpha1.EnforcementStatus{}, programmed, nodes(presumed()), false},
 	} {
-		if got := hasty(tt.before, tt.now, tt.nodes); got != tt.want {
+		if got := recoveryIsPresumed(tt.before, tt.now, tt.nodes); got != tt.want {
 			t.Errorf("%s: hasty is %t, want %t", tt.name, got, tt.want)
 		}
 	}

@@ -52,7 +52,7 @@ func (r *Policies) enforcementChanged(before, after *v1alpha1.PolicyEnforcement)
 	o := after
 	if o == nil {
 		o = before
-		r.index.unmade(policyKey{cached.NetworkPolicies.String(), o.Namespace, o.Name})
+		r.index.enforcementGone(policyKey{cached.NetworkPolicies.String(), o.Namespace, o.Name})
 	}
 	r.mark(0, false, policyKey{cached.NetworkPolicies.String(), o.Namespace, o.Name})
 }

@@ -25,14 +25,14 @@ var (
 
 // Metrics are what the controller says of itself.
 func (r *Policies) Metrics() []prometheus.Collector {
-	return []prometheus.Collector{standings{r}, programmingSeconds, statusWrites, statusErrors}
+	return []prometheus.Collector{collector{r}, programmingSeconds, statusWrites, statusErrors}
 }
 
-// standings counts policies and nodes when the controller's metrics are read. A controller that does not lead has listened to nobody and says nothing:
+// collector counts policies and nodes when the controller's metrics are read. A controller that does not lead has listened to nobody and says nothing:
 // to it, every node that has ever reported would be enforcing.
-type standings struct{ policies *Policies }
+type collector struct{ policies *Policies }
 
-var _ prometheus.Collector = standings{}
+var _ prometheus.Collector = collector{}
 
 var (
 	policiesNow = prometheus.NewDesc("ringfence_policies",
@@ -42,13 +42,13 @@ var (
 )
 
 // Describe names the metrics.
-func (standings) Describe(to chan<- *prometheus.Desc) {
+func (collector) Describe(to chan<- *prometheus.Desc) {
 	to <- policiesNow
 	to <- nodesNow
 }
 
 // Collect counts.
-func (s standings) Collect(to chan<- prometheus.Metric) {
+func (s collector) Collect(to chan<- prometheus.Metric) {
 	if !s.policies.leads.Load() {
 		return
 	}

@@ -1,29 +1,21 @@
 package status
 
 import (
-	"cmp"
 	"context"
-	"fmt"
-	"math"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/events"
-	"k8s.io/client-go/util/workqueue"
-	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
-	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/controllers/cached"
-	"github.com/ringfence-io/ringfence/enforcer/compile"
 )
 
 // Policies says of every policy of the cluster whether it is understood, and whether the nodes enforce it: in the status of those that have
@@ -48,120 +40,6 @@ type Policies struct {
 	kinds   *cached.Kinds
 }
 
-// policyKey names a policy by its resource, as in "networkpolicies.networking.k8s.io". The zero key is the task to look which kinds of policies
-// the API has.
-type policyKey struct{ resource, namespace, name string }
-
-// String is what the log calls the key.
-func (k policyKey) String() string {
-	if k.namespace == "" {
-		return k.resource + " " + k.name
-	}
-	return k.resource + " " + k.namespace + "/" + k.name
-}
-
-// inCache is the key under which caches hold the object.
-func (k policyKey) inCache() string { return toolscache.NewObjectName(k.namespace, k.name).String() }
-
-type policyQueue = workqueue.TypedRateLimitingInterface[policyKey]
-
-const (
-	// policyWorkers is how many policies are looked at beside each other: each waits for its writes.
-	policyWorkers = 8
-	// reportPause is how long a report waits for others before the policies that it is about are looked at.
-	reportPause = 50 * time.Millisecond
-	// behind is how long a worker waits for the handlers to have seen what the caches have.
-	behind = 10 * time.Millisecond
-	// podGrace is how long a policy that is programmed may wait for the report of a node where a pod has just come, before it is called
-	// Pending: else each pod that starts would turn its policies' conditions there and back.
-	podGrace = time.Second
-	// listenEvery is how often it is looked which nodes have fallen silent.
-	listenEvery = time.Second
-	// sigPolicies is the resource whose status has conditions and nothing else.
-	sigPolicies = "clusternetworkpolicies.policy.networking.k8s.io"
-)
-
-// SetupWithManager starts the watches and the workers.
-func (r *Policies) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
-	var err error
-	if r.view, err = newView(ctx, m.GetCache()); err != nil {
-		return err
-	}
-	if r.kinds, err = cached.NewKinds(m.GetConfig(), m.GetHTTPClient()); err != nil {
-		return err
-	}
-	r.kinds.KeepStatus()
-	r.index, r.claims = newIndex(), newClaimants()
-	r.writer = &statusWriter{clients: r.kinds.Watcher.Clients}
-	r.recorder = m.GetEventRecorder("ringfence-controller")
-	if err := m.Add(outlook{r.kinds.Watcher.Clients[v1alpha1.GroupVersion]}); err != nil {
-		return fmt.Errorf("setting up the policy controller: %w", err)
-	}
-	c, err := controller.NewTyped("policies", m, controller.TypedOptions[policyKey]{
-		Reconciler: r, MaxConcurrentReconciles: policyWorkers, CacheSyncTimeout: math.MaxInt64,
-		RateLimiter: cached.Retries[policyKey](cached.LongestPause),
-	})
-	if err != nil {
-		return fmt.Errorf("setting up the policy controller: %w", err)
-	}
-	if err := c.Watch(source.TypedFunc[policyKey](r.watch)); err != nil {
-		return fmt.Errorf("setting up the policy controller: %w", err)
-	}
-	if err := cached.Register(r.Metrics()); err != nil {
-		return fmt.Errorf("setting up the policy controller: %w", err)
-	}
-	return nil
-}
-
-// watch adds the handlers that mark keys, and starts what the manager's cache does not hold.
-func (r *Policies) watch(ctx context.Context, queue policyQueue) error {
-	r.queue = queue
-	r.leads.Store(true)
-	for _, w := range []struct {
-		informer toolscache.SharedIndexInformer
-		handler  toolscache.ResourceEventHandler
-	}{
-		{r.view.policies, cached.OnChange(r.policyChanged(cached.NetworkPolicies.String()))},
-		{r.view.enforcements, cached.OnChange(r.enforcementChanged)},
-		{r.view.namespaces, cached.OnChange(r.namespaceChanged)},
-		{r.view.pods, cached.OnChange(r.podChanged)},
-		{r.view.nodes, cached.OnChange(r.nodeChanged)},
-		{r.view.reports, r.onReport()},
-	} {
-		if _, err := w.informer.AddEventHandler(w.handler); err != nil {
-			return fmt.Errorf("watching: %w", err)
-		}
-	}
-	go r.listen(ctx)
-	look := func() { r.queue.Add(policyKey{}) }
-	r.kindsMu.Lock()
-	defer r.kindsMu.Unlock()
-	return r.kinds.Start(func(t cached.Target) (*cached.Watch, error) {
-		if t.Only.Name != "" { // a CustomResourceDefinition
-			return r.kinds.Watcher.Start(ctx, t, look)
-		}
-		return r.kinds.Watcher.Follow(ctx, t, cached.OnChange(r.policyChanged(t.GroupResource().String())), look)
-	})
-}
-
-// listen marks the policies of nodes that fall silent.
-func (r *Policies) listen(ctx context.Context) {
-	tick := time.NewTicker(listenEvery)
-	defer tick.Stop()
-	since := time.Now()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-tick.C:
-			for _, node := range r.view.hearing.lost(since, now) {
-				r.mark(0, false, r.index.on(node)...)
-			}
-			since = now
-		}
-	}
-}
-
 // Reconcile brings one policy's status to what the caches say.
 func (r *Policies) Reconcile(ctx context.Context, key policyKey) (reconcile.Result, error) {
 	if key == (policyKey{}) {
@@ -173,82 +51,105 @@ func (r *Policies) Reconcile(ctx context.Context, key policyKey) (reconcile.Resu
 		}
 	}
 	o := r.object(key)
-	if o == nil {
+	if o == nil || r.isOfAnother(key, o) {
 		return reconcile.Result{}, r.dropEnforcement(ctx, key)
 	}
-	if key.resource == cached.NetworkPolicies.String() {
-		if stale := r.view.enforcement(key); stale != nil && ownerUID(stale, "NetworkPolicy") != string(o.GetUID()) {
-			// It speaks of a policy of this name that is gone. Its going marks the key.
-			return reconcile.Result{}, r.dropEnforcement(ctx, key)
-		}
-	}
-	now := time.Now()
-	p, ok := r.index.begin(key, o)
+	tx, ok := r.index.begin(key, o, time.Now())
 	if !ok {
 		return reconcile.Result{RequeueAfter: behind}, nil
 	}
-	previous, at := r.previous(key, o, p)
-	if p.restore(previous, r.mode(o)) {
-		r.index.restored(key, p)
+	before := r.published(tx, o)
+	tx.restore(before.status, r.mode(o))
+	nodes, absent := r.view.nodesOf(tx.version.understood, tx.now)
+	status := r.judge(tx, o, nodes, before.status.Conditions)
+	presumed := recoveryIsPresumed(before.status, status, nodes)
+	if !presumed {
+		tx.pend(pendingAgain(before.status, status))
 	}
-	nodes, absent := r.view.nodesOf(p.understood, now)
-	if p.unreviewed {
-		p.remarks = p.understood.Review(r.reviewed(p.understood))
-	}
-	status := Judge(PolicyCase{
-		Resource: key.resource, UID: o.GetUID(), Namespace: key.namespace, Name: key.name,
-		Generation: p.generation, Mode: r.mode(o), Since: p.since, Remarks: p.remarks, Nodes: nodes,
-	}, previous.Conditions)
-	if key.resource == sigPolicies {
-		meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ReadyCondition)
-	}
-	wait := hasty(previous, &status, nodes)
-	programmed := !wait && isTrue(status.Conditions, v1alpha1.ProgrammedCondition)
-	if fresh := r.index.end(key, p, nodes, absent, programmed, now); r.view.missed(nodes, fresh) {
+	tx.judged.programmed = !presumed && meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ProgrammedCondition)
+	tx.judged.on = slices.AppendSeq(absent, maps.Keys(nodes))
+	if fresh := tx.commit(); r.view.missed(nodes, fresh) {
 		r.mark(reportPause, false, key)
 	}
-	if wait {
+	if presumed {
 		return reconcile.Result{}, nil // what is heard of the nodes, or that nothing is, marks the key
 	}
-	return r.write(ctx, key, o, p, at, previous, &status, now)
+	return r.write(ctx, tx, o, before, status)
 }
 
-// write writes the status if it says anything new, over the previous one that stands at a resource version, and an Event if that is news to a
-// person.
-func (r *Policies) write(ctx context.Context, key policyKey, o metav1.Object, p known, at string, previous, status *v1alpha1.EnforcementStatus,
-	now time.Time) (reconcile.Result, error) {
-	slip := r.index.slip(key, slipped(previous, status), now)
-	if sameStatus(previous, status) || key.resource == sigPolicies && sameConditions(previous.Conditions, status.Conditions) {
+// judge makes a policy's status of what the caches have.
+func (r *Policies) judge(tx *transaction, o metav1.Object, nodes map[string]*NodeCase, previous []metav1.Condition) *v1alpha1.EnforcementStatus {
+	if tx.marks.review {
+		tx.judged.remarks = tx.version.understood.Review(r.reviewed(tx.version.understood))
+	}
+	status := Judge(PolicyCase{
+		Resource: tx.key.resource, UID: tx.version.uid, Namespace: tx.key.namespace, Name: tx.key.name,
+		Generation: tx.version.generation, Mode: r.mode(o), Since: tx.version.since, Remarks: tx.judged.remarks, Nodes: nodes,
+	}, previous)
+	if tx.key.resource == sigPolicies {
+		meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ReadyCondition)
+	}
+	return &status
+}
+
+// write writes the status if it says anything else than what was published before, and an Event if that is news to a person.
+func (r *Policies) write(ctx context.Context, tx *transaction, o metav1.Object, before published, status *v1alpha1.EnforcementStatus) (
+	reconcile.Result, error) {
+	if sameStatus(before.status, status) || tx.key.resource == sigPolicies && sameConditions(before.status.Conditions, status.Conditions) {
 		return reconcile.Result{}, nil
 	}
-	if wait := p.writtenAt.Add(r.spacing()).Sub(now); wait > 0 && sameVerdict(previous, status) {
+	if wait := r.pause(tx, before.status, status); wait > 0 {
 		return reconcile.Result{RequeueAfter: wait}, nil
 	}
-	if slip > 0 {
-		return reconcile.Result{RequeueAfter: slip}, nil
-	}
-	if key.resource == cached.NetworkPolicies.String() && !p.made && r.view.enforcement(key) == nil {
-		var err error
-		if at, err = r.writer.makeEnforcement(ctx, key, o); err != nil {
-			return reconcile.Result{}, err
-		}
-		r.index.made(key, p.uid, at)
-	}
-	version, err := r.writer.write(ctx, key, at, status)
-	if apierrors.IsConflict(err) {
-		return reconcile.Result{RequeueAfter: r.spacing()}, nil // or sooner: what stands there marks the key when it comes to the cache
-	}
+	at, err := r.enforcementOf(ctx, tx, o, before)
 	if err != nil {
-		if apierrors.IsNotFound(err) {
-			r.index.unmade(key) // somebody has deleted it before this process knew that it was there
-		}
+		return reconcile.Result{}, err
+	}
+	version, err := r.writer.write(ctx, tx.key, at, status)
+	switch {
+	case apierrors.IsConflict(err):
+		return reconcile.Result{RequeueAfter: r.spacing()}, nil // or sooner: what stands there marks the key when it comes to the cache
+	case apierrors.IsNotFound(err):
+		tx.record((*written).gone) // it was deleted before this process knew that it was there
+		fallthrough
+	case err != nil:
 		statusErrors.Inc()
 		return reconcile.Result{}, err
 	}
-	statusWrites.WithLabelValues(key.resource).Inc()
-	r.index.wrote(key, p.uid, status, version, now)
-	r.tell(o, previous, status)
+	statusWrites.WithLabelValues(tx.key.resource).Inc()
+	tx.record(func(w *written) { w.updated(status, version, tx.now) })
+	r.emit(o, before.status, status)
 	return reconcile.Result{}, nil
+}
+
+// pause is how long a write has to wait: for others, if it differs in counts only, or for a report that may make it needless.
+func (r *Policies) pause(tx *transaction, before, now *v1alpha1.EnforcementStatus) time.Duration {
+	if wait := tx.written.at.Add(r.spacing()).Sub(tx.now); wait > 0 && sameVerdict(before, now) {
+		return wait
+	}
+	return tx.grace()
+}
+
+// enforcementOf makes the PolicyEnforcement of a NetworkPolicy that has none, and returns the resource version at which a status is written.
+func (r *Policies) enforcementOf(ctx context.Context, tx *transaction, o metav1.Object, before published) (string, error) {
+	if tx.key.resource != cached.NetworkPolicies.String() || tx.written.made || r.view.enforcement(tx.key) != nil {
+		return before.at, nil
+	}
+	at, err := r.writer.makeEnforcement(ctx, tx.key, o)
+	if err != nil {
+		return "", err
+	}
+	tx.record(func(w *written) { w.created(at) })
+	return at, nil
+}
+
+// isOfAnother reports whether the PolicyEnforcement of a NetworkPolicy speaks of another policy of its name, which is gone. Its going marks the key.
+func (r *Policies) isOfAnother(key policyKey, o metav1.Object) bool {
+	if key.resource != cached.NetworkPolicies.String() {
+		return false
+	}
+	e := r.view.enforcement(key)
+	return e != nil && ownerUID(e, "NetworkPolicy") != string(o.GetUID())
 }
 
 func (r *Policies) spacing() time.Duration {
@@ -256,95 +157,6 @@ func (r *Policies) spacing() time.Duration {
 		return time.Second
 	}
 	return r.Spacing
-}
-
-// lookForKinds starts and stops the watches of kinds of policies, as the API gets and loses them.
-func (r *Policies) lookForKinds(ctx context.Context) error {
-	r.kindsMu.Lock()
-	defer r.kindsMu.Unlock()
-	if err := r.kinds.Follow(ctx); err != nil {
-		return err
-	}
-	for _, resource := range r.kinds.Absent() {
-		r.index.forgetKind(resource)
-	}
-	return nil
-}
-
-// kindsAreSynced reports whether all policies of the kinds that the API has are in the caches, and in the index.
-func (r *Policies) kindsAreSynced(ctx context.Context) (bool, error) {
-	r.kindsMu.Lock()
-	defer r.kindsMu.Unlock()
-	if err := r.kinds.Follow(ctx); err != nil { // a kind may be known that nobody has begun to watch
-		return false, err
-	}
-	return len(r.kinds.Missing()) == 0, nil
-}
-
-// object is the policy of a key as the caches have it, nil if it is gone, or the API has no policies of its kind.
-func (r *Policies) object(key policyKey) metav1.Object {
-	if key.resource == cached.NetworkPolicies.String() {
-		return cached.Get[metav1.Object](r.view.policies, key.inCache())
-	}
-	r.kindsMu.Lock()
-	defer r.kindsMu.Unlock()
-	return r.kinds.Object(key.resource, key.inCache())
-}
-
-// previous is the status as it stands, and its resource version: what the caches have, or what was written since.
-func (r *Policies) previous(key policyKey, o metav1.Object, p known) (status *v1alpha1.EnforcementStatus, at string) {
-	shown, version := &v1alpha1.EnforcementStatus{}, ""
-	switch o := o.(type) {
-	case *v1alpha1.ClusterNetworkPolicy:
-		shown, version = &o.Status, o.ResourceVersion
-	case *v1alpha1.NamespaceIsolation:
-		shown, version = &o.Status, o.ResourceVersion
-	default:
-		e := r.view.enforcement(key)
-		if e == nil && !p.made {
-			return shown, "" // what was written is gone
-		}
-		if e != nil {
-			shown, version = &e.Status.EnforcementStatus, e.ResourceVersion
-		}
-	}
-	if p.writtenVersion != "" && !cached.Reached(version, p.writtenVersion) {
-		return cmp.Or(p.written, shown), p.writtenVersion
-	}
-	return shown, version
-}
-
-// mode is the one that the policy is in.
-func (r *Policies) mode(o metav1.Object) v1alpha1.Mode {
-	var mode v1alpha1.Mode
-	switch o := o.(type) {
-	case *v1alpha1.ClusterNetworkPolicy:
-		mode = o.Spec.Mode
-	case *v1alpha1.NamespaceIsolation:
-		mode = o.Spec.Mode
-	case *networkingv1.NetworkPolicy:
-		own, ok := o.Annotations[v1alpha1.ModeAnnotation]
-		if ns := r.view.namespace(o.Namespace); !ok && ns != nil {
-			own = ns.Mode
-		}
-		mode = v1alpha1.Mode(own)
-	}
-	if mode == v1alpha1.Audit {
-		return mode
-	}
-	return v1alpha1.Enforce // whatever is not known enforces
-}
-
-// reviewed is the cluster as a review of one policy sees it.
-func (r *Policies) reviewed(u *compile.Understood) compile.View {
-	v := compile.View{Namespaces: map[string]*compile.Namespace{}, Pods: r.view.podsIn, Contested: r.claims.contests}
-	for _, ns := range cached.List(r.view.namespaces, cached.NamespaceOf) {
-		v.Namespaces[ns.Name] = ns
-	}
-	if _, one := u.Namespace(); !one {
-		v.ClusterPolicies = r.index.clusterPolicies()
-	}
-	return v
 }
 
 // dropEnforcement deletes the PolicyEnforcement of a NetworkPolicy that is gone. Garbage collection would do it too, in its own time, and until then

@@ -16,7 +16,6 @@ func TestEachSlipHasItsMoment(t *testing.T) {
 	r := &Policies{index: newIndex(), claims: newClaimants()}
 	np := webAt(2, "10")
 	r.index.see(web, np, started)
-	p, _ := r.index.begin(web, np)
 	said := statusSaying(metav1.ConditionTrue, v1alpha1.ProgrammedReason)
 	for _, step := range []struct {
 		after time.Duration
@@ -28,7 +27,10 @@ func TestEachSlipHasItsMoment(t *testing.T) {
 		{podGrace / 2, said, 0},
 		{time.Minute, statusSaying(metav1.ConditionFalse, v1alpha1.PendingReason), podGrace},
 	} {
-		got, err := r.write(t.Context(), web, np, p, "11", said, step.now, started.Add(step.after))
+		tx, _ := r.index.begin(web, np, started.Add(step.after))
+		tx.pend(pendingAgain(said, step.now))
+		tx.commit()
+		got, err := r.write(t.Context(), tx, np, published{said, "11"}, step.now)
 		if err != nil || got != (reconcile.Result{RequeueAfter: step.want}) {
 			t.Errorf("after %s it is looked at again after %s (%v), want %s", step.after, got.RequeueAfter, err, step.want)
 		}
