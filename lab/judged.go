@@ -10,13 +10,13 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
-	"github.com/ringfence-io/ringfence/controllers"
+	"github.com/ringfence-io/ringfence/controllers/node"
 	"github.com/ringfence-io/ringfence/lab/oracle"
 )
 
 // Cluster is what the API server holds now, for the judge of flows that reads the API texts.
 func (l *Lab) Cluster(ctx context.Context) (oracle.Cluster, error) {
-	c := oracle.Cluster{DNSAddresses: controllers.DefaultDNSAddresses}
+	c := oracle.Cluster{DNSAddresses: node.DefaultDNSAddresses}
 	core, all := l.Client.CoreV1(), metav1.ListOptions{}
 	pods, podsErr := core.Pods("").List(ctx, all)
 	namespaces, namespacesErr := core.Namespaces().List(ctx, all)
@@ -26,7 +26,7 @@ func (l *Lab) Cluster(ctx context.Context) (oracle.Cluster, error) {
 		return c, fmt.Errorf("reading the cluster: %w", err)
 	}
 	c.Pods, c.Namespaces, c.Nodes, c.Policies = pointers(pods.Items), pointers(namespaces.Items), pointers(nodes.Items), pointers(policies.Items)
-	for _, name := range controllers.DefaultDNSServices {
+	for _, name := range node.DefaultDNSServices {
 		service, err := core.Services(name.Namespace).Get(ctx, name.Name, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			continue

@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
-	"github.com/ringfence-io/ringfence/controllers"
+	"github.com/ringfence-io/ringfence/controllers/node/report"
 	"github.com/ringfence-io/ringfence/enforcer/arrival"
 	"github.com/ringfence-io/ringfence/enforcer/cni"
 )
@@ -90,19 +90,26 @@ func (o *cniOptions) settings() cni.Settings {
 	return cni.Settings{Socket: o.socket, OnUnavailable: cni.Unavailable(o.onUnavailable), TimeoutSeconds: int(o.timeout.Seconds())}
 }
 
-// serve answers the plugin for a node, and keeps it installed if it is to be. What it returns ends both; end ends the process.
-func (o *cniOptions) serve(ctx context.Context, end context.CancelCauseFunc, node *controllers.Node, log logr.Logger) (stop func()) {
+// arrivals are the pods that the plugin hands over, nil if none can be.
+func (o *cniOptions) arrivals(health *report.Health, log logr.Logger) *arrival.Table {
 	if o.socket == "" {
+		return nil
+	}
+	table := arrival.NewTable(filepath.Join(filepath.Dir(o.socket), arrival.StateFile), log)
+	table.OnSave(func(err error) { health.Note(v1alpha1.ArrivalsUnsavedReason, err) })
+	return table
+}
+
+// serve answers the plugin, if it can hand pods over, and keeps it installed if it is to be. What it returns ends both; end ends the process.
+func (o *cniOptions) serve(ctx context.Context, end context.CancelCauseFunc, pods *arrival.Table, health *report.Health, log logr.Logger) (stop func()) {
+	if pods == nil {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	table := arrival.NewTable(filepath.Join(filepath.Dir(o.socket), arrival.StateFile), log)
-	table.OnSave(func(err error) { node.Troubles.Note(v1alpha1.ArrivalsUnsavedReason, err) })
-	node.Arrivals, node.Announce = table, o.announce
 	var running sync.WaitGroup
-	running.Go(func() { (&arrival.Server{Socket: o.socket, Pods: table, Log: log}).Run(ctx) })
+	running.Go(func() { (&arrival.Server{Socket: o.socket, Pods: pods, Log: log}).Run(ctx) })
 	if o.confDir != "" {
-		running.Go(func() { o.keep(ctx, end, node.Troubles, log) })
+		running.Go(func() { o.keep(ctx, end, health, log) })
 	}
 	return func() {
 		cancel()
@@ -110,14 +117,14 @@ func (o *cniOptions) serve(ctx context.Context, end context.CancelCauseFunc, nod
 	}
 }
 
-func (o *cniOptions) keep(ctx context.Context, end context.CancelCauseFunc, troubles *controllers.Troubles, log logr.Logger) {
+func (o *cniOptions) keep(ctx context.Context, end context.CancelCauseFunc, health *report.Health, log logr.Logger) {
 	program, err := os.Executable()
 	if err != nil {
 		log.Error(err, "the CNI plugin cannot be installed: this program's own file is not known")
 		return
 	}
 	install := o.install(program)
-	install.Tell = func(err error) { troubles.Note(v1alpha1.NotInstalledReason, err) }
+	install.Tell = func(err error) { health.Note(v1alpha1.NotInstalledReason, err) }
 	install.Lost = func(dir string) {
 		end(&endError{fmt.Errorf("%s has been removed from the node: a new container sees what takes its place", dir)})
 	}

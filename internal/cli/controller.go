@@ -13,7 +13,8 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 
-	"github.com/ringfence-io/ringfence/controllers"
+	"github.com/ringfence-io/ringfence/controllers/startup"
+	"github.com/ringfence-io/ringfence/controllers/status"
 )
 
 // controllerOptions are the flags of 'ringfence controller'.
@@ -64,7 +65,7 @@ func (o *controllerOptions) flags() *pflag.FlagSet {
 	o.metrics.add(f, ":9442")
 	f.StringVar(&o.health, "health-probe-bind-address", ":9443", "address of /healthz and /readyz; 0 for none")
 	o.installation.add(f)
-	f.StringVar(&o.startupTaint, "startup-taint", controllers.DefaultStartupTaint,
+	f.StringVar(&o.startupTaint, "startup-taint", startup.DefaultTaint,
 		"key of the taint that is removed from a node once its enforcer has put everything in force since the node's boot; empty: none")
 	o.log.add(f)
 	return f
@@ -94,9 +95,9 @@ func (o *controllerOptions) run(ctx context.Context, logger logr.Logger) error {
 	}
 	manager, err := ctrl.NewManager(config, ctrl.Options{
 		Logger:                        logger,
-		Cache:                         controllers.ControllerCacheOptions(),
-		Scheme:                        controllers.Scheme(),
-		MapperProvider:                controllers.ControllerRESTMapper,
+		Cache:                         status.CacheOptions(),
+		Scheme:                        status.Scheme(),
+		MapperProvider:                status.RESTMapper,
 		Metrics:                       o.metrics.options(),
 		HealthProbeBindAddress:        o.health,
 		LeaderElection:                o.elect,
@@ -107,7 +108,7 @@ func (o *controllerOptions) run(ctx context.Context, logger logr.Logger) error {
 	if err != nil {
 		return fmt.Errorf("connecting to the cluster: %w", err)
 	}
-	if err := (&controllers.Policies{}).SetupWithManager(ctx, manager); err != nil {
+	if err := (&status.Policies{}).SetupWithManager(ctx, manager); err != nil {
 		return err
 	}
 	if installation != nil {
@@ -115,10 +116,8 @@ func (o *controllerOptions) run(ctx context.Context, logger logr.Logger) error {
 			return err
 		}
 	}
-	if o.startupTaint != "" {
-		if err := (&controllers.StartupTaint{Key: o.startupTaint}).SetupWithManager(ctx, manager); err != nil {
-			return err
-		}
+	if err := (&startup.Taint{Key: o.startupTaint}).SetupWithManager(ctx, manager); err != nil {
+		return err
 	}
 	for _, add := range []func(string, healthz.Checker) error{manager.AddHealthzCheck, manager.AddReadyzCheck} {
 		if err := add("ping", healthz.Ping); err != nil {

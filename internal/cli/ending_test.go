@@ -15,7 +15,8 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
-	"github.com/ringfence-io/ringfence/controllers"
+	"github.com/ringfence-io/ringfence/controllers/cached"
+	"github.com/ringfence-io/ringfence/controllers/node"
 )
 
 // TestAskedToEndBeforeTheCachesHaveSynced has controller-runtime's manager wait for an API server that does not answer. Asked to end then, it goes round in a
@@ -27,7 +28,7 @@ func TestAskedToEndBeforeTheCachesHaveSynced(t *testing.T) {
 	}
 	defer l.Close()
 	manager, err := ctrl.NewManager(&rest.Config{Host: "http://" + l.Addr().String()}, ctrl.Options{
-		Logger: logr.Discard(), Cache: controllers.CacheOptions("n1"), MapperProvider: controllers.RESTMapper,
+		Logger: logr.Discard(), Cache: node.CacheOptions("n1"), MapperProvider: cached.RESTMapper,
 		Metrics: metricsserver.Options{BindAddress: "0"}, HealthProbeBindAddress: "0",
 	})
 	if err != nil {

@@ -26,8 +26,11 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
-	"github.com/ringfence-io/ringfence/controllers"
+	"github.com/ringfence-io/ringfence/controllers/cached"
+	"github.com/ringfence-io/ringfence/controllers/node"
+	"github.com/ringfence-io/ringfence/controllers/node/report"
 	"github.com/ringfence-io/ringfence/enforcer"
+	"github.com/ringfence-io/ringfence/enforcer/arrival"
 	"github.com/ringfence-io/ringfence/enforcer/attachment"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/enforcer/denials"
@@ -92,15 +95,15 @@ func (o *enforcerOptions) flags() *pflag.FlagSet {
 	f.DurationVar(&o.resync, "resync-interval", 30*time.Second, "how often the kernel is compared with what it should hold, and repaired")
 	o.metrics.add(f, ":9441")
 	f.StringVar(&o.health, "health-probe-bind-address", ":9440", "address of /healthz and /readyz; 0 for none")
-	f.StringSliceVar(&o.dns, "dns-service", texts(controllers.DefaultDNSServices),
+	f.StringSliceVar(&o.dns, "dns-service", texts(node.DefaultDNSServices),
 		"namespace/name of the cluster's DNS Service, which isolated namespaces may be allowed to ask; may be repeated, need not exist")
-	f.StringSliceVar(&o.nodeDNS, "node-local-dns", texts(controllers.DefaultDNSAddresses),
+	f.StringSliceVar(&o.nodeDNS, "node-local-dns", texts(node.DefaultDNSAddresses),
 		"address at which nodes answer DNS themselves, for the same; may be repeated, need not exist")
 	f.Uint16Var(&o.nflogGroup, "nflog-group", iptables.DefaultNFLogGroup,
 		"NFLOG group by which samples of denied packets are read, to be logged: no other program may read it; 0 logs none")
 	f.BoolVar(&o.logDenied, "log-denied", false,
 		"log samples of all packets that are denied, not only of those that a policy in audit mode would deny, or whose rule asks for it")
-	f.DurationVar(&o.heartbeat, "heartbeat-interval", controllers.DefaultHeartbeat,
+	f.DurationVar(&o.heartbeat, "heartbeat-interval", report.DefaultHeartbeat,
 		"how often this node's NodeEnforcement is written even if nothing has changed; after three times as long without, the node counts as unknown")
 	o.cni.add(f)
 	f.BoolVar(&o.cutLive, "cut-live", true, "end live connections that policy has come to deny; those that it still allows are never touched")
@@ -185,6 +188,19 @@ func dnsAddresses(texts []string) ([]netip.Addr, error) {
 const gcPercent = 25
 
 func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
+	limitStart(ctx, logger)
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	p, err := o.open(ctx, logger)
+	if err != nil {
+		return err
+	}
+	p.wire()
+	return p.start(ctx, end)
+}
+
+// limitStart bounds the memory of the process, from its start on.
+func limitStart(ctx context.Context, logger logr.Logger) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
@@ -193,89 +209,122 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 	}
 	runtime.MemProfileRate = 0 // nobody can ask for the profile, whose table would take more than a megabyte
 	letGoOfStart(logger)
+}
+
+// enforcerProcess is what an enforcer's process is made of.
+type enforcerProcess struct {
+	options *enforcerOptions
+	log     logr.Logger
+	plane   *dataplane.Dataplane
+	manager ctrl.Manager
+	config  node.Config // as far as flags and the kernel say it
+
+	health   *report.Health
+	arrivals *arrival.Table // nil if the CNI plugin cannot hand pods over
+	journal  *denials.Journal
+	ground   *ground
+	node     *node.Node
+}
+
+// open opens the kernel and connects to the cluster.
+func (o *enforcerOptions) open(ctx context.Context, logger logr.Logger) (*enforcerProcess, error) {
 	plane, err := openDataplane(ctx, o.backend, logger)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	config, err := restConfig(o.kubeconfig)
+	config, err := o.nodeConfig(plane, logger)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	dns, err := dnsServices(o.dns)
+	client, err := restConfig(o.kubeconfig)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	nodeDNS, err := dnsAddresses(o.nodeDNS)
-	if err != nil {
-		return err
-	}
-	unknown, err := o.unknownPods(plane.Capabilities())
-	if err != nil {
-		return err
-	}
-	sources, err := o.sources(plane, logger.WithName("links"))
-	if err != nil {
-		return err
-	}
-	manager, err := ctrl.NewManager(config, ctrl.Options{
+	manager, err := ctrl.NewManager(client, ctrl.Options{
 		Logger:                 logger,
-		Cache:                  controllers.CacheOptions(o.node),
-		MapperProvider:         controllers.RESTMapper,
+		Cache:                  node.CacheOptions(o.node),
+		MapperProvider:         cached.RESTMapper,
 		Metrics:                metricsserver.Options{BindAddress: "0"}, // both are served beside it, whatever becomes of their ports
 		HealthProbeBindAddress: "0",
 	})
 	if err != nil {
-		return fmt.Errorf("connecting to the cluster: %w", err)
+		return nil, fmt.Errorf("connecting to the cluster: %w", err)
 	}
-	render := o.renderOptions(plane.Capabilities())
-	journal := &denials.Journal{Source: plane, Log: logger.WithName("denials"), Group: render.NFLogGroup, Interval: o.resync}
-	sync, troubles := enforcer.New(plane, render), controllers.NewTroubles()
-	under := &ground{options: o, plane: plane, sync: sync, journal: journal, log: logger}
-	node := &controllers.Node{
-		Name: o.node, Resync: o.resync, Sync: sync, Points: journal.SetPoints,
-		DNSServices: dns, DNSAddresses: nodeDNS,
-		Heartbeat: o.heartbeat, Facts: facts(plane, logger), Troubles: troubles, UnknownPods: unknown, Ground: under,
-		Sources: sources, LinkEvents: watchLinks(plane, logger.WithName("links")),
+	return &enforcerProcess{options: o, log: logger, plane: plane, manager: manager, config: config}, nil
+}
+
+// nodeConfig is what the flags tell the node, on this kernel.
+func (o *enforcerOptions) nodeConfig(plane *dataplane.Dataplane, logger logr.Logger) (node.Config, error) {
+	c := node.Config{
+		Name: o.node, Resync: o.resync, Heartbeat: o.heartbeat, Facts: facts(plane, logger),
+		LinkEvents: watchLinks(plane, logger.WithName("links")), Announce: o.cni.announce,
 	}
-	journal.Pods = node
-	ctx, end := context.WithCancelCause(ctx)
-	defer end(nil)
-	defer o.beside(ctx, end, manager, node, logger)()
-	if err := node.SetupWithManager(ctx, manager); err != nil {
+	var errs [4]error
+	c.DNSServices, errs[0] = dnsServices(o.dns)
+	c.DNSAddresses, errs[1] = dnsAddresses(o.nodeDNS)
+	c.UnknownPods, errs[2] = o.unknownPods(plane.Capabilities())
+	c.Sources, errs[3] = o.sources(plane, logger.WithName("links"))
+	return c, errors.Join(errs[:]...)
+}
+
+// wire makes the parts that depend on each other, and adds to the manager what it runs.
+func (p *enforcerProcess) wire() {
+	render := p.options.renderOptions(p.plane.Capabilities())
+	sync := enforcer.New(p.plane, render)
+	p.journal = &denials.Journal{Source: p.plane, Log: p.log.WithName("denials"), Group: render.NFLogGroup, Interval: p.options.resync}
+	p.ground = &ground{options: p.options, plane: p.plane, sync: sync, journal: p.journal, log: p.log}
+	p.health = report.NewHealth()
+	p.config.Sync, p.config.Points, p.config.Health, p.config.Ground = sync, p.journal.SetPoints, p.health, p.ground
+	if p.arrivals = p.options.cni.arrivals(p.health, p.log.WithName("cni")); p.arrivals != nil {
+		p.config.Arrivals = p.arrivals
+	}
+	p.node = node.New(p.config)
+	p.journal.Pods = p.node
+	metrics.Registry.MustRegister(denials.Metrics()...)
+}
+
+// start runs the manager, and what runs beside it, until ctx ends; end ends the process.
+func (p *enforcerProcess) start(ctx context.Context, end context.CancelCauseFunc) error {
+	defer p.beside(ctx, end)()
+	if err := p.node.SetupWithManager(ctx, p.manager); err != nil {
 		return err
 	}
-	if o.cutLive {
-		if err := manager.Add(&controllers.Cutter{Live: under.cut(o.cni.socket), Pods: node.PodsAt, Troubles: troubles}); err != nil {
-			return fmt.Errorf("adding the end of live connections: %w", err)
-		}
-	}
-	if err := addBeside(manager, node, journal, logger); err != nil {
+	if err := p.addRunnables(); err != nil {
 		return err
 	}
-	logger.Info("enforcing", "node", o.node, "backend", plane.Backend(), "table", plane.Capabilities().Table, "version", thisBuild().Version)
-	if err := startBounded(ctx, shutdownTime, manager.Start, logger); err != nil {
+	p.log.Info("enforcing", "node", p.options.node, "backend", p.plane.Backend(), "table", p.plane.Capabilities().Table, "version", thisBuild().Version)
+	if err := startBounded(ctx, shutdownTime, p.manager.Start, p.log); err != nil {
 		return fmt.Errorf("running: %w", err)
 	}
-	logger.Info("stopped; what was enforced stays in force, 'ringfence cleanup' removes it")
+	p.log.Info("stopped; what was enforced stays in force, 'ringfence cleanup' removes it")
 	return nil
 }
 
-// addBeside adds to the manager what runs beside enforcement: the end of the start, and the log of denied packets.
-func addBeside(manager ctrl.Manager, node *controllers.Node, journal *denials.Journal, logger logr.Logger) error {
-	metrics.Registry.MustRegister(denials.Metrics()...)
-	if err := manager.Add(ctrlmanager.RunnableFunc(func(ctx context.Context) error { return letGoOnceRead(ctx, node.Synced, logger) })); err != nil {
+// addRunnables adds to the manager what it runs besides the node: the end of live connections, the end of the start, and the log of denied packets.
+func (p *enforcerProcess) addRunnables() error {
+	if p.options.cutLive {
+		cutter := &node.Cutter{Live: p.ground.cut(p.options.cni.socket), Pods: p.node.PodsAt, Health: p.health}
+		if err := p.manager.Add(cutter); err != nil {
+			return fmt.Errorf("adding the end of live connections: %w", err)
+		}
+	}
+	released := func(ctx context.Context) error { return letGoOnceRead(ctx, p.node.Synced, p.log) }
+	if err := p.manager.Add(ctrlmanager.RunnableFunc(released)); err != nil {
 		return fmt.Errorf("adding the end of the start: %w", err)
 	}
-	if err := manager.Add(journal); err != nil {
+	if err := p.manager.Add(p.journal); err != nil {
 		return fmt.Errorf("adding the log of denied packets: %w", err)
 	}
 	return nil
 }
 
-// beside runs what runs beside the manager, whatever becomes of that. What it returns ends it; end ends the process.
-func (o *enforcerOptions) beside(ctx context.Context, end context.CancelCauseFunc, m ctrlmanager.Manager, n *controllers.Node, log logr.Logger) (stop func()) {
-	stops := []func(){o.cni.serve(ctx, end, n, log.WithName("cni")), serveAll(ctx, o.services(m, n), n.Troubles.Note, log)}
-	go watchLife(ctx, liveTime, n.Live, end)
+// beside runs what runs beside the manager, whatever becomes of that. What it returns ends it.
+func (p *enforcerProcess) beside(ctx context.Context, end context.CancelCauseFunc) (stop func()) {
+	stops := []func(){
+		p.options.cni.serve(ctx, end, p.arrivals, p.health, p.log.WithName("cni")),
+		serveAll(ctx, p.options.services(p.manager, p.node), p.health.Note, p.log),
+	}
+	go watchLife(ctx, liveTime, p.node.Live, end)
 	return func() { endBounded(shutdownTime, stops...) }
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/go-logr/logr"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
-	"github.com/ringfence-io/ringfence/controllers"
+	"github.com/ringfence-io/ringfence/controllers/node"
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/enforcer/denials"
@@ -26,10 +26,10 @@ type ground struct {
 	log     logr.Logger
 }
 
-var _ controllers.Ground = (*ground)(nil)
+var _ node.Ground = (*ground)(nil)
 
 // Look looks again.
-func (g *ground) Look(ctx context.Context) controllers.Looked {
+func (g *ground) Look(ctx context.Context) node.Looked {
 	before := g.plane.Capabilities()
 	g.plane.Look(ctx)
 	c := g.plane.Capabilities()
@@ -42,7 +42,7 @@ func (g *ground) Look(ctx context.Context) controllers.Looked {
 	if len(c.Families) > len(before.Families) || c.Table != before.Table {
 		g.log.Info("the node can enforce more than it could, and does from now on", "families", c.Families, "table", c.Table)
 	}
-	return controllers.Looked{Facts: *facts(g.plane, logr.Discard()), Unable: unableToClose(c), Unsure: g.plane.Unsure()}
+	return node.Looked{Facts: *facts(g.plane, logr.Discard()), Unable: unableToClose(c), Unsure: g.plane.Unsure()}
 }
 
 // Unseen is as the dataplane's.

@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/ringfence-io/ringfence/config"
-	"github.com/ringfence-io/ringfence/controllers"
+	"github.com/ringfence-io/ringfence/controllers/install"
 )
 
 // installationOptions are the flags of the controller by which it installs what its own installer cannot. Each has an environment variable, since
@@ -37,7 +37,7 @@ func (o *installationOptions) add(f *pflag.FlagSet) {
 }
 
 // installation is what the flags ask for, nil if nothing.
-func (o *installationOptions) installation() (*controllers.Installation, error) {
+func (o *installationOptions) installation() (*install.Installation, error) {
 	if o.variant == "" {
 		return nil, nil
 	}
@@ -59,7 +59,7 @@ func (o *installationOptions) installation() (*controllers.Installation, error) 
 	for _, object := range objects {
 		object.Object = o.filled(namespace, object.Object).(map[string]any)
 	}
-	return &controllers.Installation{Objects: objects, Deployment: types.NamespacedName{Namespace: namespace, Name: name}}, nil
+	return &install.Installation{Objects: objects, Deployment: types.NamespacedName{Namespace: namespace, Name: name}}, nil
 }
 
 // filled is a value from config/olm with what is known only here in the places that are marked there.

@@ -8,7 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/ringfence-io/ringfence/controllers"
+	"github.com/ringfence-io/ringfence/controllers/install"
 )
 
 func TestWhatTheControllerInstalls(t *testing.T) {
@@ -89,7 +89,7 @@ func TestInstallationsThatAreRefused(t *testing.T) {
 	}
 }
 
-func installationOf(t *testing.T, flags []string, env map[string]string) (*controllers.Installation, error) {
+func installationOf(t *testing.T, flags []string, env map[string]string) (*install.Installation, error) {
 	t.Helper()
 	for _, name := range []string{"INSTALL_ENFORCERS", "DEPLOYMENT", "RELATED_IMAGE_ENFORCER", "ENFORCER_ARGS"} {
 		t.Setenv(name, env[name])

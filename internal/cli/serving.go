@@ -15,7 +15,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
-	"github.com/ringfence-io/ringfence/controllers"
+	"github.com/ringfence-io/ringfence/controllers/node"
 )
 
 // portRetry is how long a port is not tried again that another program has. What has been served for so long is taken to work.
@@ -77,10 +77,10 @@ func (p probes) serve(ctx context.Context) error {
 }
 
 // services are the enforcer's.
-func (o *enforcerOptions) services(manager ctrlmanager.Manager, node *controllers.Node) []service {
+func (o *enforcerOptions) services(manager ctrlmanager.Manager, n *node.Node) []service {
 	var all []service
 	if o.health != "" && o.health != "0" {
-		p := probes{o.health, func(*http.Request) error { return node.Live() }, func(*http.Request) error { return node.Synced() }}
+		p := probes{o.health, func(*http.Request) error { return n.Live() }, func(*http.Request) error { return n.Synced() }}
 		all = append(all, service{what: "probes", reason: v1alpha1.ProbesNotServedReason, address: o.health, serve: p.serve})
 	}
 	if o.metrics.address != "" && o.metrics.address != "0" {

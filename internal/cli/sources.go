@@ -8,7 +8,7 @@ import (
 	"github.com/go-logr/logr"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
-	"github.com/ringfence-io/ringfence/controllers"
+	"github.com/ringfence-io/ringfence/controllers/node"
 	"github.com/ringfence-io/ringfence/enforcer/attachment"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
@@ -26,12 +26,12 @@ var sourceChecks = []struct {
 }
 
 // sources is what the flags say of what pods send from, on this kernel.
-func (o *enforcerOptions) sources(plane *dataplane.Dataplane, logger logr.Logger) (controllers.Sources, error) {
+func (o *enforcerOptions) sources(plane *dataplane.Dataplane, logger logr.Logger) (node.Sources, error) {
 	for _, c := range sourceChecks {
 		if c.flag != o.sourceCheck {
 			continue
 		}
-		s := controllers.Sources{Mode: c.mode, Links: &attachment.Table{Kernel: plane, Dir: o.cniCache, Check: c.check, Log: logger}}
+		s := node.Sources{Mode: c.mode, Links: &attachment.Table{Kernel: plane, Dir: o.cniCache, Check: c.check, Log: logger}}
 		s.Unable = func() string {
 			if plane.Capabilities().Guards {
 				return ""
@@ -40,7 +40,7 @@ func (o *enforcerOptions) sources(plane *dataplane.Dataplane, logger logr.Logger
 		}
 		return s, nil
 	}
-	return controllers.Sources{}, o.validateSources()
+	return node.Sources{}, o.validateSources()
 }
 
 func (o *enforcerOptions) validateSources() error {

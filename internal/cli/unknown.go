@@ -6,7 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/ringfence-io/ringfence/controllers"
+	"github.com/ringfence-io/ringfence/controllers/node"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 )
 
@@ -20,8 +20,8 @@ const (
 const maxPodCIDRs = 16
 
 // unknownPods is what the flags say of unknown pods, on a node with these capabilities.
-func (o *enforcerOptions) unknownPods(c dataplane.Capabilities) (controllers.UnknownPods, error) {
-	u := controllers.UnknownPods{Drop: o.unknown == unknownDrop}
+func (o *enforcerOptions) unknownPods(c dataplane.Capabilities) (node.UnknownPods, error) {
+	u := node.UnknownPods{Drop: o.unknown == unknownDrop}
 	u.Unable = unableToClose(c)
 	var errs []error
 	if o.unknown != unknownAllow && o.unknown != unknownDrop {

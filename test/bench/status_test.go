@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ringfence-io/ringfence/controllers"
+	nodereport "github.com/ringfence-io/ringfence/controllers/node/report"
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/test/scale"
 )
@@ -296,11 +296,11 @@ func extrapolate(runs []*statusRun) {
 	t := tableOf(fmt.Sprintf("What 5,000 nodes would cost: %s, as follows from the above", scale.OfNodes(fiveThousand)), "what", "figure", "from")
 	beats := large.quiet.Nodes.Sum()
 	// A sign of life comes after one to one and a half heartbeats.
-	rate := fiveThousand / (1.25 * controllers.DefaultHeartbeat.Seconds())
+	rate := fiveThousand / (1.25 * nodereport.DefaultHeartbeat.Seconds())
 	sent, answered := kb(beats.Sent)/float64(beats.Requests), kb(beats.Received)/float64(beats.Requests)
 	server := large.quiet.Server.Seconds() / float64(beats.Requests)
 	t.add("signs of life a second", fmt.Sprintf("%.0f", rate),
-		fmt.Sprintf("heartbeat %s, which each node draws out by up to a half", controllers.DefaultHeartbeat))
+		fmt.Sprintf("heartbeat %s, which each node draws out by up to a half", nodereport.DefaultHeartbeat))
 	t.add("  KB a second sent, answered", fmt.Sprintf("%.0f, %.0f", rate*sent, rate*answered), fmt.Sprintf("%.2f and %.2f KB each", sent, answered))
 	told := kb(large.quiet.Controller[scale.Reads].Received) / float64(beats.Requests)
 	t.add("  KB a second that the controller is told", fmt.Sprintf("%.0f", rate*told), fmt.Sprintf("%.2f KB each", told))

@@ -23,7 +23,8 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
-	"github.com/ringfence-io/ringfence/controllers"
+	"github.com/ringfence-io/ringfence/controllers/cached"
+	nodectl "github.com/ringfence-io/ringfence/controllers/node"
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 )
@@ -234,7 +235,7 @@ func (r *recorder) fail(times int) { r.failures = times }
 type running struct {
 	*recorder
 	t       *testing.T
-	node    *controllers.Node
+	node    *nodectl.Node
 	manager ctrl.Manager
 	road    *road
 }
@@ -280,7 +281,7 @@ type cluster struct {
 	config    *rest.Config // the controllers'
 	road      *road        // between them and the API server
 	dns       []types.NamespacedName
-	arrivals  controllers.Arrivals
+	arrivals  nodectl.Arrivals
 	silent    bool // announces nothing
 	log       logr.Logger
 }
@@ -312,16 +313,16 @@ func (c *cluster) prepare(resync time.Duration) *running {
 	skip := true
 	m, err := ctrl.NewManager(c.road.to(c.config), ctrl.Options{
 		Logger:         c.log,
-		Cache:          controllers.CacheOptions(node),
-		MapperProvider: controllers.RESTMapper,
+		Cache:          nodectl.CacheOptions(node),
+		MapperProvider: cached.RESTMapper,
 		Metrics:        metricsserver.Options{BindAddress: "0"},
 		Controller:     config.Controller{SkipNameValidation: &skip},
 	})
 	c.must(err)
 	r := &recorder{}
-	n := &running{recorder: r, t: c.t, manager: m, road: c.road, node: &controllers.Node{
+	n := &running{recorder: r, t: c.t, manager: m, road: c.road, node: nodectl.New(nodectl.Config{
 		Name: node, Sync: r, Resync: resync, Arrivals: c.arrivals, Announce: !c.silent, DNSServices: c.dns, DNSAddresses: []netip.Addr{netip.MustParseAddr("169.254.20.10")},
-	}}
+	})}
 	c.must(n.node.SetupWithManager(c.t.Context(), m))
 	return n
 }

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ringfence-io/ringfence/controllers"
+	nodectl "github.com/ringfence-io/ringfence/controllers/node"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 )
 
@@ -24,7 +24,7 @@ func (b *bell) Into(*compile.Snapshot) func(func([]netip.Addr) error) {
 // OnArrival keeps what asks for a sync.
 func (b *bell) OnArrival(ask func()) { b.ring.Store(&ask) }
 
-var _ controllers.Arrivals = (*bell)(nil)
+var _ nodectl.Arrivals = (*bell)(nil)
 
 // However many events come while a sync runs, one sync follows, which has them all, and what waits meanwhile takes no memory.
 func TestTenThousandEventsAreOneSync(t *testing.T) {

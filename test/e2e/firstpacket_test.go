@@ -22,7 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
-	"github.com/ringfence-io/ringfence/controllers"
+	"github.com/ringfence-io/ringfence/controllers/status"
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab"
 	"github.com/ringfence-io/ringfence/lab/cni"
@@ -436,7 +436,7 @@ func TestOtherNodesNeedNotWaitForTheKubelet(t *testing.T) {
 			if a.firstSYN != a.clients {
 				t.Errorf("of %d connections that policy allows on the same node, %d came about with the first packet", a.clients, a.firstSYN)
 			}
-			c, err := client.New(l.Config, client.Options{Scheme: controllers.Scheme()})
+			c, err := client.New(l.Config, client.Options{Scheme: status.Scheme()})
 			must(t, err)
 			(&told{l, c}).says(t, "first", "clients", on(1, pods))
 			shown, said := 0, 0

@@ -17,7 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
-	"github.com/ringfence-io/ringfence/controllers"
+	"github.com/ringfence-io/ringfence/controllers/status"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/lab"
 	"github.com/ringfence-io/ringfence/lab/probe"
@@ -36,7 +36,7 @@ func tell(t *testing.T, nodes int) *told {
 		Nodes: nodes, Controller: true,
 		EnforcerArgs: []string{"--heartbeat-interval=2s", "--resync-interval=2s"},
 	})
-	c, err := client.New(l.Config, client.Options{Scheme: controllers.Scheme()})
+	c, err := client.New(l.Config, client.Options{Scheme: status.Scheme()})
 	must(t, err)
 	return &told{l, c}
 }

@@ -19,7 +19,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
-	"github.com/ringfence-io/ringfence/controllers"
+	installer "github.com/ringfence-io/ringfence/controllers/install"
+	"github.com/ringfence-io/ringfence/controllers/status"
 )
 
 // What the bundle's Deployment runs makes a whole installation of it, keeps it, and takes what a Subscription sets.
@@ -277,11 +278,11 @@ func attempt(t *testing.T, in *installation, objects []*unstructured.Unstructure
 	t.Helper()
 	skip := true
 	m, err := ctrl.NewManager(in.config, ctrl.Options{
-		Cache: controllers.ControllerCacheOptions(), Scheme: controllers.Scheme(), MapperProvider: controllers.ControllerRESTMapper,
+		Cache: status.CacheOptions(), Scheme: status.Scheme(), MapperProvider: status.RESTMapper,
 		Metrics: metricsserver.Options{BindAddress: "0"}, Controller: config.Controller{SkipNameValidation: &skip},
 	})
 	must(t, err)
-	i := &controllers.Installation{Objects: objects, Deployment: types.NamespacedName{Namespace: in.namespace, Name: in.deployment.Name}}
+	i := &installer.Installation{Objects: objects, Deployment: types.NamespacedName{Namespace: in.namespace, Name: in.deployment.Name}}
 	must(t, i.SetupWithManager(m))
 	return i.Reconcile(t.Context(), ctrl.Request{})
 }

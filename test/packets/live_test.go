@@ -16,7 +16,7 @@ import (
 
 	"github.com/go-logr/logr"
 
-	"github.com/ringfence-io/ringfence/controllers"
+	nodectl "github.com/ringfence-io/ringfence/controllers/node"
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/lab/host"
@@ -227,7 +227,7 @@ type counted struct {
 	cut atomic.Int64
 }
 
-var _ controllers.Live = (*counted)(nil)
+var _ nodectl.Live = (*counted)(nil)
 
 func (c *counted) Cut(ctx context.Context) (enforcer.Ended, error) {
 	e, err := c.Connections.Cut(ctx)
@@ -244,7 +244,7 @@ func (w *world) cutting(t *testing.T) []*counted {
 	for _, n := range w.nodes {
 		live := &counted{Connections: enforcer.NewConnections(n.plane)}
 		n.enforcer.Follow(live.Connections)
-		cutter := &controllers.Cutter{Live: live, Pods: func(a ...netip.Addr) []string { return make([]string, len(a)) }}
+		cutter := &nodectl.Cutter{Live: live, Pods: func(a ...netip.Addr) []string { return make([]string, len(a)) }}
 		done.Go(func() {
 			if err := n.Do(func() error { return cutter.Start(ctx) }); err != nil {
 				t.Errorf("%s: %v", n.name, err)

@@ -15,7 +15,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/ringfence-io/ringfence/controllers"
+	"github.com/ringfence-io/ringfence/controllers/node"
+	"github.com/ringfence-io/ringfence/controllers/startup"
+	"github.com/ringfence-io/ringfence/controllers/status"
 	"github.com/ringfence-io/ringfence/enforcer/denials"
 )
 
@@ -34,8 +36,8 @@ var processes = []struct {
 	name       string
 	collectors []prometheus.Collector
 }{
-	{"enforcer", append(controllers.NodeMetrics(), denials.Metrics()...)},
-	{"controller", (&controllers.Policies{}).Metrics()},
+	{"enforcer", append(node.Metrics(), denials.Metrics()...)},
+	{"controller", append((&status.Policies{}).Metrics(), startup.Metrics()...)},
 }
 
 // ours are the metrics of all processes by name.

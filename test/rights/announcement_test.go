@@ -16,7 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
-	"github.com/ringfence-io/ringfence/controllers"
+	announcer "github.com/ringfence-io/ringfence/controllers/node/announce"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 )
 
@@ -61,11 +61,11 @@ func ofNode(t *testing.T, node string) kubernetes.Interface {
 // announce announces addresses of a pod as the enforcer of a node does.
 func announce(t *testing.T, node string, pod *corev1.Pod, addrs ...string) error {
 	t.Helper()
-	a := controllers.Announcement{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID}
+	a := announcer.Announcement{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID}
 	for _, text := range addrs {
 		a.Addrs = append(a.Addrs, netip.MustParseAddr(text))
 	}
-	return controllers.NewAnnouncementWriter(ofNode(t, node).CoreV1().RESTClient()).WriteAnnouncement(t.Context(), a)
+	return announcer.NewWriter(ofNode(t, node).CoreV1().RESTClient()).WriteAnnouncement(t.Context(), a)
 }
 
 // An enforcer says which addresses a pod of its node has, then others, then none, and all else in the pod stays as it was.

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"github.com/ringfence-io/ringfence/controllers"
+	"github.com/ringfence-io/ringfence/controllers/startup"
 	"github.com/ringfence-io/ringfence/lab"
 )
 
@@ -96,10 +96,10 @@ func TestOurPodsTolerateTheStartupTaint(t *testing.T) {
 			toleration := tolerations.(map[string]any)
 			key, named := toleration["key"]
 			_, oneEffect := toleration["effect"]
-			return toleration["operator"] == "Exists" && !oneEffect && (!named || key == controllers.DefaultStartupTaint)
+			return toleration["operator"] == "Exists" && !oneEffect && (!named || key == startup.DefaultTaint)
 		}
 		if !slices.ContainsFunc(list, tolerates) {
-			t.Errorf("%s %s does not tolerate %s: %v", object.GetKind(), object.GetName(), controllers.DefaultStartupTaint, list)
+			t.Errorf("%s %s does not tolerate %s: %v", object.GetKind(), object.GetName(), startup.DefaultTaint, list)
 		}
 	}
 }

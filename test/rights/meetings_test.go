@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
-	"github.com/ringfence-io/ringfence/controllers"
+	"github.com/ringfence-io/ringfence/controllers/startup"
 	"github.com/ringfence-io/ringfence/lab"
 )
 
@@ -43,7 +43,7 @@ func losesStartupTaint(t *testing.T, l *lab.Lab) {
 	t.Helper()
 	nodes := l.Client.CoreV1().Nodes()
 	patch := []byte(fmt.Sprintf(`{"spec": {"taints": [{"key": %q, "effect": "NoSchedule"}, {"key": "example.com/other", "effect": "NoSchedule"}]}}`,
-		controllers.DefaultStartupTaint))
+		startup.DefaultTaint))
 	before, err := nodes.Patch(soon(t), l.Nodes[0].Name, types.MergePatchType, patch, metav1.PatchOptions{})
 	must(t, err)
 	if len(before.Spec.Taints) != 2 {

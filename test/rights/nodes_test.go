@@ -15,7 +15,7 @@ import (
 	"k8s.io/client-go/dynamic"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/ringfence-io/ringfence/controllers"
+	"github.com/ringfence-io/ringfence/controllers/startup"
 )
 
 // tainted is a node as one that has just been registered: with the startup taint in two effects, between others' taints.
@@ -69,7 +69,7 @@ func TestTheControllerTakesNothingFromANodeButTheStartupTaint(t *testing.T) {
 		must(t, err)
 		return list
 	}
-	isOurs := func(taint any) bool { return taint.(map[string]any)["key"] == controllers.DefaultStartupTaint }
+	isOurs := func(taint any) bool { return taint.(map[string]any)["key"] == startup.DefaultTaint }
 	if diff := cmp.Diff(slices.DeleteFunc(taints(object), isOurs), taints(after)); diff != "" || len(taints(after)) < 2 {
 		t.Errorf("the taints that are left (-want +got):\n%s", diff)
 	}

@@ -1,7 +1,7 @@
 // Package scale plays clusters that are too large to be run: a real API server and the real controller, as its own process, with nodes that are
 // a name, pods that nobody runs, and enforcers without a kernel. What is written to the API is counted where it leaves.
 //
-// Every node's enforcer is a [controllers.Reporter] with a token of its own, bound to its node, so that the rights of config/rbac, the admission
+// Every node's enforcer is a Reporter of controllers/node/report with a token of its own, bound to its node, so that the rights of config/rbac, the admission
 // policy and the API server's fairness are as on a cluster. They share connections and what they watch: what a thousand watches cost the API
 // server is not part of this.
 package scale
@@ -35,7 +35,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/config"
-	"github.com/ringfence-io/ringfence/controllers"
+	"github.com/ringfence-io/ringfence/controllers/status"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/lab"
 	"github.com/ringfence-io/ringfence/lab/apiserver"
@@ -116,7 +116,7 @@ func (c *Cluster) install(ctx context.Context) error {
 	if _, err := envtest.InstallCRDs(c.admin, envtest.CRDInstallOptions{CRDs: crds, MaxTime: time.Minute}); err != nil {
 		return fmt.Errorf("installing our kinds: %w", err)
 	}
-	if c.client, err = client.New(c.admin, client.Options{Scheme: controllers.Scheme()}); err != nil {
+	if c.client, err = client.New(c.admin, client.Options{Scheme: status.Scheme()}); err != nil {
 		return fmt.Errorf("making a client: %w", err)
 	}
 	rights, err := lab.Rights()
@@ -223,7 +223,7 @@ func (c *Cluster) prepareFleet(ctx context.Context) error {
 
 // watch watches the kinds of policies, by resource.group, and what is said of them.
 func (c *Cluster) watch(ctx context.Context) (map[string]toolscache.SharedIndexInformer, error) {
-	all, err := cache.New(c.admin, cache.Options{Scheme: controllers.Scheme()})
+	all, err := cache.New(c.admin, cache.Options{Scheme: status.Scheme()})
 	if err != nil {
 		return nil, fmt.Errorf("watching: %w", err)
 	}
@@ -274,7 +274,7 @@ func (c *Cluster) makeNodes(ctx context.Context) ([]*node, error) {
 	}
 	ours := rest.AnonymousClientConfig(c.admin)
 	ours.QPS, ours.APIPath, ours.GroupVersion = -1, "/apis", &v1alpha1.GroupVersion
-	ours.NegotiatedSerializer = serializer.NewCodecFactory(controllers.Scheme()).WithoutConversion()
+	ours.NegotiatedSerializer = serializer.NewCodecFactory(status.Scheme()).WithoutConversion()
 	nodes := make([]*node, c.Nodes)
 	err = InParallel(c.Nodes, func(i int) error {
 		object, err := c.kube.CoreV1().Nodes().Get(ctx, nodeName(i), metav1.GetOptions{})

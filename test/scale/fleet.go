@@ -14,7 +14,7 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
-	"github.com/ringfence-io/ringfence/controllers"
+	"github.com/ringfence-io/ringfence/controllers/node/report"
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
@@ -31,7 +31,7 @@ const (
 
 // fleet is the enforcers of all nodes. They share what they watch, and one index that says whom a policy is about: a node of its own would
 // compile everything, and a thousand of them would take a thousand processors. Each syncs on each change of a policy, as enforcers do, and tells
-// its real [controllers.Reporter], which decides whether that is worth a write.
+// its real [report.Reporter], which decides whether that is worth a write.
 //
 // Pods and namespaces stay as they were when the fleet was made.
 type fleet struct {
@@ -95,8 +95,8 @@ func (f *fleet) start(heartbeat time.Duration) {
 	f.known, f.news = map[policy.Ref]followed{}, new(atomic.Int64)
 	for _, n := range f.nodes {
 		n.objects, n.pods, n.stale = map[policy.Ref]policy.Object{}, map[*compile.Pod]int{}, true
-		w := &paced{ReportWriter: n.writer, heartbeat: heartbeat, news: f.news}
-		n.reporter = controllers.NewReporter(n.name, w, func() types.UID { return n.uid }, heartbeat, facts)
+		w := &paced{Writer: n.writer, heartbeat: heartbeat, news: f.news}
+		n.reporter = report.NewReporter(n.name, w, func() types.UID { return n.uid }, heartbeat, facts, nil)
 		all.Go(func() { _ = n.reporter.Start(ctx) }) // it returns nil when ctx ends
 	}
 	all.Go(func() { f.run(ctx) })
@@ -168,7 +168,7 @@ func (f *fleet) sync(ctx context.Context, pass int) {
 				return
 			}
 		}
-		n.reporter.Note(controllers.Synced{
+		n.reporter.Note(report.Synced{
 			Report: enforcer.Report{
 				Concerns: n.concern(f.namespaces), Counts: enforcer.Counts{Chains: 2 * len(n.objects), Rules: 9 * len(n.objects)},
 			},

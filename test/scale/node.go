@@ -13,7 +13,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
-	"github.com/ringfence-io/ringfence/controllers"
+	"github.com/ringfence-io/ringfence/controllers/node/report"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
@@ -22,8 +22,8 @@ import (
 type node struct {
 	name     string
 	uid      types.UID
-	writer   controllers.ReportWriter
-	reporter *controllers.Reporter
+	writer   report.Writer
+	reporter *report.Reporter
 	objects  map[policy.Ref]policy.Object
 	pods     map[*compile.Pod]int // how many policies select each
 	concerns policy.Concerns
@@ -36,7 +36,7 @@ func newNode(name string, uid types.UID, token string, config *rest.Config, tran
 	if err != nil {
 		return nil, fmt.Errorf("making a client of %s: %w", name, err)
 	}
-	return &node{name: name, uid: uid, writer: controllers.NewReportWriter(c)}, nil
+	return &node{name: name, uid: uid, writer: report.NewWriter(c)}, nil
 }
 
 // facts are what an enforcer says of an ordinary node.
@@ -96,7 +96,7 @@ func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // paced counts the reports that come sooner after the node's last one than a sign of life would: they say that something has changed.
 type paced struct {
-	controllers.ReportWriter
+	report.Writer
 	heartbeat time.Duration
 	last      time.Time
 	news      *atomic.Int64
@@ -109,5 +109,5 @@ func (p *paced) WriteReport(ctx context.Context, report *v1alpha1.NodeEnforcemen
 		p.news.Add(1)
 	}
 	p.last = now
-	return p.ReportWriter.WriteReport(ctx, report)
+	return p.Writer.WriteReport(ctx, report)
 }

@@ -27,7 +27,8 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	signetv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
-	"github.com/ringfence-io/ringfence/controllers"
+	"github.com/ringfence-io/ringfence/controllers/startup"
+	"github.com/ringfence-io/ringfence/controllers/status"
 	"github.com/ringfence-io/ringfence/test/apiserver"
 )
 
@@ -69,7 +70,7 @@ var sigBases = sync.OnceValues(func() (string, error) {
 func connect(config *rest.Config) (client.WithWatch, error) {
 	config = rest.CopyConfig(config)
 	config.QPS = -1
-	scheme := controllers.Scheme()
+	scheme := status.Scheme()
 	if err := signetv1alpha2.Install(scheme); err != nil {
 		return nil, err
 	}
@@ -94,9 +95,9 @@ func startController(t *testing.T, to *rest.Config, change ...func(*ctrl.Options
 	c := &controller{road: newRoad(), t: t, done: make(chan error, 1)}
 	options := ctrl.Options{
 		Logger:         logr.Discard(),
-		Cache:          controllers.ControllerCacheOptions(),
-		Scheme:         controllers.Scheme(),
-		MapperProvider: controllers.ControllerRESTMapper,
+		Cache:          status.CacheOptions(),
+		Scheme:         status.Scheme(),
+		MapperProvider: status.RESTMapper,
 		Metrics:        metricsserver.Options{BindAddress: "0"},
 		Controller:     config.Controller{SkipNameValidation: &skip},
 	}
@@ -106,8 +107,8 @@ func startController(t *testing.T, to *rest.Config, change ...func(*ctrl.Options
 	m, err := ctrl.NewManager(c.road.to(to), options)
 	must(t, err)
 	ctx, stop := context.WithCancel(context.Background())
-	must(t, (&controllers.Policies{}).SetupWithManager(ctx, m))
-	must(t, (&controllers.StartupTaint{Key: controllers.DefaultStartupTaint}).SetupWithManager(ctx, m))
+	must(t, (&status.Policies{}).SetupWithManager(ctx, m))
+	must(t, (&startup.Taint{Key: startup.DefaultTaint}).SetupWithManager(ctx, m))
 	metrics.Registry.Unregister(counts{}) // the next controller of this process brings them too
 	c.stop = stop
 	go func() { c.done <- m.Start(ctx) }()

@@ -12,7 +12,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
-	"github.com/ringfence-io/ringfence/controllers"
+	"github.com/ringfence-io/ringfence/controllers/node/report"
+	"github.com/ringfence-io/ringfence/controllers/status"
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
@@ -24,7 +25,7 @@ func nothingHappens(s *story, by *controller) {
 	t, c := s.t, settle(s)
 	c.said()
 	road := newRoad()
-	beating := map[string]*controllers.Reporter{}
+	beating := map[string]*report.Reporter{}
 	for i := range 5 {
 		n := c.newNode(fmt.Sprintf("beating-%d", i))
 		c.pod(fmt.Sprintf("beating-%d", i), n)
@@ -65,15 +66,15 @@ func nothingHappens(s *story, by *controller) {
 }
 
 // beats starts a reporter of the node, with a heartbeat of two seconds.
-func (n *node) beats(t *testing.T, by *road) *controllers.Reporter {
+func (n *node) beats(t *testing.T, by *road) *report.Reporter {
 	t.Helper()
 	config := by.to(restConfig)
 	web, err := rest.HTTPClientFor(config)
 	must(t, err)
-	api, err := apiutil.RESTClientForGVK(v1alpha1.GroupVersion.WithKind("NodeEnforcement"), false, false, config, codecs(controllers.Scheme()), web)
+	api, err := apiutil.RESTClientForGVK(v1alpha1.GroupVersion.WithKind("NodeEnforcement"), false, false, config, codecs(status.Scheme()), web)
 	must(t, err)
-	r := controllers.NewReporter(n.name, controllers.NewReportWriter(api), func() types.UID { return n.object.UID }, 2*time.Second,
-		v1alpha1.NodeEnforcementStatus{Families: []v1alpha1.Family{v1alpha1.IPv4, v1alpha1.IPv6}})
+	r := report.NewReporter(n.name, report.NewWriter(api), func() types.UID { return n.object.UID }, 2*time.Second,
+		v1alpha1.NodeEnforcementStatus{Families: []v1alpha1.Family{v1alpha1.IPv4, v1alpha1.IPv6}}, nil)
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- r.Start(ctx) }()
@@ -81,12 +82,12 @@ func (n *node) beats(t *testing.T, by *road) *controllers.Reporter {
 		stop()
 		must(t, <-done)
 	})
-	r.Note(controllers.Synced{At: time.Now()})
+	r.Note(report.Synced{At: time.Now()})
 	return r
 }
 
 // synced is a sync of the node that went well, and saw everything up to a resource version.
-func (n *node) synced(uid types.UID, version string) controllers.Synced {
+func (n *node) synced(uid types.UID, version string) report.Synced {
 	versions := map[string]string{}
 	for _, kind := range kinds {
 		versions[kind] = version
@@ -100,7 +101,7 @@ func (n *node) synced(uid types.UID, version string) controllers.Synced {
 		}
 		pods = append(pods, d)
 	}
-	return controllers.Synced{At: time.Now(), ResourceVersions: versions, Report: enforcer.Report{Concerns: policy.Concerns{
+	return report.Synced{At: time.Now(), ResourceVersions: versions, Report: enforcer.Report{Concerns: policy.Concerns{
 		Objects: []policy.Object{{Ref: policy.Ref{Kind: "NetworkPolicy", Namespace: n.s.namespace, Name: "beating"}, UID: string(uid), Generation: 1}}, Pods: pods,
 	}}}
 }

@@ -13,7 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
-	"github.com/ringfence-io/ringfence/controllers"
+	"github.com/ringfence-io/ringfence/controllers/startup"
 )
 
 // ofOthers are taints that nobody here has a say in.
@@ -22,11 +22,11 @@ var ofOthers = []corev1.Taint{
 	{Key: "example.com/gpu", Effect: corev1.TaintEffectNoExecute},
 }
 
-// startup is the startup taint with some effects.
-func startup(effects ...corev1.TaintEffect) []corev1.Taint {
+// startupTaints is the startup taint with some effects.
+func startupTaints(effects ...corev1.TaintEffect) []corev1.Taint {
 	var taints []corev1.Taint
 	for _, effect := range effects {
-		taints = append(taints, corev1.Taint{Key: controllers.DefaultStartupTaint, Value: "boot", Effect: effect})
+		taints = append(taints, corev1.Taint{Key: startup.DefaultTaint, Value: "boot", Effect: effect})
 	}
 	return taints
 }
@@ -90,7 +90,7 @@ func TestTheStartupTaintGoesOncePolicyIsInForce(t *testing.T) {
 	c := startController(t, restConfig)
 	s := begin(t)
 	const now, before = "boot-2", "boot-1"
-	taint := startup(corev1.TaintEffectNoSchedule)
+	taint := startupTaints(corev1.TaintEffectNoSchedule)
 
 	keeps := map[string]*node{}
 	keep := func(what string, report func(n *node)) {
@@ -118,7 +118,7 @@ func TestTheStartupTaintGoesOncePolicyIsInForce(t *testing.T) {
 	never := s.tainted("never", now, ofOthers...)
 	never.enforcesSince(now)
 
-	all := startup(corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute)
+	all := startupTaints(corev1.TaintEffectNoSchedule, corev1.TaintEffectPreferNoSchedule, corev1.TaintEffectNoExecute)
 	last := s.tainted("last", now, all[0], ofOthers[0], all[1], ofOthers[1], ofOthers[2], all[2])
 	last.enforcesSince(now)
 	last.has(ofOthers...)
@@ -151,7 +151,7 @@ func TestTheStartupTaintGoesOncePolicyIsInForce(t *testing.T) {
 func TestATaintThatComesMeanwhileStays(t *testing.T) {
 	c := startController(t, restConfig)
 	s := begin(t)
-	n := s.tainted("mine", "boot", startup(corev1.TaintEffectNoSchedule)...)
+	n := s.tainted("mine", "boot", startupTaints(corev1.TaintEffectNoSchedule)...)
 	path := "/nodes/" + n.name
 	c.bar(func(q *http.Request) bool { return q.Method == http.MethodPatch && strings.HasSuffix(q.URL.Path, path) })
 	n.enforcesSince("boot")

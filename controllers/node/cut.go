@@ -1,0 +1,152 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/controllers/cached"
+	"github.com/ringfence-io/ringfence/controllers/node/report"
+	"github.com/ringfence-io/ringfence/enforcer"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+)
+
+var (
+	cutConnections = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "ringfence_connections_cut_total",
+		Help: "Live connections that were ended because policy had come to deny them.",
+	})
+	unheldConnections = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "ringfence_connections_unheld_total",
+		Help: "Connections among those that were cut whose other ends are not held off, because their namespace has as many held off already as it may.",
+	})
+	cutSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "ringfence_cut_duration_seconds",
+		Help:    "Time that it took to list the live connections, to judge them, and to end those that policy denies.",
+		Buckets: prometheus.ExponentialBuckets(0.001, 2, 15),
+	})
+	cutErrors = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "ringfence_cut_errors_total",
+		Help: "Attempts to end live connections that failed, in part or as a whole, and were tried again.",
+	})
+)
+
+// Live ends the live connections that policy denies.
+type Live interface {
+	Due() <-chan struct{}
+	Cut(context.Context) (enforcer.Ended, error)
+}
+
+var _ Live = (*enforcer.Connections)(nil)
+
+const (
+	// cutDelay gives packets that the old rules let through the time to become connections that are listed, and changes that come together to come.
+	cutDelay = 50 * time.Millisecond
+	// cutPause is between two looks at the live connections at least, so that changes without end do not cost looks without end. With the delay and the look
+	// itself it bounds how long a connection outlives the change that denies it: well below a second, as long as a look takes less than a tenth of one.
+	cutPause = 300 * time.Millisecond
+	// cutShare is how many times as long as the last look took the pause after it lasts, up to longestCutPause: looks then take a quarter of the time.
+	cutShare        = 3
+	longestCutPause = 10 * time.Second
+	// maxCutPause is between two attempts when all fail, and up to half as much more.
+	maxCutPause = 20 * time.Second
+)
+
+// Cutter ends live connections when there may be some that policy has come to deny. Nothing waits for it.
+type Cutter struct {
+	Live Live
+	// Pods names the pods that hold addresses, for the log.
+	Pods func(...netip.Addr) []string
+	// Health, if it is given, is told how attempts end.
+	Health *report.Health
+}
+
+var _ manager.Runnable = (*Cutter)(nil)
+
+// Start runs until ctx ends.
+func (c *Cutter) Start(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.Live.Due():
+		}
+		cached.Wait(ctx, cutDelay)
+		start := time.Now()
+		for pause := cutPause; !c.cut(ctx); pause = min(2*pause, maxCutPause) {
+			cached.Wait(ctx, cached.Spread(pause))
+			if ctx.Err() != nil {
+				return nil
+			}
+			start = time.Now()
+		}
+		cached.Wait(ctx, min(max(cutPause, cutShare*time.Since(start)), longestCutPause))
+	}
+}
+
+// cut makes one attempt, and reports whether nothing is left to try again.
+func (c *Cutter) cut(ctx context.Context) bool {
+	logger := log.FromContext(ctx)
+	start := time.Now()
+	ended, err := c.Live.Cut(ctx)
+	cutSeconds.Observe(time.Since(start).Seconds())
+	cutConnections.Add(float64(ended.Cut))
+	if ended.Cut > 0 {
+		logger.Info("cut live connections that policy has come to deny",
+			"cut", ended.Cut, "of", ended.Seen, "notHeldOff", ended.Forgotten, "first", c.names(ended.First))
+	}
+	if len(ended.Unheld) > 0 {
+		c.sayUnheld(logger, ended.Unheld)
+	}
+	if ctx.Err() == nil {
+		c.Health.Note(v1alpha1.CutFailingReason, err)
+	}
+	if err != nil && ctx.Err() == nil {
+		cutErrors.Inc()
+		logger.Error(err, "some live connections may go on that policy denies; tried again")
+	}
+	return err == nil || ctx.Err() != nil
+}
+
+// sayUnheld says of which namespaces so much is held off already that the other ends of further connections may begin again, where policy lets them.
+func (c *Cutter) sayUnheld(logger logr.Logger, unheld map[string]int) {
+	namespaces := slices.SortedFunc(maps.Keys(unheld), func(a, b string) int { return cmp.Or(unheld[b]-unheld[a], cmp.Compare(a, b)) })
+	all := 0
+	for _, n := range unheld {
+		all += n
+	}
+	unheldConnections.Add(float64(all))
+	logger.Info("connections were cut whose other ends are not held off: their namespaces have as many held off already as they may",
+		"connections", all, "namespaces", namespaces[:min(len(namespaces), shownNamespaces)])
+}
+
+// shownNamespaces is how many of them one line names.
+const shownNamespaces = 5
+
+// names says of connections whose they are, and why they were cut.
+func (c *Cutter) names(cases []policy.Case) []string {
+	var lines []string
+	for _, one := range cases {
+		flow := one.Flow()
+		var ends []string
+		for i, name := range c.Pods(flow.Src, flow.Dst) {
+			if name == "" {
+				name = []string{flow.Src.String(), flow.Dst.String()}[i]
+			}
+			ends = append(ends, name)
+		}
+		lines = append(lines, fmt.Sprintf("%s (%s): %s", strings.Join(ends, " to "), one.Original, one.Reason))
+	}
+	return lines
+}

@@ -1,0 +1,239 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/controllers/cached"
+	"github.com/ringfence-io/ringfence/controllers/node/announce"
+	"github.com/ringfence-io/ringfence/controllers/node/report"
+	"github.com/ringfence-io/ringfence/enforcer"
+	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+)
+
+// Syncer makes a kernel enforce a snapshot.
+type Syncer interface {
+	Sync(ctx context.Context, s compile.Snapshot, verify bool) (enforcer.Report, error)
+}
+
+var _ Syncer = (*enforcer.Enforcer)(nil)
+
+// Arrivals knows addresses of this node's pods before the API does.
+type Arrivals interface {
+	// Into adds them to a snapshot. What it returns is told how the sync of that snapshot has ended, for a pod with some addresses.
+	Into(s *compile.Snapshot) (ended func(lacking func([]netip.Addr) error))
+	// OnArrival gives it what asks for a sync.
+	OnArrival(ask func())
+}
+
+// Config is what a Node is told. It does not change while the node runs.
+type Config struct {
+	Name string
+	Sync Syncer
+	// Resync is how often the kernel itself is compared with what it should hold, and so the longest that damage done by others
+	// lasts.
+	Resync time.Duration
+	// DNSServices are the Services under which the cluster's DNS may be found; most clusters have one of them.
+	DNSServices []types.NamespacedName
+	// DNSAddresses are those at which nodes answer DNS themselves.
+	DNSAddresses []netip.Addr
+	// Facts, if they are given, begin the node's reports: what does not change while the enforcer runs. Without them none are written.
+	Facts *v1alpha1.NodeEnforcementStatus
+	// Heartbeat is the longest time between two reports.
+	Heartbeat time.Duration
+	// Health, if it is given, is in the reports.
+	Health *report.Health
+	// Points, if there is one, is told after each sync in which places of the rules packets are counted or logged.
+	Points func(map[string]policy.Point)
+	// Arrivals are pods that the API does not show with their addresses yet. Without it there are none.
+	Arrivals Arrivals
+	// Announce has their addresses announced to the other nodes.
+	Announce bool
+	// UnknownPods are addresses of this node's pods that neither the API nor Arrivals show.
+	UnknownPods UnknownPods
+	// Sources are what pods send from.
+	Sources Sources
+	// LinkEvents, if it is given, calls back whenever a link of another network namespace comes or goes, until its context ends.
+	LinkEvents func(ctx context.Context, changed func()) error
+	// Ground, if it is given, is looked at again with each resync.
+	Ground Ground
+}
+
+// Node keeps one node's kernel at what the cluster's policies say. All events are one key, so that however many come while
+// a sync runs, one more sync follows.
+//
+// [Node.Synced], [Node.Live] and [Node.PodsAt] may be called from any goroutine; everything else is the one worker's.
+type Node struct {
+	Config
+
+	// What a snapshot is taken from.
+	stores   *stores
+	watches  *watches
+	restored *restoration
+
+	// How far syncs have come, and when the next may begin.
+	progress
+	pace pace
+
+	// What is enforced besides the API's objects, and what comes of it.
+	closing closing
+	sources sources
+	grounds grounds
+
+	// Who is told of pods, and of syncs. The first two may be nil.
+	announcer *announce.Announcer
+	reporter  *report.Reporter
+	log       syncLog
+	addresses addressLog
+	listeners []listener
+}
+
+// progress is how far syncs have come.
+type progress struct {
+	changed  atomic.Pointer[time.Time] // when the first event came that no sync has taken in; nil if there is none
+	syncing  atomic.Pointer[time.Time] // when the sync began that runs now; nil if none does
+	synced   atomic.Bool               // once
+	verified time.Time                 // of the last sync that looked at the kernel
+}
+
+// New makes a Node, which does nothing before it is set up with a manager that runs.
+func New(c Config) *Node {
+	n := &Node{
+		Config: c, restored: newRestoration(),
+		closing: closing{UnknownPods: c.UnknownPods}, sources: sources{Sources: c.Sources}, grounds: grounds{Ground: c.Ground},
+	}
+	n.listeners = n.allListeners()
+	return n
+}
+
+// Reconcile syncs the kernel with the caches.
+func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
+	n.prepare(ctx)
+	o, wait, err := n.take(ctx)
+	if err != nil || wait > 0 {
+		n.changed.CompareAndSwap(nil, o.changed) // it still waits
+		return reconcile.Result{RequeueAfter: wait}, err
+	}
+	n.sync(ctx, o)
+	for _, tell := range n.listeners {
+		tell(ctx, o)
+	}
+	return n.requeue(o)
+}
+
+// prepare waits until a sync may begin, and looks at what the kernel has besides the rules.
+func (n *Node) prepare(ctx context.Context) {
+	n.log.missingNode(ctx, n.Name, n.stores.hasNode(n.Name))
+	n.pace.wait(ctx)
+	if found, due := n.grounds.look(ctx, n.Resync); due {
+		n.closing.Unable = found.Unable
+	}
+}
+
+// takes is how often a snapshot is taken anew because policies have changed meanwhile.
+const takes = 3
+
+// take takes a snapshot, and with it how far the caches had seen policies by then; or says how long to wait for what is missing. It looks at how far both
+// before and after: a policy that came in between would be enforced and not reported, since the sync that its own event asks for finds nothing
+// new. If policies change faster than that, what is said is less than what is so.
+func (n *Node) take(ctx context.Context) (o *outcome, wait time.Duration, err error) {
+	o = &outcome{changed: n.changed.Swap(nil), began: time.Now()}
+	for range takes {
+		o.ResourceVersions = n.resourceVersions()
+		o.snapshot = n.stores.snapshot(n.Name)
+		o.snapshot.DNS.Addresses = n.DNSAddresses
+		o.snapshot.Closed = n.closing.ranges(n.stores.podRanges(n.Name))
+		wait, err = n.watches.gather(ctx, &o.snapshot, n.synced.Load())
+		if err != nil || wait > 0 || maps.Equal(o.ResourceVersions, n.resourceVersions()) {
+			break
+		}
+	}
+	if err == nil {
+		err = n.restored.note(n.cacheVersions(o.ResourceVersions))
+	}
+	return o, wait, err
+}
+
+// sync adds to the snapshot what the API does not know, and has the kernel enforce it.
+func (n *Node) sync(ctx context.Context, o *outcome) {
+	if n.Arrivals != nil {
+		o.ended = n.Arrivals.Into(&o.snapshot)
+	}
+	if n.announcer != nil {
+		n.announcer.Note(o.snapshot, n.stores.pod)
+	}
+	unread := n.sources.into(&o.snapshot)
+	o.verify = time.Since(n.verified) >= n.Resync
+	n.syncing.Store(&o.began)
+	var err error
+	o.Report, err = n.Sync.Sync(ctx, o.snapshot, o.verify)
+	o.Err = errors.Join(err, unread)
+	n.syncing.Store(nil)
+}
+
+// requeue says when the next sync is due, if no event asks for one before.
+func (n *Node) requeue(o *outcome) (reconcile.Result, error) {
+	n.pace.took(time.Since(o.began))
+	if o.Err != nil {
+		n.changed.CompareAndSwap(nil, o.changed) // it still waits
+		return reconcile.Result{}, o.Err
+	}
+	if o.changed != nil {
+		changeSeconds.Observe(time.Since(*o.changed).Seconds())
+	}
+	if o.verify {
+		n.verified = o.began
+	}
+	n.synced.Store(true)
+	if len(o.Report.Waiting) > 0 {
+		return reconcile.Result{RequeueAfter: time.Millisecond}, nil // after the pause that is between any two syncs
+	}
+	// Counted from the last look at the kernel, so that no amount of changes puts the next one off.
+	return reconcile.Result{RequeueAfter: max(n.Resync-time.Since(n.verified), time.Millisecond)}, nil
+}
+
+// resourceVersions are how far the caches have seen each kind of policy that there is.
+func (n *Node) resourceVersions() map[string]string {
+	versions := n.watches.kinds.ResourceVersions()
+	versions[cached.NetworkPolicies.String()] = n.stores.policies.GetStore().LastStoreSyncResourceVersion()
+	return versions
+}
+
+// cacheVersions are how far the caches of a snapshot have seen their kinds.
+func (n *Node) cacheVersions(policies map[string]string) map[string]string {
+	versions := maps.Clone(policies)
+	versions["pods"] = n.stores.pods.GetStore().LastStoreSyncResourceVersion()
+	versions["namespaces"] = n.stores.namespaces.GetStore().LastStoreSyncResourceVersion()
+	return versions
+}
+
+// Synced fails until the node has enforced the cluster's policies once: the readiness check.
+func (n *Node) Synced() error {
+	if !n.synced.Load() {
+		return fmt.Errorf("node %s: policy has not been enforced yet", n.Name)
+	}
+	return nil
+}
+
+// longestSync is longer than a sync can take whose every step waits for as long as it may and then goes well.
+const longestSync = 15 * time.Minute
+
+// Live fails while a sync does not end: the liveness check. Whatever holds it up, a program or a system call that does not return, a new start gets rid of, or
+// an administrator hears of.
+func (n *Node) Live() error {
+	began := n.syncing.Load()
+	if began != nil && time.Since(*began) > longestSync {
+		return fmt.Errorf("node %s: a sync has not ended for %s", n.Name, time.Since(*began).Round(time.Second))
+	}
+	return nil
+}

@@ -1,0 +1,113 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/controllers/node/report"
+	"github.com/ringfence-io/ringfence/enforcer"
+	"github.com/ringfence-io/ringfence/enforcer/compile"
+)
+
+// outcome is what one sync was made from, and what came of it. Listeners add to it what the report has to say of their part.
+type outcome struct {
+	report.Synced
+	snapshot compile.Snapshot
+	began    time.Time
+	changed  *time.Time // when the first event came that the sync takes in; nil if there was none
+	verify   bool       // the sync looked at the kernel
+	// ended, if there is one, answers whoever waits for the policy of pods that have just come.
+	ended func(lacking func([]netip.Addr) error)
+}
+
+// listener is told of each sync, whether it went well or not.
+type listener func(ctx context.Context, o *outcome)
+
+// allListeners are told of each sync in this order.
+func (n *Node) allListeners() []listener {
+	return []listener{
+		answerArrivals,        // first: pods wait for it before they start
+		measure,               // metrics
+		n.closing.concluded,   // adds the condition UnknownPodsDropped
+		n.sources.concluded,   // adds the condition SourcesChecked
+		n.grounds.concluded,   // adds the condition BridgesPoliced, and what was found of the node itself
+		n.reportSync,          // the NodeEnforcement: behind all that add to it
+		n.publishPoints,       // what the log of denied packets, and the audit, count
+		n.log.concluded,       // repairs, problems, what waits and what is left over
+		n.noteSetsLeft,        // the condition Healthy
+		n.addresses.concluded, // contested and impossible addresses
+		n.askRanges,           // the ranges of other nodes, for the next sync
+	}
+}
+
+// answerArrivals says of pods that have just come whether their policy is in force.
+func answerArrivals(_ context.Context, o *outcome) {
+	if o.ended != nil {
+		o.ended(func(addrs []netip.Addr) error {
+			return errors.Join(enforcer.Concerning(o.Err, addrs), lagging(o.snapshot, o.Report.Waiting, addrs))
+		})
+	}
+}
+
+// lagging says whether one of the addresses is of a pod whose namespace's policies are not in force as they are now.
+func lagging(s compile.Snapshot, waiting []string, addrs []netip.Addr) error {
+	if len(waiting) == 0 {
+		return nil
+	}
+	for _, p := range s.Pods {
+		has := func(a netip.Addr) bool { return slices.Contains(p.Addrs, a) }
+		if p.Node == s.Node && slices.Contains(waiting, p.Namespace) && slices.ContainsFunc(addrs, has) {
+			return fmt.Errorf("the policies of namespace %s are in force as they were: what they have become is being made ready", p.Namespace)
+		}
+	}
+	return nil
+}
+
+// reportSync has the reporter take in the sync.
+func (n *Node) reportSync(_ context.Context, o *outcome) {
+	if n.reporter == nil {
+		return
+	}
+	s := o.Synced
+	s.Err, s.At = errors.Join(o.Err, n.watches.incomplete()), time.Now()
+	s.Nodes = func(namespace string) int { return nodesWith(o.snapshot.Pods, namespace) }
+	n.reporter.Note(s)
+}
+
+// publishPoints says in which places of the rules packets are counted or logged.
+func (n *Node) publishPoints(_ context.Context, o *outcome) {
+	if n.Points != nil {
+		n.Points(o.Report.Points)
+	}
+}
+
+// noteSetsLeft has sets that others refer to count against the node's health.
+func (n *Node) noteSetsLeft(_ context.Context, o *outcome) {
+	n.Health.Note(v1alpha1.SetsLeftReason, leftoverError(o.Report.Leftover))
+}
+
+// maxLeftoverNames is how many sets an error names.
+const maxLeftoverNames = 5
+
+// leftoverError says which sets stay that are needed no more, nil if there are none.
+func leftoverError(sets []string) error {
+	if len(sets) == 0 {
+		return nil
+	}
+	some := strings.Join(sets[:min(len(sets), maxLeftoverNames)], ", ")
+	return fmt.Errorf("%d sets that are needed no more stay, since rules of another program refer to them: %s; "+
+		"see 'iptables-save' and 'nft list ruleset' on the node, and take these rules away", len(sets), some)
+}
+
+// askRanges has the ranges of other nodes watched while their pods contest addresses. If they cannot be, the sync counts as failed.
+func (n *Node) askRanges(_ context.Context, o *outcome) {
+	if err := n.watches.askRanges(o.Report.Concerns.Contested.Elsewhere > 0, time.Now()); o.Err == nil {
+		o.Err = err
+	}
+}

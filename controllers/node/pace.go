@@ -1,0 +1,88 @@
+package node
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Whoever can change an object can have every node sync, as often as the API server takes changes. Syncs may take a quarter of one processor in the long run:
+// time that they have taken is a debt, which the time that passes pays off. Up to an allowance nothing waits; beyond it there is a pause between two syncs, and
+// what comes meanwhile is one sync. So changes without end cost what they may, and one after another after some quiet does not wait. A pod that starts never
+// does.
+
+const (
+	// paceShare is how many times as long as syncs take has to pass besides, in the long run.
+	paceShare = 3
+	// paceAllowance is the debt without a pause: some ten syncs at the sizes that docs/benchmarks.md has.
+	paceAllowance = 300 * time.Millisecond
+	// longestPace bounds the pause, whatever syncs took. A change may have to wait for the sync that runs, for the pause, and for its own sync: with a tenant's
+	// objects that are as large as budgets let them be, the three are to be well below a second together.
+	longestPace = 100 * time.Millisecond
+	// longestDebt is what is kept in mind of syncs that took very long, as one that waits for another program's lock does.
+	longestDebt = paceAllowance + longestPace/(paceShare+1)
+)
+
+// pace is what keeps syncs apart. Its methods may be called from several goroutines, wait from one.
+type pace struct {
+	mu     sync.Mutex
+	debt   time.Duration // at the time of since
+	since  time.Time
+	urgent chan struct{} // receives when somebody cannot wait
+	once   sync.Once
+}
+
+// settle pays off what has come due until now.
+func (p *pace) settle(now time.Time) {
+	if !p.since.IsZero() {
+		p.debt = max(0, p.debt-now.Sub(p.since)/(paceShare+1))
+	}
+	p.since = now
+}
+
+// pause is how long the next sync has to wait from now on.
+func (p *pace) pause() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.settle(time.Now())
+	return min(max(0, p.debt-paceAllowance)*(paceShare+1), longestPace)
+}
+
+func (p *pace) init() { p.once.Do(func() { p.urgent = make(chan struct{}, 1) }) }
+
+// hurry ends the pause.
+func (p *pace) hurry() {
+	p.init()
+	select {
+	case p.urgent <- struct{}{}:
+	default: // said already
+	}
+}
+
+// wait returns when a sync may begin.
+func (p *pace) wait(ctx context.Context) {
+	p.init()
+	pause := p.pause()
+	if pause <= 0 {
+		select {
+		case <-p.urgent: // what is urgent is in this sync
+		default:
+		}
+		return
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-p.urgent:
+	case <-timer.C:
+	}
+}
+
+// took notes how long a sync took that has just ended.
+func (p *pace) took(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.settle(time.Now())
+	p.debt = min(p.debt+d, longestDebt)
+}

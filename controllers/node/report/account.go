@@ -1,0 +1,226 @@
+package report
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/controllers/cached"
+	"github.com/ringfence-io/ringfence/enforcer"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+)
+
+// Synced is what came of one sync, with what it was made from.
+type Synced struct {
+	Report enforcer.Report
+	// ResourceVersions are, by resource.group, how far the caches had seen each kind of policy before the snapshot was taken.
+	ResourceVersions map[string]string
+	Err              error
+	At               time.Time
+	// Nodes says how many nodes run pods of a namespace, or of any with the empty name: at most as many are concerned by a policy there. Nil counts
+	// as one.
+	Nodes func(namespace string) int
+	// UnknownPods is what there is to say of unknown pods, nil if nothing: their condition.
+	UnknownPods *metav1.Condition
+	// Sources is what there is to say of what pods send from, and SourceCheck how many links are tied to their pods; nil if nothing.
+	Sources     *metav1.Condition
+	SourceCheck *v1alpha1.SourceCheckStatus
+	// Facts are what there is to say of the node itself from now on, nil if that is what it was.
+	Facts *v1alpha1.NodeEnforcementStatus
+	// Unpoliced are digests of pods that have traffic which passes no rule: the report does not claim them. Bridges is the condition about them, nil if
+	// there is none.
+	Unpoliced []uint64
+	Bridges   *metav1.Condition
+}
+
+// Account is what a node says of itself, sync after sync. It does no I/O, and reads no clock.
+type Account struct {
+	status  v1alpha1.NodeEnforcementStatus
+	applied map[policy.Object]bool // what the last sync that succeeded has put in force
+	failing []policy.Object
+	said    string // concern, as of the last sync
+	crowd   int    // how many nodes may have something to write because of what the last sync found changed
+}
+
+// NewAccount starts from what does not change as long as the enforcer runs.
+func NewAccount(facts v1alpha1.NodeEnforcementStatus) *Account {
+	a := &Account{status: facts}
+	a.take(&facts)
+	a.said = a.concern()
+	return a
+}
+
+// Status is the account, without the times of its writes.
+func (a *Account) Status() v1alpha1.NodeEnforcementStatus { return a.status }
+
+// take takes in what there is to say of the node itself, as far as it may change, in the bounds of the schema.
+func (a *Account) take(facts *v1alpha1.NodeEnforcementStatus) {
+	a.status.Backend, a.status.IPTablesVersion, a.status.Table = facts.Backend, facts.IPTablesVersion, facts.Table
+	a.status.Families = slices.Clone(facts.Families)
+	a.status.Findings = nil
+	for _, f := range facts.Findings[:min(len(facts.Findings), v1alpha1.MaxFindings)] {
+		f.Detail, f.Cost, f.Remedy = cached.Plain(f.Detail, cached.MaxMessage), cached.Plain(f.Cost, cached.MaxMessage), cached.Plain(f.Remedy, cached.MaxMessage)
+		a.status.Findings = append(a.status.Findings, f)
+	}
+}
+
+// Note takes in a sync, and reports whether anything that concerns the node has changed: that is worth a write. How far the caches have
+// come, and how many addresses the sets hold, changes with every pod and policy of the cluster, and is written with the rest.
+func (a *Account) Note(s Synced) (changed bool) {
+	applied, failing := a.applied, a.failing
+	a.noteRepairs(s)
+	if s.Facts != nil {
+		a.take(s.Facts)
+	}
+	if s.Bridges != nil {
+		a.set(*s.Bridges, s.At)
+	}
+	if s.Err != nil {
+		a.refused(s)
+	} else {
+		a.succeeded(s)
+	}
+	a.status.Addresses = AddressTroubles(s.Report.Concerns)
+	says := a.concern()
+	changed = says != a.said
+	a.said, a.crowd = says, 1
+	if changed {
+		a.crowd = crowdOf(objects(applied, failing), objects(a.applied, a.failing), s.Nodes)
+	}
+	return changed
+}
+
+// objects are the policies that an account speaks of.
+func objects(applied map[policy.Object]bool, failing []policy.Object) map[policy.Object]bool {
+	all := map[policy.Object]bool{}
+	maps.Copy(all, applied)
+	for _, o := range failing {
+		all[o] = true
+	}
+	return all
+}
+
+// crowdOf is the largest number of nodes that one of the changes may concern.
+func crowdOf(before, after map[policy.Object]bool, nodes func(namespace string) int) int {
+	crowd := 1
+	seen := map[string]bool{}
+	for _, change := range [][2]map[policy.Object]bool{{before, after}, {after, before}} {
+		for o := range change[0] {
+			if namespace := o.Ref.Namespace; nodes != nil && !change[1][o] && !seen[namespace] {
+				seen[namespace] = true
+				crowd = max(crowd, nodes(namespace))
+			}
+		}
+	}
+	return crowd
+}
+
+func (a *Account) noteRepairs(s Synced) {
+	if s.Report.Repairs.Empty() {
+		return
+	}
+	at := metav1.NewTime(s.At)
+	var parts []string
+	for what, n := range s.Report.Repairs.Counts() {
+		if n > 0 {
+			parts = append(parts, fmt.Sprintf("%s: %d", what, n))
+		}
+	}
+	slices.Sort(parts)
+	a.status.Repairs = v1alpha1.Repairs{
+		Count: a.status.Repairs.Count + 1, LastTime: &at, Last: "others had changed " + strings.Join(parts, ", "),
+	}
+}
+
+func (a *Account) succeeded(s Synced) {
+	a.applied = make(map[policy.Object]bool, len(s.Report.Concerns.Objects))
+	for _, o := range s.Report.Concerns.Objects {
+		a.applied[o] = true
+	}
+	for _, r := range s.Report.Refused {
+		delete(a.applied, r.Object)
+	}
+	a.failing = nil
+	a.sayRefused(s.Report.Refused, s.Report.Waiting)
+	c := s.Report.Counts
+	pods := s.Report.Concerns.Pods
+	policed := slices.DeleteFunc(slices.Clone(pods), func(digest uint64) bool { return slices.Contains(s.Unpoliced, digest) })
+	a.status.Applied = &v1alpha1.Applied{
+		Time:             metav1.NewMicroTime(s.At),
+		ResourceVersions: maps.Clone(s.ResourceVersions),
+		PodDigests:       cached.PackDigests(policed[:min(len(policed), v1alpha1.MaxPodDigests)]),
+		Counts: v1alpha1.Counts{
+			Policies: int32(len(s.Report.Concerns.Objects)), Pods: int32(len(pods)),
+			Chains: int32(c.Chains), Rules: int32(c.Rules), Sets: int32(c.Sets), Entries: int32(c.Entries),
+		},
+	}
+	a.condition(metav1.ConditionTrue, v1alpha1.EnforcingReason, enforcingMessage(len(s.Report.Refused), len(s.Report.Waiting)), s.At)
+	a.status.SourceCheck = s.SourceCheck
+	for _, c := range []*metav1.Condition{s.UnknownPods, s.Sources} {
+		if c != nil {
+			a.set(*c, s.At)
+		}
+	}
+}
+
+// refused keeps what was applied, and names the policies that are not in force as they are now: what the kernel refuses may be one
+// policy's, and holds up the others that changed with it.
+func (a *Account) refused(s Synced) {
+	a.failing = nil
+	for _, o := range s.Report.Concerns.Objects {
+		if !a.applied[o] || s.Report.Unread {
+			a.failing = append(a.failing, o)
+		}
+	}
+	message := cached.Plain(s.Err.Error(), cached.MaxMessage)
+	a.status.Failing = int32(len(a.failing))
+	a.status.FailingPolicies = nil
+	for _, o := range a.failing[:min(len(a.failing), v1alpha1.MaxFailingPolicies)] {
+		a.status.FailingPolicies = append(a.status.FailingPolicies, v1alpha1.FailingPolicy{
+			Kind: o.Ref.Kind, Namespace: o.Ref.Namespace, Name: o.Ref.Name, Generation: o.Generation, Message: message,
+		})
+	}
+	reason := v1alpha1.RefusedReason
+	if s.Report.Unread {
+		reason = v1alpha1.UnreadableReason
+	}
+	a.condition(metav1.ConditionFalse, reason, message, s.At)
+}
+
+func (a *Account) condition(status metav1.ConditionStatus, reason, message string, at time.Time) {
+	a.set(metav1.Condition{Type: v1alpha1.EnforcingCondition, Status: status, Reason: reason, Message: message}, at)
+}
+
+// set changes a condition; the time of the transition stays where the status does.
+func (a *Account) set(c metav1.Condition, at time.Time) {
+	c.LastTransitionTime = metav1.NewTime(at)
+	meta.SetStatusCondition(&a.status.Conditions, c)
+}
+
+// concern is the part of the account whose change is worth a write, as text that can be compared.
+func (a *Account) concern() string {
+	var b strings.Builder
+	for _, o := range slices.SortedFunc(maps.Keys(a.applied), compareObjects) {
+		fmt.Fprintf(&b, "%s %d %q %t\n", o.UID, o.Generation, o.Mode, o.Audit)
+	}
+	if a.status.Applied != nil {
+		b.Write(a.status.Applied.PodDigests)
+	}
+	fmt.Fprintln(&b, a.failing, a.status.Repairs.Count)
+	// Which addresses are contested, and those of others, change with every pod of the cluster where nodes share a range.
+	fmt.Fprintln(&b, a.status.Addresses != nil && a.status.Addresses.Contested > 0)
+	fmt.Fprintln(&b, a.status.Backend, a.status.Table, a.status.Families, a.status.Findings)
+	b.Write(a.status.Refused)
+	for _, c := range a.status.Conditions {
+		fmt.Fprintln(&b, c.Status, c.Reason, c.Message)
+	}
+	return b.String()
+}
+
+func compareObjects(a, b policy.Object) int { return a.Ref.Compare(b.Ref) }

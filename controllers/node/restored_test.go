@@ -1,0 +1,37 @@
+package node
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/ringfence-io/ringfence/controllers/cached"
+)
+
+// Once a cache has gone back, nothing of what the caches hold is enforced, and the process ends: others may not have noticed, and the two together were never so.
+func TestNothingIsEnforcedOnceACacheHasGoneBack(t *testing.T) {
+	for _, kind := range []string{"pods", "namespaces", "policies"} {
+		t.Run(kind, func(t *testing.T) {
+			one := make(syncs, 1) // a second panics
+			n := nodeOf(t, Config{Name: "n", Resync: time.Hour, Sync: &one})
+			store := map[string]toolscache.SharedIndexInformer{"pods": n.stores.pods, "namespaces": n.stores.namespaces, "policies": n.stores.policies}[kind].GetStore()
+			store.Bookmark("10")
+			if _, err := n.Reconcile(t.Context(), reconcile.Request{}); err != nil {
+				t.Fatal(err)
+			}
+			store.Bookmark("9")
+			var restored *cached.RestoredError
+			for range 2 {
+				if _, err := n.Reconcile(t.Context(), reconcile.Request{}); !errors.As(err, &restored) || restored.Now != "9" {
+					t.Fatalf("the sync says %v", err)
+				}
+			}
+			if err := n.restored.Start(t.Context()); !errors.As(err, &restored) {
+				t.Errorf("the process ends with %v", err)
+			}
+		})
+	}
+}

@@ -1,0 +1,155 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/controllers/cached"
+	"github.com/ringfence-io/ringfence/controllers/node/announce"
+	"github.com/ringfence-io/ringfence/controllers/node/report"
+)
+
+const (
+	// laterDelay is how long after an event that can wait a sync takes it in, if none has before: one for all that come meanwhile.
+	laterDelay = 5 * time.Second
+	// linkDelay is how long after a link has come or gone a sync takes that in, if none has before: what CNI plugins do with it takes some steps.
+	linkDelay = 200 * time.Millisecond
+)
+
+// queue is the worker's: it has one key.
+type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+
+// SetupWithManager starts the watches and the one worker. The worker starts when the manager's cache has synced, and syncs nothing before
+// the other watches have: nothing is written to the kernel from half a picture.
+func (n *Node) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
+	var err error
+	if n.stores, err = newStores(ctx, m.GetCache()); err != nil {
+		return err
+	}
+	if n.watches, err = newWatches(m.GetConfig(), m.GetHTTPClient(), n.DNSServices); err != nil {
+		return err
+	}
+	if err := errors.Join(cached.Register(Metrics()), n.addRunnables(m)); err != nil {
+		return fmt.Errorf("setting up the node controller: %w", err)
+	}
+	c, err := controller.New("node", m, controller.Options{
+		Reconciler: n, MaxConcurrentReconciles: 1,
+		// The API server may be away for longer than any limit; meanwhile what is in the kernel stays.
+		CacheSyncTimeout: math.MaxInt64,
+		RateLimiter:      cached.Retries[reconcile.Request](n.Resync),
+	})
+	if err != nil {
+		return fmt.Errorf("setting up the node controller: %w", err)
+	}
+	for _, s := range n.eventSources() {
+		if err := c.Watch(s); err != nil {
+			return fmt.Errorf("setting up the node controller: %w", err)
+		}
+	}
+	return nil
+}
+
+// addRunnables adds what runs beside the worker: the reports, the announcements, and what ends the process when the API server has gone back.
+func (n *Node) addRunnables(m ctrl.Manager) error {
+	clients := n.watches.kinds.Watcher.Clients
+	if n.Facts != nil {
+		n.reporter = report.NewReporter(n.Name, report.NewWriter(clients[v1alpha1.GroupVersion]), n.owner, n.Heartbeat, *n.Facts, n.Health)
+		if err := m.Add(n.reporter); err != nil {
+			return fmt.Errorf("adding the reports of the node: %w", err)
+		}
+	}
+	if n.Arrivals != nil && n.Announce {
+		n.announcer = announce.New(announce.NewWriter(clients[corev1.SchemeGroupVersion]), m.GetLogger().WithName("announcements"))
+		if err := m.Add(n.announcer); err != nil {
+			return fmt.Errorf("adding the announcements of the node: %w", err)
+		}
+	}
+	return m.Add(n.restored)
+}
+
+// eventSources are whatever asks for a sync.
+func (n *Node) eventSources() []source.Source {
+	var all []source.Source
+	for _, informer := range n.stores.all() {
+		all = append(all, n.dirtyOn(informer))
+	}
+	if n.Arrivals != nil {
+		all = append(all, source.Func(n.watchArrivals))
+	}
+	if n.LinkEvents != nil {
+		all = append(all, source.Func(n.watchLinks))
+	}
+	return append(all, source.Func(n.startWatches))
+}
+
+// dirtyOn marks the node dirty on every event of an informer.
+func (n *Node) dirtyOn(informer toolscache.SharedIndexInformer) source.Source {
+	return source.Func(func(_ context.Context, q queue) error {
+		dirty := func() { n.dirty(q) }
+		handler := cached.OnEvents(dirty)
+		handler.UpdateFunc = func(before, after any) {
+			if cached.CanWait(n.Name, before, after) {
+				q.AddAfter(n.key(), laterDelay)
+				return
+			}
+			cached.IfChanged(before, after, dirty)
+		}
+		_, err := informer.AddEventHandler(handler)
+		dirty() // a cluster without a single object is to be enforced too
+		return err
+	})
+}
+
+// watchArrivals has a pod that has just come be in the next sync, which begins at once.
+func (n *Node) watchArrivals(_ context.Context, q queue) error {
+	n.Arrivals.OnArrival(func() {
+		n.pace.hurry()
+		n.dirty(q)
+	})
+	return nil
+}
+
+func (n *Node) watchLinks(ctx context.Context, q queue) error {
+	return n.LinkEvents(ctx, func() { q.AddAfter(n.key(), linkDelay) })
+}
+
+// startWatches starts what the manager's cache does not hold.
+func (n *Node) startWatches(ctx context.Context, q queue) error {
+	return n.watches.start(func(t cached.Target) (*cached.Watch, error) {
+		return n.watches.kinds.Watcher.Start(ctx, t, func() { n.dirty(q) })
+	})
+}
+
+// dirty asks for a sync, and remembers since when.
+func (n *Node) dirty(q queue) {
+	now := time.Now()
+	n.changed.CompareAndSwap(nil, &now)
+	q.Add(n.key())
+}
+
+func (n *Node) key() reconcile.Request {
+	return reconcile.Request{NamespacedName: types.NamespacedName{Name: n.Name}}
+}
+
+// owner is the UID of the Node object, empty while there is none.
+func (n *Node) owner() types.UID {
+	node := cached.Get[metav1.Object](n.stores.nodes, n.Name)
+	if node == nil {
+		return ""
+	}
+	return node.GetUID()
+}

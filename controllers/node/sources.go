@@ -1,0 +1,127 @@
+package node
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/controllers/cached"
+	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+)
+
+var links = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+	Name: "ringfence_links",
+	Help: "The links of this node's pods, by how they are tied to their pods: result (of CNI plugins), addresses (of the link's other end), exempt, shut, " +
+		"and unknown for pods whose link nobody knows.",
+}, []string{"tied"})
+
+// Links knows the host's ends of pods' interfaces.
+type Links interface {
+	// Into adds them to a snapshot.
+	Into(s *compile.Snapshot) error
+}
+
+// Sources says what becomes of what pods send from addresses that are not theirs. The zero value leaves it alone.
+type Sources struct {
+	// Links are the node's. Without it none is known.
+	Links Links
+	// Mode is what the enforcer is told to do.
+	Mode v1alpha1.SourceCheckMode
+	// Unable says why the kernel cannot do it, empty if it can. Without it the kernel can.
+	Unable func() string
+}
+
+// sources is how a node goes about it.
+type sources struct {
+	Sources
+	last   compile.Network // that could be read
+	read   bool            // it could, once
+	unread error           // why it could not, this time
+	wrong  string          // what the log has it is wrong
+}
+
+// into adds the node's links to a snapshot. Where they cannot be read, those that were read last stand, and where none were, what holds links in the kernel:
+// what is enforced stays.
+func (c *sources) into(s *compile.Snapshot) error {
+	if c.Links == nil {
+		return nil
+	}
+	c.unread = c.Links.Into(s)
+	switch {
+	case c.unread == nil:
+		c.last, c.read = s.Network, true
+	case c.read:
+		s.Network = c.last
+	default:
+		s.Network = compile.Network{Unread: true}
+	}
+	return c.unread
+}
+
+// concluded adds the condition, and how many links are tied, to what came of a sync, and logs what is wrong.
+func (c *sources) concluded(ctx context.Context, o *outcome) {
+	found := o.Report.Concerns.Links
+	o.Sources, o.SourceCheck = c.condition(found), c.status(found)
+	c.log(ctx, o.Sources)
+}
+
+// status is what a node's report says of its links, nil if nothing is looked at.
+func (c *sources) status(n policy.LinkCounts) *v1alpha1.SourceCheckStatus {
+	for tied, count := range map[string]int{"result": n.ByResult, "addresses": n.ByKernel, "exempt": n.Exempt, "shut": n.Shut, "unknown": n.Untied} {
+		links.WithLabelValues(tied).Set(float64(count))
+	}
+	if c.Links == nil || c.Mode == "" {
+		return nil
+	}
+	return &v1alpha1.SourceCheckStatus{
+		Mode: c.Mode, Results: int32(n.ByResult), Addresses: int32(n.ByKernel), Exempt: int32(n.Exempt), Shut: int32(n.Shut), Unknown: int32(n.Untied),
+	}
+}
+
+// condition says whether what each pod sends is held to its own addresses, nil if it is not to be.
+func (c *sources) condition(n policy.LinkCounts) *metav1.Condition {
+	if c.Links == nil || c.Mode == "" || c.Mode == v1alpha1.SourceCheckModeOff {
+		return nil
+	}
+	says := func(status metav1.ConditionStatus, reason, format string, args ...any) *metav1.Condition {
+		return &metav1.Condition{
+			Type: v1alpha1.SourcesCheckedCondition, Status: status, Reason: reason,
+			Message: cached.Shortened(fmt.Sprintf(format, args...), cached.MaxMessage),
+		}
+	}
+	unable := ""
+	if c.Unable != nil {
+		unable = c.Unable()
+	}
+	switch {
+	case unable != "":
+		return says(metav1.ConditionFalse, v1alpha1.KernelLacksReason, "pods can send from addresses that are not theirs: %s", unable)
+	case c.unread != nil:
+		return says(metav1.ConditionFalse, v1alpha1.LinksUnknownReason,
+			"which of the host's interfaces are pods' cannot be read, and what was known of it stands: %v", c.unread)
+	case n.Untied > 0:
+		return says(metav1.ConditionFalse, v1alpha1.LinksUnknownReason,
+			"%d pods can send from addresses that are not theirs, %s the first: nobody knows which of the host's interfaces is theirs; mount libcni's cache "+
+				"(/var/lib/cni) into the enforcer, or exempt their namespace", n.Untied, n.First)
+	case c.Mode == v1alpha1.SourceCheckModeAudit:
+		return says(metav1.ConditionTrue, v1alpha1.SourcesAuditedReason, "what a pod sends from an address that is not its own is counted, and passes")
+	}
+	return says(metav1.ConditionTrue, v1alpha1.SourcesCheckedReason, "what a pod sends from an address that is not its own is dropped")
+}
+
+// log logs what is wrong, once as long as it lasts. Pods come and go: a new number of them is no news.
+func (c *sources) log(ctx context.Context, now *metav1.Condition) {
+	wrong := ""
+	if now != nil && now.Status != metav1.ConditionTrue {
+		wrong = now.Reason
+	}
+	if wrong != "" && wrong != c.wrong {
+		log.FromContext(ctx).Info("--source-check does not hold all pods", "reason", wrong, "detail", now.Message)
+	}
+	c.wrong = wrong
+}
