@@ -44,7 +44,7 @@ var (
 	link = regexp.MustCompile(`\[[^\]]*\]\(([^)\s]*)\)`)
 )
 
-// problems are those of lengths and turns.
+// problems are those of lengths, of turns, and of what is not what it looks like.
 func (p page) problems() []problem {
 	var all []problem
 	for _, l := range p.lines {
@@ -56,6 +56,9 @@ func (p page) problems() []problem {
 		if n := utf8.RuneCountInString(c.text); n > longest {
 			all = append(all, problem{c.line, fmt.Sprintf("a cell of %d characters: %d at most", n, longest)})
 		}
+	}
+	for _, s := range p.strays {
+		all = append(all, problem{s.line, "it looks like code, and is a paragraph of the list above: indent it by four more than the list's text, or put a line of text between"})
 	}
 	for _, t := range p.texts {
 		plain := strings.ToLower(span.ReplaceAllString(t.text, ""))

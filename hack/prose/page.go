@@ -10,6 +10,7 @@ type page struct {
 	lines    []piece // of paragraphs and lists, as they stand
 	texts    []piece // whole paragraphs, list items and cells, each on one line
 	cells    []piece
+	strays   []piece // what looks like code, and is a paragraph of the list above
 	headings []string
 }
 
@@ -77,9 +78,10 @@ func (p *parser) read(n int, line string) {
 
 // isCode reports whether a line is of an indented code block: four columns further in than the text around it, behind a blank line or more code.
 func (p *parser) isCode(line string) bool {
-	indent := len(line) - len(strings.TrimLeft(line, " "))
-	return (p.blank || p.code) && indent >= p.list+4
+	return (p.blank || p.code) && indentOf(line) >= p.list+4
 }
+
+func indentOf(line string) int { return len(line) - len(strings.TrimLeft(line, " ")) }
 
 func (p *parser) readProse(n int, line, trimmed string) {
 	switch {
@@ -101,8 +103,10 @@ func (p *parser) readProse(n int, line, trimmed string) {
 		p.end()
 		p.list = len(marker)
 		trimmed = line[len(marker):]
-	} else if p.blank && !strings.HasPrefix(line, " ") {
+	} else if indent := indentOf(line); p.blank && indent == 0 {
 		p.list = 0
+	} else if p.blank && indent >= 4 && indent > p.list {
+		p.strays = append(p.strays, piece{n, line})
 	}
 	if p.paragraph.text == "" {
 		p.paragraph = piece{n, trimmed}
