@@ -58,7 +58,8 @@ func (p page) problems() []problem {
 		}
 	}
 	for _, s := range p.strays {
-		all = append(all, problem{s.line, "it looks like code, and is a paragraph of the list above: indent it by four more than the list's text, or put a line of text between"})
+		all = append(all, problem{s.line, "it looks like code, and is a paragraph of the list above: indent it by four more than the list's text, " +
+			"or put a line of text between"})
 	}
 	for _, t := range p.texts {
 		plain := strings.ToLower(span.ReplaceAllString(t.text, ""))
