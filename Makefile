@@ -98,8 +98,9 @@ race: ## all tests under the race detector, the ladder with a tenth of its clust
 	@$(GOTEST) -race -count=1 -timeout 30m $(LADDER) -args -ladder.clusters=200
 
 .PHONY: lint
-lint: ## golangci-lint, which also holds the import table of docs/architecture.md
+lint: ## golangci-lint, which also holds the import table of docs/architecture.md; and the prose of the pages that people write
 	@lint=$$(hack/tools/build.sh); "$$lint" run ./...
+	@go run ./hack/prose $$(git ls-files README.md CONTRIBUTING.md 'docs/*.md' ':!docs/api.md' ':!docs/reference.md')
 
 .PHONY: vet
 vet: ## go vet, and that every package and test builds

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"text/tabwriter"
 
 	"github.com/go-logr/logr"
@@ -20,6 +21,9 @@ func newPreflightCommand() *cobra.Command {
 		Short: "Say what this node's kernel and programs lack, what it costs, and what to do",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := needRoot("preflight", os.Geteuid()); err != nil {
+				return err
+			}
 			plane, err := openDataplane(cmd.Context(), backend, logr.Discard())
 			var failed *dataplane.PreflightError
 			var findings []dataplane.Finding
@@ -40,6 +44,14 @@ func newPreflightCommand() *cobra.Command {
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
 	cmd.Flags().StringVar(&backend, "iptables-backend", dataplane.Auto, "legacy, nft, or auto: the one that the kubelet uses")
 	return cmd
+}
+
+// needRoot is an error unless a user is root. The kernel refuses all others, and what it refuses looks like what it lacks.
+func needRoot(command string, uid int) error {
+	if uid == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s asks the kernel what it can do, and has to run as root, not as the user %d", command, uid)
 }
 
 func printFindings(w io.Writer, findings []dataplane.Finding, output string) error {

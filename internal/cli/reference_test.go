@@ -18,7 +18,7 @@ const (
 	referencePage  = "../../docs/reference.md"
 	referenceBegin = `# Commands and flags
 
-Written from the code by ` + "`make golden`, and held to it by `TestTheReferenceSaysWhatTheCommandsSay`. `ringfence COMMAND --help`" + ` says the same of your version.
+Every command with its flags. ` + "`make golden` writes this page from the code. `ringfence COMMAND --help`" + ` prints the same for your version.
 `
 )
 

@@ -26,10 +26,10 @@ const (
 	page  = "../../docs/api.md"
 	begin = `# The kinds of policy.ringfence.io
 
-Every field of every kind, written from the CustomResourceDefinitions by ` + "`make golden`, and held to them by `TestThePageSaysWhatTheKindsSay`." + `
-What policies mean is in [policies.md](policies.md), what statuses say in [status.md](status.md). ` + "`kubectl explain`" + ` shows the same on a cluster.
+Every field of every kind. ` + "`make golden`" + ` writes this page from the CustomResourceDefinitions. [policies.md](policies.md) explains what policies mean,
+and [status.md](status.md) what statuses mean. ` + "`kubectl explain`" + ` shows the same fields on a cluster.
 
-` + "`[]` is each item of a list; * is a field that has to be there." + ` What is refused beside what the types say stands below each table, with the field that it is about.
+` + "`[]` is each item of a list; * marks a required field." + ` Below each table stands what the API server refuses besides, with the field that it is about.
 `
 )
 
