@@ -155,7 +155,7 @@ func (f *fire) disturb() (stop func()) {
 				table, family := []string{"filter", "security"}[i%2], iptables.Families[i/2%2]
 				for _, op := range []string{"-A", "-D"} {
 					args := []string{"-w", "-t", table, op, "FORWARD", "-p", "udp", "--dport", "9", "-j", "ACCEPT"}
-					if out, err := n.Command(context.WithoutCancel(ctx), iptables(family, f.w.backend), args...).CombinedOutput(); err != nil {
+					if out, err := n.Command(context.WithoutCancel(ctx), programOf(family, f.w.backend), args...).CombinedOutput(); err != nil {
 						f.t.Errorf("the other program: %v: %s", err, out)
 					}
 				}

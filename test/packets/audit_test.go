@@ -295,7 +295,7 @@ func (a *audit) counted(t *testing.T, c *cluster) map[string]int {
 	for _, n := range a.nodes {
 		compiled, _ := compile.Compile(c.snapshot(n.name))
 		points := iptables.Render(compiled, a.options(n)).Points
-		out, err := n.Command(t.Context(), iptables(a.family, a.backend)+"-save", "-c", "-t", "security").Output()
+		out, err := n.Command(t.Context(), programOf(a.family, a.backend)+"-save", "-c", "-t", "security").Output()
 		must(t, err)
 		for line := range strings.Lines(string(out)) {
 			var packets, bytes int

@@ -17,7 +17,7 @@ func (w *world) flush(t *testing.T) {
 	for _, n := range w.nodes {
 		for _, f := range iptables.Families {
 			for _, do := range []string{"-F", "-X"} {
-				n.command(t, "", iptables(f, w.backend), "-w", "-t", "security", do)
+				n.command(t, "", programOf(f, w.backend), "-w", "-t", "security", do)
 			}
 		}
 	}

@@ -37,7 +37,7 @@ type victim struct {
 	found iptables.Ruleset
 }
 
-func (v victim) program() string { return iptables(v.family, v.backend) }
+func (v victim) program() string { return programOf(v.family, v.backend) }
 
 func (v victim) iptables(args ...string) {
 	v.t.Helper()
@@ -169,7 +169,7 @@ var tamperings = []struct {
 	{"all sets are destroyed", func(v victim, each each) {
 		each("", func() {
 			for _, f := range iptables.Families {
-				v.command(v.t, "", iptables(f, v.backend), "-w", "-t", "security", "-F")
+				v.command(v.t, "", programOf(f, v.backend), "-w", "-t", "security", "-F")
 			}
 			for name := range v.found.Sets {
 				v.ipset("destroy", name)
