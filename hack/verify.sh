@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # verify.sh: checks what no compiler looks at: that go.mod is tidy, that what is generated is up to date, that the manifests render,
 # that the OLM bundle and the Helm chart install what they should, that Prometheus reads the queries and fires the alerts that it should, that what
-# Argo CD and Flux are told of our kinds is right, that GitHub understands the workflows, that published programs are taken only with the right checksum, that links between documents lead somewhere, and that the
-# tests that documents name exist.
+# Argo CD and Flux are told of our kinds is right, that published programs are taken only with the right checksum, that GitHub understands the
+# workflows, that links between documents lead somewhere, and that the tests that documents name exist.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
