@@ -36,7 +36,9 @@ UNIT      = $(filter-out $(PACKETS) $(LADDER) $(BENCH) $(module)/lab% $(module)/
 E2E       = $(filter-out $(PACKETS) $(LADDER) $(BENCH) $(UNIT),$(packages))
 
 GOTEST = go run ./hack/gotest
-# KUBEBUILDER_ASSETS and CNI_PATH, as hack/kube/build.sh prints them.
+# KUBEBUILDER_ASSETS and CNI_PATH, as hack/kube/build.sh prints them. kube-apiserver, etcd and kubectl come from envtest's published archives where the
+# internet is there. With CI=true they are built from source, so that CI tests the release that hack/kube pins and asks no index; KUBE_FROM=source does
+# the same elsewhere.
 ASSETS = eval "$$(hack/kube/build.sh)"
 
 ##@ Try it
@@ -162,7 +164,7 @@ deps-test: ## the same, a C compiler for the race detector, and nft
 	@hack/deps.sh test
 
 .PHONY: kube
-kube: ## build kube-apiserver, etcd, kubectl and the CNI plugins into the cache, unless they are there
+kube: ## kube-apiserver, etcd, kubectl and the CNI plugins in the cache: published ones, or built from source (CI=true, KUBE_FROM=source, or no internet)
 	@hack/kube/build.sh >/dev/null
 
 .PHONY: clean
@@ -193,7 +195,7 @@ golden: ## write the golden files of tests anew, from what the code does now
 
 .PHONY: tidy
 tidy: ## tidy go.mod, and those of what is under hack
-	@for module in . hack/generate hack/gitops hack/image hack/packages hack/workflows; do go -C $$module mod tidy; done
+	@for module in . hack/envtest hack/generate hack/gitops hack/image hack/packages hack/workflows; do go -C $$module mod tidy; done
 
 .PHONY: help
 help: ## this list

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # verify.sh: checks what no compiler looks at: that go.mod is tidy, that what is generated is up to date, that the manifests render,
 # that the OLM bundle and the Helm chart install what they should, that Prometheus reads the queries and fires the alerts that it should, that what
-# Argo CD and Flux are told of our kinds is right, that GitHub understands the workflows, that links between documents lead somewhere, and that the
-# tests that documents name exist.
+# Argo CD and Flux are told of our kinds is right, that published programs are taken only with the right checksum, that GitHub understands the
+# workflows, that links between documents lead somewhere, and that the tests that documents name exist.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -12,7 +12,7 @@ say() {
   failed=1
 }
 
-for module in . hack/generate hack/gitops hack/image hack/packages hack/workflows; do
+for module in . hack/envtest hack/generate hack/gitops hack/image hack/packages hack/workflows; do
   go -C "$module" mod tidy -diff >/dev/null || say "the go.mod of $module is not tidy: run 'make tidy'"
 done
 
@@ -86,6 +86,9 @@ said=$("$promtool" check rules --lint=all --lint-fatal "$queries/alerts.yaml" "$
   say "config/prometheus asks what Prometheus does not understand: $said"
 said=$("$promtool" test rules "$queries/tests.yaml" 2>&1) || say "the alerts are not what test/prometheus/alerts.yaml says: $said"
 go -C hack/gitops test ./... >&2 || say "config/argocd or config/flux says something else of a policy's health than it should"
+
+# -count=1 since the script that this tests is not in its module, so that Go would not see a change of it.
+go -C hack/envtest test -count=1 ./... >&2 || say "hack/kube/build.sh takes published programs that it should not, or does not build where it should"
 
 # The workflows, without the linters of other languages, which a machine may have or not.
 said=$(go tool -modfile=hack/workflows/go.mod actionlint -shellcheck= -pyflakes= 2>&1) || say "the workflows are not what GitHub understands: $said"

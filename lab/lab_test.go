@@ -21,6 +21,7 @@ import (
 	"github.com/ringfence-io/ringfence/lab/cni"
 	"github.com/ringfence-io/ringfence/lab/kubelet"
 	"github.com/ringfence-io/ringfence/lab/probe"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 func TestImpossibleOptionsAreNamed(t *testing.T) {
@@ -64,9 +65,9 @@ func testPods(t *testing.T, kind cni.Kind) {
 	t.Run("a written status stays", func(t *testing.T) {
 		// Another pod's whole life is time enough for a status that is written again and again to show.
 		run(t, l, pod("a", "passing"))
-		must(t, l.DeletePod(soon(t), "a", "passing"))
-		now, err := l.Pod(soon(t), "a", "here")
-		must(t, err)
+		kit.Must(t, l.DeletePod(kit.Context(t, time.Minute), "a", "passing"))
+		now, err := l.Pod(kit.Context(t, time.Minute), "a", "here")
+		kit.Must(t, err)
 		if diff := cmp.Diff(here.Object.ResourceVersion, now.Object.ResourceVersion); diff != "" {
 			t.Errorf("the pod was written again:\n%s", cmp.Diff(here.Object, now.Object))
 		}
@@ -88,7 +89,7 @@ func testPods(t *testing.T, kind cni.Kind) {
 		if got := l.Probe(here, p, policy.TCP, 80, probe.Expect(true))[iptables.IPv4]; got.Identity != l.Node("n2").Host.Name() {
 			t.Error(got)
 		}
-		must(t, l.DeletePod(soon(t), "a", "hostly"))
+		kit.Must(t, l.DeletePod(kit.Context(t, time.Minute), "a", "hostly"))
 	})
 	t.Run("sidecars listen, plain init containers don't", func(t *testing.T) {
 		always := corev1.ContainerRestartPolicyAlways
@@ -112,8 +113,8 @@ func testPods(t *testing.T, kind cni.Kind) {
 		if diff := cmp.Diff(first.Addresses, second.Addresses, cmp.Comparer(equal[netip.Addr])); diff != "" {
 			t.Error(diff)
 		}
-		job, err := l.Client.CoreV1().Pods("a").Get(soon(t), "job", metav1.GetOptions{})
-		must(t, err)
+		job, err := l.Client.CoreV1().Pods("a").Get(kit.Context(t, time.Minute), "job", metav1.GetOptions{})
+		kit.Must(t, err)
 		if diff := cmp.Diff(first.Object.Status.PodIPs, job.Status.PodIPs); diff != "" {
 			t.Error(diff)
 		}
@@ -123,17 +124,17 @@ func testPods(t *testing.T, kind cni.Kind) {
 	})
 	t.Run("a pod that lingers serves until its time is up", func(t *testing.T) {
 		p := run(t, l, pod("a", "slow", func(p *corev1.Pod) { p.Annotations = map[string]string{kubelet.Linger: "25s"} }))
-		must(t, l.Client.CoreV1().Pods("a").Delete(soon(t), "slow", metav1.DeleteOptions{}))
+		kit.Must(t, l.Client.CoreV1().Pods("a").Delete(kit.Context(t, time.Minute), "slow", metav1.DeleteOptions{}))
 		if got := l.Probe(here, p, policy.TCP, 80, probe.Expect(true))[iptables.IPv4]; got.Outcome != probe.Reached {
 			t.Error(got)
 		}
 		var now int64
-		must(t, l.Client.CoreV1().Pods("a").Delete(soon(t), "slow", metav1.DeleteOptions{GracePeriodSeconds: &now}))
+		kit.Must(t, l.Client.CoreV1().Pods("a").Delete(kit.Context(t, time.Minute), "slow", metav1.DeleteOptions{GracePeriodSeconds: &now}))
 	})
 	t.Run("a pod made anew under its name is another pod", func(t *testing.T) {
 		var now int64
 		old := run(t, l, pod("a", "phoenix"))
-		must(t, l.Client.CoreV1().Pods("a").Delete(soon(t), "phoenix", metav1.DeleteOptions{GracePeriodSeconds: &now}))
+		kit.Must(t, l.Client.CoreV1().Pods("a").Delete(kit.Context(t, time.Minute), "phoenix", metav1.DeleteOptions{GracePeriodSeconds: &now}))
 		again := run(t, l, pod("a", "phoenix"))
 		if got := l.Probe(here, again, policy.TCP, 80, probe.Expect(true))[iptables.IPv4]; got.Outcome != probe.Reached {
 			t.Errorf("%s, formerly %s: %s", again.Addresses, old.Addresses, got)
@@ -147,21 +148,21 @@ func testPods(t *testing.T, kind cni.Kind) {
 		if got := l.Probe(one, two, policy.TCP, 80, probe.Expect(true))[iptables.IPv4]; got.Identity != two.Host.Name() {
 			t.Error(got)
 		}
-		must(t, l.DeleteNamespace(soon(t), long))
+		kit.Must(t, l.DeleteNamespace(kit.Context(t, time.Minute), long))
 	})
 	t.Run("a deleted namespace takes its pods along", func(t *testing.T) {
-		must(t, l.DeleteNamespace(soon(t), "a"))
-		pods, err := l.WaitReady(soon(t))
-		must(t, err)
+		kit.Must(t, l.DeleteNamespace(kit.Context(t, time.Minute), "a"))
+		pods, err := l.WaitReady(kit.Context(t, time.Minute))
+		kit.Must(t, err)
 		if len(pods) > 0 {
 			t.Errorf("%d pods are left", len(pods))
 		}
 	})
 	t.Run("nothing is left", func(t *testing.T) {
 		prefix, dir, pids := strings.TrimSuffix(l.World.Name(), "world"), l.Dir, l.API.PIDs()
-		must(t, l.Close())
+		kit.Must(t, l.Close())
 		entries, err := os.ReadDir("/run/netns")
-		must(t, err)
+		kit.Must(t, err)
 		for _, e := range entries {
 			if strings.HasPrefix(e.Name(), prefix) {
 				t.Errorf("network namespace %s is left", e.Name())
@@ -194,16 +195,11 @@ func TestOneFamily(t *testing.T) {
 // start starts a lab that ends with the test.
 func start(t *testing.T, opts lab.Options) *lab.Lab {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("needs root to make network namespaces")
-		}
-		t.Skipf("LEFT OUT: %s needs root to make network namespaces", t.Name())
-	}
+	kit.NeedRoot(t)
 	opts.Report = func(err error) { t.Log(err) }
-	l, err := lab.Start(soon(t), opts)
-	must(t, err)
-	t.Cleanup(func() { must(t, l.Close()) })
+	l, err := lab.Start(kit.Context(t, time.Minute), opts)
+	kit.Must(t, err)
+	t.Cleanup(func() { kit.Must(t, l.Close()) })
 	return l
 }
 
@@ -211,8 +207,8 @@ func start(t *testing.T, opts lab.Options) *lab.Lab {
 func namespace(t *testing.T, l *lab.Lab, name string) {
 	t.Helper()
 	object := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
-	_, err := l.Client.CoreV1().Namespaces().Create(soon(t), object, metav1.CreateOptions{})
-	must(t, err)
+	_, err := l.Client.CoreV1().Namespaces().Create(kit.Context(t, time.Minute), object, metav1.CreateOptions{})
+	kit.Must(t, err)
 }
 
 // pod listens on port 80 of all three protocols.
@@ -250,7 +246,7 @@ func run(t *testing.T, l *lab.Lab, object *corev1.Pod) *lab.Pod {
 	t.Helper()
 	var p *lab.Pod
 	// A name is free again only when the pod that had it is gone.
-	must(t, lab.Poll(soon(t), func(ctx context.Context) (err error) {
+	kit.Must(t, lab.Poll(kit.Context(t, time.Minute), func(ctx context.Context) (err error) {
 		p, err = l.RunPod(ctx, object)
 		if err != nil && !apierrors.IsAlreadyExists(err) {
 			t.Fatal(err)
@@ -265,9 +261,9 @@ func finish(t *testing.T, l *lab.Lab, namespace, name string, phase corev1.PodPh
 	t.Helper()
 	patch := fmt.Sprintf(`{"metadata": {"annotations": {%q: %q}}}`, kubelet.Exit, phase)
 	pods := l.Client.CoreV1().Pods(namespace)
-	_, err := pods.Patch(soon(t), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
-	must(t, err)
-	must(t, lab.Poll(soon(t), func(ctx context.Context) error {
+	_, err := pods.Patch(kit.Context(t, time.Minute), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+	kit.Must(t, err)
+	kit.Must(t, lab.Poll(kit.Context(t, time.Minute), func(ctx context.Context) error {
 		p, err := pods.Get(ctx, name, metav1.GetOptions{})
 		if err == nil && p.Status.Phase != phase {
 			err = fmt.Errorf("pod %s/%s is %s", namespace, name, p.Status.Phase)
@@ -276,19 +272,4 @@ func finish(t *testing.T, l *lab.Lab, namespace, name string, phase corev1.PodPh
 	}))
 }
 
-// soon is a context that ends in a minute, or with the test.
-func soon(t *testing.T) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	t.Cleanup(cancel)
-	return ctx
-}
-
 func equal[T comparable](a, b T) bool { return a == b }
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -16,6 +17,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/ringfence-io/ringfence/lab"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // standIn is a program that says how it was called, and goes on until it is ended.
@@ -24,7 +26,7 @@ const standIn = "#!/bin/sh\necho \"$@\"\nexec sleep 600\n"
 // Our programs are to the API server who they are on a cluster, and several controllers run beside each other.
 func TestPrograms(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "stand-in")
-	must(t, os.WriteFile(program, []byte(standIn), 0o700))
+	kit.Must(t, os.WriteFile(program, []byte(standIn), 0o700))
 	l := start(t, lab.Options{NoEnforcer: true, Controller: true, EnforcerBinary: program})
 
 	t.Run("each has a token of its own", func(t *testing.T) {
@@ -41,7 +43,7 @@ func TestPrograms(t *testing.T) {
 		}
 	})
 	t.Run("each controller has its ports", func(t *testing.T) {
-		must(t, l.StartController("c2"))
+		kit.Must(t, l.StartController("c2"))
 		for name, port := range map[string]int{"c1": 9500, "c2": 9502} {
 			calledWith(t, l, name, 1, fmt.Sprintf("controller --kubeconfig %s/controller.kubeconfig --leader-elect --leader-elect-namespace ringfence-system "+
 				"--log-format text --metrics-bind-address 127.0.0.1:%d --metrics-secure=false --health-probe-bind-address 127.0.0.1:%d", l.Dir, port, port+1))
@@ -55,15 +57,15 @@ func TestPrograms(t *testing.T) {
 	t.Run("one that is ended starts again, where it was", func(t *testing.T) {
 		for i, end := range []func(string){l.KillController, l.StopController} {
 			end("c1")
-			if err := l.ControllerReady(soon(t), "c1"); err == nil || !strings.Contains(err.Error(), "controller c1 ended") {
+			if err := l.ControllerReady(kit.Context(t, time.Minute), "c1"); err == nil || !strings.Contains(err.Error(), "controller c1 ended") {
 				t.Errorf("after its end: %v", err)
 			}
-			must(t, l.StartController("c1"))
+			kit.Must(t, l.StartController("c1"))
 			calledWith(t, l, "c1", i+2, "--metrics-bind-address 127.0.0.1:9500")
 		}
 	})
 	t.Run("one that does not answer is not ready", func(t *testing.T) {
-		err := l.ControllerReady(soon(t), "c2")
+		err := l.ControllerReady(kit.Context(t, time.Minute), "c2")
 		if err == nil || !strings.Contains(err.Error(), "asking controller c2") || !strings.Contains(err.Error(), "127.0.0.1:9503/readyz") {
 			t.Errorf("it is ready: %v", err)
 		}
@@ -71,7 +73,7 @@ func TestPrograms(t *testing.T) {
 	t.Run("what has never been there", func(t *testing.T) {
 		l.StopController("c9")
 		l.KillController("c9")
-		if err := l.ControllerReady(soon(t), "c9"); err == nil || !strings.Contains(err.Error(), "there is no controller c9") {
+		if err := l.ControllerReady(kit.Context(t, time.Minute), "c9"); err == nil || !strings.Contains(err.Error(), "there is no controller c9") {
 			t.Errorf("it is ready: %v", err)
 		}
 	})
@@ -81,13 +83,13 @@ func TestPrograms(t *testing.T) {
 func whoIs(t *testing.T, l *lab.Lab, kubeconfig string) authenticationv1.UserInfo {
 	t.Helper()
 	file, err := clientcmd.LoadFromFile(kubeconfig)
-	must(t, err)
+	kit.Must(t, err)
 	config := rest.AnonymousClientConfig(l.Config)
 	config.BearerToken = file.AuthInfos[file.Contexts[file.CurrentContext].AuthInfo].Token
 	client, err := kubernetes.NewForConfig(config)
-	must(t, err)
-	review, err := client.AuthenticationV1().SelfSubjectReviews().Create(soon(t), &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
-	must(t, err)
+	kit.Must(t, err)
+	review, err := client.AuthenticationV1().SelfSubjectReviews().Create(kit.Context(t, time.Minute), &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+	kit.Must(t, err)
 	return review.Status.UserInfo
 }
 
@@ -95,7 +97,7 @@ func whoIs(t *testing.T, l *lab.Lab, kubeconfig string) authenticationv1.UserInf
 func calledWith(t *testing.T, l *lab.Lab, name string, lines int, want string) {
 	t.Helper()
 	var all []string
-	must(t, lab.Poll(soon(t), func(context.Context) error {
+	kit.Must(t, lab.Poll(kit.Context(t, time.Minute), func(context.Context) error {
 		text, err := os.ReadFile(l.ControllerLog(name))
 		if all = strings.Split(strings.TrimSuffix(string(text), "\n"), "\n"); err != nil || len(text) == 0 || len(all) < lines {
 			return fmt.Errorf("controller %s has said %q: %w", name, text, err)

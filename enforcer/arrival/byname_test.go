@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // unnamed is a pod as a runtime hands it over that does not say UIDs.
@@ -83,13 +84,13 @@ func TestWhatBecomesOfAPodWithoutAUID(t *testing.T) {
 		want  []netip.Addr
 		known bool
 	}{
-		{"the API shows the address", []*compile.Pod{shown("web", "10.1.0.5")}, addrs("10.1.0.5"), false},
-		{"the API shows no address yet", []*compile.Pod{shown("web")}, addrs("10.1.0.5"), true},
-		{"it is being deleted, and runs", []*compile.Pod{with(shown("web"), func(p *compile.Pod) { p.Terminating = true })}, addrs("10.1.0.5"), true},
+		{"the API shows the address", []*compile.Pod{shown("web", "10.1.0.5")}, kit.Addrs("10.1.0.5"), false},
+		{"the API shows no address yet", []*compile.Pod{shown("web")}, kit.Addrs("10.1.0.5"), true},
+		{"it is being deleted, and runs", []*compile.Pod{with(shown("web"), func(p *compile.Pod) { p.Terminating = true })}, kit.Addrs("10.1.0.5"), true},
 		{"it has finished", []*compile.Pod{with(shown("web"), func(p *compile.Pod) { p.Finished = true })}, nil, false},
 		{"it is gone", nil, nil, false},
-		{"it was one before, and another of that name waits", []*compile.Pod{with(shown("web"), other)}, addrs("10.1.0.5"), true},
-		{"it is gone, and another of that name runs", []*compile.Pod{with(shown("web", "10.1.0.8"), other)}, addrs("10.1.0.8"), false},
+		{"it was one before, and another of that name waits", []*compile.Pod{with(shown("web"), other)}, kit.Addrs("10.1.0.5"), true},
+		{"it is gone, and another of that name runs", []*compile.Pod{with(shown("web", "10.1.0.8"), other)}, kit.Addrs("10.1.0.8"), false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			table := newTable(t)
@@ -123,7 +124,7 @@ func TestPodsWithoutAUIDAreNotTakenForEachOther(t *testing.T) {
 		for _, p := range s.Pods {
 			got[p.Name] = p.Addrs
 		}
-		want := map[string][]netip.Addr{"web": addrs("10.1.0.5"), "api": addrs("10.1.0.6"), "db": addrs("10.1.0.7")}
+		want := map[string][]netip.Addr{"web": kit.Addrs("10.1.0.5"), "api": kit.Addrs("10.1.0.6"), "db": kit.Addrs("10.1.0.7")}
 		if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}

@@ -17,6 +17,8 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // asked remembers what it was asked, and answers what it is told to.
@@ -80,15 +82,14 @@ func serve(t *testing.T, pods Pods) string {
 		cancel()
 		<-done
 	})
-	for start := time.Now(); ; time.Sleep(time.Millisecond) {
-		if c, err := net.Dial("unix", socket); err == nil {
+	kit.Eventually(t, 10*time.Second, "the server listens", func() bool {
+		c, err := net.Dial("unix", socket)
+		if err == nil {
 			_ = c.Close()
-			return socket
 		}
-		if time.Since(start) > 10*time.Second {
-			t.Fatal("the server does not listen")
-		}
-	}
+		return err == nil
+	})
+	return socket
 }
 
 func TestAsking(t *testing.T) {
@@ -212,14 +213,12 @@ func TestANewServerTakesTheSocketOver(t *testing.T) {
 		(&Server{Socket: socket, Pods: second, Log: logr.Discard()}).Run(ctx)
 	}()
 	t.Cleanup(func() { cancel(); <-done })
-	for start := time.Now(); len(second.all()) == 0; time.Sleep(time.Millisecond) {
+	kit.Eventually(t, 10*time.Second, "the second server is asked", func() bool {
 		if err := Ask(t.Context(), socket, Request{Verb: Delete, Pod: Pod{Container: "c"}}); err != nil {
 			t.Fatalf("while one server takes over from another, nobody answers: %v", err)
 		}
-		if time.Since(start) > 10*time.Second {
-			t.Fatal("the second server is never asked")
-		}
-	}
+		return len(second.all()) > 0
+	})
 }
 
 func TestRequestsThatMeanNothing(t *testing.T) {
@@ -242,8 +241,8 @@ func TestRequestsThatMeanNothing(t *testing.T) {
 		{"a uid without end", good(func(r *Request) { r.Pod.UID = strings.Repeat("u", 300) }), "uid"},
 		{"a name without end", good(func(r *Request) { r.Pod.Name = strings.Repeat("n", 300) }), "name"},
 		{"no address", good(func(r *Request) { r.Pod.Addrs = nil }), "0 addresses"},
-		{"an address that is everybody's", good(func(r *Request) { r.Pod.Addrs = addrs("0.0.0.0") }), "no address of a pod"},
-		{"loopback", good(func(r *Request) { r.Pod.Addrs = addrs("::1") }), "no address of a pod"},
+		{"an address that is everybody's", good(func(r *Request) { r.Pod.Addrs = kit.Addrs("0.0.0.0") }), "no address of a pod"},
+		{"loopback", good(func(r *Request) { r.Pod.Addrs = kit.Addrs("::1") }), "no address of a pod"},
 	}
 	for _, tt := range tests {
 		pods := &asked{}

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 const here = "node-a"
@@ -22,22 +23,14 @@ const here = "node-a"
 // uid is one as the API server makes them.
 func uid(name string) string { return name + "-0000-4000" }
 
-func addrs(texts ...string) []netip.Addr {
-	var out []netip.Addr
-	for _, t := range texts {
-		out = append(out, netip.MustParseAddr(t))
-	}
-	return out
-}
-
 // came is a pod as the plugin hands it over.
 func came(name string, texts ...string) Pod {
-	return Pod{Namespace: "shop", Name: name, UID: uid(name), Container: "c-" + name, Addrs: addrs(texts...)}
+	return Pod{Namespace: "shop", Name: name, UID: uid(name), Container: "c-" + name, Addrs: kit.Addrs(texts...)}
 }
 
 // shown is the pod as the API shows it.
 func shown(name string, texts ...string) *compile.Pod {
-	return &compile.Pod{Namespace: "shop", Name: name, UID: uid(name), Node: here, Addrs: addrs(texts...)}
+	return &compile.Pod{Namespace: "shop", Name: name, UID: uid(name), Node: here, Addrs: kit.Addrs(texts...)}
 }
 
 // announced is the pod as the API shows it when this node has announced its addresses.
@@ -131,7 +124,7 @@ func TestAPodWaitsForASyncThatKnewIt(t *testing.T) {
 	if err := add.result(t); err != nil {
 		t.Errorf("after the sync: %v", err)
 	}
-	if diff := cmp.Diff(addrs("10.1.0.5", "fd00::5"), s.Pods[0].Addrs, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+	if diff := cmp.Diff(kit.Addrs("10.1.0.5", "fd00::5"), s.Pods[0].Addrs, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Errorf("the pod's addresses in the snapshot (-want +got):\n%s", diff)
 	}
 	if object.Addrs != nil {
@@ -209,15 +202,15 @@ func TestWhoseAddressesCount(t *testing.T) {
 		want  []netip.Addr
 		known bool // the table still has it afterwards
 	}{
-		{"the API shows no address yet", []*compile.Pod{shown("web")}, addrs("10.1.0.5"), true},
-		{"the API shows that of the sandbox before", []*compile.Pod{shown("web", "10.1.0.4")}, addrs("10.1.0.5"), true},
-		{"the API shows what this node has announced", []*compile.Pod{announced("web", "10.1.0.5")}, addrs("10.1.0.5"), true},
-		{"the API shows what was announced of the sandbox before", []*compile.Pod{announced("web", "10.1.0.4")}, addrs("10.1.0.5"), true},
-		{"the API shows the address", []*compile.Pod{shown("web", "10.1.0.5")}, addrs("10.1.0.5"), false},
-		{"the API shows the address and more", []*compile.Pod{shown("web", "10.1.0.5", "fd00::5")}, addrs("10.1.0.5", "fd00::5"), false},
+		{"the API shows no address yet", []*compile.Pod{shown("web")}, kit.Addrs("10.1.0.5"), true},
+		{"the API shows that of the sandbox before", []*compile.Pod{shown("web", "10.1.0.4")}, kit.Addrs("10.1.0.5"), true},
+		{"the API shows what this node has announced", []*compile.Pod{announced("web", "10.1.0.5")}, kit.Addrs("10.1.0.5"), true},
+		{"the API shows what was announced of the sandbox before", []*compile.Pod{announced("web", "10.1.0.4")}, kit.Addrs("10.1.0.5"), true},
+		{"the API shows the address", []*compile.Pod{shown("web", "10.1.0.5")}, kit.Addrs("10.1.0.5"), false},
+		{"the API shows the address and more", []*compile.Pod{shown("web", "10.1.0.5", "fd00::5")}, kit.Addrs("10.1.0.5", "fd00::5"), false},
 		{"the pod has finished", []*compile.Pod{with(shown("web"), func(p *compile.Pod) { p.Finished = true })}, nil, false},
 		{"the pod is gone", nil, nil, false},
-		{"the pod is being deleted", []*compile.Pod{with(shown("web"), func(p *compile.Pod) { p.Terminating = true })}, addrs("10.1.0.5"), true},
+		{"the pod is being deleted", []*compile.Pod{with(shown("web"), func(p *compile.Pod) { p.Terminating = true })}, kit.Addrs("10.1.0.5"), true},
 	}
 	for _, tt := range tests {
 		table := newTable(t)
@@ -255,7 +248,7 @@ func TestWhoGetsAnAddressTakesIt(t *testing.T) {
 	for _, p := range s.Pods {
 		got[p.Name] = p.Addrs
 	}
-	want := map[string][]netip.Addr{"newer": addrs("fd00::5"), "web": addrs("10.1.0.5"), "before": nil, "other": addrs("10.1.0.9")}
+	want := map[string][]netip.Addr{"newer": kit.Addrs("fd00::5"), "web": kit.Addrs("10.1.0.5"), "before": nil, "other": kit.Addrs("10.1.0.9")}
 	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}), cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // plugin answers libcni in place of a CNI plugin, with this result.
@@ -112,14 +113,7 @@ func (k *kernel) Links() (dataplane.Links, error) { return k.found, nil }
 func links(all ...dataplane.Link) *kernel { return &kernel{dataplane.Links{Links: all}} }
 
 func link(name string, addrs ...string) dataplane.Link {
-	return dataplane.Link{Name: name, Index: 7, Addrs: parsed(addrs...)}
-}
-
-func parsed(texts ...string) (all []netip.Addr) {
-	for _, text := range texts {
-		all = append(all, netip.MustParseAddr(text))
-	}
-	return all
+	return dataplane.Link{Name: name, Index: 7, Addrs: kit.Addrs(addrs...)}
 }
 
 // owners are whose each link is, "shop/web 10.0.0.1", by link; a link that no result is about is missing.
@@ -148,8 +142,8 @@ func expect(t *testing.T, table *Table, want map[string]string) {
 func results(dir string) string { return filepath.Join(dir, "results") }
 
 func TestWhoseALinkIs(t *testing.T) {
-	other := dataplane.Link{Name: "vethb", Addrs: parsed("10.0.0.1"), MAC: "\x02\x00\x00\x00\x00\x09"}
-	own := dataplane.Link{Name: "vetha", Addrs: parsed("10.0.0.1"), MAC: "\x02\x00\x00\x00\x00\x03"}
+	other := dataplane.Link{Name: "vethb", Addrs: kit.Addrs("10.0.0.1"), MAC: "\x02\x00\x00\x00\x00\x09"}
+	own := dataplane.Link{Name: "vetha", Addrs: kit.Addrs("10.0.0.1"), MAC: "\x02\x00\x00\x00\x00\x03"}
 	hardware := `{"cniVersion":"1.0.0","interfaces":[{"name":"eth0","mac":"02:00:00:00:00:03","sandbox":"/x"}],"ips":[` + ips(0, "10.0.0.1") + `]}`
 	type attachment struct {
 		p      pod
@@ -401,15 +395,15 @@ func TestThousandsOfResults(t *testing.T) {
 // TestTheNodesOwnIsPassedOn, and an error of the kernel's with it.
 func TestTheNodesOwnIsPassedOn(t *testing.T) {
 	found := dataplane.Links{
-		Links: []dataplane.Link{{Name: "vetha", Index: 3, Bridged: true, Guarded: true, MAC: "macmac", Addrs: parsed("10.0.0.1")}},
-		Own:   parsed("10.0.0.254"), Broadcasts: parsed("10.0.0.255"), Tunnels: []policy.Tunnel{{Protocol: policy.UDP, Port: 8472}},
+		Links: []dataplane.Link{{Name: "vetha", Index: 3, Bridged: true, Guarded: true, MAC: "macmac", Addrs: kit.Addrs("10.0.0.1")}},
+		Own:   kit.Addrs("10.0.0.254"), Broadcasts: kit.Addrs("10.0.0.255"), Tunnels: []policy.Tunnel{{Protocol: policy.UDP, Port: 8472}},
 	}
 	var s compile.Snapshot
 	if err := (&Table{Kernel: &kernel{found}, Check: compile.SourceCheckAudit}).Into(&s); err != nil {
 		t.Fatal(err)
 	}
 	want := compile.Network{
-		Links:       []compile.Link{{Name: "vetha", Index: 3, Bridged: true, Guarded: true, MAC: "macmac", Held: parsed("10.0.0.1")}},
+		Links:       []compile.Link{{Name: "vetha", Index: 3, Bridged: true, Guarded: true, MAC: "macmac", Held: kit.Addrs("10.0.0.1")}},
 		SourceCheck: compile.SourceCheckAudit, Own: found.Own, Broadcasts: found.Broadcasts, Tunnels: found.Tunnels,
 	}
 	if diff := cmp.Diff(want, s.Network, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {

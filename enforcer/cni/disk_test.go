@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ringfence-io/ringfence/test/disk"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // Whatever does not fit, all files are as they were, nothing half written lies around, and the error says so; with room it goes on where it was.
@@ -32,9 +33,9 @@ func TestInstallingOnAFullDisk(t *testing.T) {
 			top := disk.Small(t)
 			d := newDirs(t, nil)
 			d.ConfDir, d.BinDirs = filepath.Join(top, "net.d"), []string{filepath.Join(top, "bin")}
-			d.must(os.Mkdir(d.ConfDir, 0o755))
+			kit.Must(d.t, os.Mkdir(d.ConfDir, 0o755))
 			d.have(d.bin(), "flannel", "portmap", "bridge")
-			d.must(os.WriteFile(d.Program, tt.program, 0o700))
+			kit.Must(d.t, os.WriteFile(d.Program, tt.program, 0o700))
 			d.write(tt.file, tt.conf)
 			empty := disk.Fill(t, top, tt.room)
 			for range 2 {
@@ -54,7 +55,7 @@ func TestInstallingOnAFullDisk(t *testing.T) {
 				}
 			}
 			empty()
-			d.must(d.install())
+			kit.Must(d.t, d.install())
 			if text := d.used(); !strings.Contains(text, Type) {
 				t.Errorf("with room again the list is %s", text)
 			}

@@ -17,6 +17,8 @@ import (
 	"github.com/containernetworking/cni/libcni"
 	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // flannel is a configuration as its owner writes it, with fields that only its owner knows.
@@ -50,21 +52,14 @@ func newDirs(t *testing.T, files map[string]string) dirs {
 		ConfDir: filepath.Join(top, "net.d"), BinDirs: []string{filepath.Join(top, "bin")}, Program: filepath.Join(top, "ringfence"),
 	}.Defaults()}
 	for _, dir := range []string{d.ConfDir, d.bin()} {
-		d.must(os.Mkdir(dir, 0o755))
+		kit.Must(d.t, os.Mkdir(dir, 0o755))
 	}
 	d.have(d.bin(), "bridge", "flannel", "ptp", "portmap", "bandwidth", "multus")
-	d.must(os.WriteFile(d.Program, []byte("a program"), 0o700))
+	kit.Must(d.t, os.WriteFile(d.Program, []byte("a program"), 0o700))
 	for name, text := range files {
 		d.write(name, text)
 	}
 	return d
-}
-
-func (d dirs) must(err error) {
-	d.t.Helper()
-	if err != nil {
-		d.t.Fatal(err)
-	}
 }
 
 // bin is the first directory of programs.
@@ -73,9 +68,9 @@ func (d dirs) bin() string { return d.BinDirs[0] }
 // have puts programs into a directory.
 func (d dirs) have(dir string, names ...string) {
 	d.t.Helper()
-	d.must(os.MkdirAll(dir, 0o755))
+	kit.Must(d.t, os.MkdirAll(dir, 0o755))
 	for _, name := range names {
-		d.must(os.WriteFile(filepath.Join(dir, name), []byte("of others"), 0o755))
+		kit.Must(d.t, os.WriteFile(filepath.Join(dir, name), []byte("of others"), 0o755))
 	}
 }
 
@@ -93,7 +88,7 @@ func (d dirs) ours(dir string) map[string]string {
 
 func (d dirs) write(name, text string) {
 	d.t.Helper()
-	d.must(os.WriteFile(filepath.Join(d.ConfDir, name), []byte(text), 0o600))
+	kit.Must(d.t, os.WriteFile(filepath.Join(d.ConfDir, name), []byte(text), 0o600))
 }
 
 func (d dirs) install() error {
@@ -107,14 +102,14 @@ func (d dirs) uninstall() error { return Uninstall(d.ConfDir, d.BinDirs, false) 
 func (d dirs) files(dir string) map[string]string {
 	d.t.Helper()
 	entries, err := os.ReadDir(dir)
-	d.must(err)
+	kit.Must(d.t, err)
 	files := map[string]string{}
 	for _, e := range entries {
 		text, err := os.ReadFile(filepath.Join(dir, e.Name()))
 		if errors.Is(err, os.ErrNotExist) {
 			continue // it has gone meanwhile
 		}
-		d.must(err)
+		kit.Must(d.t, err)
 		files[e.Name()] = string(text)
 	}
 	return files
@@ -136,7 +131,7 @@ func (d dirs) used() string {
 func (d dirs) chosen() []string {
 	d.t.Helper()
 	files, err := libcni.ConfFiles(d.ConfDir, []string{".conf", ".conflist", ".json"})
-	d.must(err)
+	kit.Must(d.t, err)
 	first := ""
 	for _, f := range files {
 		if first == "" || f < first {
@@ -144,7 +139,7 @@ func (d dirs) chosen() []string {
 		}
 	}
 	list, err := libcni.ConfListFromFile(first)
-	d.must(err)
+	kit.Must(d.t, err)
 	var types []string
 	for _, p := range list.Plugins {
 		types = append(types, p.Network.Type)
@@ -168,7 +163,7 @@ func TestInstallAndUninstall(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			d := newDirs(t, tt.files)
-			d.must(d.install())
+			kit.Must(d.t, d.install())
 			if diff := cmp.Diff(tt.want, d.chosen()); diff != "" {
 				t.Errorf("the network that is used (-want +got):\n%s", diff)
 			}
@@ -176,25 +171,25 @@ func TestInstallAndUninstall(t *testing.T) {
 				t.Errorf("the programs (-want +got):\n%s", diff)
 			}
 			once := d.files(d.ConfDir)
-			d.must(d.install())
+			kit.Must(d.t, d.install())
 			if diff := cmp.Diff(once, d.files(d.ConfDir)); diff != "" {
 				t.Errorf("installed again (-once +twice):\n%s", diff)
 			}
-			d.must(d.uninstall())
+			kit.Must(d.t, d.uninstall())
 			if diff := cmp.Diff(tt.files, d.files(d.ConfDir)); diff != "" {
 				t.Errorf("after uninstall (-before +after):\n%s", diff)
 			}
 			if left := d.ours(d.bin()); len(left) != 0 {
 				t.Errorf("after uninstall the programs are %v", left)
 			}
-			d.must(d.uninstall()) // nothing to do
+			kit.Must(d.t, d.uninstall()) // nothing to do
 		})
 	}
 }
 
 func TestWhatOthersWroteStaysToTheByte(t *testing.T) {
 	d := newDirs(t, map[string]string{"10-flannel.conflist": flannel})
-	d.must(d.install())
+	kit.Must(d.t, d.install())
 	got := d.files(d.ConfDir)["10-flannel.conflist"]
 	ours := `,
     {"type":"ringfence-cni","socket":"/run/ringfence/cni.sock","onUnavailable":"block","timeoutSeconds":15}`
@@ -205,28 +200,28 @@ func TestWhatOthersWroteStaysToTheByte(t *testing.T) {
 
 func TestInstallingAnew(t *testing.T) {
 	d := newDirs(t, map[string]string{"10-flannel.conflist": flannel})
-	d.must(d.install())
+	kit.Must(d.t, d.install())
 	list := filepath.Join(d.ConfDir, "10-flannel.conflist")
 
 	t.Run("another setting replaces ours", func(t *testing.T) {
 		d.Settings.OnUnavailable = Allow
-		d.must(d.install())
+		kit.Must(d.t, d.install())
 		text, err := os.ReadFile(list)
-		d.must(err)
+		kit.Must(d.t, err)
 		if bytes.Count(text, []byte(Type)) != 1 || !bytes.Contains(text, []byte(`"onUnavailable":"allow"`)) {
 			t.Errorf("the file reads\n%s", text)
 		}
 	})
 	t.Run("somebody has put a plugin behind ours", func(t *testing.T) {
 		d.write("10-flannel.conflist", `{"name":"n","plugins":[{"type":"ringfence-cni"},{"type":"ptp"},{"type":"ringfence-cni"}, {"type":"bandwidth"}]}`)
-		d.must(d.install())
+		kit.Must(d.t, d.install())
 		if diff := cmp.Diff([]string{"ptp", "bandwidth", Type}, d.chosen()); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 	})
 	t.Run("another network comes before", func(t *testing.T) {
 		d.write("05-multus.conf", `{"cniVersion":"0.3.1","name":"multus","type":"multus"}`)
-		d.must(d.install())
+		kit.Must(d.t, d.install())
 		if diff := cmp.Diff([]string{"multus", Type}, d.chosen()); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
@@ -237,11 +232,11 @@ func TestInstallingAnew(t *testing.T) {
 	t.Run("the owner writes the single configuration anew", func(t *testing.T) {
 		newer := `{"cniVersion":"0.3.1","name":"multus","type":"multus","newer":true}`
 		d.write("05-multus.conf", newer)
-		d.must(d.install())
+		kit.Must(d.t, d.install())
 		if got := d.files(d.ConfDir)["05-multus"+standInSuffix]; !strings.Contains(got, `"newer":true`) {
 			t.Errorf("in its place stands %q", got)
 		}
-		d.must(d.uninstall())
+		kit.Must(d.t, d.uninstall())
 		if got := d.files(d.ConfDir)["05-multus.conf"]; got != newer {
 			t.Errorf("after uninstall it is %q", got)
 		}
@@ -276,7 +271,7 @@ func TestWithoutANetworkThereIsNothingToDoYet(t *testing.T) {
 	if err := d.install(); !errors.As(err, &none) {
 		t.Errorf("%v", err)
 	}
-	d.must(os.Remove(d.ConfDir))
+	kit.Must(d.t, os.Remove(d.ConfDir))
 	if err := d.install(); !errors.As(err, &none) {
 		t.Errorf("without the directory: %v", err)
 	}
@@ -285,16 +280,16 @@ func TestWithoutANetworkThereIsNothingToDoYet(t *testing.T) {
 func TestAFileKeepsItsModeAndALinkItsTarget(t *testing.T) {
 	d := newDirs(t, nil)
 	elsewhere := filepath.Join(t.TempDir(), "real")
-	d.must(os.WriteFile(elsewhere, []byte(flannel), 0o640))
-	d.must(os.Chmod(elsewhere, 0o640))
+	kit.Must(d.t, os.WriteFile(elsewhere, []byte(flannel), 0o640))
+	kit.Must(d.t, os.Chmod(elsewhere, 0o640))
 	link := filepath.Join(d.ConfDir, "10-flannel.conflist")
-	d.must(os.Symlink(elsewhere, link))
-	d.must(d.install())
+	kit.Must(d.t, os.Symlink(elsewhere, link))
+	kit.Must(d.t, d.install())
 	if got, err := os.Readlink(link); err != nil || got != elsewhere {
 		t.Errorf("the link leads to %q, %v", got, err)
 	}
 	info, err := os.Stat(elsewhere)
-	d.must(err)
+	kit.Must(d.t, err)
 	if info.Mode().Perm() != 0o640 {
 		t.Errorf("the file has mode %o", info.Mode().Perm())
 	}
@@ -316,7 +311,7 @@ func TestTheOwnersLastWordCounts(t *testing.T) {
 		}
 		return l.with(d.Settings)
 	})
-	d.must(err)
+	kit.Must(d.t, err)
 	if diff := cmp.Diff([]string{"ptp", Type}, d.chosen()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -334,34 +329,28 @@ func TestItKeepsItselfThere(t *testing.T) {
 	for i := range 12 {
 		text := fmt.Sprintf(`{"name":"n%d","plugins":[{"type":"ptp"}]}`, i)
 		part := filepath.Join(t.TempDir(), "part")
-		d.must(os.WriteFile(part, []byte(text), 0o600))
-		d.must(os.Rename(part, file))
-		for start := time.Now(); ; time.Sleep(time.Millisecond) {
+		kit.Must(d.t, os.WriteFile(part, []byte(text), 0o600))
+		kit.Must(d.t, os.Rename(part, file))
+		kit.EventuallySucceeds(t, 30*time.Second, "the list has us after its owner has written it", func(context.Context) error {
 			now, err := os.ReadFile(file)
-			d.must(err)
+			kit.Must(t, err)
 			l, err := readList(now)
 			if err != nil {
 				t.Fatalf("a runtime would have read %q: %v", now, err)
 			}
-			if l.count() == 1 && bytes.Contains(now, fmt.Appendf(nil, `"n%d"`, i)) {
-				break
+			if l.count() != 1 || !bytes.Contains(now, fmt.Appendf(nil, `"n%d"`, i)) {
+				return fmt.Errorf("the file reads %s", now)
 			}
-			if time.Since(start) > 30*time.Second {
-				t.Fatalf("30 s after its owner has written it, the file reads %s", now)
-			}
-		}
+			return nil
+		})
 	}
 	program := filepath.Join(d.bin(), Type)
-	d.must(os.Remove(program))
+	kit.Must(d.t, os.Remove(program))
 	d.write("10.conflist", flannel)
-	for start := time.Now(); ; time.Sleep(time.Millisecond) {
-		if _, err := os.Stat(program); err == nil {
-			break
-		}
-		if time.Since(start) > 30*time.Second {
-			t.Fatal("the program is not there again")
-		}
-	}
+	kit.Eventually(t, 30*time.Second, "the program is there again", func() bool {
+		_, err := os.Stat(program)
+		return err == nil
+	})
 }
 
 // FuzzList edits bytes as a network configuration list. What is not understood is left alone; what is edited is a list with us at the end, and without us

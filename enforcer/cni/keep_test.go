@@ -16,6 +16,8 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // TestTheOwnerOfASingleConfigurationRemovesIt: the list that stands for it goes with it, since nobody but us would ever remove it, and the next
@@ -37,7 +39,7 @@ func TestTheOwnerOfASingleConfigurationRemovesIt(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			d := newDirs(t, tt.files)
-			d.must(d.install())
+			kit.Must(d.t, d.install())
 			if diff := cmp.Diff([]string{"bridge", Type}, d.chosen()); diff != "" {
 				t.Fatalf("the network that is used (-want +got):\n%s", diff)
 			}
@@ -45,11 +47,11 @@ func TestTheOwnerOfASingleConfigurationRemovesIt(t *testing.T) {
 			file := filepath.Join(d.ConfDir, names[0])
 			switch tt.then {
 			case "remove":
-				d.must(os.RemoveAll(file)) // as rm -f does
+				kit.Must(d.t, os.RemoveAll(file)) // as rm -f does
 			case "rename":
 				_ = os.Rename(file, file+".bak")
 			case "list":
-				d.must(os.RemoveAll(file))
+				kit.Must(d.t, os.RemoveAll(file))
 				d.write("10-old.conflist", other)
 			}
 			_, err := d.Run()
@@ -59,7 +61,7 @@ func TestTheOwnerOfASingleConfigurationRemovesIt(t *testing.T) {
 				}
 				return
 			}
-			d.must(err)
+			kit.Must(d.t, err)
 			if diff := cmp.Diff(tt.want, d.chosen()); diff != "" {
 				t.Errorf("then the network that is used (-want +got):\n%s", diff)
 			}
@@ -72,7 +74,7 @@ func TestWhatAnEarlierReleaseSetAsideComesBack(t *testing.T) {
 	d := newDirs(t, map[string]string{
 		"10-old.conf" + savedSuffix: single, "10-old.conflist": `{"name":"old","plugins":[` + single + `,{"type":"ringfence-cni"}]}`,
 	})
-	d.must(d.install())
+	kit.Must(d.t, d.install())
 	if diff := cmp.Diff([]string{"bridge", Type}, d.chosen()); diff != "" {
 		t.Errorf("the network that is used (-want +got):\n%s", diff)
 	}
@@ -80,7 +82,7 @@ func TestWhatAnEarlierReleaseSetAsideComesBack(t *testing.T) {
 	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(d.files(d.ConfDir)))); diff != "" {
 		t.Errorf("files (-want +got):\n%s", diff)
 	}
-	d.must(d.uninstall())
+	kit.Must(d.t, d.uninstall())
 	if diff := cmp.Diff(map[string]string{"10-old.conf": single}, d.files(d.ConfDir)); diff != "" {
 		t.Errorf("after uninstall (-want +got):\n%s", diff)
 	}
@@ -94,7 +96,7 @@ func (d dirs) rival(often int, change func(list) []byte) int {
 	count, last := 0, time.Now()
 	for ; count < often && time.Since(last) < 3*time.Second; time.Sleep(time.Millisecond) {
 		now, err := os.ReadFile(file)
-		d.must(err)
+		kit.Must(d.t, err)
 		l, err := readList(now)
 		if err != nil {
 			d.t.Fatalf("a runtime would have read %q: %v", now, err)
@@ -103,8 +105,8 @@ func (d dirs) rival(often int, change func(list) []byte) int {
 		if bytes.Equal(after, now) {
 			continue
 		}
-		d.must(os.WriteFile(file+".part", after, 0o600))
-		d.must(os.Rename(file+".part", file))
+		kit.Must(d.t, os.WriteFile(file+".part", after, 0o600))
+		kit.Must(d.t, os.Rename(file+".part", file))
 		count, last = count+1, time.Now()
 	}
 	return count
@@ -117,7 +119,7 @@ func TestAPluginThatInsistsOnBeingTheLast(t *testing.T) {
 	d := newDirs(t, map[string]string{"10.conflist": `{"name":"n","plugins":[{"type":"ptp"}]}`})
 	d.have(d.bin(), "insists")
 	d.keeping()
-	d.until("it is installed", d.listed)
+	kit.Eventually(d.t, time.Minute, "it is installed", d.listed)
 	count := d.rival(20, func(l list) []byte {
 		if l.plugins[len(l.plugins)-1].kind == "insists" {
 			return l.text
@@ -136,7 +138,7 @@ func TestAProgramThatTakesUsOutAllTheTime(t *testing.T) {
 	t.Parallel()
 	d := newDirs(t, map[string]string{"10.conflist": `{"name":"n","plugins":[{"type":"ptp"}]}`})
 	d.keeping()
-	d.until("it is installed", d.listed)
+	kit.Eventually(d.t, time.Minute, "it is installed", d.listed)
 	start := time.Now()
 	count := d.rival(changesAtOnce+4, func(l list) []byte { return l.without() })
 	if took := time.Since(start); count < changesAtOnce+4 || took < 3*changeTime {
@@ -148,7 +150,7 @@ func TestAProgramThatTakesUsOutAllTheTime(t *testing.T) {
 func TestAnOwnerWhoNeverStopsWriting(t *testing.T) {
 	d := newDirs(t, map[string]string{"10.conflist": `{"name":"n","plugins":[{"type":"ptp"}]}`})
 	d.keeping()
-	d.until("it is installed", d.listed)
+	kit.Eventually(d.t, time.Minute, "it is installed", d.listed)
 	d.write("05.conflist", `{"name":"first","plugins":[{"type":"bridge"}]}`)
 	start := time.Now()
 	for i := 0; !d.listed(); i++ {
@@ -164,7 +166,7 @@ func TestWhatWasLeftHalfWrittenGoes(t *testing.T) {
 	half := func(d dirs) {
 		for i := range 20 {
 			for _, dir := range []string{d.ConfDir, d.bin()} {
-				d.must(os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s%d.part", partPrefix, i)), make([]byte, 1<<16), 0o600))
+				kit.Must(d.t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s%d.part", partPrefix, i)), make([]byte, 1<<16), 0o600))
 			}
 		}
 	}
@@ -181,23 +183,23 @@ func TestWhatWasLeftHalfWrittenGoes(t *testing.T) {
 	t.Run("when it is installed", func(t *testing.T) {
 		d := newDirs(t, map[string]string{"10-flannel.conflist": flannel})
 		half(d)
-		d.must(d.install())
+		kit.Must(d.t, d.install())
 		if !none(d) {
 			t.Error("it is still there")
 		}
 	})
 	t.Run("when an enforcer starts, and all is in place", func(t *testing.T) {
 		d := newDirs(t, map[string]string{"10-flannel.conflist": flannel})
-		d.must(d.install())
+		kit.Must(d.t, d.install())
 		half(d)
 		d.keeping()
-		d.until("it is gone", func() bool { return none(d) })
+		kit.Eventually(d.t, time.Minute, "it is gone", func() bool { return none(d) })
 	})
 	t.Run("when nothing can be installed", func(t *testing.T) {
 		d := newDirs(t, nil)
 		half(d)
 		d.keeping()
-		d.until("it is gone", func() bool { return none(d) })
+		kit.Eventually(d.t, time.Minute, "it is gone", func() bool { return none(d) })
 	})
 	t.Run("what another process writes just now stays", func(t *testing.T) {
 		d := newDirs(t, map[string]string{"10-flannel.conflist": flannel})
@@ -220,8 +222,8 @@ func TestWhatWasLeftHalfWrittenGoes(t *testing.T) {
 			})
 		}()
 		<-writes
-		d.must(d.install())
-		d.must(<-ended)
+		kit.Must(d.t, d.install())
+		kit.Must(d.t, <-ended)
 		if !d.listed() {
 			t.Error("who came second has given up")
 		}
@@ -233,7 +235,7 @@ func TestDirectoriesThatAreMadeAnew(t *testing.T) {
 	soon := func(d dirs, what string) { // before the next look without a sign
 		d.t.Helper()
 		start := time.Now()
-		d.until(what, d.listed)
+		kit.Eventually(d.t, time.Minute, what, d.listed)
 		if took := time.Since(start); took > lookTime/2 {
 			d.t.Errorf("%s: only after %s", what, took)
 		}
@@ -247,8 +249,8 @@ func TestDirectoriesThatAreMadeAnew(t *testing.T) {
 			d.keeping()
 			soon(d, "it is installed")
 			for range 3 {
-				d.must(remove(d.ConfDir))
-				d.must(os.Mkdir(d.ConfDir, 0o755))
+				kit.Must(d.t, remove(d.ConfDir))
+				kit.Must(d.t, os.Mkdir(d.ConfDir, 0o755))
 				d.write("10-flannel.conflist", flannel)
 				soon(d, "the list of the new directory has us")
 				d.write("10-flannel.conflist", flannel)
@@ -259,10 +261,10 @@ func TestDirectoriesThatAreMadeAnew(t *testing.T) {
 	}
 	t.Run("it was not there at the start", func(t *testing.T) {
 		d := newDirs(t, nil)
-		d.must(os.Remove(d.ConfDir))
+		kit.Must(d.t, os.Remove(d.ConfDir))
 		told := d.keeping()
-		d.until("the first look", func() bool { return (<-told) != nil })
-		d.must(os.Mkdir(d.ConfDir, 0o755))
+		kit.Eventually(d.t, time.Minute, "the first look", func() bool { return (<-told) != nil })
+		kit.Must(d.t, os.Mkdir(d.ConfDir, 0o755))
 		d.write("10-flannel.conflist", flannel)
 		soon(d, "the list of the new directory has us")
 	})
@@ -270,17 +272,15 @@ func TestDirectoriesThatAreMadeAnew(t *testing.T) {
 
 // TestAMountedDirectoryThatIsRemoved: a container goes on seeing what was removed on its node, and never what was made in its place.
 func TestAMountedDirectoryThatIsRemoved(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skipf("LEFT OUT: %s needs root to mount a directory", t.Name())
-	}
+	kit.NeedRoot(t)
 	runtime.LockOSThread() // and never unlocked: the mount ends with the thread
 	d := newDirs(t, map[string]string{"10-flannel.conflist": flannel})
 	mounted := filepath.Join(t.TempDir(), "net.d")
-	d.must(os.Mkdir(mounted, 0o755))
-	d.must(unix.Unshare(unix.CLONE_NEWNS))
-	d.must(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
-	d.must(unix.Mount(d.ConfDir, mounted, "", unix.MS_BIND, ""))
-	defer func() { d.must(unix.Unmount(mounted, unix.MNT_DETACH)) }()
+	kit.Must(d.t, os.Mkdir(mounted, 0o755))
+	kit.Must(d.t, unix.Unshare(unix.CLONE_NEWNS))
+	kit.Must(d.t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+	kit.Must(d.t, unix.Mount(d.ConfDir, mounted, "", unix.MS_BIND, ""))
+	defer func() { kit.Must(d.t, unix.Unmount(mounted, unix.MNT_DETACH)) }()
 	w := newWatch(logr.Discard())
 	defer w.close()
 	for range 2 {
@@ -288,8 +288,8 @@ func TestAMountedDirectoryThatIsRemoved(t *testing.T) {
 			t.Error("it is lost while it is there")
 		}
 	}
-	d.must(os.RemoveAll(d.ConfDir))
-	d.must(os.Mkdir(d.ConfDir, 0o755))
+	kit.Must(d.t, os.RemoveAll(d.ConfDir))
+	kit.Must(d.t, os.Mkdir(d.ConfDir, 0o755))
 	if !w.renew([]string{mounted}) || w.gone != mounted {
 		t.Errorf("that it is lost is not noticed: %q", w.gone)
 	}
@@ -301,7 +301,7 @@ func TestAMountedDirectoryThatIsRemoved(t *testing.T) {
 // TestAConfigurationThatNobodyWrites is a pipe: whoever opens it to read would wait for ever.
 func TestAConfigurationThatNobodyWrites(t *testing.T) {
 	d := newDirs(t, map[string]string{"10-flannel.conflist": flannel})
-	d.must(syscall.Mkfifo(filepath.Join(d.ConfDir, "05-pipe.conflist"), 0o600))
+	kit.Must(d.t, syscall.Mkfifo(filepath.Join(d.ConfDir, "05-pipe.conflist"), 0o600))
 	done := make(chan error, 1)
 	go func() { done <- d.install() }()
 	select {

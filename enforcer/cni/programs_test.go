@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ringfence-io/ringfence/test/disk"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 func TestWhereTheProgramGoes(t *testing.T) {
@@ -68,11 +69,11 @@ func TestWhatIsAProgramOfTheRuntime(t *testing.T) {
 	dir := t.TempDir()
 	d := newDirs(t, nil)
 	d.have(dir, "program", "text")
-	d.must(os.Chmod(filepath.Join(dir, "text"), 0o644))
-	d.must(os.Mkdir(filepath.Join(dir, "directory"), 0o755))
-	d.must(os.Symlink("program", filepath.Join(dir, "link")))
-	d.must(os.Symlink("text", filepath.Join(dir, "linked-text")))
-	d.must(os.Symlink("/var/lib/somewhere/only/the/host/sees", filepath.Join(dir, "elsewhere")))
+	kit.Must(d.t, os.Chmod(filepath.Join(dir, "text"), 0o644))
+	kit.Must(d.t, os.Mkdir(filepath.Join(dir, "directory"), 0o755))
+	kit.Must(d.t, os.Symlink("program", filepath.Join(dir, "link")))
+	kit.Must(d.t, os.Symlink("text", filepath.Join(dir, "linked-text")))
+	kit.Must(d.t, os.Symlink("/var/lib/somewhere/only/the/host/sees", filepath.Join(dir, "elsewhere")))
 	for name, want := range map[string]bool{
 		"program": true, "link": true, "elsewhere": true, "text": false, "linked-text": false, "directory": false, "absent": false, ".": false, "": false,
 	} {
@@ -86,8 +87,8 @@ func TestWhatIsAProgramOfTheRuntime(t *testing.T) {
 func elsewhere(t *testing.T) (d dirs, runtimes string) {
 	t.Helper()
 	d = newDirs(t, map[string]string{"10-flannel.conflist": flannel})
-	d.must(os.RemoveAll(d.bin()))
-	d.must(os.Mkdir(d.bin(), 0o755))
+	kit.Must(d.t, os.RemoveAll(d.bin()))
+	kit.Must(d.t, os.Mkdir(d.bin(), 0o755))
 	runtimes = filepath.Join(t.TempDir(), "lib", "cni")
 	d.have(runtimes, "flannel", "portmap", "bridge")
 	return d, runtimes
@@ -105,14 +106,14 @@ func TestARuntimeThatLooksElsewhere(t *testing.T) {
 		t.Errorf("the error is %v, want one that says which program is not where", err)
 	}
 	d.BinDirs = append(d.BinDirs, runtimes)
-	d.must(d.install())
+	kit.Must(d.t, d.install())
 	if diff := cmp.Diff([]string{"flannel", "portmap", Type}, d.chosen()); diff != "" {
 		t.Errorf("the network that is used (-want +got):\n%s", diff)
 	}
 	if len(d.ours(d.bin())) != 0 || d.ours(runtimes)[Type] != "a program" {
 		t.Errorf("programs are %v, and %v where the runtime looks", d.ours(d.bin()), d.ours(runtimes))
 	}
-	d.must(d.uninstall())
+	kit.Must(d.t, d.uninstall())
 	if len(d.ours(runtimes)) != 0 {
 		t.Errorf("after uninstall there are %v", d.ours(runtimes))
 	}
@@ -123,7 +124,7 @@ func TestANodeIsHealed(t *testing.T) {
 	for name, file := range map[string]string{"a list": "10-net.conflist", "a list that stands for a single configuration": "10-net" + standInSuffix} {
 		t.Run(name, func(t *testing.T) {
 			d, _ := elsewhere(t)
-			d.must(os.Remove(filepath.Join(d.ConfDir, "10-flannel.conflist")))
+			kit.Must(d.t, os.Remove(filepath.Join(d.ConfDir, "10-flannel.conflist")))
 			if file != "10-net.conflist" {
 				d.write("10-net.conf", single)
 			}
@@ -157,16 +158,6 @@ func (d dirs) keeping() (told <-chan error) {
 	return tell
 }
 
-// until waits for a condition.
-func (d dirs) until(what string, holds func() bool) {
-	d.t.Helper()
-	for start := time.Now(); !holds(); time.Sleep(time.Millisecond) {
-		if time.Since(start) > 60*time.Second {
-			d.t.Fatalf("it is not so after a minute: %s", what)
-		}
-	}
-}
-
 func (d dirs) listed() bool { return strings.Contains(d.used(), `"`+Type+`"`) }
 
 // TestItStaysWhereTheRuntimeFindsIt: whatever happens to our program, it comes back as it was, and where it cannot, the list is without us.
@@ -180,32 +171,32 @@ func TestItStaysWhereTheRuntimeFindsIt(t *testing.T) {
 		return err == nil && statErr == nil && string(text) == "a program" && info.Mode().Perm() == 0o755
 	}
 	told := d.keeping()
-	d.until("it is installed", func() bool { return d.listed() && whole() })
+	kit.Eventually(d.t, time.Minute, "it is installed", func() bool { return d.listed() && whole() })
 	for name, harm := range map[string]func(){
-		"removed":     func() { d.must(os.Remove(program)) },
-		"cut short":   func() { d.must(os.Truncate(program, 3)) },
-		"overwritten": func() { d.must(os.WriteFile(program, []byte("a PROGRAM"), 0o755)) },
-		"not to run":  func() { d.must(os.Chmod(program, 0o644)) },
-		"a link":      func() { d.must(os.Remove(program)); d.must(os.Symlink("/nowhere", program)) },
+		"removed":     func() { kit.Must(d.t, os.Remove(program)) },
+		"cut short":   func() { kit.Must(d.t, os.Truncate(program, 3)) },
+		"overwritten": func() { kit.Must(d.t, os.WriteFile(program, []byte("a PROGRAM"), 0o755)) },
+		"not to run":  func() { kit.Must(d.t, os.Chmod(program, 0o644)) },
+		"a link":      func() { kit.Must(d.t, os.Remove(program)); kit.Must(d.t, os.Symlink("/nowhere", program)) },
 		"replaced": func() {
-			d.must(os.WriteFile(program+".x", []byte("?"), 0o755))
-			d.must(os.Rename(program+".x", program))
+			kit.Must(d.t, os.WriteFile(program+".x", []byte("?"), 0o755))
+			kit.Must(d.t, os.Rename(program+".x", program))
 		},
-		"all directory": func() { d.must(os.RemoveAll(d.bin())); d.have(d.bin(), "flannel", "portmap") },
+		"all directory": func() { kit.Must(d.t, os.RemoveAll(d.bin())); d.have(d.bin(), "flannel", "portmap") },
 	} {
 		harm()
-		d.until("after it was "+name+" it is as it was", func() bool { return whole() && d.listed() })
+		kit.Eventually(d.t, time.Minute, "after it was "+name+" it is as it was", func() bool { return whole() && d.listed() })
 	}
 	// The runtime's programs are elsewhere from now on.
-	d.must(os.Rename(filepath.Join(d.bin(), "portmap"), filepath.Join(d.bin(), "portmap-1.2")))
-	d.until("the list is without us", func() bool { return !d.listed() })
-	d.until("that is said", func() bool { return (<-told) != nil })
+	kit.Must(d.t, os.Rename(filepath.Join(d.bin(), "portmap"), filepath.Join(d.bin(), "portmap-1.2")))
+	kit.Eventually(d.t, time.Minute, "the list is without us", func() bool { return !d.listed() })
+	kit.Eventually(d.t, time.Minute, "that is said", func() bool { return (<-told) != nil })
 	if d.used() != flannel {
 		t.Errorf("the owner's list has become %s", d.used())
 	}
 	d.have(d.bin(), "portmap")
-	d.until("the list is with us again", d.listed)
-	d.until("that is said", func() bool { return (<-told) == nil })
+	kit.Eventually(d.t, time.Minute, "the list is with us again", d.listed)
+	kit.Eventually(d.t, time.Minute, "that is said", func() bool { return (<-told) == nil })
 }
 
 // onDisk is a node whose programs are on a disk that only the goroutine of the test sees.
@@ -223,20 +214,20 @@ func onDisk(t *testing.T) dirs {
 
 func (d dirs) remount(flags uintptr) {
 	d.t.Helper()
-	d.must(unix.Mount("", filepath.Dir(d.bin()), "", unix.MS_REMOUNT|flags, ""))
+	kit.Must(d.t, unix.Mount("", filepath.Dir(d.bin()), "", unix.MS_REMOUNT|flags, ""))
 }
 
 // TestAProgramThatCannotBeRun: where no program can be run, or ours cannot be written and none is there, the list is without us.
 func TestAProgramThatCannotBeRun(t *testing.T) {
 	t.Run("mounted noexec", func(t *testing.T) {
 		d := onDisk(t)
-		d.must(d.install())
+		kit.Must(d.t, d.install())
 		d.remount(unix.MS_NOEXEC)
 		if err := d.install(); err == nil || !strings.Contains(err.Error(), "noexec") || d.listed() {
 			t.Errorf("%v, and the list is %s", err, d.used())
 		}
 		d.remount(0)
-		d.must(d.install())
+		kit.Must(d.t, d.install())
 		if !d.listed() {
 			t.Error("when it can be run again, the list is without us")
 		}
@@ -250,17 +241,17 @@ func TestAProgramThatCannotBeRun(t *testing.T) {
 	})
 	t.Run("read-only, and ours is", func(t *testing.T) {
 		d := onDisk(t)
-		d.must(d.install())
+		kit.Must(d.t, d.install())
 		d.remount(unix.MS_RDONLY)
-		d.must(d.install())
+		kit.Must(d.t, d.install())
 		if !d.listed() {
 			t.Error("the list is without us")
 		}
 	})
 	t.Run("read-only, and half of another is", func(t *testing.T) {
 		d := onDisk(t)
-		d.must(d.install())
-		d.must(os.WriteFile(filepath.Join(d.bin(), Type), []byte("a pro"), 0o755))
+		kit.Must(d.t, d.install())
+		kit.Must(d.t, os.WriteFile(filepath.Join(d.bin(), Type), []byte("a pro"), 0o755))
 		d.remount(unix.MS_RDONLY)
 		if err := d.install(); !errors.Is(err, unix.EROFS) || d.listed() {
 			t.Errorf("%v, and the list is %s", err, d.used())

@@ -3,7 +3,6 @@ package dataplane
 import (
 	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"runtime"
 	"testing"
@@ -12,13 +11,12 @@ import (
 
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // What one pod costs that comes and goes, in a set that has many, and what a resync costs that reads everything.
 func BenchmarkDataplane(b *testing.B) {
-	if os.Geteuid() != 0 {
-		b.Skip("NOT ROOT: making a network namespace takes root")
-	}
+	kit.NeedRoot(b)
 	for _, backend := range []string{NFT, Legacy} {
 		for _, n := range []int{10, 100, 1000, 10000} {
 			b.Run(fmt.Sprintf("%s/add and delete an entry/%d", backend, n), func(b *testing.B) {

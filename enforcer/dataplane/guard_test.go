@@ -1,21 +1,14 @@
 package dataplane
 
 import (
-	"net/netip"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
-
-func parsed(texts ...string) (out []netip.Addr) {
-	for _, t := range texts {
-		out = append(out, netip.MustParseAddr(t))
-	}
-	return out
-}
 
 // linkNode is a node with two pods that are tied to their links, one of them shut.
 func linkNode(links ...policy.Link) iptables.Ruleset {
@@ -29,10 +22,10 @@ func TestGuardsReadBackAsTheyWereWritten(t *testing.T) {
 			run(t, "ip", "link", "add", "pod1", "type", "veth", "peer", "name", "peer1")
 			run(t, "ip", "link", "add", "pod2", "type", "veth", "peer", "name", "peer2")
 		}
-		first := policy.Link{Name: "pod1", Index: 2, Namespace: "ns", Pod: "a", Addrs: parsed("10.0.0.1", "fd00::1"), Bridged: true, Isolated: true}
+		first := policy.Link{Name: "pod1", Index: 2, Namespace: "ns", Pod: "a", Addrs: kit.Addrs("10.0.0.1", "fd00::1"), Bridged: true, Isolated: true}
 		second := policy.Link{Name: "pod2", Index: 4, Namespace: "ns", Pod: "b"}
 		more := first
-		more.Addrs = parsed("10.0.0.1", "169.254.172.2", "fd00::1")
+		more.Addrs = kit.Addrs("10.0.0.1", "169.254.172.2", "fd00::1")
 		for _, links := range [][]policy.Link{{first}, {first, second}, {more, second}, {second}, {}} {
 			want := linkNode(links...)
 			have, err := s.Observe(t.Context())
@@ -54,7 +47,7 @@ func TestGuardsReadBackAsTheyWereWritten(t *testing.T) {
 
 // What somebody else does to guards is seen, whatever it is, and made good.
 func TestGuardsAreRepaired(t *testing.T) {
-	link := policy.Link{Name: "pod1", Index: 2, Namespace: "ns", Pod: "a", Addrs: parsed("10.0.0.1", "fd00::1"), Bridged: true, Isolated: true}
+	link := policy.Link{Name: "pod1", Index: 2, Namespace: "ns", Pod: "a", Addrs: kit.Addrs("10.0.0.1", "fd00::1"), Bridged: true, Isolated: true}
 	want := linkNode(link)
 	for name, breakIt := range map[string][]string{
 		"a rule in front":         {"insert", "rule", "netdev", iptables.GuardTable, "in-pod1", "accept"},

@@ -20,6 +20,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/probe"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // How many guards are judged, and how many packets go through each.
@@ -218,7 +219,7 @@ func (j *judged) marker() []byte {
 // node is a random node with one link, which is shut now and then.
 func (j *judged) node() policy.Node {
 	l := policy.Link{Name: judgedLink, Index: j.index, Namespace: "ns", Pod: "a", Bridged: j.random.IntN(2) == 0}
-	for _, a := range parsed("10.0.0.1", "169.254.172.2", "fd00::1", "fd00::2") {
+	for _, a := range kit.Addrs("10.0.0.1", "169.254.172.2", "fd00::1", "fd00::2") {
 		if j.random.IntN(3) > 0 {
 			l.Addrs = append(l.Addrs, a)
 		}
@@ -240,11 +241,11 @@ func one[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
 // packet is a random packet, of the form that a packet of its kind has, with what a [policy.Flow] says of it.
 func (j *judged) packet(own []netip.Addr) (policy.Flow, probe.Packet) {
 	r := j.random
-	sources := parsed("10.0.0.1", "10.0.0.2", "0.0.0.0", "127.0.0.1", "169.254.172.2", "169.254.9.9", "fd00::1", "fd00::2", "fd00::3", "::", "fe80::1", "::1")
+	sources := kit.Addrs("10.0.0.1", "10.0.0.2", "0.0.0.0", "127.0.0.1", "169.254.172.2", "169.254.9.9", "fd00::1", "fd00::2", "fd00::3", "::", "fe80::1", "::1")
 	src := one(r, append(sources, own...)...)
-	dst := one(r, parsed("10.0.0.9", "10.0.0.1", "224.0.0.251", "255.255.255.255")...)
+	dst := one(r, kit.Addrs("10.0.0.9", "10.0.0.1", "224.0.0.251", "255.255.255.255")...)
 	if src.Is6() {
-		dst = one(r, parsed("fd00::9", "fd00::1", "ff02::1", "fe80::9")...)
+		dst = one(r, kit.Addrs("fd00::9", "fd00::1", "ff02::1", "fe80::9")...)
 	}
 	flow := policy.Flow{From: judgedLink, Src: src, Dst: dst}
 	ports := func() (from, to netip.AddrPort) {

@@ -17,6 +17,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/probe"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // enforce makes what the kernel holds what is wanted.
@@ -57,7 +58,7 @@ func (j *judged) passes(src, certain string) bool {
 }
 
 func (j *judged) link(addrs ...string) policy.Link {
-	return policy.Link{Name: judgedLink, Index: j.index, Namespace: "ns", Pod: "a", Addrs: parsed(addrs...)}
+	return policy.Link{Name: judgedLink, Index: j.index, Namespace: "ns", Pod: "a", Addrs: kit.Addrs(addrs...)}
 }
 
 // TestGuardsOutliveTheProcess: what one process has written holds without it, and the next takes it over as it is.
@@ -178,7 +179,7 @@ func TestALinkThatVanishesHoldsUpNobody(t *testing.T) {
 	d := newDataplane(t, NFT)
 	links := []policy.Link{j.link("10.0.0.1")}
 	for i := range 3 * perTransaction {
-		l := policy.Link{Name: fmt.Sprintf("v%d", i), Index: 1000 + i, Namespace: "ns", Pod: fmt.Sprint("p", i), Addrs: parsed("10.0.2.1")}
+		l := policy.Link{Name: fmt.Sprintf("v%d", i), Index: 1000 + i, Namespace: "ns", Pod: fmt.Sprint("p", i), Addrs: kit.Addrs("10.0.2.1")}
 		if i%2 == 0 {
 			run(t, "ip", "link", "add", l.Name, "type", "veth", "peer", "name", l.Name+"p")
 		}
@@ -293,7 +294,7 @@ func TestWhatGuardsForbidIsCountedAndSampled(t *testing.T) {
 			}
 			render := func(addrs ...string) iptables.Ruleset {
 				return iptables.Render(policy.Node{
-					Links:        []policy.Link{{Name: "src", Index: i.Index, Namespace: "shop", Pod: "web", Addrs: parsed(addrs...)}},
+					Links:        []policy.Link{{Name: "src", Index: i.Index, Namespace: "shop", Pod: "web", Addrs: kit.Addrs(addrs...)}},
 					AuditSources: audit,
 				}, iptables.Options{Families: iptables.Families[:], Table: securityTable, Guards: true, NFLogGroup: group})
 			}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // What the kernel, and the programs that write to it, do when a node is in trouble.
@@ -201,15 +202,10 @@ func mustBeGone(t *testing.T, pids string, n int) {
 		t.Fatalf("%d programs started, want %d: %v", len(strings.Fields(string(text))), n, err)
 	}
 	for _, pid := range strings.Fields(string(text)) {
-		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		kit.Eventually(t, 10*time.Second, "process "+pid+" is gone", func() bool {
 			stat, err := os.ReadFile("/proc/" + pid + "/stat")
-			if err != nil || strings.Contains(string(stat), ") Z ") {
-				break
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("process %s goes on", pid)
-			}
-		}
+			return err != nil || strings.Contains(string(stat), ") Z ")
+		})
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/lab/host"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // inNode moves the test into a node of its own, and makes other network namespaces beside it.
@@ -97,10 +98,10 @@ func TestLinksOfANode(t *testing.T) {
 	if diff := cmp.Diff([]string{"pod-a 10.0.0.1 169.254.172.2 fd00::1", "pod-b bridged 10.1.0.1", "pod-b2 10.2.0.1", "pod-c"}, said(found)); diff != "" {
 		t.Errorf("links (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(parsed("10.1.0.254", "192.0.2.1", "2001:db8::1"), found.Own, sameAddr); diff != "" {
+	if diff := cmp.Diff(kit.Addrs("10.1.0.254", "192.0.2.1", "2001:db8::1"), found.Own, sameAddr); diff != "" {
 		t.Errorf("the node's own addresses (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(parsed("10.1.0.255", "192.0.2.255"), found.Broadcasts, sameAddr); diff != "" {
+	if diff := cmp.Diff(kit.Addrs("10.1.0.255", "192.0.2.255"), found.Broadcasts, sameAddr); diff != "" {
 		t.Errorf("broadcasts (-want +got):\n%s", diff)
 	}
 	for i, name := range []string{"pod-a", "pod-b"} {
@@ -240,7 +241,7 @@ func TestANamespaceThatGoesWhileItIsRead(t *testing.T) {
 	}()
 	for range 200 {
 		found := mustLinks(t, d)
-		if i := slices.IndexFunc(found.Links, func(l Link) bool { return l.Name == "stays" }); i < 0 || !slices.Equal(found.Links[i].Addrs, parsed("10.0.0.1")) {
+		if i := slices.IndexFunc(found.Links, func(l Link) bool { return l.Name == "stays" }); i < 0 || !slices.Equal(found.Links[i].Addrs, kit.Addrs("10.0.0.1")) {
 			t.Fatalf("the link that stays is among %v", said(found))
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/lab/host"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // hostPrefix begins the names of the namespaces that have one.
@@ -39,9 +40,7 @@ func TestMain(m *testing.M) {
 // never unlocked: it ends with the test, and the namespace with it.
 func enterNamespace(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("NOT ROOT: making a network namespace takes root")
-	}
+	kit.NeedRoot(t)
 	runtime.LockOSThread()
 	ns, err := netns.New()
 	if err != nil {

@@ -22,6 +22,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/lab/host"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // routed is a node in the middle of two pods: the namespace of the test's own thread.
@@ -339,15 +340,8 @@ func TestAGroupIsReadByOneProgram(t *testing.T) {
 		stop()
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) { // until the kernel has closed the socket
-			err := denied(ctx, 4212)
-			if err == nil {
-				return
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("the group is free again, but: %v", err)
-			}
-		}
+		// The kernel closes the socket in its own time.
+		kit.EventuallySucceeds(t, 10*time.Second, "the group is free again", func(context.Context) error { return denied(ctx, 4212) })
 	})
 	t.Run("fake", func(t *testing.T) {
 		f := NewFake(Capabilities{})

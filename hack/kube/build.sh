@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
-# build.sh: builds kube-apiserver, etcd, kubectl and the CNI plugins from their Go modules into a cache, where what exists
-# already is kept:
+# build.sh: puts kube-apiserver, etcd, kubectl and the CNI plugins into a cache, where what exists already is kept:
 #
 #   ${XDG_CACHE_HOME:-~/.cache}/ringfence/kube-VERSION/  kube-apiserver, etcd, kubectl: KUBEBUILDER_ASSETS for envtest too
 #   ${XDG_CACHE_HOME:-~/.cache}/ringfence/cni-VERSION/   bridge, ptp, host-device, macvlan, host-local, loopback, portmap
 #
 # A KUBEBUILDER_ASSETS or CNI_PATH that is set and complete is used instead. Prints what it does on standard error,
 # and on standard output nothing but the two variables, so that a shell can eval it.
+#
+# The CNI plugins are built from their Go module. The others are taken from the archive that envtest publishes (hack/envtest): kube-VERSION is a
+# link then, whose target names the release, which may be another patch release of the same minor. Where that archive cannot be had they are
+# built from their Go modules too. KUBE_FROM=source builds them in any case, and so does CI=true, so that each run tests exactly the release that
+# go.mod pins, whatever the internet does. KUBE_INDEX=URL is another index of archives, such as a mirror's.
 #
 # KUBE_VERSION=1.35.4 builds the kube-apiserver of that release of Kubernetes instead, for the same etcd and kubectl; a KUBEBUILDER_ASSETS
 # that is set does not count then.
@@ -99,6 +103,16 @@ moduleOf() {
   go list -mod=mod -deps k8s.io/kubernetes/cmd/kube-apiserver >/dev/null # notes the sums of those, which the checksum database vouches for
 }
 
+# published DIR VERSION: makes DIR a link to the programs of that release, or of another patch release of its minor, as envtest publishes them.
+# Where these cannot be had, hack/envtest says why, and nothing is changed.
+published() {
+  local dir=$1 version=$2 to
+  to=$(go -C "$hack/envtest" run . -cache "$cache" ${KUBE_INDEX:+-index "$KUBE_INDEX"} "$version") || return 0
+  [[ -n $to ]] || return 0
+  rm -rf "$dir" # a build that was interrupted
+  ln -s "$to" "$dir"
+}
+
 # another DIR: builds kube-apiserver of KUBE_VERSION, another release than hack/kube pins. Its etcd and kubectl are those in DIR.
 another() {
   local version=v${KUBE_VERSION#v} pinned=$1 name flags
@@ -117,9 +131,18 @@ kube() {
   if [[ -z ${KUBE_VERSION:-} && -n ${KUBEBUILDER_ASSETS:-} ]] && complete "$KUBEBUILDER_ASSETS" kube-apiserver etcd; then
     say "API server: KUBEBUILDER_ASSETS=$KUBEBUILDER_ASSETS"
   else
-    local version flags
+    local version flags from=published
+    [[ ${CI:-} != true ]] || from=source
+    from=${KUBE_FROM:-$from}
+    [[ $from == @(published|source) ]] || { say "KUBE_FROM=$from is neither published nor source" && exit 2; }
     version=$(version kube k8s.io/kubernetes)
     KUBEBUILDER_ASSETS=$cache/kube-$version
+    if [[ -L $KUBEBUILDER_ASSETS ]] && { [[ $from == source ]] || ! complete "$KUBEBUILDER_ASSETS" kube-apiserver etcd kubectl; }; then
+      rm "$KUBEBUILDER_ASSETS"
+    fi
+    if [[ $from == published ]] && ! complete "$KUBEBUILDER_ASSETS" kube-apiserver etcd kubectl; then
+      published "$KUBEBUILDER_ASSETS" "$version"
+    fi
     flags=$(flagsOf "$version")
     build "$KUBEBUILDER_ASSETS" etcd kube go.etcd.io/etcd/server/v3 'about a minute on two cores'
     build "$KUBEBUILDER_ASSETS" kubectl kube k8s.io/kubernetes/cmd/kubectl 'about a minute on two cores'

@@ -13,6 +13,8 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/go-logr/logr/funcr"
+
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // notes are what a node's troubles would be told.
@@ -34,15 +36,6 @@ func (n *notes) last() (told bool, err error) {
 		return false, nil
 	}
 	return true, n.all[len(n.all)-1]
-}
-
-func until(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for start := time.Now(); !holds(); time.Sleep(time.Millisecond) {
-		if time.Since(start) > 30*time.Second {
-			t.Fatalf("it is not so after 30 s: %s", what)
-		}
-	}
 }
 
 // get is the status of a probe, 0 if nobody answers.
@@ -76,7 +69,7 @@ func TestAPortThatAnotherProgramHas(t *testing.T) {
 		service{what: "probes", reason: "Probes", address: address, serve: p.serve}.keep(ctx, 20*time.Millisecond, n.note, logger)
 	})
 	tries := func(count int) bool { n.mu.Lock(); defer n.mu.Unlock(); return len(n.all) >= count }
-	until(t, "it is tried again", func() bool { return tries(3) })
+	kit.Eventually(t, 30*time.Second, "it is tried again", func() bool { return tries(3) })
 	if _, err := n.last(); err == nil || !strings.Contains(err.Error(), address) || !strings.Contains(err.Error(), "address already in use") {
 		t.Errorf("it is told %v", err)
 	}
@@ -86,8 +79,8 @@ func TestAPortThatAnotherProgramHas(t *testing.T) {
 	}
 	mu.Unlock()
 	_ = other.Close()
-	until(t, "it is served", func() bool { return get(t, "http://"+address+"/healthz") == http.StatusOK })
-	until(t, "that is told", func() bool { told, err := n.last(); return told && err == nil })
+	kit.Eventually(t, 30*time.Second, "it is served", func() bool { return get(t, "http://"+address+"/healthz") == http.StatusOK })
+	kit.Eventually(t, 30*time.Second, "that is told", func() bool { told, err := n.last(); return told && err == nil })
 	for path, want := range map[string]int{"/healthz/syncing": 200, "/readyz": 500, "/readyz/synced": 500, "/": 404, "/metrics": 404} {
 		if got := get(t, "http://"+address+path); got != want {
 			t.Errorf("%s: %d, want %d", path, got, want)
@@ -105,6 +98,6 @@ func TestAServiceThatCannotBegin(t *testing.T) {
 	n := &notes{}
 	p := probes{address: "this is no address"}
 	stop := serveAll(t.Context(), []service{{what: "probes", reason: "Probes", address: p.address, serve: p.serve}}, n.note, logr.Discard())
-	until(t, "it is told", func() bool { _, err := n.last(); return err != nil })
+	kit.Eventually(t, 30*time.Second, "it is told", func() bool { _, err := n.last(); return err != nil })
 	stop()
 }

@@ -14,7 +14,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/ringfence-io/ringfence/lab/apiserver"
-	"github.com/ringfence-io/ringfence/lab/host"
+	"github.com/ringfence-io/ringfence/test/kit"
+	"github.com/ringfence-io/ringfence/test/kit/netns"
 )
 
 func TestVersionIsTheOneThatIsBuilt(t *testing.T) {
@@ -36,27 +37,20 @@ func TestMissingProgramsAreNamed(t *testing.T) {
 }
 
 func TestServer(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("needs root to make network namespaces")
-		}
-		t.Skip("LEFT OUT: needs root to make network namespaces")
-	}
-	h, err := host.New(host.RunPrefix("rf-apiserver") + "test")
-	must(t, err)
-	t.Cleanup(func() { must(t, h.Close()) })
+	kit.NeedRoot(t)
+	h := netns.New(t, "rf-apiserver", "test")
 	began := time.Now()
 	s, err := apiserver.Start(t.Context(), apiserver.Options{
 		Host: h, Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, Dir: t.TempDir(),
 	})
-	must(t, err)
+	kit.Must(t, err)
 	t.Cleanup(s.Stop)
 	t.Logf("ready in %s", time.Since(began).Round(time.Millisecond))
 
 	admin := client(t, s, apiserver.Admin)
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}}
 	_, err = admin.CoreV1().Namespaces().Create(t.Context(), namespace, metav1.CreateOptions{})
-	must(t, err)
+	kit.Must(t, err)
 
 	t.Run("RBAC is on", func(t *testing.T) {
 		nobody := client(t, s, apiserver.User{Name: "nobody"})
@@ -72,9 +66,9 @@ func TestServer(t *testing.T) {
 		if _, err := admin.CoreV1().Namespaces().Get(ctx, "shop", metav1.GetOptions{}); err == nil {
 			t.Error("a killed server answers")
 		}
-		must(t, s.Resume(t.Context()))
+		kit.Must(t, s.Resume(t.Context()))
 		_, err = admin.CoreV1().Namespaces().Get(t.Context(), "shop", metav1.GetOptions{})
-		must(t, err)
+		kit.Must(t, err)
 	})
 	t.Run("nothing is left", func(t *testing.T) {
 		s.Stop()
@@ -87,15 +81,8 @@ func TestServer(t *testing.T) {
 func client(t *testing.T, s *apiserver.Server, u apiserver.User) *kubernetes.Clientset {
 	t.Helper()
 	config, err := s.Config(u)
-	must(t, err)
+	kit.Must(t, err)
 	c, err := kubernetes.NewForConfig(config)
-	must(t, err)
+	kit.Must(t, err)
 	return c
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Version is the Kubernetes release that hack/kube pins and builds.
+// Version is the Kubernetes release that hack/kube pins. A published kube-apiserver may be of another patch release of its minor.
 const Version = "v1.36.3"
 
 // Assets returns the directory that holds kube-apiserver, etcd and kubectl: KUBEBUILDER_ASSETS if that is set, else the

@@ -12,10 +12,12 @@ import (
 	"testing"
 
 	"github.com/ringfence-io/ringfence/lab/host"
+	"github.com/ringfence-io/ringfence/test/kit"
+	"github.com/ringfence-io/ringfence/test/kit/netns"
 )
 
 func TestHost(t *testing.T) {
-	needRoot(t)
+	kit.NeedRoot(t)
 	name := host.RunPrefix("rf-hosttest") + "a"
 	h, err := host.New(name)
 	if err != nil {
@@ -61,38 +63,38 @@ func TestHost(t *testing.T) {
 }
 
 func TestVethCarriesBothFamilies(t *testing.T) {
-	needRoot(t)
-	a, b := newHost(t, "a"), newHost(t, "b")
-	must(t, host.Veth(host.End{Host: a, Link: "eth0"}, host.End{Host: b, Link: "eth0"}))
+	kit.NeedRoot(t)
+	a, b := netns.New(t, "rf-hosttest", "a"), netns.New(t, "rf-hosttest", "b")
+	kit.Must(t, host.Veth(host.End{Host: a, Link: "eth0"}, host.End{Host: b, Link: "eth0"}))
 	for _, p := range []string{"192.0.2.", "2001:db8::"} {
 		bits := "/24"
 		if strings.Contains(p, ":") {
 			bits = "/64"
 		}
-		must(t, a.Address("eth0", netip.MustParsePrefix(p+"1"+bits)))
-		must(t, b.Address("eth0", netip.MustParsePrefix(p+"2"+bits)))
+		kit.Must(t, a.Address("eth0", netip.MustParsePrefix(p+"1"+bits)))
+		kit.Must(t, b.Address("eth0", netip.MustParsePrefix(p+"2"+bits)))
 		var l net.Listener
-		must(t, b.Do(func() (err error) {
+		kit.Must(t, b.Do(func() (err error) {
 			l, err = net.Listen("tcp", net.JoinHostPort(p+"2", "80"))
 			return err
 		}))
 		c, err := a.DialContext(t.Context(), "tcp", l.Addr().String())
-		must(t, err)
-		must(t, c.Close())
-		must(t, l.Close())
+		kit.Must(t, err)
+		kit.Must(t, c.Close())
+		kit.Must(t, l.Close())
 	}
 }
 
 func TestSweepRemovesDeadRunsOnly(t *testing.T) {
-	needRoot(t)
+	kit.NeedRoot(t)
 	dead := exec.CommandContext(context.Background(), "true")
-	must(t, dead.Run())
+	kit.Must(t, dead.Run())
 	left := "rf-sweeptest-" + strconv.Itoa(dead.Process.Pid) + "-node1"
 	h, err := host.New(left)
-	must(t, err)
+	kit.Must(t, err)
 	t.Cleanup(func() { _ = h.Close() })
 	mine, err := host.New(host.RunPrefix("rf-sweeptest") + "node1")
-	must(t, err)
+	kit.Must(t, err)
 	t.Cleanup(func() { _ = mine.Close() })
 
 	swept, err := host.Sweep("rf-sweeptest")

@@ -15,6 +15,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/lab/probe"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -22,14 +23,14 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // measured is a matrix of three sources and four columns, with a difference of each kind: what passes must not, what must pass
 // does not, and the families disagree.
 func measured() *Matrix {
-	web, db := addrs("10.244.1.2", "fd00::1:2"), addrs("10.244.2.2", "fd00::2:2")
-	old := addrs("192.0.2.9") // has no IPv6
+	web, db := kit.Addrs("10.244.1.2", "fd00::1:2"), kit.Addrs("10.244.2.2", "fd00::2:2")
+	old := kit.Addrs("192.0.2.9") // has no IPv6
 	sources := []Source{{Name: "shop/web", Addresses: web}, {Name: "shop/db", Addresses: db}, {Name: Outside, Addresses: old}}
 	targets := []Target{
 		{Name: "shop/web", Addresses: web, Protocol: policy.TCP, Port: 80, Server: "web"},
 		{Name: "shop/db", Addresses: db, Protocol: policy.TCP, Port: 5432, Server: "db"},
 		{Name: "shop/db", Addresses: db, Protocol: policy.UDP, Port: 53, Server: "db"},
-		{Name: "logs/six", Addresses: addrs("fd00::3:2"), Protocol: policy.SCTP, Port: 38412, Server: "six"},
+		{Name: "logs/six", Addresses: kit.Addrs("fd00::3:2"), Protocol: policy.SCTP, Port: 38412, Server: "six"},
 	}
 	m := New(sources, targets, func(_, _ netip.Addr, protocol policy.Protocol, port uint16) (bool, string) {
 		if protocol == policy.TCP && port == 80 {
@@ -134,12 +135,4 @@ func golden(t *testing.T, name, got string) {
 	if diff := cmp.Diff(string(want), got); diff != "" {
 		t.Errorf("%s (-want +got; -update writes it):\n%s", path, diff)
 	}
-}
-
-func addrs(texts ...string) []netip.Addr {
-	var out []netip.Addr
-	for _, s := range texts {
-		out = append(out, netip.MustParseAddr(s))
-	}
-	return out
 }

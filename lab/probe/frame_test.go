@@ -13,18 +13,20 @@ import (
 
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/probe"
+	"github.com/ringfence-io/ringfence/test/kit"
+	"github.com/ringfence-io/ringfence/test/kit/netns"
 )
 
 // TestKernelsUnderstandWhatIsWritten sends packets field by field, as a program that has NET_RAW, and sees a kernel's answers.
 func TestKernelsUnderstandWhatIsWritten(t *testing.T) {
 	n := newNetwork(t)
 	sniffer, err := probe.SniffLink(n.client, "eth0")
-	must(t, err)
-	t.Cleanup(func() { must(t, sniffer.Close()) })
+	kit.Must(t, err)
+	t.Cleanup(func() { kit.Must(t, sniffer.Close()) })
 	own, err := n.client.HardwareAddr("eth0")
-	must(t, err)
+	kit.Must(t, err)
 	router, err := n.router.HardwareAddr("client")
-	must(t, err)
+	kit.Must(t, err)
 	for i, f := range families {
 		src, dst := netip.AddrPortFrom(f.client, uint16(5000+i)), netip.AddrPortFrom(f.server, 82)
 		ports := binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, 82), src.Port())
@@ -46,7 +48,7 @@ func TestKernelsUnderstandWhatIsWritten(t *testing.T) {
 		} {
 			t.Run(f.name+"/"+c.name, func(t *testing.T) {
 				sniffer.Forget()
-				must(t, probe.As(n.client, probe.NetRaw, 0, func() error {
+				kit.Must(t, probe.As(n.client, probe.NetRaw, 0, func() error {
 					link, err := probe.OpenLink("eth0")
 					if err != nil {
 						return err
@@ -71,8 +73,8 @@ func TestKernelsUnderstandWhatIsWritten(t *testing.T) {
 
 // TestRights holds As to what it promises: no right but those that are given.
 func TestRights(t *testing.T) {
-	needRoot(t)
-	h := newHost(t, "confined")
+	kit.NeedNetfilter(t)
+	h := netns.New(t, "rf-probetest", "confined")
 	open := func(r probe.Rights) error {
 		return probe.As(h, r, 0, func() error {
 			link, err := probe.OpenLink("lo")
@@ -85,14 +87,14 @@ func TestRights(t *testing.T) {
 	if err := open(probe.Sockets); !errors.Is(err, unix.EPERM) {
 		t.Errorf("opening a link without rights: %v, want %v", err, unix.EPERM)
 	}
-	must(t, open(probe.NetRaw))
+	kit.Must(t, open(probe.NetRaw))
 	err := probe.As(h, probe.NetRaw, 1, func() error {
 		return unix.Unshare(unix.CLONE_NEWNET)
 	})
 	if !errors.Is(err, unix.EPERM) {
 		t.Errorf("making a namespace with NET_RAW alone: %v, want %v", err, unix.EPERM)
 	}
-	must(t, h.Do(func() error { // the threads that were confined are gone
+	kit.Must(t, h.Do(func() error { // the threads that were confined are gone
 		link, err := probe.OpenLink("lo")
 		if err == nil {
 			err = link.Close()
@@ -105,15 +107,15 @@ func TestRights(t *testing.T) {
 func TestSniffSockets(t *testing.T) {
 	n := newNetwork(t)
 	sniffer, err := probe.SniffSockets(n.router, unix.IPPROTO_UDP)
-	must(t, err)
-	t.Cleanup(func() { must(t, sniffer.Close()) })
+	kit.Must(t, err)
+	t.Cleanup(func() { kit.Must(t, sniffer.Close()) })
 	run(t, n.router, "iptables", "-w", "-A", "INPUT", "-p", "udp", "--dport", "9001", "-j", "DROP")
 	for _, port := range []uint16{9001, 9002} { // in this order: what arrives last shows that the first is not under way
-		must(t, sendUDP(t, n.client, netip.AddrPortFrom(families[0].toClient, port)))
+		kit.Must(t, sendUDP(t, n.client, netip.AddrPortFrom(families[0].toClient, port)))
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	must(t, sniffer.Wait(ctx, []byte("to 9002")))
+	kit.Must(t, sniffer.Wait(ctx, []byte("to 9002")))
 	if got := sniffer.Carrying([]byte("to 9001")); len(got) != 0 {
 		t.Errorf("what the firewall drops has arrived: % x", got)
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"os"
-	"os/exec"
 	"sync"
 	"testing"
 	"time"
@@ -15,6 +13,8 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/probe"
+	"github.com/ringfence-io/ringfence/test/kit"
+	"github.com/ringfence-io/ringfence/test/kit/netns"
 )
 
 // network is a client and a server with a router between them, whose FORWARD chain drops what connection
@@ -36,21 +36,21 @@ var families = []struct {
 
 func newNetwork(t *testing.T) network {
 	t.Helper()
-	needRoot(t)
-	n := network{client: newHost(t, "client"), router: newHost(t, "router"), server: newHost(t, "server")}
-	must(t, host.Veth(host.End{Host: n.client, Link: "eth0"}, host.End{Host: n.router, Link: "client"}))
-	must(t, host.Veth(host.End{Host: n.server, Link: "eth0"}, host.End{Host: n.router, Link: "server"}))
-	must(t, n.router.Sysctl("net/ipv4/ip_forward", "1"))
-	must(t, n.router.Sysctl("net/ipv6/conf/all/forwarding", "1"))
+	kit.NeedNetfilter(t)
+	n := network{client: netns.New(t, "rf-probetest", "client"), router: netns.New(t, "rf-probetest", "router"), server: netns.New(t, "rf-probetest", "server")}
+	kit.Must(t, host.Veth(host.End{Host: n.client, Link: "eth0"}, host.End{Host: n.router, Link: "client"}))
+	kit.Must(t, host.Veth(host.End{Host: n.server, Link: "eth0"}, host.End{Host: n.router, Link: "server"}))
+	kit.Must(t, n.router.Sysctl("net/ipv4/ip_forward", "1"))
+	kit.Must(t, n.router.Sysctl("net/ipv6/conf/all/forwarding", "1"))
 	for _, f := range families {
 		all := netip.PrefixFrom(f.client, 0).Masked()
-		must(t, n.client.Address("eth0", netip.PrefixFrom(f.client, f.bits)))
-		must(t, n.server.Address("eth0", netip.PrefixFrom(f.server, f.bits)))
-		must(t, n.server.Address("eth0", netip.PrefixFrom(addr(f.denyEcho), f.bits)))
-		must(t, n.router.Address("client", netip.PrefixFrom(f.toClient, f.bits)))
-		must(t, n.router.Address("server", netip.PrefixFrom(f.toServer, f.bits)))
-		must(t, n.client.Route(all, f.toClient, ""))
-		must(t, n.server.Route(all, f.toServer, ""))
+		kit.Must(t, n.client.Address("eth0", netip.PrefixFrom(f.client, f.bits)))
+		kit.Must(t, n.server.Address("eth0", netip.PrefixFrom(f.server, f.bits)))
+		kit.Must(t, n.server.Address("eth0", netip.PrefixFrom(addr(f.denyEcho), f.bits)))
+		kit.Must(t, n.router.Address("client", netip.PrefixFrom(f.toClient, f.bits)))
+		kit.Must(t, n.router.Address("server", netip.PrefixFrom(f.toServer, f.bits)))
+		kit.Must(t, n.client.Route(all, f.toClient, ""))
+		kit.Must(t, n.server.Route(all, f.toServer, ""))
 		rules := [][]string{
 			{"-P", "FORWARD", "DROP"},
 			{"-A", "FORWARD", "-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "ACCEPT"},
@@ -66,13 +66,13 @@ func newNetwork(t *testing.T) network {
 			run(t, n.router, f.iptables, append([]string{"-w"}, r...)...)
 		}
 		c, err := probe.Listen(n.server, probe.Experimental, netip.AddrPortFrom(f.server, 0))
-		must(t, err)
-		t.Cleanup(func() { must(t, c.Close()) })
+		kit.Must(t, err)
+		t.Cleanup(func() { kit.Must(t, c.Close()) })
 		for _, p := range ported {
 			for _, port := range []uint16{81, 82} {
 				c, err := probe.Listen(n.server, p, netip.AddrPortFrom(f.server, port))
-				must(t, err)
-				t.Cleanup(func() { must(t, c.Close()) })
+				kit.Must(t, err)
+				t.Cleanup(func() { kit.Must(t, c.Close()) })
 			}
 		}
 	}
@@ -120,8 +120,8 @@ func TestDial(t *testing.T) {
 }
 
 func TestDialSaysWhyItFailed(t *testing.T) {
-	needRoot(t)
-	lonely := newHost(t, "lonely")
+	kit.NeedNetfilter(t)
+	lonely := netns.New(t, "rf-probetest", "lonely")
 	got := probe.Dial(lonely, probe.Flow{Protocol: policy.TCP, Dst: addr("192.0.2.1"), Port: 80}, probe.Expect(false))
 	if got.Outcome != probe.Failed || got.Err == nil {
 		t.Errorf("a flow without a route: %s, want failed with an error", got)
@@ -154,8 +154,8 @@ func TestWatch(t *testing.T) {
 	var flows []probe.Watched
 	for _, f := range families {
 		c, err := probe.Listen(n.server, probe.Experimental, netip.AddrPortFrom(f.server, 0))
-		must(t, err)
-		t.Cleanup(func() { must(t, c.Close()) })
+		kit.Must(t, err)
+		t.Cleanup(func() { kit.Must(t, c.Close()) })
 		for _, p := range ported {
 			for _, port := range []uint16{81, 82} {
 				flows = append(flows, probe.Watched{
@@ -169,10 +169,10 @@ func TestWatch(t *testing.T) {
 	}
 	watch := func(flows []probe.Watched, meanwhile func()) probe.Report {
 		w, err := probe.Watch(flows, 2000)
-		must(t, err)
+		kit.Must(t, err)
 		meanwhile()
 		r, err := w.Stop(2 * time.Second)
-		must(t, err)
+		kit.Must(t, err)
 		if got := r.Answered + r.Silent + len(r.Wrong); got != r.Probes {
 			t.Errorf("%d probes, but %d verdicts", r.Probes, got)
 		}
@@ -204,7 +204,7 @@ func TestWatch(t *testing.T) {
 		t.Errorf("saw %d probes through the hole and %d lost in the outage, want some of both", holes, outages)
 	}
 	r, err := probe.Once(flows, 2000, 2*time.Second)
-	must(t, err)
+	kit.Must(t, err)
 	if r.Probes != len(flows) || r.Answered+r.Silent != len(flows) {
 		t.Errorf("%d flows probed once: %s", len(flows), r)
 	}
@@ -218,33 +218,5 @@ func run(t *testing.T, h *host.Host, name string, args ...string) {
 	defer cancel()
 	if out, err := h.Command(ctx, name, args...).CombinedOutput(); err != nil {
 		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
-	}
-}
-
-// needRoot leaves a test out, loudly, where nobody could run it; in CI that is a failure.
-func needRoot(t *testing.T) {
-	t.Helper()
-	_, missing := exec.LookPath("iptables")
-	switch {
-	case os.Geteuid() == 0 && missing == nil:
-	case os.Geteuid() == 0 || os.Getenv("CI") == "true":
-		t.Fatalf("%s needs root to make network namespaces, and iptables: %v", t.Name(), missing)
-	default:
-		t.Skipf("LEFT OUT: %s needs root to make network namespaces", t.Name())
-	}
-}
-
-func newHost(t *testing.T, name string) *host.Host {
-	t.Helper()
-	h, err := host.New(host.RunPrefix("rf-probetest") + t.Name() + "-" + name)
-	must(t, err)
-	t.Cleanup(func() { must(t, h.Close()) })
-	return h
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
 	}
 }

@@ -3,8 +3,6 @@ package topology_test
 import (
 	"fmt"
 	"net/netip"
-	"os"
-	"os/exec"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,6 +13,7 @@ import (
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/probe"
 	"github.com/ringfence-io/ringfence/lab/topology"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 var (
@@ -29,14 +28,14 @@ func TestEverybodyReachesEverybody(t *testing.T) {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
 			top := newTopology(t, kind)
-			must(t, top.AddOutside(elsewhere))
-			must(t, top.AddOutside(topology.Twin(elsewhere)))
+			kit.Must(t, top.AddOutside(elsewhere))
+			kit.Must(t, top.AddOutside(topology.Twin(elsewhere)))
 			ends := []end{{top.Outside, elsewhere}}
 			for i, n := range top.Nodes {
 				ends = append(ends, end{n.Host, n.Addr})
 				for _, name := range []string{"a", "b"} {
 					p, err := top.AddPod(n, fmt.Sprintf("%s%d", name, i+1))
-					must(t, err)
+					kit.Must(t, err)
 					ends = append(ends, end{p.Host, p.Addr})
 				}
 			}
@@ -66,12 +65,12 @@ func TestServices(t *testing.T) {
 				var pods []*topology.Pod
 				for i, n := range []*topology.Node{top.Nodes[0], top.Nodes[0], top.Nodes[1]} {
 					p, err := top.AddPod(n, fmt.Sprintf("p%d", i))
-					must(t, err)
+					kit.Must(t, err)
 					pods = append(pods, p)
 				}
 				end{pods[0].Host, pods[0].Addr}.listen(t)
 				for _, p := range protocols {
-					must(t, top.Service(vip, p, 8080, pods[0], 80))
+					kit.Must(t, top.Service(vip, p, 8080, pods[0], 80))
 				}
 				var wg sync.WaitGroup
 				for _, src := range pods {
@@ -94,7 +93,7 @@ func TestAnAddressCanBeReused(t *testing.T) {
 			t.Parallel()
 			top := newTopology(t, kind)
 			client, err := top.AddPod(top.Nodes[1], "client")
-			must(t, err)
+			kit.Must(t, err)
 			var a netip.Addr
 			for i := range 2 {
 				var p *topology.Pod
@@ -103,18 +102,18 @@ func TestAnAddressCanBeReused(t *testing.T) {
 				} else {
 					p, err = top.AddPodAt(top.Nodes[0], "second", a)
 				}
-				must(t, err)
+				kit.Must(t, err)
 				a = p.Addr
 				end{p.Host, p.Addr}.listen(t)
 				for _, f := range flows(client.Addr, p.Addr) {
 					wantReached(t, end{client.Host, client.Addr}, f, end{p.Host, p.Addr})
 				}
-				must(t, p.ForgetNeighbours())
-				must(t, top.ForgetConnections())
+				kit.Must(t, p.ForgetNeighbours())
+				kit.Must(t, top.ForgetConnections())
 				for _, f := range flows(client.Addr, p.Addr) {
 					wantReached(t, end{client.Host, client.Addr}, f, end{p.Host, p.Addr})
 				}
-				must(t, top.RemovePod(p))
+				kit.Must(t, top.RemovePod(p))
 			}
 		})
 	}
@@ -129,25 +128,25 @@ func TestIPv4Only(t *testing.T) {
 			var ends []end
 			for i, n := range top.Nodes {
 				p, err := top.AddPod(n, fmt.Sprintf("p%d", i))
-				must(t, err)
+				kit.Must(t, err)
 				ends = append(ends, end{p.Host, p.Addr})
 				if _, err := p.LinkLocal("eth0"); err != nil {
 					t.Error(err)
 				}
 				nl, err := p.Netlink()
-				must(t, err)
+				kit.Must(t, err)
 				addrs, err := nl.AddrList(nil, netlink.FAMILY_V6)
-				must(t, err)
+				kit.Must(t, err)
 				for _, a := range addrs {
 					if !a.IP.IsLinkLocalUnicast() && !a.IP.IsLoopback() {
 						t.Errorf("%s has %s", p.Name(), a.IP)
 					}
 				}
 			}
-			must(t, top.Service(vip, policy.TCP, 8080, &topology.Pod{Host: ends[1].host, Node: top.Nodes[1], Addr: ends[1].addr}, 80))
+			kit.Must(t, top.Service(vip, policy.TCP, 8080, &topology.Pod{Host: ends[1].host, Node: top.Nodes[1], Addr: ends[1].addr}, 80))
 			c, err := probe.Listen(ends[1].host, policy.TCP, netip.AddrPortFrom(ends[1].addr, 80))
-			must(t, err)
-			t.Cleanup(func() { must(t, c.Close()) })
+			kit.Must(t, err)
+			t.Cleanup(func() { kit.Must(t, c.Close()) })
 			wantReached(t, ends[0], probe.Flow{Protocol: policy.TCP, Src: ends[0].addr, Dst: ends[1].addr, Port: 80}, ends[1])
 			wantReached(t, ends[0], probe.Flow{Protocol: policy.TCP, Src: ends[0].addr, Dst: vip, Port: 8080}, ends[1])
 		})
@@ -161,11 +160,11 @@ func TestAFurtherAddressIsReached(t *testing.T) {
 			t.Parallel()
 			top := newTopology(t, kind)
 			client, err := top.AddPod(top.Nodes[0], "client")
-			must(t, err)
+			kit.Must(t, err)
 			p, err := top.AddPod(top.Nodes[0], "server")
-			must(t, err)
+			kit.Must(t, err)
 			further := netip.MustParseAddr("169.254.172.2")
-			must(t, top.AddAddress(p, further))
+			kit.Must(t, top.AddAddress(p, further))
 			end{p.Host, further}.listen(t)
 			for _, f := range flows(client.Addr, further) {
 				wantReached(t, end{client.Host, client.Addr}, f, end{p.Host, further})
@@ -191,8 +190,8 @@ func (e end) listen(t *testing.T) {
 	for _, p := range protocols {
 		for _, a := range []netip.Addr{e.addr, topology.Twin(e.addr)} {
 			c, err := probe.Listen(e.host, p, netip.AddrPortFrom(a, 80))
-			must(t, err)
-			t.Cleanup(func() { must(t, c.Close()) })
+			kit.Must(t, err)
+			t.Cleanup(func() { kit.Must(t, c.Close()) })
 		}
 	}
 }
@@ -229,30 +228,10 @@ var made atomic.Int32
 
 func newTopologyOf(t *testing.T, o topology.Options) *topology.Topology {
 	t.Helper()
-	needRoot(t)
+	kit.NeedNetfilter(t)
 	o.Prefix = fmt.Sprintf("%s%d-", host.RunPrefix("rf-topologytest"), made.Add(1))
 	top, err := topology.New(o)
-	must(t, err)
-	t.Cleanup(func() { must(t, top.Close()) })
+	kit.Must(t, err)
+	t.Cleanup(func() { kit.Must(t, top.Close()) })
 	return top
-}
-
-// needRoot leaves a test out, loudly, where nobody could run it; in CI that is a failure.
-func needRoot(t *testing.T) {
-	t.Helper()
-	_, missing := exec.LookPath("iptables")
-	switch {
-	case os.Geteuid() == 0 && missing == nil:
-	case os.Geteuid() == 0 || os.Getenv("CI") == "true":
-		t.Fatalf("%s needs root to make network namespaces, and iptables: %v", t.Name(), missing)
-	default:
-		t.Skipf("LEFT OUT: %s needs root to make network namespaces", t.Name())
-	}
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/lab/probe"
 	"github.com/ringfence-io/ringfence/lab/topology"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // attack is one row of the table. What is expected of each is the same: nothing arrives.
@@ -108,7 +109,7 @@ func TestTable(t *testing.T) {
 
 // TestAttacks runs the table where policy is enforced. Nothing arrives.
 func TestAttacks(t *testing.T) {
-	needRoot(t)
+	kit.NeedNetfilter(t)
 	var tally tally
 	t.Cleanup(func() { t.Log(tally.String()) })
 	for _, c := range combinations(dataplane.Legacy, dataplane.NFT) {
@@ -125,7 +126,7 @@ func TestAttacks(t *testing.T) {
 // TestAttacksWork runs the table where nothing is enforced. Each attack arrives, on each combination that it makes sense on; where the table
 // says that it cannot, nothing does.
 func TestAttacksWork(t *testing.T) {
-	needRoot(t)
+	kit.NeedNetfilter(t)
 	var tally tally
 	t.Cleanup(func() { t.Log(tally.String()) })
 	for _, c := range combinations(dataplane.NFT) {
@@ -204,8 +205,8 @@ func (w *world) attack(t *testing.T, a attack, d duel, r probe.Rights, way func(
 	node := w.parties["n1"].host
 	for _, s := range a.node {
 		name := strings.ReplaceAll(s.name, "LINK", w.top.GatewayLink(w.parties[d.from].pod))
-		must(t, node.Sysctl(name, s.value))
-		defer func() { must(t, node.Sysctl(name, s.usual)) }()
+		kit.Must(t, node.Sysctl(name, s.value))
+		defer func() { kit.Must(t, node.Sysctl(name, s.usual)) }()
 	}
 	if a.steals || a.poisons {
 		defer w.heal(t)

@@ -16,6 +16,7 @@ import (
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/lab/topology"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // labels are those of the pods, all of one namespace, that have any.
@@ -85,15 +86,15 @@ func (w *world) cluster(t *testing.T) *cluster {
 		}
 	}
 	specs := map[string]networkingv1.NetworkPolicySpec{}
-	must(t, yaml.UnmarshalStrict([]byte(networkPolicies), &specs))
+	kit.Must(t, yaml.UnmarshalStrict([]byte(networkPolicies), &specs))
 	for _, name := range slices.Sorted(maps.Keys(specs)) {
 		c.policies = append(c.policies, &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Spec: specs[name]})
 	}
 	wide := map[string]json.RawMessage{}
-	must(t, yaml.UnmarshalStrict([]byte(clusterPolicies), &wide))
+	kit.Must(t, yaml.UnmarshalStrict([]byte(clusterPolicies), &wide))
 	for _, name := range slices.Sorted(maps.Keys(wide)) {
 		p := &v1alpha1.ClusterNetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: name}}
-		must(t, yaml.UnmarshalStrict(wide[name], &p.Spec))
+		kit.Must(t, yaml.UnmarshalStrict(wide[name], &p.Spec))
 		c.wide = append(c.wide, p)
 	}
 	return c

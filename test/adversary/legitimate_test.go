@@ -12,6 +12,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/lab/probe"
 	"github.com/ringfence-io/ringfence/lab/topology"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // right is what goes on beside the attacks.
@@ -39,7 +40,7 @@ var rights = []right{{
 	name: "a pod that comes later reaches and is reached",
 	check: func(t *testing.T, w *world) {
 		p, err := w.top.AddPod(w.top.Nodes[0], "late")
-		must(t, err)
+		kit.Must(t, err)
 		w.addPod(t, p, "late", "n1")
 		w.readLinks(t)
 		w.forgetNeighbours(t) // a bridge takes over a lower hardware address, if the new pod brings one
@@ -120,7 +121,7 @@ var rights = []right{{
 		second := w.in(secondAddr)
 		b := newBout(w, "second", "outside", false)
 		b.to.sniffer.Forget()
-		must(t, b.send(probe.Sockets, func(b *bout) { b.datagram(second, netip.AddrPortFrom(b.dst(), controlPort)) }))
+		kit.Must(t, b.send(probe.Sockets, func(b *bout) { b.datagram(second, netip.AddrPortFrom(b.dst(), controlPort)) }))
 		w.arrives(t, b.to, b.marker)
 		w.passTo(t, w.parties["open"], w.parties["second"], netip.AddrPortFrom(second, controlPort))
 		w.dial(t, "n1", second, 80, "second", policy.TCP)
@@ -135,7 +136,7 @@ var rights = []right{{
 		if w.stack == linkLocal {
 			network = "udp4"
 		}
-		must(t, w.parties["bare"].host.Do(func() error {
+		kit.Must(t, w.parties["bare"].host.Do(func() error {
 			i, err := net.InterfaceByName("eth0")
 			if err != nil {
 				return err
@@ -148,7 +149,7 @@ var rights = []right{{
 		}))
 		w.bridgeKnows(t, listed)
 		b := newBout(w, "open", "bare", false)
-		must(t, b.send(probe.Sockets, func(b *bout) { b.datagram(b.src(), netip.AddrPortFrom(group, 5000)) }))
+		kit.Must(t, b.send(probe.Sockets, func(b *bout) { b.datagram(b.src(), netip.AddrPortFrom(group, 5000)) }))
 		w.arrives(t, b.to, b.marker)
 	},
 }, {
@@ -157,7 +158,7 @@ var rights = []right{{
 		for _, src := range []netip.Addr{w.parties["n2"].addr, w.top.Nodes[1].Pods.Addr()} {
 			b := newBout(w, "n2", "kept", false)
 			b.to.sniffer.Forget()
-			must(t, b.send(probe.Sockets, func(b *bout) { b.datagram(b.in(src), netip.AddrPortFrom(b.dst(), attackPort)) }))
+			kit.Must(t, b.send(probe.Sockets, func(b *bout) { b.datagram(b.in(src), netip.AddrPortFrom(b.dst(), attackPort)) }))
 			w.arrives(t, b.to, b.marker)
 		}
 	},
@@ -179,7 +180,7 @@ var rights = []right{{
 		for _, to := range []string{"guarded", "far", "bare"} {
 			b := newBout(w, "friend", to, false)
 			b.to.sniffer.Forget()
-			must(t, b.send(probe.Sockets, func(b *bout) {
+			kit.Must(t, b.send(probe.Sockets, func(b *bout) {
 				b.sendTo(append(make([]byte, 4000), b.marker...), netip.AddrPortFrom(b.dst(), attackPort))
 			}))
 			w.arrives(t, b.to, b.marker)
@@ -224,7 +225,7 @@ var all = []policy.Protocol{policy.TCP, policy.UDP, policy.ICMP}
 
 // TestWhatIsLegitimateGoesOn runs the table where policy is enforced.
 func TestWhatIsLegitimateGoesOn(t *testing.T) {
-	needRoot(t)
+	kit.NeedNetfilter(t)
 	for _, c := range combinations(dataplane.Legacy, dataplane.NFT) {
 		t.Run(c.String(), func(t *testing.T) {
 			t.Parallel()
@@ -261,8 +262,8 @@ func (w *world) listen(t *testing.T, name string, ports ...uint16) {
 		for _, port := range ports {
 			for _, protocol := range []policy.Protocol{policy.TCP, policy.UDP} {
 				c, err := probe.Listen(p.host, protocol, netip.AddrPortFrom(a, port))
-				must(t, err)
-				t.Cleanup(func() { must(t, c.Close()) })
+				kit.Must(t, err)
+				t.Cleanup(func() { kit.Must(t, c.Close()) })
 			}
 		}
 	}
@@ -304,7 +305,7 @@ func (w *world) frameArrives(t *testing.T, from, to string, way func(*bout)) {
 	t.Helper()
 	b := newBout(w, from, to, false)
 	b.to.sniffer.Forget()
-	must(t, b.send(probe.NetRaw, way))
+	kit.Must(t, b.send(probe.NetRaw, way))
 	w.arrives(t, b.to, b.marker)
 }
 
@@ -321,7 +322,7 @@ func (w *world) forgetNeighbours(t *testing.T) {
 	t.Helper()
 	for _, p := range w.parties {
 		if p.pod != nil {
-			must(t, p.pod.ForgetNeighbours())
+			kit.Must(t, p.pod.ForgetNeighbours())
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/topology"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // node is a node with its enforcer, which lives in the node's namespace: all its methods run there.
@@ -30,7 +31,7 @@ func newNode(t *testing.T, w *world, n *topology.Node, name string) *node {
 	t.Helper()
 	out := &node{Node: n, name: name}
 	var plane *dataplane.Dataplane
-	must(t, n.Do(func() (err error) {
+	kit.Must(t, n.Do(func() (err error) {
 		plane, err = dataplane.New(t.Context(), dataplane.Options{Backend: w.backend})
 		return err
 	}))
@@ -50,7 +51,7 @@ func newNode(t *testing.T, w *world, n *topology.Node, name string) *node {
 func (w *world) writeResults(t *testing.T, n *node) {
 	t.Helper()
 	dir := filepath.Join(n.links.Dir, "results")
-	must(t, os.MkdirAll(dir, 0o700))
+	kit.Must(t, os.MkdirAll(dir, 0o700))
 	for _, p := range w.parties {
 		if p.pod == nil || p.node != n.name {
 			continue
@@ -78,8 +79,8 @@ func (w *world) writeResults(t *testing.T, n *node) {
 				"ips":        ips,
 			},
 		})
-		must(t, err)
-		must(t, os.WriteFile(filepath.Join(dir, "test-"+p.name+"-eth0"), text, 0o600))
+		kit.Must(t, err)
+		kit.Must(t, os.WriteFile(filepath.Join(dir, "test-"+p.name+"-eth0"), text, 0o600))
 	}
 }
 

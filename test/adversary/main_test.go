@@ -16,11 +16,10 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"strconv"
 	"testing"
 
-	"github.com/ringfence-io/ringfence/lab/host"
+	"github.com/ringfence-io/ringfence/test/kit/netns"
 )
 
 // hostPrefix begins the names of the network namespaces that this package makes.
@@ -38,11 +37,7 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	if os.Geteuid() == 0 {
-		if _, err := host.Sweep(hostPrefix); err != nil {
-			fmt.Fprintln(os.Stderr, "removing what killed runs have left:", err)
-		}
-	}
+	netns.Sweep(hostPrefix)
 	return m.Run()
 }
 
@@ -58,31 +53,4 @@ func repeats(t *testing.T) int {
 		t.Fatalf("%s=%q is no number of repeats", repeatEnv, text)
 	}
 	return n
-}
-
-// needRoot leaves a test out, loudly, where nobody could run it. In CI, and where only a program is missing, that is a failure.
-func needRoot(t *testing.T) {
-	t.Helper()
-	var missing error
-	for _, program := range []string{"iptables-legacy", "ip6tables-legacy", "iptables-nft", "ip6tables-nft", "ipset", "nsenter", "ip", "bridge"} {
-		if _, err := exec.LookPath(program); err != nil {
-			missing = err
-		}
-	}
-	switch {
-	case os.Geteuid() == 0 && missing == nil:
-	case os.Geteuid() == 0:
-		t.Fatalf("%s cannot run: %v", t.Name(), missing)
-	case os.Getenv("CI") == "true":
-		t.Fatalf("%s needs root to make network namespaces", t.Name())
-	default:
-		t.Skipf("LEFT OUT: %s sends real packets, and needs root to make network namespaces for them", t.Name())
-	}
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

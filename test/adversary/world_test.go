@@ -16,6 +16,7 @@ import (
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/probe"
 	"github.com/ringfence-io/ringfence/lab/topology"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // stack is which addresses a cluster has.
@@ -119,28 +120,28 @@ func newWorld(t *testing.T, c combination) *world {
 	top, err := topology.New(topology.Options{
 		Prefix: fmt.Sprintf("%s%d-", host.RunPrefix(hostPrefix), i), Kind: c.kind, Nodes: 2, Backend: c.backend, IPv4Only: c.stack == linkLocal,
 	})
-	must(t, err)
-	t.Cleanup(func() { must(t, top.Close()) })
+	kit.Must(t, err)
+	t.Cleanup(func() { kit.Must(t, top.Close()) })
 	w := &world{combination: c, top: top, parties: map[string]*party{}, processor: i}
 	for i, n := range top.Nodes {
 		w.addNode(t, n, fmt.Sprintf("n%d", i+1))
 	}
 	for _, a := range []netip.Addr{elsewhere, metadata} {
-		must(t, top.AddOutside(a))
+		kit.Must(t, top.AddOutside(a))
 		if c.six() {
-			must(t, top.AddOutside(topology.Twin(a)))
+			kit.Must(t, top.AddOutside(topology.Twin(a)))
 		}
 	}
 	w.add(t, &party{name: "outside", host: top.Outside, addr: topology.OutsideAddr})
-	must(t, top.AddAddress(w.parties["second"].pod, secondAddr))
+	kit.Must(t, top.AddAddress(w.parties["second"].pod, secondAddr))
 	// The container of an object that is gone runs on, and heir has its address by now.
 	old, err := top.AddPodAt(top.Nodes[0], "old", w.parties["heir"].addr)
-	must(t, err)
+	kit.Must(t, err)
 	w.addPod(t, old, "old", "n1")
 	if c.kind == topology.Routed {
 		heir := w.parties["heir"].pod
 		for _, p := range w.prefixes(heir.Addr) {
-			must(t, heir.Node.Route(p, netip.Addr{}, heir.Link()))
+			kit.Must(t, heir.Node.Route(p, netip.Addr{}, heir.Link()))
 		}
 	}
 	w.readLinks(t)
@@ -159,29 +160,29 @@ func (w *world) prefixes(a netip.Addr) []netip.Prefix {
 // addNode adds a node as kube-proxy, Docker and flannel leave one, and its pods.
 func (w *world) addNode(t *testing.T, n *topology.Node, name string) {
 	t.Helper()
-	must(t, n.Sysctl("net/ipv4/conf/all/route_localnet", "1"))
+	kit.Must(t, n.Sysctl("net/ipv4/conf/all/route_localnet", "1"))
 	hasten(t, n.Host, "eth0")
 	if w.kind == topology.Bridged {
 		hasten(t, n.Host, "pods")
 	}
-	must(t, n.Bridge("docker0"))
-	must(t, n.Address("docker0", netip.PrefixFrom(dockerAddr, 16)))
+	kit.Must(t, n.Bridge("docker0"))
+	kit.Must(t, n.Address("docker0", netip.PrefixFrom(dockerAddr, 16)))
 	tunnel := n.Pods.Addr() // the first address of its pods, as flannel gives it
 	nl, err := n.Netlink()
-	must(t, err)
-	must(t, nl.LinkAdd(&netlink.Vxlan{LinkAttrs: netlink.LinkAttrs{Name: "flannel.1"}, VxlanId: 1, Port: vxlanPort, SrcAddr: n.Addr.AsSlice(), Learning: false}))
-	must(t, n.Up("flannel.1"))
+	kit.Must(t, err)
+	kit.Must(t, nl.LinkAdd(&netlink.Vxlan{LinkAttrs: netlink.LinkAttrs{Name: "flannel.1"}, VxlanId: 1, Port: vxlanPort, SrcAddr: n.Addr.AsSlice(), Learning: false}))
+	kit.Must(t, n.Up("flannel.1"))
 	for _, p := range w.prefixes(tunnel) {
-		must(t, n.Address("flannel.1", p))
+		kit.Must(t, n.Address("flannel.1", p))
 	}
 	w.parties[name] = &party{name: name, host: n.Host, addr: n.Addr, node: name, itself: n}
 	s, err := probe.SniffSockets(n.Host, observed...)
-	must(t, err)
-	t.Cleanup(func() { must(t, s.Close()) })
+	kit.Must(t, err)
+	t.Cleanup(func() { kit.Must(t, s.Close()) })
 	w.parties[name].sniffer = s
 	for _, pod := range podsOf[name] {
 		p, err := w.top.AddPod(n, pod)
-		must(t, err)
+		kit.Must(t, err)
 		w.addPod(t, p, pod, name)
 	}
 }
@@ -189,9 +190,9 @@ func (w *world) addNode(t *testing.T, n *topology.Node, name string) {
 func (w *world) addPod(t *testing.T, p *topology.Pod, name, node string) {
 	t.Helper()
 	// containerd lets every pod ping.
-	must(t, p.Sysctl("net/ipv4/ping_group_range", "0 2147483647"))
+	kit.Must(t, p.Sysctl("net/ipv4/ping_group_range", "0 2147483647"))
 	// An ARP reply counts at once, as it would a second after the last one: no test needs to wait for that.
-	must(t, p.Sysctl("net/ipv4/neigh/eth0/locktime", "-1"))
+	kit.Must(t, p.Sysctl("net/ipv4/neigh/eth0/locktime", "-1"))
 	hasten(t, p.Host, "eth0")
 	hasten(t, p.Node.Host, p.Link())
 	w.add(t, &party{name: name, host: p.Host, addr: p.Addr, node: node, pod: p})
@@ -203,8 +204,8 @@ func hasten(t *testing.T, h *host.Host, links ...string) {
 	t.Helper()
 	for _, link := range links {
 		for _, family := range []string{"ipv4", "ipv6"} {
-			must(t, h.Sysctl("net/"+family+"/neigh/"+link+"/retrans_time_ms", "100"))
-			must(t, h.Sysctl("net/"+family+"/neigh/"+link+"/proxy_delay", "0"))
+			kit.Must(t, h.Sysctl("net/"+family+"/neigh/"+link+"/retrans_time_ms", "100"))
+			kit.Must(t, h.Sysctl("net/"+family+"/neigh/"+link+"/proxy_delay", "0"))
 		}
 	}
 }
@@ -214,8 +215,8 @@ func (w *world) add(t *testing.T, p *party) {
 	t.Helper()
 	var err error
 	p.sniffer, err = probe.SniffLink(p.host, "eth0")
-	must(t, err)
-	t.Cleanup(func() { must(t, p.sniffer.Close()) })
+	kit.Must(t, err)
+	t.Cleanup(func() { kit.Must(t, p.sniffer.Close()) })
 	w.parties[p.name] = p
 }
 
@@ -225,10 +226,10 @@ func (w *world) readLinks(t *testing.T) {
 	for _, p := range w.parties {
 		var err error
 		p.mac, err = p.host.HardwareAddr("eth0")
-		must(t, err)
+		kit.Must(t, err)
 		if p.pod != nil {
 			p.gateway, err = p.pod.Node.HardwareAddr(w.top.GatewayLink(p.pod))
-			must(t, err)
+			kit.Must(t, err)
 		}
 	}
 }
@@ -243,7 +244,7 @@ func (w *world) enforce(t *testing.T) {
 	after.remove("gone")
 	w.sync(t, before)
 	w.sync(t, after)
-	must(t, w.top.ForgetConnections())
+	kit.Must(t, w.top.ForgetConnections())
 }
 
 // sync makes every node enforce the cluster.
@@ -252,7 +253,7 @@ func (w *world) sync(t *testing.T, c *cluster) {
 	for _, n := range w.nodes {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
-		must(t, n.Do(func() error {
+		kit.Must(t, n.Do(func() error {
 			snapshot := c.snapshot(n.name)
 			if err := tie(&snapshot, n); err != nil {
 				return err
@@ -275,13 +276,13 @@ func (w *world) makeServices(t *testing.T) {
 	w.services = true
 	guarded, bare := w.parties["guarded"].pod, w.parties["bare"].pod
 	for _, n := range w.top.Nodes {
-		must(t, w.top.Service(n.Addr, policy.UDP, nodePort, guarded, attackPort))
-		must(t, w.top.Service(n.Addr, policy.UDP, nodePort+1, bare, attackPort))
-		must(t, w.top.Service(n.Addr, policy.TCP, nodePort+1, bare, attackPort))
+		kit.Must(t, w.top.Service(n.Addr, policy.UDP, nodePort, guarded, attackPort))
+		kit.Must(t, w.top.Service(n.Addr, policy.UDP, nodePort+1, bare, attackPort))
+		kit.Must(t, w.top.Service(n.Addr, policy.TCP, nodePort+1, bare, attackPort))
 	}
-	must(t, w.top.Service(webVIP, policy.UDP, servicePort, guarded, attackPort))
-	must(t, w.top.Service(webVIP, policy.TCP, servicePort, guarded, attackPort))
-	must(t, w.top.Service(webVIP, policy.UDP, servicePort+1, bare, attackPort))
+	kit.Must(t, w.top.Service(webVIP, policy.UDP, servicePort, guarded, attackPort))
+	kit.Must(t, w.top.Service(webVIP, policy.TCP, servicePort, guarded, attackPort))
+	kit.Must(t, w.top.Service(webVIP, policy.UDP, servicePort+1, bare, attackPort))
 }
 
 // in is an address in the family of the world.
@@ -297,7 +298,7 @@ func (w *world) heal(t *testing.T) {
 	t.Helper()
 	for _, p := range w.parties {
 		if p.pod != nil {
-			must(t, p.pod.ForgetNeighbours())
+			kit.Must(t, p.pod.ForgetNeighbours())
 		}
 	}
 	for _, name := range []string{"open", "guarded", "friend", "bare", "shut"} {

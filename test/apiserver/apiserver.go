@@ -1,26 +1,35 @@
-// Package apiserver runs the tests of a package with a real API server, which all of them share.
+// Package apiserver runs the tests of a package with a real API server, which all of them share, and installs kinds in it.
 package apiserver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"github.com/ringfence-io/ringfence/lab/apiserver"
 )
 
-// Main is a TestMain: it starts the server, prepares what the tests need of it, and runs them. Environment.Config reaches the server, with
-// every right.
-func Main(m *testing.M, prepare func(*envtest.Environment) error) {
+// Main is a TestMain: it starts the server, prepares what the tests need of it, runs them, and exits. Environment.Config reaches the server,
+// with every right.
+func Main(m *testing.M, prepare func(*envtest.Environment) error) { os.Exit(Run(m, prepare)) }
+
+// Run does the same without the exit, and returns the exit status: for a TestMain that has to remove something afterwards.
+func Run(m *testing.M, prepare func(*envtest.Environment) error) int {
 	status, err := run(m, prepare)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		status = 1
+		return 1
 	}
-	os.Exit(status)
+	return status
 }
 
 func run(m *testing.M, prepare func(*envtest.Environment) error) (int, error) {
@@ -37,4 +46,26 @@ func run(m *testing.M, prepare func(*envtest.Environment) error) (int, error) {
 	}
 	status := m.Run()
 	return status, env.Stop()
+}
+
+// CRDs is the directory of our CustomResourceDefinitions, as a package below test sees it.
+const CRDs = "../../config/crd/bases"
+
+// SIGCRDs returns the directory of the SIG's CustomResourceDefinitions in a channel, "standard" or "experimental", of the release that go.mod
+// requires.
+func SIGCRDs(channel string) (string, error) {
+	module, err := exec.CommandContext(context.Background(), "go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/network-policy-api").Output()
+	if err != nil {
+		return "", fmt.Errorf("looking for the SIG's module: %w", err)
+	}
+	return filepath.Join(strings.TrimSpace(string(module)), "config/crd", channel), nil
+}
+
+// InstallCRDs installs the CustomResourceDefinitions of directories in an API server, and returns when it serves them.
+func InstallCRDs(to *rest.Config, dirs ...string) error {
+	options := envtest.CRDInstallOptions{Paths: dirs, ErrorIfPathMissing: true, MaxTime: time.Minute}
+	if _, err := envtest.InstallCRDs(to, options); err != nil {
+		return fmt.Errorf("installing the CustomResourceDefinitions of %s: %w", strings.Join(dirs, ", "), err)
+	}
+	return nil
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/cni"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/lab"
+	"github.com/ringfence-io/ringfence/test/kit"
 	"github.com/ringfence-io/ringfence/test/scale"
 )
 
@@ -32,18 +33,18 @@ const starting = "starting"
 // BenchmarkArrival measures by how much the CNI plugin holds up pods that start: until the enforcer has answered, and with the plugin's own process. Each pod is
 // isolated by a policy of its own namespace, among 100 pods of the node that are so already.
 func BenchmarkArrival(b *testing.B) {
-	needRoot(b)
+	kit.NeedNetfilter(b)
 	t := tableOf("How long pods wait for their policy when they start, in ms: p50, p99", "back end", "at once", "the enforcer's answer", "with the plugin's process")
 	for _, backend := range []string{dataplane.Legacy, dataplane.NFT} {
 		b.Run(backend, func(b *testing.B) { // which ends with its own API server
 			server, client := startServer(b)
-			must(b, fillNode(soon(b), client))
+			kit.Must(b, fillNode(kit.Context(b, patience), client))
 			socket := filepath.Join(server.dir, "run", "cni.sock")
 			startEnforcer(b, server, "here", "--iptables-backend", backend, "--cni-socket", socket)
 			a := &arrivals{client: client, socket: socket, plugin: filepath.Join(server.dir, cni.Type)}
 			path, err := program()
-			must(b, err)
-			must(b, os.Symlink(path, a.plugin))
+			kit.Must(b, err)
+			kit.Must(b, os.Symlink(path, a.plugin))
 			for _, c := range []struct{ atOnce, rounds int }{{1, 20}, {10, 4}, {50, 2}} {
 				var asked, called sample
 				for range c.rounds {
@@ -51,8 +52,8 @@ func BenchmarkArrival(b *testing.B) {
 						to  *sample
 						add func(context.Context, arrival.Pod) error
 					}{{&asked, a.ask}, {&called, a.call}} {
-						took, err := a.round(soon(b), c.atOnce, how.add)
-						must(b, err)
+						took, err := a.round(kit.Context(b, patience), c.atOnce, how.add)
+						kit.Must(b, err)
 						*how.to = append(*how.to, took...)
 					}
 				}

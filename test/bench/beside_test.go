@@ -12,6 +12,8 @@ import (
 
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/test/gen"
+	"github.com/ringfence-io/ringfence/test/kit"
+	"github.com/ringfence-io/ringfence/test/kit/proc"
 	"github.com/ringfence-io/ringfence/test/scale"
 )
 
@@ -28,32 +30,32 @@ const (
 // write of another tenant's object to the first packet that is treated by it: from the moment on at which the hostile objects have been written, so that the
 // syncs which find them are among those that are waited for.
 func BenchmarkBeside(b *testing.B) {
-	needRoot(b)
+	kit.NeedNetfilter(b)
 	t := tableOf(fmt.Sprintf("Another tenant's change beside a hostile tenant's objects, from the write to the API to its enforcement, in ms (goal: %d), "+
 		"and the enforcer's memory in MB (limit: %d)", goalBeside, limitOfMemory),
 		"objects", "taken by the API server", "policy changed: p50", "p99", "pod came or went: p50", "p99", "changes", "memory at the peak so far")
 	s := newStage(b, dataplane.NFT)
-	must(b, s.fill(b.Context(), 100))
-	must(b, s.addTenant(b.Context()))
+	kit.Must(b, s.fill(b.Context(), 100))
+	kit.Must(b, s.addTenant(b.Context()))
 	attacks := append([]gen.Attack{{Name: "none"}}, gen.Attacks()...)
 	for _, a := range attacks {
 		var policies, pods sample
 		taken, err := s.attack(b.Context(), a.Policies)
-		must(b, err)
+		kit.Must(b, err)
 		for range besideChanges {
-			must(b, s.changePolicy(b.Context(), &policies))
-			must(b, s.changePod(b.Context(), &pods))
+			kit.Must(b, s.changePolicy(b.Context(), &policies))
+			kit.Must(b, s.changePod(b.Context(), &pods))
 		}
-		w, err := weigh(s.lab.Nodes[0].EnforcerPID())
-		must(b, err)
-		peak := mb(w.peak)
+		usage, err := proc.UsageOf(s.lab.Nodes[0].EnforcerPID())
+		kit.Must(b, err)
+		peak := mb(usage.Peak)
 		row := []string{a.Name, fmt.Sprintf("%d of %d", taken, len(a.Policies))}
 		for _, one := range []sample{policies, pods} {
 			row = append(row, fmt.Sprintf("%.0f", one.median()), fmt.Sprintf("%.0f", one.quantile(0.99)))
 		}
 		t.add(append(row, fmt.Sprintf("%d + %d", len(policies), len(pods)), fmt.Sprintf("%.0f", peak))...)
 		report(b, a.Name, map[string]float64{"policy-p99-ms": policies.quantile(0.99), "pod-p99-ms": pods.quantile(0.99), "MB": peak})
-		must(b, s.retreat(b.Context()))
+		kit.Must(b, s.retreat(b.Context()))
 	}
 	s.end()
 }

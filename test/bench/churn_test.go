@@ -13,6 +13,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/lab/host"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // comings is how often the pod comes, and goes again, in each cluster.
@@ -21,7 +22,7 @@ const comings = 25
 // BenchmarkOnePod measures what one pod costs that joins a cluster of 10,000, against one that joins a cluster of 110 with the same local
 // pods and policies: in another node, where some sets take its addresses, and in this one, where it is isolated.
 func BenchmarkOnePod(b *testing.B) {
-	needRoot(b)
+	kit.NeedNetfilter(b)
 	t := tableOf("One pod added, 110 isolated pods here, 100 policies: median (quartiles) of a sync in ms",
 		"back end", "the pod is", "among 110 pods", "among 10,000", "of it in the kernel", "ratio", "ratio in the kernel",
 		"netlink messages", "iptables runs")
@@ -33,7 +34,7 @@ func BenchmarkOnePod(b *testing.B) {
 		for _, at := range []struct{ name, node string }{{"elsewhere", "elsewhere"}, {"here", "here"}} {
 			for range comings {
 				for _, n := range nodes {
-					must(b, n.comeAndGo(b.Context(), joining(at.node)))
+					kit.Must(b, n.comeAndGo(b.Context(), joining(at.node)))
 				}
 			}
 			for _, n := range nodes {
@@ -84,17 +85,17 @@ func newChurned(b *testing.B, backend string, s compile.Snapshot) *churned {
 	b.Helper()
 	roads++
 	h, err := host.New(fmt.Sprintf("%s%d-node", host.RunPrefix(hostPrefix), roads))
-	must(b, err)
-	b.Cleanup(func() { must(b, h.Close()) })
+	kit.Must(b, err)
+	b.Cleanup(func() { kit.Must(b, h.Close()) })
 	n := &churned{host: h, snapshot: s}
-	must(b, h.Do(func() (err error) {
+	kit.Must(b, h.Do(func() (err error) {
 		n.Dataplane, err = dataplane.New(b.Context(), dataplane.Options{Backend: backend})
 		return err
 	}))
 	c := n.Capabilities()
 	n.enforcer = enforcer.New(n, iptables.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut})
 	n.first, err = n.sync(b.Context(), s)
-	must(b, err)
+	kit.Must(b, err)
 	n.firstRestored = map[iptables.Family]int{}
 	for _, f := range iptables.Families {
 		n.firstRestored[f] = n.textOf(f)

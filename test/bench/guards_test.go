@@ -17,6 +17,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/topology"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // network is a road's node as it would be known if each local pod of a snapshot had a link. The client and the server have; the others get one that leads
@@ -63,7 +64,7 @@ var guardedSizes = []int{110, 250}
 
 // BenchmarkGuards measures what holding pods to their addresses adds to a packet: to the first of a connection, and to one of an established flow.
 func BenchmarkGuards(b *testing.B) {
-	needRoot(b)
+	kit.NeedNetfilter(b)
 	var variants []variant
 	for _, n := range guardedSizes {
 		s := localPods(n)
@@ -82,7 +83,7 @@ func BenchmarkGuards(b *testing.B) {
 			"back end/node", "110 isolated pods", "guards add", "per cent", "250 isolated pods", "guards add", "per cent")
 		for _, o := range setups() {
 			took, err := measure(b.Context(), o, what.visits, variants, what.send)
-			must(b, err)
+			kit.Must(b, err)
 			row := []string{o.String()}
 			for i := range guardedSizes {
 				without, added := took[2*i], took[2*i+1].minus(took[2*i])
@@ -97,25 +98,25 @@ func BenchmarkGuards(b *testing.B) {
 // BenchmarkLinks measures, on a node with real pods, how long it takes to find out which link is whose, and what the first sync of an enforcer takes with guards
 // and without, and the next, which has nothing to do.
 func BenchmarkLinks(b *testing.B) {
-	needRoot(b)
+	kit.NeedNetfilter(b)
 	t := tableOf("Links and syncs, in ms: median (quartiles)", "back end/node", "pods", "links are read", "first sync", "with guards", "next sync", "with guards")
 	for _, o := range setups() {
 		for _, n := range guardedSizes {
 			top, err := topology.New(topology.Options{
 				Prefix: fmt.Sprintf("%slinks%d-", host.RunPrefix(hostPrefix), len(t.rows)), Kind: o.kind, Nodes: 1, Backend: o.backend,
 			})
-			must(b, err)
-			b.Cleanup(func() { must(b, top.Close()) })
+			kit.Must(b, err)
+			b.Cleanup(func() { kit.Must(b, top.Close()) })
 			s := localPods(n)
 			for i, p := range s.Pods {
 				if p.Node != s.Node {
 					continue
 				}
 				_, err := top.AddPodAt(top.Nodes[0], fmt.Sprintf("%slinks%d-%d", host.RunPrefix(hostPrefix), len(t.rows), i), p.Addrs[0])
-				must(b, err)
+				kit.Must(b, err)
 			}
 			var took linkTimes
-			must(b, top.Nodes[0].Do(func() (err error) {
+			kit.Must(b, top.Nodes[0].Do(func() (err error) {
 				took, err = timeLinks(b, o.backend, s)
 				return err
 			}))
@@ -124,7 +125,7 @@ func BenchmarkLinks(b *testing.B) {
 			report(b, fmt.Sprintf("%s/pods=%d", o, n), map[string]float64{
 				"ms/links": took.links.median(), "ms/first-sync": took.first[1].median(), "ms/first-sync-unguarded": took.first[0].median(),
 			})
-			must(b, top.Close())
+			kit.Must(b, top.Close())
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/lab/topology"
 	"github.com/ringfence-io/ringfence/test/gen"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // hostilePods is how many pods of this node a hostile tenant has.
@@ -169,7 +170,7 @@ func inTheWay(rules, peers int) compile.Snapshot {
 
 // BenchmarkHostilePacket measures the first packet of a connection to a pod whose policies are as long as they may be.
 func BenchmarkHostilePacket(b *testing.B) {
-	needRoot(b)
+	kit.NeedNetfilter(b)
 	variants := []variant{
 		{name: "without"},
 		{name: "no hostile policy", enforced: true, snapshot: localPods(110)},
@@ -185,7 +186,7 @@ func BenchmarkHostilePacket(b *testing.B) {
 	t := tableOf("Added to the first packet of a connection by policies of its own pod, in ns: median (quartiles)", header...)
 	for _, o := range []roadOptions{{backend: dataplane.Legacy, kind: topology.Bridged}, {backend: dataplane.NFT, kind: topology.Bridged}} {
 		took, err := measure(b.Context(), o, 2, variants, (*road).sendNew)
-		must(b, err)
+		kit.Must(b, err)
 		row := []string{o.String()}
 		for i, v := range variants[1:] {
 			added := took[i+1].minus(took[0])

@@ -21,6 +21,7 @@ import (
 	"github.com/ringfence-io/ringfence/lab/apiserver"
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/process"
+	"github.com/ringfence-io/ringfence/test/kit"
 	"github.com/ringfence-io/ringfence/test/scale"
 )
 
@@ -33,14 +34,14 @@ var program = sync.OnceValues(func() (string, error) { return scale.Build(scratc
 // startLab starts a cluster of one node that ends with the benchmark.
 func startLab(b *testing.B, o lab.Options) (*lab.Lab, kubernetes.Interface) {
 	b.Helper()
-	needRoot(b)
+	kit.NeedNetfilter(b)
 	path, err := program()
-	must(b, err)
+	kit.Must(b, err)
 	o.Nodes, o.EnforcerBinary = 1, path
 	o.Report = func(err error) { b.Log(err) }
-	l, err := lab.Start(soon(b), o)
-	must(b, err)
-	b.Cleanup(func() { must(b, l.Close()) })
+	l, err := lab.Start(kit.Context(b, patience), o)
+	kit.Must(b, err)
+	b.Cleanup(func() { kit.Must(b, l.Close()) })
 	return l, clientFor(b, l.Config)
 }
 
@@ -53,18 +54,18 @@ type server struct {
 
 func startServer(b *testing.B) (*server, kubernetes.Interface) {
 	b.Helper()
-	needRoot(b)
+	kit.NeedNetfilter(b)
 	h, err := host.New(host.RunPrefix(hostPrefix) + "apiserver")
-	must(b, err)
-	b.Cleanup(func() { must(b, h.Close()) })
+	kit.Must(b, err)
+	b.Cleanup(func() { kit.Must(b, h.Close()) })
 	s := &server{host: h, dir: b.TempDir()}
-	s.Server, err = apiserver.Start(soon(b), apiserver.Options{
+	s.Server, err = apiserver.Start(kit.Context(b, patience), apiserver.Options{
 		Host: h, Addresses: []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}, Dir: s.dir,
 	})
-	must(b, err)
+	kit.Must(b, err)
 	b.Cleanup(s.Stop)
 	config, err := s.Config(apiserver.Admin)
-	must(b, err)
+	kit.Must(b, err)
 	return s, clientFor(b, config)
 }
 
@@ -73,7 +74,7 @@ func clientFor(b *testing.B, config *rest.Config) kubernetes.Interface {
 	config = rest.CopyConfig(config)
 	config.ContentType = runtime.ContentTypeProtobuf
 	client, err := kubernetes.NewForConfig(config)
-	must(b, err)
+	kit.Must(b, err)
 	return client
 }
 
@@ -84,16 +85,16 @@ const resync = 2 * time.Second
 func startEnforcer(b *testing.B, s *server, node string, more ...string) *process.Process {
 	b.Helper()
 	path, err := program()
-	must(b, err)
+	kit.Must(b, err)
 	kubeconfig := filepath.Join(s.dir, "kubeconfig")
-	must(b, s.WriteKubeconfig(kubeconfig, s.URL(netip.AddrFrom4([4]byte{127, 0, 0, 1})), apiserver.Admin))
+	kit.Must(b, s.WriteKubeconfig(kubeconfig, s.URL(netip.AddrFrom4([4]byte{127, 0, 0, 1})), apiserver.Admin))
 	const health = "127.0.0.1:9440"
 	args := append([]string{"enforcer", "--kubeconfig", kubeconfig, "--node-name", node,
 		"--log-format", "text", "--cni-socket", "", "--health-probe-bind-address", health, "--metrics-bind-address", "0", "--resync-interval", resync.String()}, more...)
 	cmd := s.host.Command(context.Background(), path, args...)
 	cmd.Env = append(os.Environ(), "XTABLES_LOCKFILE="+filepath.Join(s.dir, "xtables.lock"))
 	e, err := process.Start(cmd, "the enforcer", filepath.Join(s.dir, "enforcer.log"))
-	must(b, err)
+	kit.Must(b, err)
 	b.Cleanup(func() { e.Stop(5 * time.Second) })
 
 	client := http.Client{Transport: &http.Transport{
@@ -106,7 +107,7 @@ func startEnforcer(b *testing.B, s *server, node string, more ...string) *proces
 			return conn, err
 		},
 	}}
-	must(b, lab.Poll(soon(b), func(ctx context.Context) error {
+	kit.Must(b, lab.Poll(kit.Context(b, patience), func(ctx context.Context) error {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+health+"/readyz", nil)
 		if err != nil {
 			return err
@@ -122,11 +123,4 @@ func startEnforcer(b *testing.B, s *server, node string, more ...string) *proces
 		return nil
 	}))
 	return e
-}
-
-func soon(b *testing.B) context.Context {
-	b.Helper()
-	ctx, cancel := context.WithTimeout(b.Context(), patience)
-	b.Cleanup(cancel)
-	return ctx
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab"
 	"github.com/ringfence-io/ringfence/lab/cni"
+	"github.com/ringfence-io/ringfence/test/kit"
 	"github.com/ringfence-io/ringfence/test/scale"
 )
 
@@ -37,7 +38,7 @@ const watchedPort = 9000
 // BenchmarkProgramming measures the time from the write of an API object to the first packet that is treated by it, through a real API
 // server and a real enforcer.
 func BenchmarkProgramming(b *testing.B) {
-	needRoot(b)
+	kit.NeedNetfilter(b)
 	t := tableOf("From a write to the API to its enforcement, in ms",
 		"back end", "policies", "policy changed: p50", "p99", "pod came or went: p50", "p99", "changes")
 	for _, backend := range []string{dataplane.Legacy, dataplane.NFT} {
@@ -46,10 +47,10 @@ func BenchmarkProgramming(b *testing.B) {
 		policies, pods := make([]sample, len(sizes)), make([]sample, len(sizes))
 		for range changeRounds {
 			for i, n := range sizes {
-				must(b, s.fill(b.Context(), n))
+				kit.Must(b, s.fill(b.Context(), n))
 				for range changesOfEach {
-					must(b, s.changePolicy(b.Context(), &policies[i]))
-					must(b, s.changePod(b.Context(), &pods[i]))
+					kit.Must(b, s.changePolicy(b.Context(), &policies[i]))
+					kit.Must(b, s.changePod(b.Context(), &pods[i]))
 				}
 			}
 		}
@@ -83,19 +84,19 @@ func newStage(b *testing.B, backend string) *stage {
 	b.Helper()
 	s := &stage{}
 	s.lab, s.client = startLab(b, lab.Options{Backend: backend, CNI: cni.Bridge})
-	must(b, s.populate(soon(b)))
-	target, err := s.lab.WaitPod(soon(b), stageNamespace, "local-0")
-	must(b, err)
-	must(b, s.lab.WaitEnforcers(soon(b)))
+	kit.Must(b, s.populate(kit.Context(b, patience)))
+	target, err := s.lab.WaitPod(kit.Context(b, patience), stageNamespace, "local-0")
+	kit.Must(b, err)
+	kit.Must(b, s.lab.WaitEnforcers(kit.Context(b, patience)))
 	src := netip.AddrPortFrom(netip.MustParseAddr(s.remote.Status.PodIP), 0)
 	s.watch, err = watchFlow(s.lab.World, target.Host, src, netip.AddrPortFrom(target.Address(iptables.IPv4), watchedPort))
-	must(b, err)
+	kit.Must(b, err)
 	began := time.Now()
 	_, err = s.watch.opened(b.Context(), began)
-	must(b, err)
+	kit.Must(b, err)
 	s.end = func() {
-		must(b, s.watch.close())
-		must(b, s.lab.Close())
+		kit.Must(b, s.watch.close())
+		kit.Must(b, s.lab.Close())
 	}
 	return s
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/lab/host"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // tracked is how many live connections the node of BenchmarkCutLive has.
@@ -24,7 +25,7 @@ const tracked = 100_000
 // BenchmarkCutLive takes the time from a change of policy to the last of the connections being gone that it denies: listing them all, judging each, and
 // cutting some. Every one has an isolated pod of this node for an end, so that none is passed over without a verdict.
 func BenchmarkCutLive(b *testing.B) {
-	needRoot(b)
+	kit.NeedNetfilter(b)
 	for _, denied := range []int{0, 1000, 10_000} {
 		b.Run(fmt.Sprintf("connections=%d/denied=%d", tracked, denied), func(b *testing.B) {
 			n := newTracking(b, denied)
@@ -111,11 +112,11 @@ func newTracking(b *testing.B, denied int) *trackingNode {
 	b.Helper()
 	roads++
 	h, err := host.New(fmt.Sprintf("%s%d-node", host.RunPrefix(hostPrefix), roads))
-	must(b, err)
-	b.Cleanup(func() { must(b, h.Close()) })
+	kit.Must(b, err)
+	b.Cleanup(func() { kit.Must(b, h.Close()) })
 	n := &trackingNode{host: h, snapshot: cluster(10000, 100), denied: denied}
 	var plane *dataplane.Dataplane
-	must(b, h.Do(func() (err error) {
+	kit.Must(b, h.Do(func() (err error) {
 		plane, err = dataplane.New(b.Context(), dataplane.Options{Backend: dataplane.NFT})
 		if err != nil {
 			return err
@@ -139,13 +140,13 @@ func (n *trackingNode) refill(b *testing.B) {
 		missing, n.filled = n.all, true
 	}
 	nl, err := n.host.Netlink()
-	must(b, err)
+	kit.Must(b, err)
 	for _, c := range missing {
 		o := c.Original
 		tuple := func(t policy.Tuple) netlink.IPTuple {
 			return netlink.IPTuple{Protocol: uint8(t.Protocol), SrcIP: t.Src.AsSlice(), DstIP: t.Dst.AsSlice(), SrcPort: t.SrcPort, DstPort: t.DstPort}
 		}
-		must(b, nl.ConntrackCreate(netlink.ConntrackTable, unix.AF_INET, &netlink.ConntrackFlow{
+		kit.Must(b, nl.ConntrackCreate(netlink.ConntrackTable, unix.AF_INET, &netlink.ConntrackFlow{
 			FamilyType: unix.AF_INET, Forward: tuple(o), Reverse: tuple(c.Reply), TimeOut: 3600,
 			ProtoInfo: &netlink.ProtoInfoTCP{State: 3},
 		}))
@@ -156,13 +157,13 @@ func (n *trackingNode) refill(b *testing.B) {
 func (n *trackingNode) change(b *testing.B) {
 	b.Helper()
 	_, err := n.enforcer.Sync(context.Background(), n.snapshot, true)
-	must(b, err)
+	kit.Must(b, err)
 }
 
 // cut says also how much processor time it took, which other programs of the machine do not change.
 func (n *trackingNode) cut(b *testing.B) (e enforcer.Ended, processor time.Duration) {
 	b.Helper()
-	must(b, n.host.Do(func() error {
+	kit.Must(b, n.host.Do(func() error {
 		before, err := threadTime()
 		if err != nil {
 			return err

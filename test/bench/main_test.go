@@ -4,11 +4,10 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
-	"github.com/ringfence-io/ringfence/lab/host"
+	"github.com/ringfence-io/ringfence/test/kit/netns"
 )
 
 // hostPrefix begins the names of the network namespaces that this package makes.
@@ -33,11 +32,7 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	if os.Geteuid() == 0 {
-		if _, err := host.Sweep(hostPrefix); err != nil {
-			fmt.Fprintln(os.Stderr, "removing what killed runs have left:", err)
-		}
-	}
+	netns.Sweep(hostPrefix)
 	status := m.Run()
 	printTables(os.Stdout)
 	return status
@@ -45,25 +40,3 @@ func run(m *testing.M) int {
 
 // scratch is a directory of this run's.
 var scratch string
-
-// needRoot ends a benchmark that nobody but root can run. It fails rather than skips: a run that left the figures out would look like
-// one that has none to show.
-func needRoot(b *testing.B) {
-	b.Helper()
-	if os.Geteuid() != 0 {
-		b.Fatal("NOT ROOT: this measures packets between network namespaces, and making these takes root: run `sudo make bench`, " +
-			"or without root only `go test -run '^$' -bench CompileRenderDiff ./test/bench`")
-	}
-	for _, program := range []string{"iptables-legacy", "iptables-nft", "nsenter"} {
-		if _, err := exec.LookPath(program); err != nil {
-			b.Fatalf("this measures the kernel, by way of programs that are not all here: %v: `make deps` installs them", err)
-		}
-	}
-}
-
-func must(tb testing.TB, err error) {
-	tb.Helper()
-	if err != nil {
-		tb.Fatal(err)
-	}
-}

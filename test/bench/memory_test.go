@@ -1,12 +1,9 @@
 package bench
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
-	"os"
-	"strconv"
 	"testing"
 	"time"
 
@@ -16,6 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/ringfence-io/ringfence/test/kit"
+	"github.com/ringfence-io/ringfence/test/kit/proc"
 	"github.com/ringfence-io/ringfence/test/scale"
 )
 
@@ -36,54 +35,30 @@ const (
 func BenchmarkMemory(b *testing.B) {
 	server, client := startServer(b)
 	began := time.Now()
-	must(b, fillCluster(soon(b), client))
+	kit.Must(b, fillCluster(kit.Context(b, patience), client))
 	b.Logf("%d pods were there after %s", manyPods, time.Since(began).Round(time.Second))
 
 	e := startEnforcer(b, server, weighedNode)
-	started, err := weigh(e.PID())
-	must(b, err)
-	must(b, churn(soon(b), client))
+	started, err := proc.UsageOf(e.PID())
+	kit.Must(b, err)
+	kit.Must(b, churn(kit.Context(b, patience), client))
 	time.Sleep(2 * resync) // until it has compared all that with the kernel
-	churned, err := weigh(e.PID())
-	must(b, err)
+	churned, err := proc.UsageOf(e.PID())
+	kit.Must(b, err)
 
 	t := tableOf(fmt.Sprintf("Memory of the enforcer with %d pods, %d namespaces, %d policies, %d local pods, in MB",
 		manyPods, manyNamespaces, policiesThere, podsPerNode), "", "peak (VmHWM)", "now (VmRSS)", "of it anonymous", "goal: peak under 60 MB")
 	for _, row := range []struct {
 		name string
-		at   weight
+		at   proc.Usage
 	}{{"started", started}, {"after changes", churned}} {
-		report(b, row.name, map[string]float64{"peak-MB": mb(row.at.peak), "rss-MB": mb(row.at.now)})
-		t.add(row.name, fmt.Sprintf("%.1f", mb(row.at.peak)), fmt.Sprintf("%.1f", mb(row.at.now)), fmt.Sprintf("%.1f", mb(row.at.anonymous)),
-			verdict(float64(row.at.peak), memoryGoal))
+		report(b, row.name, map[string]float64{"peak-MB": mb(row.at.Peak), "rss-MB": mb(row.at.Now)})
+		t.add(row.name, fmt.Sprintf("%.1f", mb(row.at.Peak)), fmt.Sprintf("%.1f", mb(row.at.Now)), fmt.Sprintf("%.1f", mb(row.at.Anonymous)),
+			verdict(float64(row.at.Peak), memoryGoal))
 	}
 }
 
 func mb(bytes int) float64 { return float64(bytes) / (1 << 20) }
-
-// weight is a process's memory in bytes, as proc(5) counts it. The program's own text is part of the first two.
-type weight struct{ peak, now, anonymous int }
-
-func weigh(pid int) (weight, error) {
-	var w weight
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return w, fmt.Errorf("weighing the enforcer: %w", err)
-	}
-	for line := range bytes.Lines(text) {
-		fields := bytes.Fields(line)
-		to := map[string]*int{"VmHWM:": &w.peak, "VmRSS:": &w.now, "RssAnon:": &w.anonymous}[string(fields[0])]
-		if to == nil {
-			continue
-		}
-		kib, err := strconv.Atoi(string(fields[1]))
-		if err != nil {
-			return w, fmt.Errorf("weighing the enforcer: %w", err)
-		}
-		*to = kib << 10
-	}
-	return w, nil
-}
 
 // fillCluster creates the namespaces, the policies, and the pods with the status that their kubelets would write.
 func fillCluster(ctx context.Context, client kubernetes.Interface) error {

@@ -18,6 +18,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/lab/topology"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // With every variant, a batch is sent in so many turns at so many visits to a road. Between visits, the road is built anew: where its
@@ -160,7 +161,7 @@ func mutual(app string, port int32, peers ...string) *networkingv1.NetworkPolicy
 // BenchmarkNewConnection measures the first packet of a connection between two isolated pods, which passes the tree of either
 // direction and the rules of either pod.
 func BenchmarkNewConnection(b *testing.B) {
-	needRoot(b)
+	kit.NeedNetfilter(b)
 	sizes := []int{10, 110, 250}
 	variants := []variant{{name: "without"}}
 	for _, n := range sizes {
@@ -170,7 +171,7 @@ func BenchmarkNewConnection(b *testing.B) {
 		"back end/node", "the packet without", "10 isolated pods", "110", "250", "250 : 10", "goal: 2 at most")
 	for _, o := range setups() {
 		took, err := measure(b.Context(), o, newVisits, variants, (*road).sendNew)
-		must(b, err)
+		kit.Must(b, err)
 		row, added := []string{o.String(), took[0].text("%.0f")}, make([]sample, len(sizes))
 		for i, n := range sizes {
 			added[i] = took[i+1].minus(took[0])
@@ -184,7 +185,7 @@ func BenchmarkNewConnection(b *testing.B) {
 
 // BenchmarkEstablished measures a packet of an established flow between the same two pods.
 func BenchmarkEstablished(b *testing.B) {
-	needRoot(b)
+	kit.NeedNetfilter(b)
 	variants := []variant{
 		{name: "without"},
 		{name: "policies=0", enforced: true, snapshot: localPods(0)},
@@ -194,7 +195,7 @@ func BenchmarkEstablished(b *testing.B) {
 		"back end/node", "without ringfence", "no policy", "1,000 policies add", "per cent", "goal: under 3 %")
 	for _, o := range setups() {
 		took, err := measure(b.Context(), o, establishedVisits, variants, (*road).sendEstablished)
-		must(b, err)
+		kit.Must(b, err)
 		for i, v := range variants {
 			report(b, fmt.Sprintf("%s/%s", o, v.name), map[string]float64{"ns/packet": took[i].median()})
 		}

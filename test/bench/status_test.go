@@ -11,6 +11,7 @@ import (
 
 	nodereport "github.com/ringfence-io/ringfence/controllers/node/report"
 	"github.com/ringfence-io/ringfence/lab/host"
+	"github.com/ringfence-io/ringfence/test/kit"
 	"github.com/ringfence-io/ringfence/test/scale"
 )
 
@@ -49,7 +50,7 @@ type statusPhase struct {
 // BenchmarkStatus measures what truthful status costs: a real API server, the real controller, and a real reporter for each node. It fails if a
 // node writes that is not concerned, or if anything but signs of life is written while nothing changes.
 func BenchmarkStatus(b *testing.B) {
-	needRoot(b)
+	kit.NeedNetfilter(b)
 	var runs []*statusRun
 	for _, nodes := range statusSizes(b) {
 		series := statusSeries{few: 10, namespace: 10, everyone: 3, burst: 50}
@@ -101,7 +102,7 @@ func (r *statusRun) measure(b *testing.B, series statusSeries) {
 	ctx, cancel := context.WithTimeout(b.Context(), statusPatience)
 	defer cancel()
 	path, err := program()
-	must(b, err)
+	kit.Must(b, err)
 	began := time.Now()
 	c, err := scale.Start(ctx, r.size, path, host.RunPrefix(hostPrefix)+"status", b.TempDir())
 	defer func() {
@@ -109,31 +110,31 @@ func (r *statusRun) measure(b *testing.B, series statusSeries) {
 			log, _ := os.ReadFile(c.ControllerLog())
 			b.Logf("the controller:\n%s", log)
 		}
-		must(b, c.Close())
+		kit.Must(b, c.Close())
 	}()
-	must(b, err)
+	kit.Must(b, err)
 	b.Logf("%s were there after %s", r.size, time.Since(began).Round(time.Second))
 
 	const none = time.Hour // a heartbeat so long that no sign of life is among what is counted
-	must(b, c.StartEnforcers(ctx, none))
+	kit.Must(b, c.StartEnforcers(ctx, none))
 	cost, err := c.Begin(ctx)
-	must(b, err)
+	kit.Must(b, err)
 	r.began.add(scale.Change{Cost: cost})
 	cost, err = c.Restart(ctx)
-	must(b, err)
+	kit.Must(b, err)
 	r.restarted.add(scale.Change{Cost: cost})
 	if says := cost.Says(); says != (scale.Count{}) {
 		b.Errorf("a restart of the controller causes writes: %+v", cost.Controller)
 	}
 	r.changeSome(ctx, b, c, series)
 	r.largestNode, r.largestPolicy, err = c.Largest(ctx)
-	must(b, err)
+	kit.Must(b, err)
 	r.largestPossible, err = c.LargestPossible(ctx)
-	must(b, err)
+	kit.Must(b, err)
 	r.watchQuiet(ctx, b, c)
 	c.StopEnforcers()
-	must(b, c.StartEnforcers(ctx, none))
-	must(b, c.Settle(ctx))
+	kit.Must(b, c.StartEnforcers(ctx, none))
+	kit.Must(b, c.Settle(ctx))
 	r.repeat(b, &r.everyone, series.everyone, func(int) (scale.Change, error) { return c.ChangeEveryone(ctx) })
 }
 
@@ -142,7 +143,7 @@ func (r *statusRun) repeat(b *testing.B, phase *statusPhase, times int, do func(
 	b.Helper()
 	for i := range times {
 		change, err := do(i)
-		must(b, err)
+		kit.Must(b, err)
 		onlyConcerned(b, change)
 		phase.add(change)
 		phase.took = append(phase.took, milliseconds(change.Took))
@@ -155,7 +156,7 @@ func (r *statusRun) changeSome(ctx context.Context, b *testing.B, c *scale.Clust
 	r.repeat(b, &r.few, series.few, func(i int) (scale.Change, error) { return c.ChangeFew(ctx, i%r.size.Namespaces) })
 	r.repeat(b, &r.namespace, series.namespace, func(i int) (scale.Change, error) { return c.ChangeNamespace(ctx, i%r.size.Namespaces) })
 	change, took, err := c.Burst(ctx, series.burst)
-	must(b, err)
+	kit.Must(b, err)
 	onlyConcerned(b, change)
 	r.burst.add(change)
 	r.burst.changes = series.burst
@@ -178,9 +179,9 @@ func onlyConcerned(b *testing.B, c scale.Change) {
 func (r *statusRun) watchQuiet(ctx context.Context, b *testing.B, c *scale.Cluster) {
 	b.Helper()
 	c.StopEnforcers()
-	must(b, c.StartEnforcers(ctx, quietHeartbeat))
+	kit.Must(b, c.StartEnforcers(ctx, quietHeartbeat))
 	cost, err := c.Quiet(ctx, quietTime)
-	must(b, err)
+	kit.Must(b, err)
 	r.quiet.add(scale.Change{Cost: cost})
 	if says := cost.Says(); says != (scale.Count{}) {
 		b.Errorf("the controller writes in a quiet cluster: %+v", cost.Controller)

@@ -13,6 +13,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/lab/topology"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // A cluster with tiers: namespaces of which five are one tenant and some fifty one team, all isolated by one NamespaceIsolation, and policies of
@@ -135,7 +136,7 @@ func tierVariants() []variant {
 
 // BenchmarkTierRules counts what a node holds, and takes the time to get there.
 func BenchmarkTierRules(b *testing.B) {
-	needRoot(b)
+	kit.NeedNetfilter(b)
 	title := fmt.Sprintf("%d ClusterNetworkPolicies of %d rules, %d isolated namespaces, %d pods here and %d elsewhere, dual stack",
 		widePolicies, wideRules, wideNamespaces, podsHere, wideNamespaces*podsElsewhere)
 	held := tableOf(title+": what the node holds",
@@ -211,7 +212,7 @@ func changeRule(s *compile.Snapshot, i int) {
 
 // BenchmarkTierChange measures a sync after one change.
 func BenchmarkTierChange(b *testing.B) {
-	needRoot(b)
+	kit.NeedNetfilter(b)
 	title := fmt.Sprintf("One change among %d ClusterNetworkPolicies and %d isolated namespaces: median (quartiles) of a sync in ms",
 		widePolicies, wideNamespaces)
 	t := tableOf(title, "back end", "change", "sync", "of it in the kernel", "input of iptables-restore in KB", "netlink messages", "iptables runs")
@@ -222,7 +223,7 @@ func BenchmarkTierChange(b *testing.B) {
 			c.make(&changed)
 			n.took, n.inKernel = nil, nil
 			for range tierChange {
-				must(b, n.changeAndBack(b.Context(), changed))
+				kit.Must(b, n.changeAndBack(b.Context(), changed))
 			}
 			report(b, backend+"/"+c.name, map[string]float64{"sync-ms": n.took.median(), "kernel-ms": n.inKernel.median()})
 			t.add(backend, c.name, n.took.text("%.1f"), n.inKernel.text("%.1f"), fmt.Sprintf("%.1f", float64(n.restored)/1024),
@@ -234,7 +235,7 @@ func BenchmarkTierChange(b *testing.B) {
 // BenchmarkTierConnection measures the first packet of a connection between two pods that are isolated and subject to policies of both
 // tiers. No rule but the last of the last list matches it.
 func BenchmarkTierConnection(b *testing.B) {
-	needRoot(b)
+	kit.NeedNetfilter(b)
 	variants := append([]variant{{name: "without"}}, tierVariants()...)
 	header := []string{"back end/node", "the packet without"}
 	for _, v := range variants[1:] {
@@ -247,7 +248,7 @@ func BenchmarkTierConnection(b *testing.B) {
 			continue // the kind of network makes no difference to the rules
 		}
 		took, err := measure(b.Context(), o, tierVisits, variants, (*road).sendNew)
-		must(b, err)
+		kit.Must(b, err)
 		row := []string{o.String(), took[0].text("%.0f")}
 		for i, v := range variants[1:] {
 			added := took[i+1].minus(took[0])

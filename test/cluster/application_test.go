@@ -3,6 +3,8 @@
 package cluster
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -14,6 +16,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // namespaces are those of config/samples/application, and guarded those that config/samples/policies has policies for.
@@ -168,12 +172,15 @@ const bound = 30 * time.Second
 // expect waits until everybody reaches whom they should.
 func (app *application) expect(t *testing.T, want reach) {
 	t.Helper()
-	eventually(t, bound, func() string {
+	kit.EventuallySucceeds(t, bound, "everybody reaches whom they should", func(context.Context) error {
 		got, trouble := app.try(t, want)
 		if diff := cmp.Diff(want.lines(), got.lines()); diff != "" {
-			return trouble + "\nwho reaches whom is not as demanded (-want +got):\n" + diff
+			trouble += "\nwho reaches whom is not as demanded (-want +got):\n" + diff
 		}
-		return trouble
+		if trouble != "" {
+			return errors.New(trouble)
+		}
+		return nil
 	})
 }
 

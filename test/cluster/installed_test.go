@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // Directories are kustomize's, files are manifests; both as seen from the top of the repository.
@@ -110,12 +111,7 @@ func (s *suite) install(t *testing.T) {
 		t.Errorf("%s does not reach %s, which no policy denies", p.from, p.to)
 	}
 	kubectl(t, "apply", "-f", inRepository("config/samples/policies/shop-backend.yaml"))
-	eventually(t, bound, func() string {
-		if s.app.reaches(t, p) {
-			return fmt.Sprintf("%s reaches %s, which a policy denies", p.from, p.to)
-		}
-		return ""
-	})
+	kit.Eventually(t, bound, fmt.Sprintf("%s does not reach %s, which a policy denies", p.from, p.to), func() bool { return !s.app.reaches(t, p) })
 	t.Logf("ready %.1f s after kubectl apply; the first policy was seen to be in force %.1f s later", ready.Sub(began).Seconds(), time.Since(ready).Seconds())
 	s.programs = enforcers(t)
 }

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"k8s.io/apimachinery/pkg/util/wait"
 )
 
 // patience is for everything that happens some time after it was asked for: images may have to be pulled.
@@ -71,19 +69,6 @@ func get[T any](t *testing.T, args ...string) T {
 		t.Fatalf("reading what kubectl get %v printed: %v", args, err)
 	}
 	return into
-}
-
-// eventually tries until a check has nothing to say, and fails with what it said last.
-func eventually(t *testing.T, patience time.Duration, check func() string) {
-	t.Helper()
-	said := ""
-	err := wait.PollUntilContextTimeout(t.Context(), 200*time.Millisecond, patience, true, func(context.Context) (bool, error) {
-		said = check()
-		return said == "", nil
-	})
-	if err != nil {
-		t.Fatalf("for %v it was not so:\n%s", patience, said)
-	}
 }
 
 // from is how kubectl is told where manifests are: a directory is kustomize's.

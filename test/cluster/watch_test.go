@@ -3,11 +3,14 @@
 package cluster
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // What a pod does until it is told that it is enough, and a thousand times at most: to try each pair about once a second is as much as small machines
@@ -92,11 +95,9 @@ func (app *application) watch(t *testing.T, want reach) (stop func() (allowed, d
 		})
 	}
 	for from := range scripts {
-		eventually(t, patience, func() string {
-			if _, err := run(t.Context(), "", app.in(from, "test", "-e", "/tmp/begun")...); err != nil {
-				return err.Error()
-			}
-			return ""
+		kit.EventuallySucceeds(t, patience, from+" has begun", func(ctx context.Context) error {
+			_, err := run(ctx, "", app.in(from, "test", "-e", "/tmp/begun")...)
+			return err
 		})
 	}
 	return func() (int, int) {

@@ -13,26 +13,26 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/test/kit"
+	"github.com/ringfence-io/ringfence/test/kit/transport"
 )
 
 // announced waits until the API says of a pod what is wanted, and returns the pod.
 func (c *cluster) announced(p *corev1.Pod, want string) *corev1.Pod {
 	c.t.Helper()
-	now, got := &corev1.Pod{}, ""
-	err := wait.PollUntilContextTimeout(c.t.Context(), 5*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
-		c.must(c.client.Get(ctx, client.ObjectKeyFromObject(p), now))
-		got = conditionOf(now)
-		return got == want, nil
+	now := &corev1.Pod{}
+	kit.EventuallySucceeds(c.t, patience, "what is said of pod "+p.Name, func(ctx context.Context) error {
+		kit.Must(c.t, c.client.Get(ctx, client.ObjectKeyFromObject(p), now))
+		if got := conditionOf(now); got != want {
+			return fmt.Errorf("the API says %q, want %q", got, want)
+		}
+		return nil
 	})
-	if err != nil {
-		c.t.Fatalf("of pod %s the API says %q, want %q", p.Name, got, want)
-	}
 	return now
 }
 
@@ -48,7 +48,7 @@ func conditionOf(p *corev1.Pod) string {
 // elsewhere is the same cluster for the enforcer of another node, to which no pod comes: it has what the API shows.
 func (c *cluster) elsewhere() *running {
 	other := *c
-	other.arrivals, other.road = nil, newRoad()
+	other.arrivals, other.transport = nil, transport.New()
 	return other.start(time.Hour)
 }
 
@@ -82,7 +82,7 @@ func TestOtherNodesHearOfAPodBeforeItsKubeletSpeaks(t *testing.T) {
 
 	sandbox := sandboxOf(pod, "10.9.0.1")
 	sandbox.Addrs = append([]netip.Addr{netip.MustParseAddr("fd00::1")}, sandbox.Addrs...) // in whatever order plugins say them
-	c.must(table.Add(t.Context(), sandbox))
+	kit.Must(c.t, table.Add(t.Context(), sandbox))
 	known, heard := own.shows(c.namespace, "web", compile.Arrived, "10.9.0.1", "fd00::1"), other.shows(c.namespace, "web", compile.Announced, "10.9.0.1", "fd00::1")
 	if known.Digest(nil) != heard.Digest(nil) {
 		t.Errorf("the pod's own node and others would not agree that its policies are enforced:\n%+v\n%+v", known, heard)
@@ -93,7 +93,7 @@ func TestOtherNodesHearOfAPodBeforeItsKubeletSpeaks(t *testing.T) {
 	own.settle()
 	other.settle()
 	before := len(other.all())
-	c.must(c.client.Status().Patch(t.Context(), pod, client.RawPatch(types.StrategicMergePatchType,
+	kit.Must(c.t, c.client.Status().Patch(t.Context(), pod, client.RawPatch(types.StrategicMergePatchType,
 		[]byte(`{"status": {"phase": "Running", "podIP": "10.9.0.1", "podIPs": [{"ip": "10.9.0.1"}, {"ip": "fd00::1"}]}}`))))
 	c.createPolicy("marker") // when it shows, all that came before it has been seen
 	other.until("the marker", func(all []seen) bool { return all[len(all)-1].hasPolicy(c.namespace, "marker") })
@@ -104,7 +104,7 @@ func TestOtherNodesHearOfAPodBeforeItsKubeletSpeaks(t *testing.T) {
 	other.shows(c.namespace, "web", compile.Shown, "10.9.0.1", "fd00::1")
 
 	// A kubelet that has lost sight of the sandbox, as after the node has started anew: the pod has run, and what was announced is of the past.
-	c.must(c.client.Status().Patch(t.Context(), pod, client.RawPatch(types.MergePatchType, []byte(`{"status": {"podIP": null, "podIPs": null}}`))))
+	kit.Must(c.t, c.client.Status().Patch(t.Context(), pod, client.RawPatch(types.MergePatchType, []byte(`{"status": {"podIP": null, "podIPs": null}}`))))
 	other.shows(c.namespace, "web", compile.Shown)
 	if last := c.announced(pod, "True SandboxConnected: 10.9.0.1,fd00::1"); len(last.ManagedFields) == 0 || conditionOf(last) != conditionOf(now) {
 		t.Errorf("the condition is %q", conditionOf(last))
@@ -117,9 +117,9 @@ func TestWhatIsShownIsTakenInLater(t *testing.T) {
 	other := c.elsewhere()
 	const announced = `{"status": {"conditions": [{"type": "policy.ringfence.io/AddressesAssigned", "status": "True", "message": "10.9.0.1"}]}}`
 	pod := c.createPod("web", node)
-	c.must(c.client.Status().Patch(t.Context(), pod, client.RawPatch(types.StrategicMergePatchType, []byte(announced))))
+	kit.Must(c.t, c.client.Status().Patch(t.Context(), pod, client.RawPatch(types.StrategicMergePatchType, []byte(announced))))
 	other.shows(c.namespace, "web", compile.Announced, "10.9.0.1")
-	c.must(c.client.Status().Patch(t.Context(), pod, client.RawPatch(types.StrategicMergePatchType,
+	kit.Must(c.t, c.client.Status().Patch(t.Context(), pod, client.RawPatch(types.StrategicMergePatchType,
 		[]byte(`{"status": {"phase": "Running", "podIP": "10.9.0.1", "podIPs": [{"ip": "10.9.0.1"}]}}`))))
 	other.shows(c.namespace, "web", compile.Shown, "10.9.0.1")
 }
@@ -129,7 +129,7 @@ func TestAnAnnouncementFollowsTheSandbox(t *testing.T) {
 	c := newCluster(t)
 	stale, pod, next := c.createPod("stale", node), c.createPod("web", node), c.createPod("next", node)
 	// The enforcer before this one, or the node before it started anew, has left this.
-	c.must(c.client.Status().Patch(t.Context(), stale, client.RawPatch(types.StrategicMergePatchType,
+	kit.Must(c.t, c.client.Status().Patch(t.Context(), stale, client.RawPatch(types.StrategicMergePatchType,
 		[]byte(`{"status": {"conditions": [{"type": "policy.ringfence.io/AddressesAssigned", "status": "True", "message": "10.9.0.9"}]}}`))))
 	table := c.newTable()
 	c.start(time.Hour)
@@ -137,15 +137,15 @@ func TestAnAnnouncementFollowsTheSandbox(t *testing.T) {
 	c.announced(stale, gone)
 
 	first := sandboxOf(pod, "10.9.0.1")
-	c.must(table.Add(t.Context(), first))
+	kit.Must(c.t, table.Add(t.Context(), first))
 	c.announced(pod, "True SandboxConnected: 10.9.0.1")
 	second := sandboxOf(pod, "10.9.0.2")
 	second.Container = "c-second"
-	c.must(table.Add(t.Context(), second))
+	kit.Must(c.t, table.Add(t.Context(), second))
 	c.announced(pod, "True SandboxConnected: 10.9.0.2")
 	other.shows(c.namespace, "web", compile.Announced, "10.9.0.2")
 	table.Delete(first.Container) // late
-	c.must(table.Add(t.Context(), sandboxOf(next, "10.9.0.2")))
+	kit.Must(c.t, table.Add(t.Context(), sandboxOf(next, "10.9.0.2")))
 	c.announced(next, "True SandboxConnected: 10.9.0.2")
 	c.announced(pod, gone)
 	other.shows(c.namespace, "next", compile.Announced, "10.9.0.2")
@@ -161,11 +161,13 @@ func TestNobodyWaitsForAnAnnouncement(t *testing.T) {
 	pod := c.createPod("web", node)
 	table := c.newTable()
 	n := c.start(time.Hour)
-	statuses := func(q *http.Request) bool { return q.Method == http.MethodPatch && path("/pods/web/status")(q) }
-	n.road.bar(statuses)
-	c.must(table.Add(t.Context(), sandboxOf(pod, "10.9.0.1")))
-	n.until("the announcement on its way", func([]seen) bool { return n.road.atTheBar() == 1 })
-	n.road.bar(nil)
+	statuses := func(q *http.Request) bool {
+		return q.Method == http.MethodPatch && transport.Path("/pods/web/status")(q)
+	}
+	n.transport.Hold(statuses)
+	kit.Must(c.t, table.Add(t.Context(), sandboxOf(pod, "10.9.0.1")))
+	n.until("the announcement on its way", func([]seen) bool { return n.transport.Held() == 1 })
+	n.transport.Release()
 	c.announced(pod, "True SandboxConnected: 10.9.0.1")
 }
 
@@ -188,7 +190,7 @@ func TestAnEnforcerThatMayNotAnnounceSaysSo(t *testing.T) {
 	n := c.start(time.Hour)
 	const says = "An enforcer needs the rights of config/rbac for that, of this release, and a token that names its node"
 	for i, p := range pods {
-		c.must(table.Add(t.Context(), sandboxOf(p, fmt.Sprintf("10.9.0.%d", i+1))))
+		kit.Must(c.t, table.Add(t.Context(), sandboxOf(p, fmt.Sprintf("10.9.0.%d", i+1))))
 		n.until("what is missing", func([]seen) bool { return log.count(says) == 1 })
 	}
 	n.settle()
@@ -204,7 +206,7 @@ func TestAnnouncingCanBeTurnedOff(t *testing.T) {
 	pod := c.createPod("web", node)
 	table := c.newTable()
 	n := c.start(time.Hour)
-	c.must(table.Add(t.Context(), sandboxOf(pod, "10.9.0.1")))
+	kit.Must(c.t, table.Add(t.Context(), sandboxOf(pod, "10.9.0.1")))
 	n.settle()
 	c.announced(pod, "")
 }

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/ringfence-io/ringfence/enforcer/arrival"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // newTable is one that the cluster's node controller is going to have.
@@ -73,7 +74,7 @@ func TestAPodThatTheNodeHasNotSeenBoundIsWaitedFor(t *testing.T) {
 		t.Fatalf("answered before the node has seen the pod bound to it: %v", err)
 	default:
 	}
-	c.must(c.client.SubResource("binding").Create(t.Context(), pod, &corev1.Binding{Target: corev1.ObjectReference{Kind: "Node", Name: node}}))
+	kit.Must(c.t, c.client.SubResource("binding").Create(t.Context(), pod, &corev1.Binding{Target: corev1.ObjectReference{Kind: "Node", Name: node}}))
 	if err := <-answered; err != nil {
 		t.Error(err)
 	}

@@ -4,18 +4,17 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
+
+	"github.com/ringfence-io/ringfence/test/apiserver"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // kind is a kind of policy whose CustomResourceDefinition comes and goes.
@@ -83,23 +82,15 @@ func definitionOf(kind, plural string, versions ...string) func(*testing.T) *uns
 func sigDefinition(channel string) func(*testing.T) *unstructured.Unstructured {
 	return func(t *testing.T) *unstructured.Unstructured {
 		t.Helper()
-		dir, err := sigModule()
-		if err != nil {
-			t.Fatalf("finding the SIG's module: %v", err)
-		}
-		text, err := os.ReadFile(filepath.Join(dir, "config/crd", channel, "policy.networking.k8s.io_clusternetworkpolicies.yaml"))
+		dir, err := apiserver.SIGCRDs(channel)
+		kit.Must(t, err)
+		text, err := os.ReadFile(filepath.Join(dir, "policy.networking.k8s.io_clusternetworkpolicies.yaml"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return parsed(t, string(text))
 	}
 }
-
-// sigModule is the directory of the SIG's module.
-var sigModule = sync.OnceValues(func() (string, error) {
-	dir, err := exec.CommandContext(context.Background(), "go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/network-policy-api").Output()
-	return strings.TrimSpace(string(dir)), err
-})
 
 func parsed(t *testing.T, text string) *unstructured.Unstructured {
 	t.Helper()
@@ -120,7 +111,7 @@ func (k kind) object(t *testing.T, name, spec string) *unstructured.Unstructured
 func (c *cluster) install(k kind) {
 	c.t.Helper()
 	definition := k.definition(c.t)
-	c.must(c.client.Create(c.t.Context(), definition))
+	kit.Must(c.t, c.client.Create(c.t.Context(), definition))
 	c.t.Cleanup(func() { c.remove(k) })
 }
 
@@ -128,8 +119,8 @@ func (c *cluster) install(k kind) {
 func (c *cluster) remove(k kind) {
 	c.t.Helper()
 	definition := k.definition(c.t)
-	c.must(client.IgnoreNotFound(c.client.Delete(context.Background(), definition)))
-	c.eventually(k.name+" to be gone", func(ctx context.Context) error {
+	kit.Must(c.t, client.IgnoreNotFound(c.client.Delete(context.Background(), definition)))
+	kit.EventuallySucceeds(c.t, patience, k.name+" to be gone", func(ctx context.Context) error {
 		err := c.client.Get(ctx, client.ObjectKeyFromObject(definition), definition)
 		if apierrors.IsNotFound(err) {
 			return nil
@@ -142,7 +133,7 @@ func (c *cluster) remove(k kind) {
 func (c *cluster) create(k kind, name, spec string) *unstructured.Unstructured {
 	c.t.Helper()
 	o := k.object(c.t, name, spec)
-	c.eventually("the API to take a "+k.name, func(ctx context.Context) error {
+	kit.EventuallySucceeds(c.t, patience, "the API to take a "+k.name, func(ctx context.Context) error {
 		err := c.client.Create(ctx, o)
 		if apierrors.IsInvalid(err) {
 			c.t.Fatal(err)
@@ -150,17 +141,4 @@ func (c *cluster) create(k kind, name, spec string) *unstructured.Unstructured {
 		return err
 	})
 	return o
-}
-
-func (c *cluster) eventually(what string, done func(context.Context) error) {
-	c.t.Helper()
-	var last error
-	err := wait.PollUntilContextTimeout(context.Background(), 10*time.Millisecond, 30*time.Second, true,
-		func(ctx context.Context) (bool, error) {
-			last = done(ctx)
-			return last == nil, nil
-		})
-	if err != nil {
-		c.t.Fatalf("waiting for %s: %v", what, last)
-	}
 }

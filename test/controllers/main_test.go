@@ -4,12 +4,16 @@ package controllers
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"github.com/ringfence-io/ringfence/test/apiserver"
 )
+
+// patience is for everything that happens some time after it was asked for.
+const patience = 30 * time.Second
 
 var (
 	// restConfig reaches the API server of this test run, with every right.

@@ -15,7 +15,6 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -27,6 +26,8 @@ import (
 	nodectl "github.com/ringfence-io/ringfence/controllers/node"
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/test/kit"
+	"github.com/ringfence-io/ringfence/test/kit/transport"
 )
 
 const node = "node-a"
@@ -234,10 +235,10 @@ func (r *recorder) fail(times int) { r.failures = times }
 // running is a node controller at work.
 type running struct {
 	*recorder
-	t       *testing.T
-	node    *nodectl.Node
-	manager ctrl.Manager
-	road    *road
+	t         *testing.T
+	node      *nodectl.Node
+	manager   ctrl.Manager
+	transport *transport.Transport
 }
 
 func (n *running) run() {
@@ -255,11 +256,13 @@ func (n *running) run() {
 // until waits until the snapshots seen so far show what is waited for.
 func (n *running) until(what string, shown func([]seen) bool) {
 	n.t.Helper()
-	err := wait.PollUntilContextTimeout(n.t.Context(), 5*time.Millisecond, 30*time.Second, true,
-		func(context.Context) (bool, error) { return shown(n.all()), nil })
-	if err != nil {
-		n.t.Fatalf("after 30 s and %d syncs the node has not seen %s", len(n.all()), what)
-	}
+	kit.EventuallySucceeds(n.t, patience, what, func(context.Context) error {
+		all := n.all()
+		if !shown(all) {
+			return fmt.Errorf("%d syncs have not seen it", len(all))
+		}
+		return nil
+	})
 }
 
 // settle waits until no sync has come for a while.
@@ -278,8 +281,8 @@ type cluster struct {
 	t         *testing.T
 	client    client.Client
 	namespace string
-	config    *rest.Config // the controllers'
-	road      *road        // between them and the API server
+	config    *rest.Config         // the controllers'
+	transport *transport.Transport // between them and the API server
 	dns       []types.NamespacedName
 	arrivals  nodectl.Arrivals
 	silent    bool // announces nothing
@@ -295,8 +298,8 @@ func newCluster(t *testing.T) *cluster {
 		t.Fatal(err)
 	}
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "test-"}}
-	cl := &cluster{t: t, client: c, config: restConfig, road: newRoad(), log: logr.Discard()}
-	cl.must(c.Create(t.Context(), ns))
+	cl := &cluster{t: t, client: c, config: restConfig, transport: transport.New(), log: logr.Discard()}
+	kit.Must(cl.t, c.Create(t.Context(), ns))
 	cl.namespace = ns.Name
 	return cl
 }
@@ -311,27 +314,20 @@ func (c *cluster) start(resync time.Duration) *running {
 func (c *cluster) prepare(resync time.Duration) *running {
 	c.t.Helper()
 	skip := true
-	m, err := ctrl.NewManager(c.road.to(c.config), ctrl.Options{
+	m, err := ctrl.NewManager(c.transport.To(c.config), ctrl.Options{
 		Logger:         c.log,
 		Cache:          nodectl.CacheOptions(node),
 		MapperProvider: cached.RESTMapper,
 		Metrics:        metricsserver.Options{BindAddress: "0"},
 		Controller:     config.Controller{SkipNameValidation: &skip},
 	})
-	c.must(err)
+	kit.Must(c.t, err)
 	r := &recorder{}
-	n := &running{recorder: r, t: c.t, manager: m, road: c.road, node: nodectl.New(nodectl.Config{
+	n := &running{recorder: r, t: c.t, manager: m, transport: c.transport, node: nodectl.New(nodectl.Config{
 		Name: node, Sync: r, Resync: resync, Arrivals: c.arrivals, Announce: !c.silent, DNSServices: c.dns, DNSAddresses: []netip.Addr{netip.MustParseAddr("169.254.20.10")},
 	})}
-	c.must(n.node.SetupWithManager(c.t.Context(), m))
+	kit.Must(c.t, n.node.SetupWithManager(c.t.Context(), m))
 	return n
-}
-
-func (c *cluster) must(err error) {
-	c.t.Helper()
-	if err != nil {
-		c.t.Fatal(err)
-	}
 }
 
 func (c *cluster) createPod(name, on string) *corev1.Pod {
@@ -341,7 +337,7 @@ func (c *cluster) createPod(name, on string) *corev1.Pod {
 		Spec: corev1.PodSpec{NodeName: on, Containers: []corev1.Container{{Name: "c", Image: "none"}},
 			TerminationGracePeriodSeconds: new(int64)},
 	}
-	c.must(c.client.Create(c.t.Context(), p))
+	kit.Must(c.t, c.client.Create(c.t.Context(), p))
 	return p
 }
 
@@ -351,7 +347,7 @@ func (c *cluster) setStatus(p *corev1.Pod, phase corev1.PodPhase, ips ...string)
 	for _, ip := range ips {
 		p.Status.PodIPs = append(p.Status.PodIPs, corev1.PodIP{IP: ip})
 	}
-	c.must(c.client.Status().Update(c.t.Context(), p))
+	kit.Must(c.t, c.client.Status().Update(c.t.Context(), p))
 }
 
 func (c *cluster) label(p *corev1.Pod, key, value string) {
@@ -381,15 +377,15 @@ func (c *cluster) policy(name string) *networkingv1.NetworkPolicy {
 
 func (c *cluster) patch(o client.Object, patch string) {
 	c.t.Helper()
-	c.must(c.client.Patch(c.t.Context(), o, client.RawPatch(types.MergePatchType, []byte(patch))))
+	kit.Must(c.t, c.client.Patch(c.t.Context(), o, client.RawPatch(types.MergePatchType, []byte(patch))))
 }
 
 func (c *cluster) createPolicy(name string) {
 	c.t.Helper()
-	c.must(c.client.Create(c.t.Context(), c.policy(name)))
+	kit.Must(c.t, c.client.Create(c.t.Context(), c.policy(name)))
 }
 
 func (c *cluster) delete(o client.Object) {
 	c.t.Helper()
-	c.must(c.client.Delete(c.t.Context(), o))
+	kit.Must(c.t, c.client.Delete(c.t.Context(), o))
 }

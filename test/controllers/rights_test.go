@@ -11,6 +11,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
+
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 const enforcerUser = "enforcer"
@@ -54,17 +56,17 @@ func TestTheRightsOfTheEnforcerAreEnough(t *testing.T) {
 func (c *cluster) enforcerRole() *rbacv1.ClusterRole {
 	c.t.Helper()
 	text, err := os.ReadFile("../../config/rbac/role.yaml")
-	c.must(err)
+	kit.Must(c.t, err)
 	role := &rbacv1.ClusterRole{}
-	c.must(yaml.UnmarshalStrict(text, role))
+	kit.Must(c.t, yaml.UnmarshalStrict(text, role))
 	return role
 }
 
 // grant makes the role, and gives it to a user.
 func (c *cluster) grant(role *rbacv1.ClusterRole, user string) {
 	c.t.Helper()
-	c.must(c.client.Create(c.t.Context(), role))
-	c.must(c.client.Create(c.t.Context(), &rbacv1.ClusterRoleBinding{
+	kit.Must(c.t, c.client.Create(c.t.Context(), role))
+	kit.Must(c.t, c.client.Create(c.t.Context(), &rbacv1.ClusterRoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: role.Name},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name},
 		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user}},

@@ -3,7 +3,6 @@ package controllers
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -19,6 +18,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ringfence-io/ringfence/test/kit"
+	"github.com/ringfence-io/ringfence/test/kit/transport"
 )
 
 func TestKindsComeAndGoWithTheirDefinitions(t *testing.T) {
@@ -38,7 +40,7 @@ func TestKindsComeAndGoWithTheirDefinitions(t *testing.T) {
 			n.untilNow("another", func(s seen) bool { return cmp.Equal(s.objects(), []string{k.apiVersion + " two"}) })
 			c.remove(k)
 			n.untilNow("the end of the kind", func(s seen) bool { return len(s.objects()) == 0 })
-			n.untilClosed(path(k.path))
+			n.untilClosed(transport.Path(k.path))
 			c.createPolicy("meanwhile")
 			n.untilNow("another kind's policy", func(s seen) bool { return s.hasPolicy(c.namespace, "meanwhile") })
 
@@ -83,29 +85,29 @@ func TestTheFirstSyncWaitsForEachWatch(t *testing.T) {
 		name string
 		bar  func(*http.Request) bool
 	}{
-		{"CustomResourceDefinitions", path("/customresourcedefinitions")},
+		{"CustomResourceDefinitions", transport.Path("/customresourcedefinitions")},
 		{"one CustomResourceDefinition", func(q *http.Request) bool {
 			return strings.Contains(q.URL.Query().Get("fieldSelector"), "namespaceisolations")
 		}},
-		{"our policies", path(clusterPolicies.path)},
-		{"isolations", path(isolations.path)},
-		{"the SIG's policies", path(sigExperimental.path)},
+		{"our policies", transport.Path(clusterPolicies.path)},
+		{"isolations", transport.Path(isolations.path)},
+		{"the SIG's policies", transport.Path(sigExperimental.path)},
 		{"all nodes", allNodes},
-		{"Services", path("/services")},
+		{"Services", transport.Path("/services")},
 	}
 	for _, tt := range bars {
 		t.Run(tt.name, func(t *testing.T) {
 			c := *c
-			c.t, c.road = t, newRoad()
+			c.t, c.transport = t, transport.New()
 			n := c.prepare(time.Hour)
-			c.road.bar(tt.bar)
+			c.transport.Hold(tt.bar)
 			n.run()
-			c.eventually("a request at the bar", func(context.Context) error { return unless(c.road.atTheBar() > 0) })
+			kit.Eventually(c.t, patience, "a request that is held", func() bool { return c.transport.Held() > 0 })
 			n.settle()
 			if syncs := len(n.all()); syncs > 0 || n.node.Synced() == nil {
 				t.Errorf("%d syncs before %s were there; the node says of itself: %v", syncs, tt.name, n.node.Synced())
 			}
-			c.road.bar(nil)
+			c.transport.Release()
 			n.until("a first snapshot", func(all []seen) bool { return len(all) > 0 })
 			first := n.all()[0]
 			got := first.objects()
@@ -127,13 +129,13 @@ func TestTheAPIServerIsAwayAtTheStart(t *testing.T) {
 	c := newCluster(t)
 	c.install(clusterPolicies)
 	c.create(clusterPolicies, "early", clusterPolicies.plain)
-	c.road.breakUp(true)
+	c.transport.Break()
 	n := c.start(time.Hour)
 	n.settle()
 	if n.node.Synced() == nil || len(n.all()) > 0 {
 		t.Fatalf("%d syncs without an API server", len(n.all()))
 	}
-	c.road.breakUp(false)
+	c.transport.Mend()
 	n.until("a first snapshot", func(all []seen) bool { return len(all) > 0 })
 	if diff := cmp.Diff([]string{ours + " early"}, n.all()[0].objects()); diff != "" {
 		t.Errorf("objects of the first snapshot (-want +got):\n%s", diff)
@@ -146,15 +148,15 @@ func TestANewKindHoldsNobodyUp(t *testing.T) {
 	n := c.start(time.Hour)
 	n.until("a first snapshot", func(all []seen) bool { return len(all) > 0 })
 
-	c.road.bar(path(isolations.path))
+	c.transport.Hold(transport.Path(isolations.path))
 	c.install(isolations)
 	c.create(isolations, "late", isolations.plain)
-	c.eventually("a request at the bar", func(context.Context) error { return unless(c.road.atTheBar() > 0) })
+	kit.Eventually(c.t, patience, "a request that is held", func() bool { return c.transport.Held() > 0 })
 	c.createPolicy("meanwhile")
 	n.untilNow("another kind's policy", func(s seen) bool { return s.hasPolicy(c.namespace, "meanwhile") })
 
 	c.remove(isolations)
-	c.eventually("the end of the request", func(context.Context) error { return unless(c.road.atTheBar() == 0) })
+	kit.Eventually(c.t, patience, "the end of the request", func() bool { return c.transport.Held() == 0 })
 	c.createPolicy("afterwards")
 	n.untilNow("another kind's policy", func(s seen) bool { return s.hasPolicy(c.namespace, "afterwards") })
 }
@@ -173,7 +175,7 @@ func TestAStatusWriteCostsNoSync(t *testing.T) {
 			for i := range 10 {
 				patch := fmt.Sprintf(`{"status":{"conditions":[{"type":"Accepted","status":"True","reason":"No%d","message":"",`+
 					`"lastTransitionTime":"2026-01-01T00:00:00Z"}]}}`, i)
-				c.must(c.client.Status().Patch(t.Context(), o, client.RawPatch(types.MergePatchType, []byte(patch))))
+				kit.Must(c.t, c.client.Status().Patch(t.Context(), o, client.RawPatch(types.MergePatchType, []byte(patch))))
 				c.annotate(o, "note", fmt.Sprint(i))
 			}
 			c.patch(o, `{"spec":{"tier":"Baseline"}}`) // when it shows, all that came before it has been seen
@@ -230,7 +232,7 @@ func TestADefinitionWithoutAVersionThatWeKnow(t *testing.T) {
 
 	c.install(future)
 	name := `"clusternetworkpolicies.policy.ringfence.io"`
-	c.eventually("a line about it in the log", func(context.Context) error { return unless(log.count(name, "v9", "v8", "remedy") == 1) })
+	kit.Eventually(c.t, patience, "a line about it in the log", func() bool { return log.count(name, "v9", "v8", "remedy") == 1 })
 	c.createPolicy("more")
 	n.untilNow("another sync", func(s seen) bool { return s.hasPolicy(c.namespace, "more") })
 	if got := log.count(name); got != 1 {
@@ -239,7 +241,7 @@ func TestADefinitionWithoutAVersionThatWeKnow(t *testing.T) {
 
 	known := definitionOf("ClusterNetworkPolicy", "clusternetworkpolicies", "v9", "v1alpha1")(t)
 	spec, err := json.Marshal(map[string]any{"spec": known.Object["spec"]})
-	c.must(err)
+	kit.Must(c.t, err)
 	c.patch(future.definition(t), string(spec))
 	c.create(clusterPolicies, "one", clusterPolicies.plain)
 	n.untilNow("an object of a version that we know", func(s seen) bool { return cmp.Equal(s.objects(), []string{ours + " one"}) })
@@ -254,7 +256,7 @@ func TestNodesAreWatchedAsLongAsAPolicyAsksForThem(t *testing.T) {
 			x := c.createNode("node-x", "10.9.0.1", "fd09::1", "node-x.example.com")
 			n := c.start(time.Hour)
 			n.untilNow("the policy without nodes", func(s seen) bool { return len(s.objects()) == 1 })
-			if open := c.road.open(allNodes); open != 0 || len(n.all()[len(n.all())-1].Nodes) > 0 {
+			if open := c.transport.Watches(allNodes); open != 0 || len(n.all()[len(n.all())-1].Nodes) > 0 {
 				t.Errorf("%d watches of all nodes are open, which nobody asks for", open)
 			}
 
@@ -299,11 +301,11 @@ func TestChangesWaitForTheNodesOfTheFirstPolicyThatAsks(t *testing.T) {
 	n := c.start(time.Hour)
 	n.until("a first snapshot", func(all []seen) bool { return len(all) > 0 })
 
-	c.road.bar(allNodes)
+	c.transport.Hold(allNodes)
 	c.create(clusterPolicies, "asking", clusterPolicies.nodes)
-	c.eventually("a request at the bar", func(context.Context) error { return unless(c.road.atTheBar() > 0) })
+	kit.Eventually(c.t, patience, "a request that is held", func() bool { return c.transport.Held() > 0 })
 	n.settle()
-	c.road.bar(nil)
+	c.transport.Release()
 	n.untilNow("policy and nodes", func(s seen) bool { return len(s.objects()) == 1 && len(s.Nodes) == 1 })
 	for _, s := range n.all() {
 		if len(s.objects()) > 0 && len(s.Nodes) == 0 {
@@ -321,7 +323,7 @@ func TestChangesDoNotWaitForNodesForGood(t *testing.T) {
 	n := c.start(time.Hour)
 	n.until("a first snapshot", func(all []seen) bool { return len(all) > 0 })
 
-	c.road.bar(allNodes)
+	c.transport.Hold(allNodes)
 	start := time.Now()
 	c.create(clusterPolicies, "asking", clusterPolicies.nodes)
 	n.untilNow("the policy", func(s seen) bool { return len(s.objects()) == 1 })
@@ -333,7 +335,7 @@ func TestChangesDoNotWaitForNodesForGood(t *testing.T) {
 	if got := log.count("enforcing without them"); got != 1 {
 		t.Errorf("the log says %d times that nodes are missing, want once", got)
 	}
-	c.road.bar(nil)
+	c.transport.Release()
 	n.untilNow("the nodes", func(s seen) bool { return len(s.Nodes) == 1 })
 }
 
@@ -411,14 +413,7 @@ func (n *running) untilNow(what string, shown func(seen) bool) {
 // untilClosed waits until no such watch is open.
 func (n *running) untilClosed(which func(*http.Request) bool) {
 	n.t.Helper()
-	n.until("the end of the watch", func([]seen) bool { return n.road.open(which) == 0 })
-}
-
-func unless(done bool) error {
-	if done {
-		return nil
-	}
-	return errors.New("it is not so")
+	n.until("the end of the watch", func([]seen) bool { return n.transport.Watches(which) == 0 })
 }
 
 func (c *cluster) createService(name string) *corev1.Service {
@@ -430,7 +425,7 @@ func (c *cluster) createService(name string) *corev1.Service {
 			Ports:    []corev1.ServicePort{{Name: "dns", Protocol: corev1.ProtocolUDP, Port: 53}},
 		},
 	}
-	c.must(c.client.Create(c.t.Context(), s))
+	kit.Must(c.t, c.client.Create(c.t.Context(), s))
 	return s
 }
 
@@ -438,12 +433,12 @@ func (c *cluster) createService(name string) *corev1.Service {
 func (c *cluster) createNode(name string, addresses ...string) *corev1.Node {
 	c.t.Helper()
 	o := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
-	c.must(c.client.Create(c.t.Context(), o))
-	c.t.Cleanup(func() { c.must(client.IgnoreNotFound(c.client.Delete(context.Background(), o))) })
+	kit.Must(c.t, c.client.Create(c.t.Context(), o))
+	c.t.Cleanup(func() { kit.Must(c.t, client.IgnoreNotFound(c.client.Delete(context.Background(), o))) })
 	for _, a := range addresses {
 		o.Status.Addresses = append(o.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: a})
 	}
-	c.must(c.client.Status().Update(c.t.Context(), o))
+	kit.Must(c.t, c.client.Status().Update(c.t.Context(), o))
 	return o
 }
 
@@ -451,7 +446,7 @@ func (c *cluster) createNode(name string, addresses ...string) *corev1.Node {
 func (c *cluster) heartbeat(o *corev1.Node, i int) {
 	c.t.Helper()
 	o.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: fmt.Sprintf("Beat%d", i)}}
-	c.must(c.client.Status().Update(c.t.Context(), o))
+	kit.Must(c.t, c.client.Status().Update(c.t.Context(), o))
 }
 
 // lines are those of a log.
@@ -477,4 +472,9 @@ func (l *lines) count(words ...string) int {
 		}
 	}
 	return count
+}
+
+// allNodes is about requests for all nodes, rather than for the enforcer's own.
+func allNodes(q *http.Request) bool {
+	return q.URL.Path == "/api/v1/nodes" && q.URL.Query().Get("fieldSelector") == ""
 }

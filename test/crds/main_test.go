@@ -18,9 +18,6 @@ import (
 	"github.com/ringfence-io/ringfence/test/apiserver"
 )
 
-// bases is where the generated manifests are.
-const bases = "../../config/crd/bases"
-
 var (
 	// config and server reach the API server of this test run; our CRDs are installed in it.
 	config *rest.Config
@@ -32,8 +29,8 @@ func TestMain(m *testing.M) { apiserver.Main(m, prepare) }
 // prepare puts our CRDs into the server, and makes a client.
 func prepare(env *envtest.Environment) error {
 	config = env.Config
-	if _, err := envtest.InstallCRDs(config, envtest.CRDInstallOptions{Paths: []string{bases}, ErrorIfPathMissing: true}); err != nil {
-		return fmt.Errorf("installing our CRDs: %w", err)
+	if err := apiserver.InstallCRDs(config, apiserver.CRDs); err != nil {
+		return err
 	}
 	scheme := runtime.NewScheme()
 	if err := apiextensionsv1.AddToScheme(scheme); err != nil {

@@ -6,11 +6,13 @@ import (
 	"testing"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+
+	"github.com/ringfence-io/ringfence/test/apiserver"
 )
 
 // kubectl explain shows descriptions, and nothing but a type where there is none.
 func TestEveryFieldHasADescription(t *testing.T) {
-	for _, crd := range readCRDs(t, bases) {
+	for _, crd := range readCRDs(t, apiserver.CRDs) {
 		for _, version := range crd.Spec.Versions {
 			schema := version.Schema.OpenAPIV3Schema
 			if schema.Description == "" {

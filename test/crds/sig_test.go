@@ -19,13 +19,13 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	sig "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	shipped "github.com/ringfence-io/ringfence/config"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 const (
@@ -306,17 +306,14 @@ func install(t *testing.T, dir string) {
 		t.Fatalf("installing the CRDs of %s: %v", dir, err)
 	}
 	t.Cleanup(func() {
-		ctx := context.Background() // the test's own is over
 		if err := envtest.UninstallCRDs(config, options); err != nil {
 			t.Errorf("removing the CRDs of %s: %v", dir, err)
 		}
-		err := wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+		kit.Eventually(t, time.Minute, "the CRDs of "+dir+" are gone", func() bool {
 			return !slices.ContainsFunc(options.CRDs, func(crd *apiextensionsv1.CustomResourceDefinition) bool {
-				return !apierrors.IsNotFound(server.Get(ctx, client.ObjectKeyFromObject(crd), new(apiextensionsv1.CustomResourceDefinition)))
-			}), nil
+				err := server.Get(context.Background(), client.ObjectKeyFromObject(crd), new(apiextensionsv1.CustomResourceDefinition))
+				return !apierrors.IsNotFound(err)
+			})
 		})
-		if err != nil {
-			t.Errorf("waiting until the CRDs of %s are gone: %v", dir, err)
-		}
 	})
 }

@@ -9,15 +9,15 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // Small mounts a disk of 64 KB, that no other program sees, for the goroutine of the test: others see an empty directory. The goroutine keeps its thread,
 // which ends with it, and the disk with the thread.
 func Small(t *testing.T) (dir string) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skipf("LEFT OUT: %s needs root to mount a disk of its own", t.Name())
-	}
+	kit.NeedRoot(t)
 	dir = t.TempDir()
 	runtime.LockOSThread()
 	if err := errors.Join(

@@ -16,6 +16,7 @@ import (
 	"github.com/ringfence-io/ringfence/lab"
 	"github.com/ringfence-io/ringfence/lab/matrix"
 	"github.com/ringfence-io/ringfence/lab/scene"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // TestWhileSomethingIsAway takes the API server and the enforcers away, one after the other and both. What was enforced stays
@@ -25,15 +26,15 @@ func TestWhileSomethingIsAway(t *testing.T) {
 		t.Run(backend, func(t *testing.T) {
 			l := start(t, lab.Options{Backend: backend})
 			application(t, l)
-			must(t, l.ApplyDir(soon(t), config.Samples, "samples/policies"))
+			kit.Must(t, l.ApplyDir(kit.Context(t, patience), config.Samples, "samples/policies"))
 			settle(t, l)
 			// Judged by the objects of now: what the API server holds cannot be read while it is away.
-			before, err := matrix.Of(soon(t), l, scene.Pods...)
-			must(t, err)
+			before, err := matrix.Of(kit.Context(t, patience), l, scene.Pods...)
+			kit.Must(t, err)
 			rules := kernel(t, l)
 			unchanged := func(when string) {
 				t.Helper()
-				must(t, before.Measure(soon(t)))
+				kit.Must(t, before.Measure(kit.Context(t, patience)))
 				if err := before.Explain(); err != nil {
 					t.Errorf("%s:\n%v", when, err)
 				}
@@ -49,27 +50,27 @@ func TestWhileSomethingIsAway(t *testing.T) {
 			}
 			unchanged("while both are away")
 			for _, n := range l.Nodes {
-				must(t, n.StartEnforcer())
-				must(t, lab.Poll(soon(t), func(ctx context.Context) error { return alive(ctx, n) }))
+				kit.Must(t, n.StartEnforcer())
+				kit.Must(t, lab.Poll(kit.Context(t, patience), func(ctx context.Context) error { return alive(ctx, n) }))
 			}
 			unchanged("while an enforcer has started without the API server")
 			for _, n := range l.Nodes {
-				if err := n.EnforcerReady(soon(t)); err == nil {
+				if err := n.EnforcerReady(kit.Context(t, patience)); err == nil {
 					t.Errorf("the enforcer of %s says that it is ready", n.Name)
 				}
 			}
-			must(t, l.API.Resume(soon(t)))
-			must(t, l.WaitEnforcers(soon(t)))
+			kit.Must(t, l.API.Resume(kit.Context(t, patience)))
+			kit.Must(t, l.WaitEnforcers(kit.Context(t, patience)))
 			unchanged("after everything came back")
 
 			for _, n := range l.Nodes {
 				n.KillEnforcer()
 			}
 			policies := l.Client.NetworkingV1().NetworkPolicies("shop")
-			must(t, policies.Delete(soon(t), "frontend", metav1.DeleteOptions{}))
+			kit.Must(t, policies.Delete(kit.Context(t, patience), "frontend", metav1.DeleteOptions{}))
 			unchanged("while the enforcers are away and a policy has changed")
 			for _, n := range l.Nodes {
-				must(t, n.StartEnforcer())
+				kit.Must(t, n.StartEnforcer())
 			}
 			settle(t, l)
 		})
@@ -88,14 +89,14 @@ func alive(ctx context.Context, n *lab.Node) error {
 func TestOrderOfEvents(t *testing.T) {
 	l := start(t, lab.Options{})
 	application(t, l)
-	must(t, l.ApplyDir(soon(t), config.Samples, "samples/policies"))
+	kit.Must(t, l.ApplyDir(kit.Context(t, patience), config.Samples, "samples/policies"))
 	settle(t, l)
 	want := kernel(t, l)
 	same := func(how string) {
 		t.Helper()
 		settle(t, l)
 		// Retired sets may go a moment after the rules that named them.
-		if err := lab.Poll(soon(t), func(context.Context) error {
+		if err := lab.Poll(kit.Context(t, patience), func(context.Context) error {
 			if diff := gocmp.Diff(want, kernel(t, l)); diff != "" {
 				return fmt.Errorf("%s (-in order +now):\n%s", how, diff)
 			}
@@ -104,12 +105,12 @@ func TestOrderOfEvents(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	policies, err := l.Client.NetworkingV1().NetworkPolicies("").List(soon(t), metav1.ListOptions{})
-	must(t, err)
+	policies, err := l.Client.NetworkingV1().NetworkPolicies("").List(kit.Context(t, patience), metav1.ListOptions{})
+	kit.Must(t, err)
 	remove := func() {
 		t.Helper()
 		for _, p := range policies.Items {
-			must(t, l.Client.NetworkingV1().NetworkPolicies(p.Namespace).Delete(soon(t), p.Name, metav1.DeleteOptions{}))
+			kit.Must(t, l.Client.NetworkingV1().NetworkPolicies(p.Namespace).Delete(kit.Context(t, patience), p.Name, metav1.DeleteOptions{}))
 		}
 		settle(t, l)
 	}
@@ -118,8 +119,8 @@ func TestOrderOfEvents(t *testing.T) {
 		for i := range policies.Items {
 			p := policies.Items[len(policies.Items)-1-i].DeepCopy()
 			p.ObjectMeta = metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name}
-			_, err := l.Client.NetworkingV1().NetworkPolicies(p.Namespace).Create(soon(t), p, metav1.CreateOptions{})
-			must(t, err)
+			_, err := l.Client.NetworkingV1().NetworkPolicies(p.Namespace).Create(kit.Context(t, patience), p, metav1.CreateOptions{})
+			kit.Must(t, err)
 		}
 	}
 
@@ -133,14 +134,14 @@ func TestOrderOfEvents(t *testing.T) {
 	}
 	create()
 	for _, n := range l.Nodes {
-		must(t, n.StartEnforcer())
+		kit.Must(t, n.StartEnforcer())
 	}
 	same("after policies were there before the enforcer")
 
 	for _, n := range l.Nodes {
-		must(t, n.RestartEnforcer())
+		kit.Must(t, n.RestartEnforcer())
 	}
-	must(t, l.WaitEnforcers(soon(t)))
+	kit.Must(t, l.WaitEnforcers(kit.Context(t, patience)))
 	same("after a restart")
 }
 
@@ -165,7 +166,7 @@ func kernel(t *testing.T, l *lab.Lab) map[string][]string {
 func printed(t *testing.T, n *lab.Node, tool string, args ...string) []byte {
 	t.Helper()
 	var out []byte
-	must(t, lab.Poll(soon(t), func(ctx context.Context) (err error) {
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(ctx context.Context) (err error) {
 		out, err = n.Exec(ctx, tool, args...)
 		return err
 	}))

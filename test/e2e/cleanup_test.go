@@ -16,6 +16,7 @@ import (
 	"github.com/ringfence-io/ringfence/lab"
 	"github.com/ringfence-io/ringfence/lab/matrix"
 	"github.com/ringfence-io/ringfence/lab/scene"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // idle are connections that nobody sends a packet of, as connection tracking is told of them: between strangers, and of a pod's past that nobody denies.
@@ -32,26 +33,26 @@ func TestCleanupLeavesNoTrace(t *testing.T) {
 		t.Run(backend, func(t *testing.T) {
 			dir := t.TempDir()
 			conf, bin, socket := filepath.Join(dir, "net.d"), filepath.Join(dir, "bin"), filepath.Join(dir, "run", "cni.sock")
-			must(t, os.Mkdir(conf, 0o755))
-			must(t, os.Mkdir(bin, 0o755))
-			must(t, os.WriteFile(filepath.Join(conf, "10-net.conflist"), []byte(owners), 0o600))
-			must(t, os.WriteFile(filepath.Join(bin, "bridge"), []byte("a plugin"), 0o755))
+			kit.Must(t, os.Mkdir(conf, 0o755))
+			kit.Must(t, os.Mkdir(bin, 0o755))
+			kit.Must(t, os.WriteFile(filepath.Join(conf, "10-net.conflist"), []byte(owners), 0o600))
+			kit.Must(t, os.WriteFile(filepath.Join(bin, "bridge"), []byte("a plugin"), 0o755))
 			dirs := []string{"--cni-conf-dir", conf, "--cni-bin-dir", bin, "--cni-socket", socket}
 			l := start(t, lab.Options{Nodes: 1, Backend: backend, NoEnforcer: true, EnforcerArgs: dirs})
 			application(t, l)
 			node := l.Nodes[0]
 			for _, one := range idle {
-				_, err := node.Exec(soon(t), "conntrack", append([]string{"-I"}, strings.Fields(one)...)...)
-				must(t, err)
+				_, err := node.Exec(kit.Context(t, patience), "conntrack", append([]string{"-I"}, strings.Fields(one)...)...)
+				kit.Must(t, err)
 			}
 			before := traces(t, node, dir, filepath.Dir(arrival.DefaultSocket))
 			if len(before["conntrack"]) != len(idle) {
 				t.Fatalf("connections are %q", before["conntrack"])
 			}
 
-			must(t, node.StartEnforcer())
-			must(t, l.WaitEnforcers(soon(t)))
-			must(t, l.ApplyDir(soon(t), config.Samples, "samples/policies"))
+			kit.Must(t, node.StartEnforcer())
+			kit.Must(t, l.WaitEnforcers(kit.Context(t, patience)))
+			kit.Must(t, l.ApplyDir(kit.Context(t, patience), config.Samples, "samples/policies"))
 			settle(t, l)
 			during := traces(t, node, dir, filepath.Dir(arrival.DefaultSocket))
 			for _, what := range []string{"ip" + map[string]string{"legacy": "tables-legacy-save", "nft": "tables-nft-save"}[backend], "ipset", "files"} {
@@ -62,15 +63,15 @@ func TestCleanupLeavesNoTrace(t *testing.T) {
 
 			node.KillEnforcer()
 			for range 2 { // the second time there is nothing to do
-				_, err := node.Exec(soon(t), ringfence, append([]string{"cleanup"}, dirs...)...)
-				must(t, err)
+				_, err := node.Exec(kit.Context(t, patience), ringfence, append([]string{"cleanup"}, dirs...)...)
+				kit.Must(t, err)
 				if diff := gocmp.Diff(before, traces(t, node, dir, filepath.Dir(arrival.DefaultSocket))); diff != "" {
 					t.Errorf("cleanup leaves traces (-before +now):\n%s", diff)
 				}
 			}
-			free, err := matrix.Of(soon(t), l, scene.Pods...)
-			must(t, err)
-			must(t, free.Measure(soon(t)))
+			free, err := matrix.Of(kit.Context(t, patience), l, scene.Pods...)
+			kit.Must(t, err)
+			kit.Must(t, free.Measure(kit.Context(t, patience)))
 			if free.Connecting() != len(free.Attempts) {
 				t.Errorf("%d of %d connections are possible once nothing is enforced", free.Connecting(), len(free.Attempts))
 			}
@@ -96,8 +97,8 @@ func traces(t *testing.T, n *lab.Node, dirs ...string) map[string][]string {
 		{"conntrack", []string{"conntrack", "-L"}, strangers},
 		{"conntrack6", []string{"conntrack", "-L", "-f", "ipv6"}, strangers},
 	} {
-		out, err := n.Exec(soon(t), show.command[0], show.command[1:]...)
-		must(t, err)
+		out, err := n.Exec(kit.Context(t, patience), show.command[0], show.command[1:]...)
+		kit.Must(t, err)
 		found[show.name] = show.lines(string(out))
 	}
 	both := slices.Concat(found["conntrack"], found["conntrack6"])
@@ -108,7 +109,7 @@ func traces(t *testing.T, n *lab.Node, dirs ...string) map[string][]string {
 		if _, err := os.Stat(dir); os.IsNotExist(err) {
 			continue
 		}
-		must(t, filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
+		kit.Must(t, filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
 			if err != nil {
 				return err
 			}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/lab"
 	"github.com/ringfence-io/ringfence/lab/scene"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // labName tells the labs of this run from others on the machine.
@@ -116,13 +117,13 @@ func TestLabStaysUpUntilItIsTold(t *testing.T) {
 	cmd := exec.Command(ringfence, "lab", "run", "--name", labName)
 	var out bytes.Buffer
 	cmd.Stdout = &out
-	must(t, cmd.Start())
+	kit.Must(t, cmd.Start())
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	t.Cleanup(func() { _ = cmd.Process.Kill() }) // only a failed test gets here with it running
 
 	var answers []scene.Answer
-	must(t, lab.Poll(soon(t), func(ctx context.Context) (err error) {
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(ctx context.Context) (err error) {
 		answers, err = scene.Ask(ctx, labName, "shop/backend", "shop/database:postgres")
 		return err
 	}))
@@ -145,11 +146,11 @@ func TestLabStaysUpUntilItIsTold(t *testing.T) {
 		t.Errorf("%v: %s", err, text)
 	}
 
-	must(t, cmd.Process.Signal(syscall.SIGTERM))
+	kit.Must(t, cmd.Process.Signal(syscall.SIGTERM))
 	select {
 	case err := <-ended:
-		must(t, err)
-	case <-soon(t).Done():
+		kit.Must(t, err)
+	case <-kit.Context(t, patience).Done():
 		t.Fatal("it does not end")
 	}
 	for _, want := range []string{
@@ -171,14 +172,14 @@ func TestLabStaysUpUntilItIsTold(t *testing.T) {
 // TestKilledLab shows that a lab that could not clean up leaves no process, and that the next one removes the rest.
 func TestKilledLab(t *testing.T) {
 	cmd := exec.Command(ringfence, "lab", "run", "--name", labName)
-	must(t, cmd.Start())
-	must(t, lab.Poll(soon(t), func(ctx context.Context) error {
+	kit.Must(t, cmd.Start())
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(ctx context.Context) error {
 		_, err := scene.Ask(ctx, labName, "outside", "shop/frontend:http")
 		return err
 	}))
-	must(t, cmd.Process.Kill())
+	kit.Must(t, cmd.Process.Kill())
 	_ = cmd.Wait() // it was killed
-	must(t, lab.Poll(soon(t), func(context.Context) error {
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(context.Context) error {
 		if left := processes(t); len(left) > 0 {
 			return fmt.Errorf("processes are left: %v", left)
 		}
@@ -186,7 +187,7 @@ func TestKilledLab(t *testing.T) {
 	}))
 	left := func() []string {
 		names, err := filepath.Glob(fmt.Sprintf("/run/netns/lab-%d-*", cmd.Process.Pid))
-		must(t, err)
+		kit.Must(t, err)
 		return names
 	}
 	if len(left()) == 0 {
@@ -204,9 +205,7 @@ func TestKilledLab(t *testing.T) {
 // command runs ringfence and returns what it printed on standard output, and its exit status.
 func command(t *testing.T, args ...string) ([]byte, int) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skipf("LEFT OUT: %s needs root to make network namespaces", t.Name())
-	}
+	kit.NeedRoot(t)
 	cmd := exec.CommandContext(t.Context(), ringfence, args...)
 	var progress bytes.Buffer
 	cmd.Stderr = &progress
@@ -253,7 +252,7 @@ func nothingLeft(t *testing.T) {
 func processes(t *testing.T) []string {
 	t.Helper()
 	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	must(t, err)
+	kit.Must(t, err)
 	var found []string
 	for _, file := range files {
 		if line, err := os.ReadFile(file); err == nil && bytes.Contains(line, []byte(scene.Dir(labName)+"/")) {

@@ -23,6 +23,7 @@ import (
 	"github.com/ringfence-io/ringfence/lab"
 	"github.com/ringfence-io/ringfence/lab/kubelet"
 	"github.com/ringfence-io/ringfence/lab/probe"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 const (
@@ -32,7 +33,7 @@ const (
 
 func policyChurn(t *testing.T, s *stage) string {
 	for range churned {
-		must(t, s.changeOne(soon(t)))
+		kit.Must(t, s.changeOne(kit.Context(t, patience)))
 	}
 	return fmt.Sprintf("%d changes", churned)
 }
@@ -47,11 +48,11 @@ func podChurn(t *testing.T, s *stage) string {
 				pod := actor([]string{"blue", "green"}[life%2], fmt.Sprintf("%s-%d", n.Name, life), n.Name)
 				pod.Labels = map[string]string{"app": []string{"client", "stranger"}[life%2], "grade": "a"}
 				pod.Annotations = map[string]string{kubelet.Addresses: strings.Join(own, ",")}
-				ran, err := s.lab.RunPod(soon(t), pod)
+				ran, err := s.lab.RunPod(kit.Context(t, patience), pod)
 				if err == nil && join(ran.Addresses) != strings.Join(own, ",") {
 					err = fmt.Errorf("pod %s has %s", ran.Name, join(ran.Addresses))
 				}
-				if err = errors.Join(err, s.lab.DeletePod(soon(t), pod.Namespace, pod.Name)); err != nil {
+				if err = errors.Join(err, s.lab.DeletePod(kit.Context(t, patience), pod.Namespace, pod.Name)); err != nil {
 					t.Error(err)
 					return
 				}
@@ -126,7 +127,7 @@ func (s *stage) takeOver(t *testing.T, binary, backend string, look func()) stri
 		}
 		s.changeAll(t)
 		for _, n := range s.lab.Nodes {
-			must(t, n.StartEnforcer())
+			kit.Must(t, n.StartEnforcer())
 		}
 		stop := s.churn(t)
 		for _, n := range s.lab.Nodes {
@@ -156,7 +157,7 @@ func (s *stage) complete(t *testing.T, backend string) {
 	for what, all := range names(s.held) {
 		want[strings.Replace(what, "-"+s.backend+"-", "-"+backend+"-", 1)] = len(all)
 	}
-	must(t, lab.Poll(soon(t), func(context.Context) error {
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(context.Context) error {
 		clear(got)
 		for what, all := range names(s.ours(t)) {
 			got[what] = len(all)
@@ -202,8 +203,8 @@ func flushes(t *testing.T, s *stage) string {
 		pause(t.Context(), 2*apart+rand.N(interval))
 		began := time.Now()
 		for _, n := range s.lab.Nodes {
-			_, err := n.Exec(soon(t), "sh", "-c", strings.Join(commands, " && "))
-			must(t, err)
+			_, err := n.Exec(kit.Context(t, patience), "sh", "-c", strings.Join(commands, " && "))
+			kit.Must(t, err)
 		}
 		flushing = max(flushing, time.Since(began))
 		s.holds(t, s.held)
@@ -243,19 +244,19 @@ func lockHeld(t *testing.T, s *stage) string {
 	var locks []*os.File
 	for _, n := range s.lab.Nodes {
 		lock, err := os.OpenFile(n.XtablesLock(), os.O_CREATE, 0o600)
-		must(t, err)
+		kit.Must(t, err)
 		defer lock.Close()
-		must(t, syscall.Flock(int(lock.Fd()), syscall.LOCK_EX))
+		kit.Must(t, syscall.Flock(int(lock.Fd()), syscall.LOCK_EX))
 		locks = append(locks, lock)
 	}
 	over := time.Now().Add(held)
 	stop := s.churn(t)
 	before, err := probe.Watch(s.underLock(false), conditionsRate/10)
-	must(t, err)
+	kit.Must(t, err)
 	ended := sync.OnceValues(func() (probe.Report, error) { return before.Stop(conditionsGrace) })
 	t.Cleanup(func() { _, _ = ended() })
 	written := []byte(openingPolicy + "\n---\n" + closingPolicy)
-	must(t, s.lab.Apply(soon(t), written))
+	kit.Must(t, s.lab.Apply(kit.Context(t, patience), written))
 	killAt := time.Now().Add(held / 2)
 	for time.Now().Before(over) {
 		if said := s.programmed(t, "opening", "shut"); len(said) > 0 {
@@ -269,9 +270,9 @@ func lockHeld(t *testing.T, s *stage) string {
 	}
 	freed := time.Now()
 	for _, lock := range locks {
-		must(t, lock.Close())
+		kit.Must(t, lock.Close())
 	}
-	must(t, lab.Poll(soon(t), func(context.Context) error {
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(context.Context) error {
 		if said := s.programmed(t, "opening", "shut"); len(said) < 2 {
 			return fmt.Errorf("of two policies only %q are said to be programmed", said)
 		}
@@ -279,18 +280,18 @@ func lockHeld(t *testing.T, s *stage) string {
 	}))
 	after := time.Since(freed)
 	report, err := ended()
-	must(t, err)
+	kit.Must(t, err)
 	for _, changed := range report.Wrong {
 		if changed.Sent.Before(freed.Add(-onItsWay)) {
 			t.Errorf("the lock was held until %s, and yet: %s", freed.Format(time.StampMicro), changed)
 		}
 	}
 	report, err = probe.Once(s.underLock(true), conditionsRate, conditionsGrace)
-	must(t, err)
+	kit.Must(t, err)
 	if len(report.Wrong) > 0 {
 		t.Errorf("said to be programmed: %s", report)
 	}
-	must(t, s.lab.Delete(soon(t), written))
+	kit.Must(t, s.lab.Delete(kit.Context(t, patience), written))
 	return fmt.Sprintf("%s held, %d changes, in force %s later", held, stop(), after.Round(time.Millisecond))
 }
 
@@ -300,8 +301,8 @@ const onItsWay = 100 * time.Millisecond
 // programmed are those of some NetworkPolicies that are said to be in force.
 func (s *stage) programmed(t *testing.T, policies ...string) []string {
 	t.Helper()
-	all, err := s.lab.PolicyEnforcements(soon(t))
-	must(t, err)
+	all, err := s.lab.PolicyEnforcements(kit.Context(t, patience))
+	kit.Must(t, err)
 	var said []string
 	for _, e := range all {
 		if slices.Contains(policies, e.Name) && meta.IsStatusConditionTrue(e.Status.Conditions, v1alpha1.ProgrammedCondition) {
@@ -328,10 +329,10 @@ func apiAway(t *testing.T, s *stage) string {
 		})
 	}
 	all.Wait()
-	must(t, s.lab.API.Resume(t.Context()))
+	kit.Must(t, s.lab.API.Resume(t.Context()))
 	s.ready(t)
 	for i := range ofPolicies {
-		must(t, s.change(soon(t), i, 1))
+		kit.Must(t, s.change(kit.Context(t, patience), i, 1))
 	}
 	return fmt.Sprintf("%s away, %d restarts", away, restarts.Load())
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/lab"
 	"github.com/ringfence-io/ringfence/lab/probe"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // stage is a lab with pods that stay, and policies about them that change all the time without changing what they mean for the watched flows.
@@ -182,7 +183,7 @@ func newStage(t *testing.T, opts lab.Options, next string) *stage {
 	s := &stage{backend: opts.Backend, next: next, pods: map[string]*lab.Pod{}, at: make([]int, len(parts))}
 	s.lab = start(t, opts)
 	for _, team := range []string{"red", "blue", "green"} {
-		must(t, s.lab.Apply(soon(t), fmt.Appendf(nil, "{apiVersion: v1, kind: Namespace, metadata: {name: %s, labels: {team: %s}}}", team, team)))
+		kit.Must(t, s.lab.Apply(kit.Context(t, patience), fmt.Appendf(nil, "{apiVersion: v1, kind: Namespace, metadata: {name: %s, labels: {team: %s}}}", team, team)))
 	}
 	var blocks []string
 	for _, line := range actors {
@@ -191,8 +192,8 @@ func newStage(t *testing.T, opts lab.Options, next string) *stage {
 		if f[0] == "web" || f[0] == "far" {
 			object.Labels["guarded"] = "really"
 		}
-		pod, err := s.lab.RunPod(soon(t), object)
-		must(t, err)
+		pod, err := s.lab.RunPod(kit.Context(t, patience), object)
+		kit.Must(t, err)
 		s.pods[f[0]] = pod
 		for _, family := range iptables.Families {
 			addr := pod.Address(family)
@@ -200,10 +201,10 @@ func newStage(t *testing.T, opts lab.Options, next string) *stage {
 		}
 	}
 	s.blocks = strings.NewReplacer(blocks...)
-	must(t, s.lab.Apply(soon(t), []byte(standingPolicies)))
+	kit.Must(t, s.lab.Apply(kit.Context(t, patience), []byte(standingPolicies)))
 	s.goHome(t)
-	must(t, s.change(soon(t), ofPolicies, 0))
-	must(t, lab.Poll(soon(t), func(context.Context) error { return s.asMeant() }))
+	kit.Must(t, s.change(kit.Context(t, patience), ofPolicies, 0))
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(context.Context) error { return s.asMeant() }))
 	s.took = s.restartAll(t)
 	s.held = s.ours(t)
 	t.Logf("an enforcer is ready %s after its start", s.took)
@@ -268,7 +269,7 @@ func (s *stage) changeOne(ctx context.Context) error {
 func (s *stage) changeAll(t *testing.T) {
 	t.Helper()
 	for i := range parts {
-		must(t, s.change(soon(t), i, (s.at[i]+1)%parts[i].n))
+		kit.Must(t, s.change(kit.Context(t, patience), i, (s.at[i]+1)%parts[i].n))
 	}
 }
 
@@ -308,7 +309,7 @@ func pause(ctx context.Context, d time.Duration) {
 func (s *stage) goHome(t *testing.T) {
 	t.Helper()
 	for i := range ofPolicies {
-		must(t, s.change(soon(t), i, 0))
+		kit.Must(t, s.change(kit.Context(t, patience), i, 0))
 	}
 }
 
@@ -323,7 +324,7 @@ func (s *stage) home(t *testing.T) {
 // holds waits until what the nodes hold of ours is the same as want.
 func (s *stage) holds(t *testing.T, want map[string][]string) {
 	t.Helper()
-	must(t, lab.Poll(soon(t), func(context.Context) error {
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(context.Context) error {
 		if diff := cmp.Diff(want, s.ours(t)); diff != "" {
 			return fmt.Errorf("nodes do not hold what they should (-want +got):\n%s", diff)
 		}
@@ -368,14 +369,14 @@ func names(held map[string][]string) map[string][]string {
 // ready waits until all enforcers have synced.
 func (s *stage) ready(t *testing.T) {
 	t.Helper()
-	must(t, s.lab.WaitEnforcers(soon(t)))
+	kit.Must(t, s.lab.WaitEnforcers(kit.Context(t, patience)))
 }
 
 // restartAll ends all enforcers as an update does, and starts the next ones. It returns how long these took to be ready.
 func (s *stage) restartAll(t *testing.T) time.Duration {
 	t.Helper()
 	for _, n := range s.lab.Nodes {
-		must(t, n.RestartEnforcer())
+		kit.Must(t, n.RestartEnforcer())
 	}
 	began := time.Now()
 	s.ready(t)

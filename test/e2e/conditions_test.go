@@ -15,6 +15,7 @@ import (
 	"github.com/ringfence-io/ringfence/lab"
 	"github.com/ringfence-io/ringfence/lab/cni"
 	"github.com/ringfence-io/ringfence/lab/probe"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // How hostile it gets. A variable of the environment says otherwise, for a run that takes its time.
@@ -88,7 +89,7 @@ func fromEnv[T any](t *testing.T, variable string, without T, parse func(string)
 //
 // Each probe is one packet that opens a connection, never sent again, and its answer may take its time: a busy machine makes no verdict wrong.
 func TestNoVerdictIsWrongWhateverHappens(t *testing.T) {
-	needRoot(t)
+	kit.NeedRoot(t)
 	next := anotherLayout(t)
 	var mu sync.Mutex
 	var rows []row
@@ -150,14 +151,14 @@ func (s *stage) undergo(t *testing.T, c condition) row {
 	t.Cleanup(func() { s.broken = t.Failed() })
 	began := time.Now()
 	watch, err := probe.Watch(s.flows(), conditionsRate)
-	must(t, err)
+	kit.Must(t, err)
 	stop := sync.OnceValues(func() (probe.Report, error) { return watch.Stop(conditionsGrace) })
 	t.Cleanup(func() { _, _ = stop() }) // of a test that has failed before
 	done := c.disturb(t, s)
 	s.home(t)
 	r := row{condition: c.name, backend: s.backend, done: done, lasted: time.Since(began), mends: c.mends(s)}
 	r.report, err = stop()
-	must(t, err)
+	kit.Must(t, err)
 	for _, wrong := range r.report.Wrong {
 		if wrong.Allowed {
 			r.closed++

@@ -27,6 +27,7 @@ import (
 	"github.com/ringfence-io/ringfence/lab"
 	"github.com/ringfence-io/ringfence/lab/cni"
 	"github.com/ringfence-io/ringfence/lab/host"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // firstActors is how many pods act; the variable says how many instead.
@@ -84,7 +85,7 @@ func TestFirstPacket(t *testing.T) {
 		t.Run(fmt.Sprintf("%s/%s/plugin=%v", tt.kind, tt.backend, tt.plugin), func(t *testing.T) {
 			a := &acts{t: t, denied: map[string]int{}}
 			l := start(t, lab.Options{CNI: tt.kind, Backend: tt.backend, FirstPacket: tt.plugin, FirstAct: a.act})
-			must(t, l.Apply(soon(t), []byte(first)))
+			kit.Must(t, l.Apply(kit.Context(t, patience), []byte(first)))
 			a.prepare(l)
 			for done := 0; done < n; {
 				for range min(wave, n-done) {
@@ -110,11 +111,11 @@ func TestFirstPacket(t *testing.T) {
 
 func createActor(t *testing.T, l *lab.Lab, app string, i int) {
 	t.Helper()
-	_, err := l.Client.CoreV1().Pods("first").Create(soon(t), &corev1.Pod{
+	_, err := l.Client.CoreV1().Pods("first").Create(kit.Context(t, patience), &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("%s-%d", app, i), Labels: map[string]string{"app": app}},
 		Spec:       corev1.PodSpec{NodeName: "n1", Containers: []corev1.Container{{Name: "main", Image: "none"}}},
 	}, metav1.CreateOptions{})
-	must(t, err)
+	kit.Must(t, err)
 }
 
 // removeActors removes the pods that have acted.
@@ -124,8 +125,8 @@ func removeActors(t *testing.T, l *lab.Lab) {
 	actors := metav1.ListOptions{LabelSelector: "app in (client, muted, shy)"}
 	ctx, cancel := context.WithTimeout(t.Context(), patience+wave*time.Second) // each goes through the CNI plugins
 	defer cancel()
-	must(t, pods.DeleteCollection(ctx, metav1.DeleteOptions{}, actors))
-	must(t, lab.Poll(ctx, func(ctx context.Context) error {
+	kit.Must(t, pods.DeleteCollection(ctx, metav1.DeleteOptions{}, actors))
+	kit.Must(t, lab.Poll(ctx, func(ctx context.Context) error {
 		left, err := pods.List(ctx, actors)
 		if err == nil && len(left.Items) > 0 {
 			err = fmt.Errorf("%d pods that have acted are still there", len(left.Items))
@@ -162,13 +163,13 @@ const long = 1500 * time.Millisecond
 func (a *acts) prepare(l *lab.Lab) {
 	a.t.Helper()
 	server := func(name, node, app string) *lab.Pod {
-		pod, err := l.RunPod(soon(a.t), &corev1.Pod{
+		pod, err := l.RunPod(kit.Context(a.t, patience), &corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "first", Name: name, Labels: map[string]string{"app": app}},
 			Spec: corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{
 				Name: "main", Image: "none", Ports: []corev1.ContainerPort{{ContainerPort: 80}},
 			}}},
 		})
-		must(a.t, err)
+		kit.Must(a.t, err)
 		return pod
 	}
 	a.near, a.far, a.open = server("near", "n1", "guarded"), server("far", "n2", "guarded"), server("open", "n1", "open")
@@ -252,7 +253,7 @@ func (a *acts) finish(n int) {
 	a.t.Helper()
 	ctx, cancel := context.WithTimeout(a.t.Context(), patience+time.Duration(n)*time.Second)
 	defer cancel()
-	must(a.t, lab.Poll(ctx, func(context.Context) error {
+	kit.Must(a.t, lab.Poll(ctx, func(context.Context) error {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		if a.done < n {
@@ -421,7 +422,7 @@ func TestOtherNodesNeedNotWaitForTheKubelet(t *testing.T) {
 				FirstPacket: true, FirstAct: a.act, StatusDelay: late, Controller: true,
 				EnforcerArgs: []string{fmt.Sprintf("--announce-addresses=%v", announced)},
 			})
-			must(t, l.Apply(soon(t), []byte(first+"---"+ofClients)))
+			kit.Must(t, l.Apply(kit.Context(t, patience), []byte(first+"---"+ofClients)))
 			a.prepare(l)
 			for i := range pods {
 				createActor(t, l, "client", i)
@@ -437,11 +438,11 @@ func TestOtherNodesNeedNotWaitForTheKubelet(t *testing.T) {
 				t.Errorf("of %d connections that policy allows on the same node, %d came about with the first packet", a.clients, a.firstSYN)
 			}
 			c, err := client.New(l.Config, client.Options{Scheme: status.Scheme()})
-			must(t, err)
+			kit.Must(t, err)
 			(&told{l, c}).says(t, "first", "clients", on(1, pods))
 			shown, said := 0, 0
-			all, err := l.Client.CoreV1().Pods("first").List(soon(t), metav1.ListOptions{LabelSelector: "app=client"})
-			must(t, err)
+			all, err := l.Client.CoreV1().Pods("first").List(kit.Context(t, patience), metav1.ListOptions{LabelSelector: "app=client"})
+			kit.Must(t, err)
 			for _, p := range all.Items {
 				if len(p.Status.PodIPs) > 0 {
 					shown++
@@ -472,18 +473,18 @@ func TestARestartKnowsWhomTheAPIDoesNotShow(t *testing.T) {
 		n.KillEnforcer()
 		err := n.StartEnforcer()
 		if err == nil {
-			err = lab.Poll(soon(t), n.EnforcerReady)
+			err = lab.Poll(kit.Context(t, patience), n.EnforcerReady)
 		}
 		a.speak(pod.Name, h, addrs, time.Time{})
 		acted <- err
 	}})
-	must(t, l.Apply(soon(t), []byte(first)))
+	kit.Must(t, l.Apply(kit.Context(t, patience), []byte(first)))
 	a.prepare(l)
 	createActor(t, l, "muted", 0)
 	select {
 	case err := <-acted:
-		must(t, err)
-	case <-soon(t).Done():
+		kit.Must(t, err)
+	case <-kit.Context(t, patience).Done():
 		t.Fatal("the pod has not acted")
 	}
 	a.mu.Lock()
@@ -491,26 +492,26 @@ func TestARestartKnowsWhomTheAPIDoesNotShow(t *testing.T) {
 	if len(a.denied) > 0 {
 		t.Errorf("what policy denies got through: %v", a.denied)
 	}
-	must(t, errors.Join(a.errs...))
+	kit.Must(t, errors.Join(a.errs...))
 }
 
 // TestStartingWithoutAnEnforcer: pods wait for the enforcer, which is away, and start, policed, once it is back.
 func TestStartingWithoutAnEnforcer(t *testing.T) {
 	a := &acts{t: t, denied: map[string]int{}}
 	l := start(t, lab.Options{FirstPacket: true, FirstAct: a.act})
-	must(t, l.Apply(soon(t), []byte(first)))
+	kit.Must(t, l.Apply(kit.Context(t, patience), []byte(first)))
 	a.prepare(l)
 	n1 := l.Node("n1")
 	n1.KillEnforcer()
 	createActor(t, l, "muted", 0)
 	createActor(t, l, "client", 0)
-	must(t, lab.Poll(soon(t), func(context.Context) error {
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(context.Context) error {
 		if _, err := os.Stat(n1.CNISocket()); err != nil {
 			return err
 		}
 		return cmp.Or(waiting(l, "muted-0"), waiting(l, "client-0"))
 	}))
-	must(t, n1.StartEnforcer())
+	kit.Must(t, n1.StartEnforcer())
 	a.finish(2)
 	t.Log(a.report())
 	if len(a.denied) > 0 || a.firstSYN != a.clients {

@@ -8,13 +8,14 @@ import (
 
 	"github.com/ringfence-io/ringfence/lab"
 	"github.com/ringfence-io/ringfence/lab/cni"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // onNode runs a program in the network of a node.
 func onNode(t *testing.T, n *lab.Node, name string, args ...string) {
 	t.Helper()
-	_, err := n.Exec(soon(t), name, args...)
-	must(t, err)
+	_, err := n.Exec(kit.Context(t, patience), name, args...)
+	kit.Must(t, err)
 }
 
 // TestWhatChangesUnderTheRulesIsSaid: while everything runs, another program does to a node what an enforcer sees only by looking again. One
@@ -31,7 +32,7 @@ func TestWhatChangesUnderTheRulesIsSaid(t *testing.T) {
 	n1 := l.Node("n1")
 	var probes, wrong atomic.Int64
 	for _, ns := range []string{"ground", "elsewhere"} {
-		must(t, l.Apply(soon(t), []byte(deny(ns, "closed"))))
+		kit.Must(t, l.Apply(kit.Context(t, patience), []byte(deny(ns, "closed"))))
 		kubectl(t, l, "wait", "-n", ns, "--for=create", "policyenforcement/closed", "--timeout=30s")
 		kubectl(t, l, "wait", "-n", ns, "--for=condition=Programmed", "policyenforcement/closed", "--timeout=30s")
 	}
@@ -66,10 +67,10 @@ func TestWhatChangesUnderTheRulesIsSaid(t *testing.T) {
 	kubectl(t, l, "wait", "nodeenforcement/n1", `--for=jsonpath={.status.findings[?(@.name=="IPVS")].severity}=degraded`, "--timeout=30s")
 
 	// An enforcer that starts there has to clean up elsewhere too.
-	must(t, n1.RestartEnforcer())
-	must(t, l.WaitEnforcers(soon(t)))
+	kit.Must(t, n1.RestartEnforcer())
+	kit.Must(t, l.WaitEnforcers(kit.Context(t, patience)))
 	kubectl(t, l, "delete", "-n", "ground", "networkpolicy/closed")
-	must(t, l.Apply(soon(t), []byte(deny("ground", "again"))))
+	kit.Must(t, l.Apply(kit.Context(t, patience), []byte(deny("ground", "again"))))
 	kubectl(t, l, "wait", "-n", "ground", "--for=create", "policyenforcement/again", "--timeout=30s")
 	kubectl(t, l, "wait", "-n", "ground", "--for=condition=Programmed", "policyenforcement/again", "--timeout=30s")
 	own.expect(t, false, "beside a rule that iptables cannot show", &probes, &wrong)

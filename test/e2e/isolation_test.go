@@ -19,6 +19,7 @@ import (
 	"github.com/ringfence-io/ringfence/lab"
 	"github.com/ringfence-io/ringfence/lab/cni"
 	"github.com/ringfence-io/ringfence/lab/probe"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 const (
@@ -114,8 +115,8 @@ func newFenced(t *testing.T, o lab.Options) *fenced {
 		lab: l, rng: rand.New(rand.NewPCG(seed, 0)), pods: map[string]*lab.Pod{},
 		tenants: map[string]string{"a": "red", "b": "red", "c": "blue", "d": "blue", "e": "", "f": ""},
 	}
-	must(t, l.ApplyDir(soon(t), os.DirFS("../../config/crd"), "bases"))
-	must(t, lab.Poll(soon(t), func(ctx context.Context) error { return l.Apply(ctx, []byte(fences)) })) // once the kinds are known
+	kit.Must(t, l.ApplyDir(kit.Context(t, patience), os.DirFS("../../config/crd"), "bases"))
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(ctx context.Context) error { return l.Apply(ctx, []byte(fences)) })) // once the kinds are known
 	f.namespace(t, "clock", map[string]string{"tick": "0"})
 	f.hand = f.run(t, "clock", "hand", "n1", map[string]string{"tick": "0"})
 	for _, n := range l.Nodes {
@@ -145,17 +146,17 @@ func (f *fenced) begin(t *testing.T, ns string) {
 func (f *fenced) namespace(t *testing.T, name string, labels map[string]string) {
 	t.Helper()
 	object := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}
-	_, err := f.lab.Client.CoreV1().Namespaces().Create(soon(t), object, metav1.CreateOptions{})
-	must(t, err)
+	_, err := f.lab.Client.CoreV1().Namespaces().Create(kit.Context(t, patience), object, metav1.CreateOptions{})
+	kit.Must(t, err)
 }
 
 func (f *fenced) run(t *testing.T, ns, name, node string, labels map[string]string, ports ...corev1.ContainerPort) *lab.Pod {
 	t.Helper()
-	p, err := f.lab.RunPod(soon(t), &corev1.Pod{
+	p, err := f.lab.RunPod(kit.Context(t, patience), &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name, Labels: labels},
 		Spec:       corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Name: "main", Image: "none", Ports: ports}}},
 	})
-	must(t, err)
+	kit.Must(t, err)
 	return p
 }
 
@@ -256,7 +257,7 @@ func (f *fenced) rebirth(t *testing.T) {
 	ns := slices.Sorted(maps.Keys(f.tenants))[f.rng.IntN(len(f.tenants))]
 	delete(f.pods, ns)
 	others := f.watch(t, f.flows(f.tenants))
-	must(t, f.lab.DeleteNamespace(soon(t), ns))
+	kit.Must(t, f.lab.DeleteNamespace(kit.Context(t, patience), ns))
 	f.tenants[ns] = []string{"red", "blue"}[f.rng.IntN(2)]
 	f.begin(t, ns)
 	own := f.pods[ns].Addresses
@@ -280,14 +281,14 @@ func (f *fenced) rebirth(t *testing.T) {
 func (*fenced) watch(t *testing.T, flows []probe.Watched) *probe.Watcher {
 	t.Helper()
 	w, err := probe.Watch(flows, churnRate)
-	must(t, err)
+	kit.Must(t, err)
 	return w
 }
 
 func (f *fenced) stop(t *testing.T, w *probe.Watcher) []probe.Wrong {
 	t.Helper()
 	report, err := w.Stop(churnGrace)
-	must(t, err)
+	kit.Must(t, err)
 	f.answered, f.silent = f.answered+report.Answered, f.silent+report.Silent
 	return report.Wrong
 }
@@ -307,7 +308,7 @@ func (f *fenced) settled(t *testing.T, when string) {
 		return 1
 	})
 	report, err := probe.Once(flows, churnRate, churnGrace)
-	must(t, err)
+	kit.Must(t, err)
 	if len(report.Wrong) > 0 {
 		t.Errorf("%s: %s", when, report)
 	}
@@ -324,9 +325,9 @@ func (f *fenced) sync(t *testing.T) {
 	f.tick = 1 - f.tick
 	f.label(t, "clock", "tick", fmt.Sprintf(`"%d"`, f.tick))
 	patch := fmt.Sprintf(`{"metadata": {"labels": {"tick": "%d"}}}`, f.tick)
-	_, err := f.lab.Client.CoreV1().Pods("clock").Patch(soon(t), f.hand.Name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
-	must(t, err)
-	ctx := soon(t)
+	_, err := f.lab.Client.CoreV1().Pods("clock").Patch(kit.Context(t, patience), f.hand.Name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+	kit.Must(t, err)
+	ctx := kit.Context(t, patience)
 	for _, dial := range f.dials {
 		for _, number := range []int{100, 102} {
 			// Over SCTP each attempt has a source port that none before had: none is taken for a part of a connection.
@@ -345,6 +346,6 @@ func (f *fenced) sync(t *testing.T) {
 func (f *fenced) label(t *testing.T, ns, key, value string) {
 	t.Helper()
 	patch := fmt.Sprintf(`{"metadata": {"labels": {%q: %s}}}`, key, value)
-	_, err := f.lab.Client.CoreV1().Namespaces().Patch(soon(t), ns, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
-	must(t, err)
+	_, err := f.lab.Client.CoreV1().Namespaces().Patch(kit.Context(t, patience), ns, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+	kit.Must(t, err)
 }

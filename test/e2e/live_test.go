@@ -12,6 +12,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab"
 	"github.com/ringfence-io/ringfence/lab/cni"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // closing isolates the server from everybody but clients.
@@ -28,31 +29,31 @@ spec:
 // TestALiveConnectionEndsWhenItIsDenied: from a write to the API to a connection that carries nothing any more, while its neighbour goes on.
 func TestALiveConnectionEndsWhenItIsDenied(t *testing.T) {
 	l := start(t, lab.Options{CNI: cni.PTP, Backend: "nft"})
-	must(t, l.Apply(soon(t), []byte("apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n")))
+	kit.Must(t, l.Apply(kit.Context(t, patience), []byte("apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n")))
 	server := run(t, l, "live", "", map[string]string{"app": "live"}, nil)
 	client, stranger := run(t, l, "client", "", map[string]string{"app": "client"}, nil), run(t, l, "stranger", "", nil, nil)
-	must(t, l.WaitEnforcers(soon(t)))
+	kit.Must(t, l.WaitEnforcers(kit.Context(t, patience)))
 
 	const port = 9000
 	address := netip.AddrPortFrom(server.Address(iptables.IPv4), port)
 	var listener net.Listener
-	must(t, server.Host.Do(func() (err error) {
+	kit.Must(t, server.Host.Do(func() (err error) {
 		listener, err = net.Listen("tcp4", address.String())
 		return err
 	}))
 	defer listener.Close()
 	call := func(from *lab.Pod) (near, far net.Conn) {
-		must(t, from.Host.Do(func() (err error) {
+		kit.Must(t, from.Host.Do(func() (err error) {
 			near, err = net.DialTimeout("tcp4", address.String(), 5*time.Second)
 			return err
 		}))
 		far, err := listener.Accept()
-		must(t, err)
+		kit.Must(t, err)
 		return near, far
 	}
 	carries := func(from, to net.Conn, patience time.Duration) bool {
 		_, _ = from.Write([]byte("x"))
-		must(t, to.SetReadDeadline(time.Now().Add(patience)))
+		kit.Must(t, to.SetReadDeadline(time.Now().Add(patience)))
 		_, err := to.Read(make([]byte, 64))
 		return err == nil
 	}
@@ -65,7 +66,7 @@ func TestALiveConnectionEndsWhenItIsDenied(t *testing.T) {
 		t.Fatal("without policy a connection carries nothing")
 	}
 
-	must(t, l.Apply(soon(t), []byte(closing)))
+	kit.Must(t, l.Apply(kit.Context(t, patience), []byte(closing)))
 	written := time.Now()
 	var last time.Duration
 	for !said(t, server.Node, "cut live connections", "a/stranger to a/live (tcp") {
@@ -94,7 +95,7 @@ func TestALiveConnectionEndsWhenItIsDenied(t *testing.T) {
 func said(t *testing.T, n *lab.Node, texts ...string) bool {
 	t.Helper()
 	log, err := os.ReadFile(n.EnforcerLog())
-	must(t, err)
+	kit.Must(t, err)
 	for line := range strings.Lines(string(log)) {
 		if !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(line, text) }) {
 			return true

@@ -17,6 +17,7 @@ import (
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/config"
 	"github.com/ringfence-io/ringfence/lab"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // patience is for everything that happens some time after it was asked for.
@@ -50,12 +51,12 @@ func TestMain(m *testing.M) {
 // start starts a lab that ends with the test. A test that fails shows the enforcers' logs.
 func start(t *testing.T, opts lab.Options) *lab.Lab {
 	t.Helper()
-	needRoot(t)
+	kit.NeedRoot(t)
 	opts.EnforcerBinary = ringfence
 	opts.Report = func(err error) { t.Log(err) }
 	began := time.Now()
-	l, err := lab.Start(soon(t), opts)
-	must(t, err)
+	l, err := lab.Start(kit.Context(t, patience), opts)
+	kit.Must(t, err)
 	t.Cleanup(func() {
 		if t.Failed() {
 			for _, n := range l.Nodes {
@@ -66,36 +67,21 @@ func start(t *testing.T, opts lab.Options) *lab.Lab {
 				t.Logf("the controller c1:\n%s", log)
 			}
 		}
-		must(t, l.Close())
+		kit.Must(t, l.Close())
 	})
 	if !opts.NoEnforcer {
-		must(t, l.WaitEnforcers(soon(t)))
+		kit.Must(t, l.WaitEnforcers(kit.Context(t, patience)))
 	}
 	t.Logf("a lab of %d nodes is up after %s", len(l.Nodes), time.Since(began).Round(10*time.Millisecond))
 	return l
 }
 
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skipf("LEFT OUT: %s needs root to make network namespaces", t.Name())
-	}
-}
-
 // application starts the sample application.
 func application(t *testing.T, l *lab.Lab) {
 	t.Helper()
-	must(t, l.ApplyDir(soon(t), config.Samples, "samples/application"))
-	_, err := l.WaitReady(soon(t))
-	must(t, err)
-}
-
-// soon is a context that ends when patience does, or the test.
-func soon(t *testing.T) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	t.Cleanup(cancel)
-	return ctx
+	kit.Must(t, l.ApplyDir(kit.Context(t, patience), config.Samples, "samples/application"))
+	_, err := l.WaitReady(kit.Context(t, patience))
+	kit.Must(t, err)
 }
 
 // reportOf is a node's report as it is now.
@@ -106,11 +92,4 @@ func reportOf(ctx context.Context, l *lab.Lab, node string) (*v1alpha1.NodeEnfor
 		err = json.Unmarshal(text, &r)
 	}
 	return &r, err
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/ringfence-io/ringfence/lab/cni"
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/process"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // runtimeNode is a node whose container runtime looks for plugins in one directory, with real plugins there, and an enforcer that says yes. What is told of
@@ -39,18 +40,18 @@ type runtimeNode struct {
 
 func newRuntimeNode(t *testing.T, name string) *runtimeNode {
 	t.Helper()
-	needRoot(t)
+	kit.NeedRoot(t)
 	plugins, err := cni.Plugins()
-	must(t, err)
+	kit.Must(t, err)
 	dir := t.TempDir()
 	n := &runtimeNode{T: t, conf: filepath.Join(dir, "net.d"), bin: filepath.Join(dir, "usr/lib/cni"), leases: filepath.Join(dir, "leases"),
 		socket: filepath.Join(dir, "cni.sock")}
-	must(t, os.MkdirAll(n.conf, 0o755))
-	must(t, os.MkdirAll(n.bin, 0o755))
+	kit.Must(t, os.MkdirAll(n.conf, 0o755))
+	kit.Must(t, os.MkdirAll(n.bin, 0o755))
 	for _, plugin := range []string{"bridge", "host-local", "portmap"} {
 		text, err := os.ReadFile(filepath.Join(plugins, plugin))
-		must(t, err)
-		must(t, os.WriteFile(filepath.Join(n.bin, plugin), text, 0o755))
+		kit.Must(t, err)
+		kit.Must(t, os.WriteFile(filepath.Join(n.bin, plugin), text, 0o755))
 	}
 	// Four addresses: a pod that leaks one each time it is tried soon has none.
 	text, err := json.Marshal(map[string]any{"cniVersion": "1.0.0", "name": "net", "plugins": []any{
@@ -58,12 +59,12 @@ func newRuntimeNode(t *testing.T, name string) *runtimeNode {
 			"ranges": []any{[]any{map[string]any{"subnet": "10.77.0.0/24", "rangeStart": "10.77.0.10", "rangeEnd": "10.77.0.13"}}}}},
 		map[string]any{"type": "portmap", "capabilities": map[string]any{"portMappings": true}},
 	}})
-	must(t, err)
-	must(t, os.WriteFile(filepath.Join(n.conf, "10-net.conflist"), text, 0o600))
+	kit.Must(t, err)
+	kit.Must(t, os.WriteFile(filepath.Join(n.conf, "10-net.conflist"), text, 0o600))
 	for what, h := range map[string]**host.Host{"node": &n.node, "pod": &n.pod} {
 		*h, err = host.New(host.RunPrefix("rf-nopod") + name + what)
-		must(t, err)
-		t.Cleanup(func() { must(t, (*h).Close()) })
+		kit.Must(t, err)
+		t.Cleanup(func() { kit.Must(t, (*h).Close()) })
 	}
 	c := &chain{t: t}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -79,7 +80,7 @@ func (n *runtimeNode) starts() (all bool, last error) {
 	all = true
 	for i := range 10 {
 		list, err := libcni.ConfListFromFile(filepath.Join(n.conf, "10-net.conflist"))
-		must(n.T, err)
+		kit.Must(n.T, err)
 		runner := libcni.NewCNIConfigWithCacheDir([]string{n.bin}, filepath.Join(n.conf, "cache"), nil)
 		pod := &libcni.RuntimeConf{ContainerID: fmt.Sprint("c", i), NetNS: n.pod.Path(), IfName: "eth0", Args: [][2]string{
 			{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", "shop"}, {"K8S_POD_NAME", "web"}, {"K8S_POD_UID", "11-22"}}}
@@ -100,7 +101,7 @@ func (n *runtimeNode) starts() (all bool, last error) {
 func (n *runtimeNode) leaked() (addresses []string) {
 	n.Helper()
 	found, err := filepath.Glob(filepath.Join(n.leases, "net", "10.77.*"))
-	must(n.T, err)
+	kit.Must(n.T, err)
 	return found
 }
 
@@ -113,7 +114,7 @@ func (n *runtimeNode) install(dirs string) (output string, err error) {
 func (n *runtimeNode) listed() bool {
 	n.Helper()
 	text, err := os.ReadFile(filepath.Join(n.conf, "10-net.conflist"))
-	must(n.T, err)
+	kit.Must(n.T, err)
 	return strings.Contains(string(text), ringfencecni.Type)
 }
 
@@ -123,7 +124,7 @@ func TestPodsStartWhereverTheRuntimeLooks(t *testing.T) {
 	t.Run("where nobody told us", func(t *testing.T) {
 		n := newRuntimeNode(t, "a")
 		other := filepath.Join(t.TempDir(), "opt/cni/bin")
-		must(t, os.MkdirAll(other, 0o755))
+		kit.Must(t, os.MkdirAll(other, 0o755))
 		out, err := n.install(other)
 		if err == nil || !strings.Contains(out, "looks for plugins elsewhere") || n.listed() {
 			t.Errorf("installing there says %q, %v", out, err)
@@ -138,7 +139,7 @@ func TestPodsStartWhereverTheRuntimeLooks(t *testing.T) {
 	t.Run("where it is one of several", func(t *testing.T) {
 		n := newRuntimeNode(t, "b")
 		other := filepath.Join(t.TempDir(), "opt/cni/bin")
-		must(t, os.MkdirAll(other, 0o755))
+		kit.Must(t, os.MkdirAll(other, 0o755))
 		if out, err := n.install(other + "," + n.bin); err != nil || !n.listed() {
 			t.Errorf("installing says %q, %v", out, err)
 		}
@@ -157,17 +158,17 @@ func TestPortsThatOtherProgramsHave(t *testing.T) {
 	node := l.Nodes[0]
 	var others []net.Listener
 	for _, port := range []int{lab.EnforcerHealth, lab.EnforcerMetrics} {
-		must(t, node.Host.Do(func() error {
+		kit.Must(t, node.Host.Do(func() error {
 			other, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 			others = append(others, other)
 			return err
 		}))
 	}
-	must(t, node.StartEnforcer())
+	kit.Must(t, node.StartEnforcer())
 	pid := node.EnforcerPID()
 	until := func(what string, holds func(*v1alpha1.NodeEnforcement) bool) {
 		t.Helper()
-		must(t, lab.Poll(soon(t), func(ctx context.Context) error {
+		kit.Must(t, lab.Poll(kit.Context(t, patience), func(ctx context.Context) error {
 			r, err := reportOf(ctx, l, node.Name)
 			if err == nil && !holds(r) {
 				err = fmt.Errorf("it is not so: %s: %+v", what, r.Status.Conditions)
@@ -181,9 +182,9 @@ func TestPortsThatOtherProgramsHave(t *testing.T) {
 			healthy.Reason == v1alpha1.ProbesNotServedReason && strings.Contains(healthy.Message, fmt.Sprint(lab.EnforcerMetrics))
 	})
 	for _, other := range others {
-		must(t, other.Close())
+		kit.Must(t, other.Close())
 	}
-	must(t, lab.Poll(soon(t), func(ctx context.Context) error {
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(ctx context.Context) error {
 		return errors.Join(node.Get(ctx, lab.EnforcerHealth, "/readyz"), node.Get(ctx, lab.EnforcerMetrics, "/metrics"))
 	}))
 	if now := node.EnforcerPID(); now != pid {
@@ -193,21 +194,21 @@ func TestPortsThatOtherProgramsHave(t *testing.T) {
 
 // TestAskedToEndEarly asks an enforcer to end that still waits for its API server.
 func TestAskedToEndEarly(t *testing.T) {
-	needRoot(t)
+	kit.NeedRoot(t)
 	node, err := host.New(host.RunPrefix("rf-early"))
-	must(t, err)
-	t.Cleanup(func() { must(t, node.Close()) })
+	kit.Must(t, err)
+	t.Cleanup(func() { kit.Must(t, node.Close()) })
 	dir := t.TempDir()
 	kubeconfig, log := filepath.Join(dir, "kubeconfig"), filepath.Join(dir, "log")
-	must(t, os.WriteFile(kubeconfig, []byte(`{"apiVersion":"v1","kind":"Config","current-context":"c","contexts":[{"name":"c","context":{"cluster":"c"}}],`+
+	kit.Must(t, os.WriteFile(kubeconfig, []byte(`{"apiVersion":"v1","kind":"Config","current-context":"c","contexts":[{"name":"c","context":{"cluster":"c"}}],`+
 		`"clusters":[{"name":"c","cluster":{"server":"https://127.0.0.1:1"}}]}`), 0o600))
 	cmd := node.Command(context.Background(), ringfence, "enforcer", "--kubeconfig", kubeconfig, "--node-name", "n1", "--log-format", "text",
 		"--cni-socket", filepath.Join(dir, "cni.sock"))
 	cmd.Env = append(os.Environ(), "XTABLES_LOCKFILE="+filepath.Join(dir, "lock"))
 	enforcer, err := process.Start(cmd, "an enforcer", log)
-	must(t, err)
+	kit.Must(t, err)
 	t.Cleanup(enforcer.Kill)
-	must(t, lab.Poll(soon(t), func(context.Context) error {
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(context.Context) error {
 		text, err := os.ReadFile(log)
 		if err == nil && !strings.Contains(string(text), "Serving metrics server") {
 			err = fmt.Errorf("it has not come so far that it waits for the API server: %s", text)
@@ -215,7 +216,7 @@ func TestAskedToEndEarly(t *testing.T) {
 		return err
 	}))
 	asked := time.Now()
-	must(t, syscall.Kill(enforcer.PID(), syscall.SIGTERM))
+	kit.Must(t, syscall.Kill(enforcer.PID(), syscall.SIGTERM))
 	const grace = 10 * time.Second // of config/enforcer
 	select {
 	case <-enforcer.Done():

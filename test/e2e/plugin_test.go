@@ -24,12 +24,13 @@ import (
 	ringfencecni "github.com/ringfence-io/ringfence/enforcer/cni"
 	"github.com/ringfence-io/ringfence/lab/cni"
 	"github.com/ringfence-io/ringfence/lab/host"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // TestPluginBehindMainPlugins calls the program through the CNI project's own library, as container runtimes do, behind real plugins: each verb, and what it tells
 // the enforcer. The library checks what it gets, too: versions, results, the cache.
 func TestPluginBehindMainPlugins(t *testing.T) {
-	needRoot(t)
+	kit.NeedRoot(t)
 	ipam := map[string]any{"type": "host-local", "ranges": []any{[]any{map[string]any{"subnet": "10.77.0.0/24"}}}}
 	tests := []struct {
 		name    string
@@ -40,20 +41,20 @@ func TestPluginBehindMainPlugins(t *testing.T) {
 		{"bridge", map[string]any{"type": "bridge", "bridge": "cni0", "isGateway": true, "ipam": ipam}, nil, ""},
 		{"ptp", map[string]any{"type": "ptp", "ipam": ipam}, nil, ""},
 		{"host-device with an end of a veth pair", map[string]any{"type": "host-device", "device": "in0", "ipam": ipam}, func(t *testing.T, h *host.Host) {
-			must(t, host.Veth(host.End{Host: h, Link: "out0"}, host.End{Host: h, Link: "in0"}))
+			kit.Must(t, host.Veth(host.End{Host: h, Link: "out0"}, host.End{Host: h, Link: "in0"}))
 		}, ""},
 		{"host-device with a device on the node's network card", map[string]any{"type": "host-device", "device": "in0", "ipam": ipam}, func(t *testing.T, h *host.Host) {
-			must(t, host.Veth(host.End{Host: h, Link: "out0"}, host.End{Host: h, Link: "other0"}))
+			kit.Must(t, host.Veth(host.End{Host: h, Link: "out0"}, host.End{Host: h, Link: "other0"}))
 			nl, err := h.Netlink()
-			must(t, err)
+			kit.Must(t, err)
 			card, err := nl.LinkByName("out0")
-			must(t, err)
-			must(t, nl.LinkAdd(&netlink.Macvlan{
+			kit.Must(t, err)
+			kit.Must(t, nl.LinkAdd(&netlink.Macvlan{
 				LinkAttrs: netlink.LinkAttrs{Name: "in0", ParentIndex: card.Attrs().Index}, Mode: netlink.MACVLAN_MODE_BRIDGE}))
 		}, "is a macvlan"},
 		{"macvlan", map[string]any{"type": "macvlan", "master": "out0", "ipam": ipam}, func(t *testing.T, h *host.Host) {
-			must(t, host.Veth(host.End{Host: h, Link: "out0"}, host.End{Host: h, Link: "in0"}))
-			must(t, h.Up("out0"))
+			kit.Must(t, host.Veth(host.End{Host: h, Link: "out0"}, host.End{Host: h, Link: "in0"}))
+			kit.Must(t, h.Up("out0"))
 		}, "is a macvlan"},
 	}
 	for i, tt := range tests {
@@ -65,8 +66,8 @@ func TestPluginBehindMainPlugins(t *testing.T) {
 			if err := c.do(func(ctx context.Context) error { return c.runner.GetStatusNetworkList(ctx, c.list) }); err == nil {
 				t.Error("STATUS is fine before policy has been enforced")
 			}
-			must(t, os.WriteFile(filepath.Join(c.dir, arrival.StateFile), []byte("[]"), 0o600))
-			must(t, c.do(func(ctx context.Context) error { return c.runner.GetStatusNetworkList(ctx, c.list) }))
+			kit.Must(t, os.WriteFile(filepath.Join(c.dir, arrival.StateFile), []byte("[]"), 0o600))
+			kit.Must(t, c.do(func(ctx context.Context) error { return c.runner.GetStatusNetworkList(ctx, c.list) }))
 
 			result, err := c.add()
 			if tt.refused != "" {
@@ -74,31 +75,31 @@ func TestPluginBehindMainPlugins(t *testing.T) {
 				if !errors.As(err, &e) || !strings.Contains(e.Details, tt.refused) {
 					t.Errorf("ADD: %v, want a refusal that says %q", err, tt.refused)
 				}
-				must(t, c.del()) // as a runtime cleans up
+				kit.Must(t, c.del()) // as a runtime cleans up
 				return
 			}
-			must(t, err)
+			kit.Must(t, err)
 			want := arrival.Pod{Namespace: "shop", Name: "web", UID: "11-22", Container: "c1", Addrs: []netip.Addr{netip.MustParseAddr("10.77.0.2")}}
 			c.heard(arrival.Add, want)
 			if !strings.Contains(result, `"10.77.0.2/24"`) || !strings.Contains(result, `"sandbox"`) {
 				t.Errorf("the result has become %s", result)
 			}
-			must(t, c.do(func(ctx context.Context) error { return c.runner.CheckNetworkList(ctx, c.list, c.pod) }))
+			kit.Must(t, c.do(func(ctx context.Context) error { return c.runner.CheckNetworkList(ctx, c.list, c.pod) }))
 			c.heard(arrival.Check, want)
-			must(t, c.do(func(ctx context.Context) error {
+			kit.Must(t, c.do(func(ctx context.Context) error {
 				return c.runner.GCNetworkList(ctx, c.list, &libcni.GCArgs{ValidAttachments: []types.GCAttachment{{ContainerID: "c1", IfName: "eth0"}}})
 			}))
 			c.heard(arrival.Collect, arrival.Pod{})
-			must(t, c.del())
+			kit.Must(t, c.del())
 			c.heard(arrival.Delete, arrival.Pod{Container: "c1"})
 			c.stop()
 			if tt.main["type"] != "host-device" { // which fails where it has nothing to give back
-				must(t, c.del()) // again, and without an enforcer
+				kit.Must(t, c.del()) // again, and without an enforcer
 			}
 			if _, err := c.add(); err == nil || !strings.Contains(err.Error(), "nobody listens") {
 				t.Errorf("ADD without an enforcer: %v", err)
 			}
-			must(t, c.del()) // as a runtime cleans up
+			kit.Must(t, c.del()) // as a runtime cleans up
 		})
 	}
 }
@@ -120,27 +121,27 @@ type chain struct {
 func newChain(t *testing.T, name string, main map[string]any) *chain {
 	t.Helper()
 	plugins, err := cni.Plugins()
-	must(t, err)
+	kit.Must(t, err)
 	c := &chain{t: t, dir: t.TempDir()}
 	newHost := func(what string) *host.Host {
 		h, err := host.New(host.RunPrefix("rf-chain") + name + what)
-		must(t, err)
-		t.Cleanup(func() { must(t, h.Close()) })
+		kit.Must(t, err)
+		t.Cleanup(func() { kit.Must(t, h.Close()) })
 		return h
 	}
 	c.node = newHost("node")
 	ours := filepath.Join(c.dir, "bin")
-	must(t, os.Mkdir(ours, 0o755))
-	must(t, os.Symlink(ringfence, filepath.Join(ours, ringfencecni.Type)))
+	kit.Must(t, os.Mkdir(ours, 0o755))
+	kit.Must(t, os.Symlink(ringfence, filepath.Join(ours, ringfencecni.Type)))
 	socket := filepath.Join(c.dir, "cni.sock")
 	ipam := main["ipam"].(map[string]any)
 	ipam["dataDir"] = filepath.Join(c.dir, "leases")
 	text, err := json.Marshal(map[string]any{"cniVersion": "1.1.0", "name": "net", "plugins": []any{
 		main, map[string]any{"type": ringfencecni.Type, "socket": socket, "timeoutSeconds": 5},
 	}})
-	must(t, err)
+	kit.Must(t, err)
 	c.list, err = libcni.NetworkConfFromBytes(text)
-	must(t, err)
+	kit.Must(t, err)
 	c.runner = libcni.NewCNIConfigWithCacheDir([]string{plugins, ours}, filepath.Join(c.dir, "cache"), nil)
 	c.pod = &libcni.RuntimeConf{ContainerID: "c1", NetNS: newHost("pod").Path(), IfName: "eth0", Args: [][2]string{
 		{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", "shop"}, {"K8S_POD_NAME", "web"}, {"K8S_POD_UID", "11-22"},

@@ -16,6 +16,7 @@ import (
 	"github.com/ringfence-io/ringfence/lab/cni"
 	"github.com/ringfence-io/ringfence/lab/kubelet"
 	"github.com/ringfence-io/ringfence/lab/probe"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // manifests isolate a server, which only clients reach, by its port 80 only. The server has two host ports.
@@ -52,9 +53,9 @@ func TestPodsComeAndGo(t *testing.T) {
 	for kind, backend := range map[cni.Kind]string{cni.Bridge: "nft", cni.PTP: "legacy"} {
 		t.Run(string(kind)+"/"+backend, func(t *testing.T) {
 			l := start(t, lab.Options{CNI: kind, Backend: backend})
-			must(t, l.Apply(soon(t), []byte(manifests)))
-			server, err := l.WaitPod(soon(t), "a", "server")
-			must(t, err)
+			kit.Must(t, l.Apply(kit.Context(t, patience), []byte(manifests)))
+			server, err := l.WaitPod(kit.Context(t, patience), "a", "server")
+			kit.Must(t, err)
 			client := run(t, l, "client", "", map[string]string{"app": "client"}, nil)
 			stranger := run(t, l, "stranger", "", nil, nil)
 			reaches(t, l, client, server, true)
@@ -79,11 +80,11 @@ func TestPodsComeAndGo(t *testing.T) {
 			t.Run("a pod that is being deleted stays isolated", func(t *testing.T) {
 				last := run(t, l, "last", "", map[string]string{"app": "server"}, map[string]string{kubelet.Linger: "25s"})
 				reaches(t, l, stranger, last, false)
-				must(t, l.Client.CoreV1().Pods("a").Delete(soon(t), "last", metav1.DeleteOptions{}))
+				kit.Must(t, l.Client.CoreV1().Pods("a").Delete(kit.Context(t, patience), "last", metav1.DeleteOptions{}))
 				reaches(t, l, client, last, true)
 				reaches(t, l, stranger, last, false)
 				var now int64
-				must(t, l.Client.CoreV1().Pods("a").Delete(soon(t), "last", metav1.DeleteOptions{GracePeriodSeconds: &now}))
+				kit.Must(t, l.Client.CoreV1().Pods("a").Delete(kit.Context(t, patience), "last", metav1.DeleteOptions{GracePeriodSeconds: &now}))
 			})
 			t.Run("a host port is judged by the pod's port", func(t *testing.T) {
 				node := server.Node.Addresses[0] // a packet to it is the pod's own after destination NAT
@@ -95,7 +96,7 @@ func TestPodsComeAndGo(t *testing.T) {
 				}
 			})
 			t.Run("without its policy a pod is open", func(t *testing.T) {
-				must(t, l.Client.NetworkingV1().NetworkPolicies("a").Delete(soon(t), "server", metav1.DeleteOptions{}))
+				kit.Must(t, l.Client.NetworkingV1().NetworkPolicies("a").Delete(kit.Context(t, patience), "server", metav1.DeleteOptions{}))
 				reaches(t, l, stranger, server, true)
 			})
 		})
@@ -105,7 +106,7 @@ func TestPodsComeAndGo(t *testing.T) {
 // reaches waits until from reaches to's port 80 over every family, or over none.
 func reaches(t *testing.T, l *lab.Lab, from, to *lab.Pod, want bool) {
 	t.Helper()
-	must(t, lab.Poll(soon(t), func(context.Context) error {
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(context.Context) error {
 		results := l.Probe(from, to, policy.TCP, 80, probe.Expect(want))
 		if len(results) != 2 {
 			return fmt.Errorf("%s and %s have %d families in common", from.Name, to.Name, len(results))
@@ -131,15 +132,15 @@ func run(t *testing.T, l *lab.Lab, name string, node string, labels, annotations
 			}},
 		},
 	}
-	p, err := l.RunPod(soon(t), pod)
-	must(t, err)
+	p, err := l.RunPod(kit.Context(t, patience), pod)
+	kit.Must(t, err)
 	return p
 }
 
 func label(t *testing.T, l *lab.Lab, name, patch string) {
 	t.Helper()
-	_, err := l.Client.CoreV1().Pods("a").Patch(soon(t), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
-	must(t, err)
+	_, err := l.Client.CoreV1().Pods("a").Patch(kit.Context(t, patience), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+	kit.Must(t, err)
 }
 
 func join(addrs []netip.Addr) string {

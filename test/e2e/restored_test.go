@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	"github.com/ringfence-io/ringfence/lab"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // TestTheAPIServerGoesBackToOlderData restores a backup under an enforcer that runs. It cannot hear of the old policy that is back, nor of a new one, by its
@@ -27,28 +28,28 @@ func TestTheAPIServerGoesBackToOlderData(t *testing.T) {
 	policies := l.Client.NetworkingV1().NetworkPolicies("shop")
 	enforced := func(want ...string) {
 		t.Helper()
-		must(t, lab.Poll(soon(t), func(context.Context) error {
+		kit.Must(t, lab.Poll(kit.Context(t, patience), func(context.Context) error {
 			if diff := gocmp.Diff(want, policiesIn(kernel(t, l), "shop")); diff != "" {
 				return fmt.Errorf("policies in the kernel (-want +got):\n%s", diff)
 			}
 			return nil
 		}))
 	}
-	must(t, l.Apply(soon(t), []byte(rule("shop", "before"))))
+	kit.Must(t, l.Apply(kit.Context(t, patience), []byte(rule("shop", "before"))))
 	enforced("before")
-	must(t, l.API.Backup(soon(t)))
-	must(t, policies.Delete(soon(t), "before", metav1.DeleteOptions{}))
-	must(t, l.Apply(soon(t), []byte(rule("shop", "after"))))
+	kit.Must(t, l.API.Backup(kit.Context(t, patience)))
+	kit.Must(t, policies.Delete(kit.Context(t, patience), "before", metav1.DeleteOptions{}))
+	kit.Must(t, l.Apply(kit.Context(t, patience), []byte(rule("shop", "after"))))
 	enforced("after")
 	var changed *corev1.Namespace
 	for i := range 300 { // so that the count of changes stays behind for as long as this test lasts
 		var err error
-		changed, err = l.Client.CoreV1().Namespaces().Patch(soon(t), "shop", types.MergePatchType,
+		changed, err = l.Client.CoreV1().Namespaces().Patch(kit.Context(t, patience), "shop", types.MergePatchType,
 			[]byte(fmt.Sprintf(`{"metadata":{"annotations":{"change":"%d"}}}`, i)), metav1.PatchOptions{})
-		must(t, err)
+		kit.Must(t, err)
 	}
 	// The enforcer knows by its own reports how far the count had come.
-	must(t, lab.Poll(soon(t), func(ctx context.Context) error {
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(ctx context.Context) error {
 		report, err := reportOf(ctx, l, node.Name)
 		order := 0
 		if err == nil {
@@ -60,22 +61,22 @@ func TestTheAPIServerGoesBackToOlderData(t *testing.T) {
 		return err
 	}))
 
-	must(t, l.API.Restore(soon(t)))
-	must(t, l.Apply(soon(t), []byte(rule("shop", "new"))))
-	must(t, lab.Poll(soon(t), func(context.Context) error {
+	kit.Must(t, l.API.Restore(kit.Context(t, patience)))
+	kit.Must(t, l.Apply(kit.Context(t, patience), []byte(rule("shop", "new"))))
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(context.Context) error {
 		if node.EnforcerPID() != 0 {
 			return errors.New("the enforcer goes on with what it knows")
 		}
 		return nil
 	}))
 	log, err := os.ReadFile(node.EnforcerLog())
-	must(t, err)
+	kit.Must(t, err)
 	if !strings.Contains(string(log), "the API server has gone back from resource version ") {
 		t.Errorf("the enforcer does not say why it ended:\n%s", log)
 	}
 	enforced("after")
 
-	must(t, node.StartEnforcer())
+	kit.Must(t, node.StartEnforcer())
 	enforced("before", "new")
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/ringfence-io/ringfence/lab"
 	"github.com/ringfence-io/ringfence/lab/apiserver"
 	"github.com/ringfence-io/ringfence/lab/probe"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // promiseLanes go beside each other, each in a namespace of its own.
@@ -34,7 +35,7 @@ func promiseRounds(t *testing.T) int {
 		return 20
 	}
 	n, err := strconv.Atoi(text)
-	must(t, err)
+	kit.Must(t, err)
 	return n
 }
 
@@ -49,16 +50,16 @@ func TestProgrammedIsAPromise(t *testing.T) {
 	}
 	everywhere := newLane(t, l, "everywhere", "n4")
 	paused := l.Node("n4")
-	must(t, syscall.Kill(paused.EnforcerPID(), syscall.SIGSTOP))
+	kit.Must(t, syscall.Kill(paused.EnforcerPID(), syscall.SIGSTOP))
 	resumed := false
 	resume := func() {
 		if !resumed {
 			resumed = true
-			must(t, syscall.Kill(paused.EnforcerPID(), syscall.SIGCONT))
+			kit.Must(t, syscall.Kill(paused.EnforcerPID(), syscall.SIGCONT))
 		}
 	}
 	t.Cleanup(resume)
-	must(t, l.Apply(soon(t), []byte(deny(everywhere.namespace, "late"))))
+	kit.Must(t, l.Apply(kit.Context(t, patience), []byte(deny(everywhere.namespace, "late"))))
 	kubectl(t, l, "wait", "-n", everywhere.namespace, "--for=create", "policyenforcement/late", "--timeout=30s")
 	kubectl(t, l, "wait", "-n", everywhere.namespace, `--for=jsonpath={.status.nodes.programmed}=3`, "policyenforcement/late", "--timeout=30s")
 
@@ -102,14 +103,14 @@ func newLane(t *testing.T, l *lab.Lab, namespace string, more ...string) *lane {
 func newLaneOn(t *testing.T, l *lab.Lab, namespace string, nodes ...string) *lane {
 	t.Helper()
 	own := &lane{lab: l, namespace: namespace}
-	_, err := l.Client.CoreV1().Namespaces().Create(soon(t), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{})
-	must(t, err)
+	_, err := l.Client.CoreV1().Namespaces().Create(kit.Context(t, patience), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{})
+	kit.Must(t, err)
 	run := func(name, node string, labels map[string]string, ports ...corev1.ContainerPort) *lab.Pod {
-		pod, err := l.RunPod(soon(t), &corev1.Pod{
+		pod, err := l.RunPod(kit.Context(t, patience), &corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: labels},
 			Spec:       corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Name: "main", Image: "lab", Ports: ports}}},
 		})
-		must(t, err)
+		kit.Must(t, err)
 		return pod
 	}
 	own.client = run("client", "n1", nil)
@@ -145,7 +146,7 @@ spec:
 
 func (own *lane) round(t *testing.T, round int, probes, wrong *atomic.Int64) {
 	closing, opening := fmt.Sprintf("close-%d", round), fmt.Sprintf("open-%d", round)
-	must(t, own.lab.Apply(soon(t), []byte(deny(own.namespace, closing))))
+	kit.Must(t, own.lab.Apply(kit.Context(t, patience), []byte(deny(own.namespace, closing))))
 	kubectl(t, own.lab, "wait", "-n", own.namespace, "--for=create", "policyenforcement/"+closing, "--timeout=30s")
 	kubectl(t, own.lab, "wait", "-n", own.namespace, "--for=condition=Programmed", "policyenforcement/"+closing, "--timeout=30s")
 	own.expect(t, false, "behind NetworkPolicy "+closing, probes, wrong)
@@ -155,12 +156,12 @@ func (own *lane) round(t *testing.T, round int, probes, wrong *atomic.Int64) {
 		action  string
 		allowed bool
 	}{{"Accept", true}, {"Deny", false}} {
-		must(t, own.lab.Apply(soon(t), []byte(admin(own.namespace, opening, step.action))))
+		kit.Must(t, own.lab.Apply(kit.Context(t, patience), []byte(admin(own.namespace, opening, step.action))))
 		kubectl(t, own.lab, "wait", "--for=condition=Programmed", ours+opening, "--timeout=30s")
 		own.expect(t, step.allowed, fmt.Sprintf("behind ClusterNetworkPolicy %s with action %s", opening, step.action), probes, wrong)
 	}
-	must(t, own.lab.Delete(soon(t), []byte(deny(own.namespace, closing)+"---"+admin(own.namespace, opening, "Deny"))))
-	must(t, lab.Poll(soon(t), func(context.Context) error { // what is gone has no condition
+	kit.Must(t, own.lab.Delete(kit.Context(t, patience), []byte(deny(own.namespace, closing)+"---"+admin(own.namespace, opening, "Deny"))))
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(context.Context) error { // what is gone has no condition
 		for _, s := range own.servers {
 			for _, result := range own.lab.Probe(own.client, s, policy.TCP, 8080, probe.Patience{Timeout: 300 * time.Millisecond, Retry: 20 * time.Millisecond}) {
 				if result.Outcome != probe.Reached {
@@ -195,8 +196,8 @@ func (own *lane) expect(t *testing.T, allowed bool, when string, probes, wrong *
 func kubectl(t *testing.T, l *lab.Lab, args ...string) string {
 	t.Helper()
 	dir, err := apiserver.Assets()
-	must(t, err)
-	out, err := exec.CommandContext(soon(t), filepath.Join(dir, "kubectl"), append([]string{"--kubeconfig", l.Kubeconfig}, args...)...).CombinedOutput()
+	kit.Must(t, err)
+	out, err := exec.CommandContext(kit.Context(t, patience), filepath.Join(dir, "kubectl"), append([]string{"--kubeconfig", l.Kubeconfig}, args...)...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/lab"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // shown are policies of our three kinds for the servers of namespace shown.
@@ -38,7 +39,7 @@ spec: {mode: Audit, tier: Baseline, tenantLabel: tenant, namespaceSelector: {mat
 // whatKubectlShows asserts what a person sees who asks for the kinds by their names, by their category, and for one of them.
 func (l *told) whatKubectlShows(t *testing.T) {
 	newLane(t, l.Lab, "shown")
-	must(t, l.Apply(soon(t), []byte(deny("shown", "servers")+"---"+shown)))
+	kit.Must(t, l.Apply(kit.Context(t, patience), []byte(deny("shown", "servers")+"---"+shown)))
 	l.says(t, "shown", "servers", on(3, 3))
 	const ours = ".policy.ringfence.io"
 	kubectl(t, l.Lab, "wait", "--for=condition=Programmed", "clusternetworkpolicies"+ours+"/wall", "namespaceisolations/alone", "--timeout=30s")
@@ -63,7 +64,7 @@ func (l *told) whatKubectlShows(t *testing.T) {
 			"NAME TIER MODE TENANT LABEL PROGRAMMED NODES READY PODS ACCEPTED WHY AGE",
 			"alone Baseline Audit tenant True 3 3 4 True audited on 4 pods, on 3 nodes: nothing is denied by it ~"}},
 	} {
-		must(t, lab.Poll(soon(t), func(context.Context) error { // a node's counts come with its next heartbeat
+		kit.Must(t, lab.Poll(kit.Context(t, patience), func(context.Context) error { // a node's counts come with its next heartbeat
 			got := table(kubectl(t, l.Lab, append([]string{"get"}, strings.Fields(c.args)...)...), c.want)
 			if diff := cmp.Diff(c.want, got); diff != "" {
 				return fmt.Errorf("kubectl get %s (-want +got):\n%s", c.args, diff)
@@ -75,26 +76,26 @@ func (l *told) whatKubectlShows(t *testing.T) {
 	// In one command, and by the category of all that is ours.
 	for _, args := range []string{"networkpolicies,policyenforcements,clusternetworkpolicies" + ours + ",namespaceisolations,nodeenforcements", "ringfence"} {
 		out := kubectl(t, l.Lab, "get", args, "-A")
-		must(t, holds("kubectl get "+args, out, "policyenforcement"+ours+"/servers", "clusternetworkpolicy"+ours+"/wall",
+		kit.Must(t, holds("kubectl get "+args, out, "policyenforcement"+ours+"/servers", "clusternetworkpolicy"+ours+"/wall",
 			"namespaceisolation"+ours+"/alone", "nodeenforcement"+ours+"/n1"))
 	}
 
 	wall := &v1alpha1.ClusterNetworkPolicy{}
-	must(t, l.client.Get(soon(t), client.ObjectKey{Name: "wall"}, wall))
+	kit.Must(t, l.client.Get(kit.Context(t, patience), client.ObjectKey{Name: "wall"}, wall))
 	l.events(t, wall, "Normal Programmed")
 	l.events(t, l.policy(t, "shown", "servers"), "Normal Programmed")
-	must(t, holds("kubectl describe", kubectl(t, l.Lab, "describe", "clusternetworkpolicies"+ours, "wall"),
+	kit.Must(t, holds("kubectl describe", kubectl(t, l.Lab, "describe", "clusternetworkpolicies"+ours, "wall"),
 		"Events:", "Programmed", "enforced on 3 pods, on 3 nodes"))
 	// Of a NetworkPolicy kubectl describe shows no Events.
-	must(t, holds("kubectl events", kubectl(t, l.Lab, "events", "-n", "shown", "--for", "networkpolicy/servers"),
+	kit.Must(t, holds("kubectl events", kubectl(t, l.Lab, "events", "-n", "shown", "--for", "networkpolicy/servers"),
 		"Normal", "Programmed", "NetworkPolicy/servers", "enforced on 3 pods, on 3 nodes"))
-	must(t, l.Delete(soon(t), []byte(shown)))
+	kit.Must(t, l.Delete(kit.Context(t, patience), []byte(shown)))
 }
 
 // aChangeIsWaitedFor follows the recipe of docs/status.md: the condition of the generation before is still there, and is not taken for the answer.
 func (l *told) aChangeIsWaitedFor(t *testing.T) {
 	l.says(t, "shown", "servers", on(3, 3))
-	must(t, l.Apply(soon(t), []byte(strings.Replace(deny("shown", "servers"), "[Ingress]", "[Ingress, Egress]", 1))))
+	kit.Must(t, l.Apply(kit.Context(t, patience), []byte(strings.Replace(deny("shown", "servers"), "[Ingress]", "[Ingress, Egress]", 1))))
 	generation := kubectl(t, l.Lab, "get", "-n", "shown", "networkpolicy", "servers", "-o=jsonpath={.metadata.generation}")
 	if generation != "2" {
 		t.Fatalf("the policy is at generation %s after a change", generation)
@@ -102,7 +103,7 @@ func (l *told) aChangeIsWaitedFor(t *testing.T) {
 	kubectl(t, l.Lab, "wait", "-n", "shown", "policyenforcement/servers", "--for=jsonpath={.status.policyGeneration}="+generation, "--timeout=30s")
 	kubectl(t, l.Lab, "wait", "-n", "shown", "policyenforcement/servers", "--for=condition=Programmed", "--timeout=30s")
 	said := &v1alpha1.PolicyEnforcement{}
-	must(t, l.client.Get(soon(t), client.ObjectKey{Namespace: "shown", Name: "servers"}, said))
+	kit.Must(t, l.client.Get(kit.Context(t, patience), client.ObjectKey{Namespace: "shown", Name: "servers"}, said))
 	c := meta.FindStatusCondition(said.Status.Conditions, v1alpha1.ProgrammedCondition)
 	if c == nil || c.Status != metav1.ConditionTrue || c.ObservedGeneration != 2 {
 		t.Errorf("after the wait, the condition is %+v", c)
@@ -143,9 +144,9 @@ func table(out string, want []string) []string {
 
 // podsComeAndMove follows one policy while it selects nobody, one pod, and that pod elsewhere.
 func (l *told) podsComeAndMove(t *testing.T) {
-	_, err := l.Client.CoreV1().Namespaces().Create(soon(t), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "moves"}}, metav1.CreateOptions{})
-	must(t, err)
-	must(t, l.Apply(soon(t), []byte(deny("moves", "servers"))))
+	_, err := l.Client.CoreV1().Namespaces().Create(kit.Context(t, patience), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "moves"}}, metav1.CreateOptions{})
+	kit.Must(t, err)
+	kit.Must(t, l.Apply(kit.Context(t, patience), []byte(deny("moves", "servers"))))
 	nobody := standing{Programmed: "True/NoPods"}
 	said := l.says(t, "moves", "servers", nobody, "no running pod is selected")
 	accepted := meta.FindStatusCondition(said.Status.Conditions, v1alpha1.AcceptedCondition)
@@ -154,13 +155,13 @@ func (l *told) podsComeAndMove(t *testing.T) {
 	}
 
 	run := func(name, node string, labels map[string]string) *lab.Pod {
-		pod, err := l.RunPod(soon(t), &corev1.Pod{
+		pod, err := l.RunPod(kit.Context(t, patience), &corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "moves", Name: name, Labels: labels},
 			Spec: corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{
 				Name: "main", Image: "lab", Ports: []corev1.ContainerPort{port(corev1.ProtocolTCP, 8080)},
 			}}},
 		})
-		must(t, err)
+		kit.Must(t, err)
 		return pod
 	}
 	own := &lane{lab: l.Lab, namespace: "moves", client: run("client", "n1", nil)}
@@ -168,7 +169,7 @@ func (l *told) podsComeAndMove(t *testing.T) {
 		own.servers = []*lab.Pod{run("server", node, map[string]string{"app": "server"})}
 		l.says(t, "moves", "servers", on(1, 1), "enforced on 1 pod, on 1 node")
 		own.closed(t, "with the pod on "+node)
-		must(t, l.DeletePod(soon(t), "moves", "server"))
+		kit.Must(t, l.DeletePod(kit.Context(t, patience), "moves", "server"))
 	}
 	l.says(t, "moves", "servers", nobody)
 	l.events(t, l.policy(t, "moves", "servers"), "Normal Programmed")
@@ -181,11 +182,11 @@ func (l *told) theControllerRestarts(t *testing.T) {
 	before := l.says(t, "deleted", "servers", on(2, 2))
 	gone := l.says(t, "deleted", "late", on(2, 2))
 	l.StopController("c1")
-	must(t, l.Delete(soon(t), []byte(deny("deleted", "late"))))
+	kit.Must(t, l.Delete(kit.Context(t, patience), []byte(deny("deleted", "late"))))
 	l.unsaid(t, own)
-	must(t, l.StartController("c1"))
+	kit.Must(t, l.StartController("c1"))
 	l.says(t, "restart", "meanwhile", on(2, 2))
-	must(t, lab.Poll(soon(t), func(ctx context.Context) error {
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(ctx context.Context) error {
 		err := l.client.Get(ctx, client.ObjectKeyFromObject(gone), &v1alpha1.PolicyEnforcement{})
 		if apierrors.IsNotFound(err) {
 			return nil
@@ -201,9 +202,9 @@ func (l *told) theControllerRestarts(t *testing.T) {
 // unsaid has a new policy come into force while no controller leads, and nothing said of it.
 func (l *told) unsaid(t *testing.T, own *lane) {
 	t.Helper()
-	must(t, l.Apply(soon(t), []byte(deny(own.namespace, "meanwhile"))))
+	kit.Must(t, l.Apply(kit.Context(t, patience), []byte(deny(own.namespace, "meanwhile"))))
 	own.becomesClosed(t)
-	err := l.client.Get(soon(t), client.ObjectKey{Namespace: own.namespace, Name: "meanwhile"}, &v1alpha1.PolicyEnforcement{})
+	err := l.client.Get(kit.Context(t, patience), client.ObjectKey{Namespace: own.namespace, Name: "meanwhile"}, &v1alpha1.PolicyEnforcement{})
 	if !apierrors.IsNotFound(err) {
 		t.Errorf("who says that the policy is enforced? (%v)", err)
 	}
@@ -212,8 +213,8 @@ func (l *told) unsaid(t *testing.T, own *lane) {
 // theLeaderIsKilled has a second controller wait for the lead, and kills the first one.
 func (l *told) theLeaderIsKilled(t *testing.T) {
 	own := newLaneOn(t, l.Lab, "leaders", "n1", "n2")
-	must(t, l.StartController("c2"))
-	must(t, lab.Poll(soon(t), func(ctx context.Context) error { return l.ControllerReady(ctx, "c2") }))
+	kit.Must(t, l.StartController("c2"))
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(ctx context.Context) error { return l.ControllerReady(ctx, "c2") }))
 	leader := l.leader(t)
 	l.KillController("c1")
 	l.unsaid(t, own)
@@ -228,8 +229,8 @@ func (l *told) theLeaderIsKilled(t *testing.T) {
 // leader is who holds the lease of the controllers.
 func (l *told) leader(t *testing.T) string {
 	t.Helper()
-	lease, err := l.Client.CoordinationV1().Leases("ringfence-system").Get(soon(t), "ringfence-controller", metav1.GetOptions{})
-	must(t, err)
+	lease, err := l.Client.CoordinationV1().Leases("ringfence-system").Get(kit.Context(t, patience), "ringfence-controller", metav1.GetOptions{})
+	kit.Must(t, err)
 	if lease.Spec.HolderIdentity == nil {
 		return ""
 	}
@@ -239,12 +240,12 @@ func (l *told) leader(t *testing.T) string {
 // theAPIServerIsAway takes the API server away from the enforcers and from the controller that leads.
 func (l *told) theAPIServerIsAway(t *testing.T) {
 	own := newLaneOn(t, l.Lab, "away", "n1", "n2")
-	must(t, l.Apply(soon(t), []byte(deny("away", "servers"))))
+	kit.Must(t, l.Apply(kit.Context(t, patience), []byte(deny("away", "servers"))))
 	l.says(t, "away", "servers", on(2, 2))
 	l.API.Kill()
 	own.closed(t, "while the API server is away")
-	must(t, l.API.Resume(soon(t)))
-	must(t, lab.Poll(soon(t), func(ctx context.Context) error {
+	kit.Must(t, l.API.Resume(kit.Context(t, patience)))
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(ctx context.Context) error {
 		// One that could not renew its lease for 10 s ends, so that there are never two. A cluster starts it again.
 		if err := l.ControllerReady(ctx, "c2"); err != nil {
 			return errors.Join(err, l.StartController("c2"))
@@ -252,7 +253,7 @@ func (l *told) theAPIServerIsAway(t *testing.T) {
 		return nil
 	}))
 	own.closed(t, "once the API server is back")
-	must(t, l.Apply(soon(t), []byte(deny("away", "late"))))
+	kit.Must(t, l.Apply(kit.Context(t, patience), []byte(deny("away", "late"))))
 	l.says(t, "away", "late", on(2, 2))
 	l.says(t, "away", "servers", on(2, 2))
 	own.closed(t, "after a change")

@@ -21,6 +21,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/lab"
 	"github.com/ringfence-io/ringfence/lab/probe"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // told is a lab in which statuses are looked at while something goes wrong.
@@ -37,7 +38,7 @@ func tell(t *testing.T, nodes int) *told {
 		EnforcerArgs: []string{"--heartbeat-interval=2s", "--resync-interval=2s"},
 	})
 	c, err := client.New(l.Config, client.Options{Scheme: status.Scheme()})
-	must(t, err)
+	kit.Must(t, err)
 	return &told{l, c}
 }
 
@@ -60,7 +61,7 @@ func (l *told) says(t *testing.T, namespace, name string, want standing, words .
 	t.Helper()
 	key := client.ObjectKey{Namespace: namespace, Name: name}
 	var last *v1alpha1.PolicyEnforcement
-	must(t, lab.Poll(soon(t), func(ctx context.Context) error {
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(ctx context.Context) error {
 		np, e := &networkingv1.NetworkPolicy{}, &v1alpha1.PolicyEnforcement{}
 		if err := l.client.Get(ctx, key, np); err != nil {
 			return err
@@ -100,7 +101,7 @@ func holds(what, text string, words ...string) error {
 // reports waits until a node's report is as it should be.
 func (l *told) reports(t *testing.T, node string, right func(*v1alpha1.NodeEnforcementStatus) error) {
 	t.Helper()
-	must(t, lab.Poll(soon(t), func(ctx context.Context) error {
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(ctx context.Context) error {
 		n := &v1alpha1.NodeEnforcement{}
 		if err := l.client.Get(ctx, client.ObjectKey{Name: node}, n); err != nil {
 			return err
@@ -124,7 +125,7 @@ func enforcing(s *v1alpha1.NodeEnforcementStatus) string {
 // events waits until there are Events of these kinds about an object, as "Warning NodesFailing".
 func (l *told) events(t *testing.T, of client.Object, want ...string) {
 	t.Helper()
-	must(t, lab.Poll(soon(t), func(ctx context.Context) error {
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(ctx context.Context) error {
 		all := &eventsv1.EventList{}
 		if err := l.client.List(ctx, all); err != nil {
 			return err
@@ -148,14 +149,14 @@ func (l *told) events(t *testing.T, of client.Object, want ...string) {
 func (l *told) policy(t *testing.T, namespace, name string) *networkingv1.NetworkPolicy {
 	t.Helper()
 	np := &networkingv1.NetworkPolicy{}
-	must(t, l.client.Get(soon(t), client.ObjectKey{Namespace: namespace, Name: name}, np))
+	kit.Must(t, l.client.Get(kit.Context(t, patience), client.ObjectKey{Namespace: namespace, Name: name}, np))
 	return np
 }
 
 // iptables runs the iptables program of the back end that a node uses, for IPv4.
 func (l *told) iptables(t *testing.T, node string, args ...string) {
 	t.Helper()
-	must(t, l.tryIPTables(soon(t), node, args...))
+	kit.Must(t, l.tryIPTables(kit.Context(t, patience), node, args...))
 }
 
 func (l *told) tryIPTables(ctx context.Context, node string, args ...string) error {
@@ -177,7 +178,7 @@ func (own *lane) closed(t *testing.T, when string) {
 // becomesClosed waits until no server is reached, without asking what is said.
 func (own *lane) becomesClosed(t *testing.T) {
 	t.Helper()
-	must(t, lab.Poll(soon(t), func(context.Context) error {
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(context.Context) error {
 		for _, s := range own.servers {
 			for _, result := range own.lab.Probe(own.client, s, policy.TCP, 8080, probe.Patience{Timeout: 300 * time.Millisecond, Retry: 100 * time.Millisecond}) {
 				if result.Outcome == probe.Reached {
@@ -229,25 +230,25 @@ spec:
 // aKernelRefuses has the kernel of n2 refuse the policy's set: a set of another type has its name, and a rule of somebody else's refers to that.
 func (l *told) aKernelRefuses(t *testing.T) {
 	own := newLane(t, l.Lab, "refused")
-	must(t, l.Apply(soon(t), []byte(refused)))
+	kit.Must(t, l.Apply(kit.Context(t, patience), []byte(refused)))
 	l.says(t, "refused", "servers", on(3, 3))
 	name := l.setOf(t, "n2")
-	must(t, l.Delete(soon(t), []byte(refused)))
-	must(t, lab.Poll(soon(t), func(context.Context) error {
+	kit.Must(t, l.Delete(kit.Context(t, patience), []byte(refused)))
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(context.Context) error {
 		if sets := l.sets(t, "n2"); slices.Contains(sets, name) {
 			return fmt.Errorf("the set %s outlives its policy: %v", name, sets)
 		}
 		return nil
 	}))
 	l.iptables(t, "n2", "-N", "foreign")
-	must(t, lab.Poll(soon(t), func(ctx context.Context) error { // a resync in between takes the set away again
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(ctx context.Context) error { // a resync in between takes the set away again
 		if _, err := l.Node("n2").Exec(ctx, "ipset", "create", "-exist", name, "hash:net"); err != nil {
 			return err
 		}
 		return l.tryIPTables(ctx, "n2", "-A", "foreign", "-m", "set", "--match-set", name, "src", "-j", "RETURN")
 	}))
 
-	must(t, l.Apply(soon(t), []byte(refused)))
+	kit.Must(t, l.Apply(kit.Context(t, patience), []byte(refused)))
 	const words = "a rule still refers to the set"
 	l.says(t, "refused", "servers", standing{Programmed: "False/NodesFailing", Pods: 3, Nodes: 3, Enforcing: 2, Not: []string{"n2 Failing"}},
 		"1 of 3 nodes do not enforce generation 1: n2; n2: it cannot put a change in force", "its NodeEnforcement and its enforcer's log have the reason")
@@ -303,15 +304,15 @@ func (l *told) setOf(t *testing.T, node string) string {
 
 func (l *told) sets(t *testing.T, node string) []string {
 	t.Helper()
-	out, err := l.Node(node).Exec(soon(t), "ipset", "list", "-n")
-	must(t, err)
+	out, err := l.Node(node).Exec(kit.Context(t, patience), "ipset", "list", "-n")
+	kit.Must(t, err)
 	return strings.Fields(string(out))
 }
 
 // somebodyEmptiesAChain breaks what n1 enforces. The node mends it by itself, and says that there was something to mend.
 func (l *told) somebodyEmptiesAChain(t *testing.T) {
 	own := newLane(t, l.Lab, "emptied")
-	must(t, l.Apply(soon(t), []byte(deny("emptied", "servers"))))
+	kit.Must(t, l.Apply(kit.Context(t, patience), []byte(deny("emptied", "servers"))))
 	l.says(t, "emptied", "servers", on(3, 3))
 	var before int64
 	l.reports(t, "n1", func(s *v1alpha1.NodeEnforcementStatus) error {
@@ -332,11 +333,11 @@ func (l *told) somebodyEmptiesAChain(t *testing.T) {
 // anEnforcerIsDown kills the enforcer of n3. Its node falls silent and is known to have been left with what it had; a new policy is not in force there.
 func (l *told) anEnforcerIsDown(t *testing.T) {
 	own := newLane(t, l.Lab, "down")
-	must(t, l.Apply(soon(t), []byte(deny("down", "servers"))))
+	kit.Must(t, l.Apply(kit.Context(t, patience), []byte(deny("down", "servers"))))
 	l.says(t, "down", "servers", on(3, 3))
 	n3 := l.Node("n3")
 	n3.KillEnforcer()
-	must(t, l.Apply(soon(t), []byte(deny("down", "late"))))
+	kit.Must(t, l.Apply(kit.Context(t, patience), []byte(deny("down", "late"))))
 	silent := standing{Programmed: "False/NodesUnknown", Pods: 3, Nodes: 3, Enforcing: 2, Not: []string{"n3 Unknown"}}
 	const words = "its enforcer has not been heard of for too long"
 	l.says(t, "down", "servers", silent, "1 of 3 nodes do not enforce generation 1: n3; n3: ", words, "what it enforced is still in force")
@@ -347,9 +348,9 @@ func (l *told) anEnforcerIsDown(t *testing.T) {
 
 	// What it finds missing at its start, it reports.
 	const missing = "net.bridge.bridge-nf-call-iptables"
-	_, err := n3.Exec(soon(t), "sysctl", "-w", missing+"=0")
-	must(t, err)
-	must(t, n3.StartEnforcer())
+	_, err := n3.Exec(kit.Context(t, patience), "sysctl", "-w", missing+"=0")
+	kit.Must(t, err)
+	kit.Must(t, n3.StartEnforcer())
 	l.reports(t, "n3", func(s *v1alpha1.NodeEnforcementStatus) error {
 		for _, f := range s.Findings {
 			if strings.Contains(f.Detail+f.Name, "bridge-nf-call-iptables") && f.Severity == "degraded" && f.Cost != "" && f.Remedy != "" {
@@ -358,8 +359,8 @@ func (l *told) anEnforcerIsDown(t *testing.T) {
 		}
 		return fmt.Errorf("no finding about %s: %v", missing, s.Findings)
 	})
-	_, err = n3.Exec(soon(t), "sysctl", "-w", missing+"=1") // without it, what pods of a bridge send each other passes no policy, and none is programmed
-	must(t, err)
+	_, err = n3.Exec(kit.Context(t, patience), "sysctl", "-w", missing+"=1") // without it, what pods of a bridge send each other passes no policy, and none is programmed
+	kit.Must(t, err)
 	l.says(t, "down", "servers", on(3, 3))
 	l.says(t, "down", "late", on(3, 3))
 	l.says(t, "down", "later", on(3, 3))
@@ -371,8 +372,8 @@ func (l *told) aNewControllerKnows(t *testing.T, silent standing) {
 	t.Helper()
 	before := l.says(t, "down", "servers", silent)
 	l.StopController("c1")
-	must(t, l.StartController("c1"))
-	must(t, l.Apply(soon(t), []byte(deny("down", "later"))))
+	kit.Must(t, l.StartController("c1"))
+	kit.Must(t, l.Apply(kit.Context(t, patience), []byte(deny("down", "later"))))
 	l.says(t, "down", "later", silent) // it has waited for n3 itself
 	if after := l.says(t, "down", "servers", silent); after.ResourceVersion != before.ResourceVersion {
 		t.Errorf("the new controller has said something else of the policy meanwhile: %+v", after.Status)
@@ -382,14 +383,14 @@ func (l *told) aNewControllerKnows(t *testing.T, silent standing) {
 // aNodeIsDeleted takes n3 out of the cluster: its pods are not counted any more, though nobody has deleted them yet.
 func (l *told) aNodeIsDeleted(t *testing.T) {
 	own := newLane(t, l.Lab, "deleted")
-	must(t, l.Apply(soon(t), []byte(deny("deleted", "servers"))))
+	kit.Must(t, l.Apply(kit.Context(t, patience), []byte(deny("deleted", "servers"))))
 	l.says(t, "deleted", "servers", on(3, 3))
 	l.Node("n3").KillEnforcer()
-	must(t, l.Client.CoreV1().Nodes().Delete(soon(t), "n3", metav1.DeleteOptions{}))
+	kit.Must(t, l.Client.CoreV1().Nodes().Delete(kit.Context(t, patience), "n3", metav1.DeleteOptions{}))
 	l.says(t, "deleted", "servers", on(2, 2), "enforced on 2 pods, on 2 nodes")
 	// What the garbage collector of a cluster does. The policies stay as they are.
-	must(t, l.client.Delete(soon(t), &v1alpha1.NodeEnforcement{ObjectMeta: metav1.ObjectMeta{Name: "n3"}}))
-	must(t, l.Apply(soon(t), []byte(deny("deleted", "late"))))
+	kit.Must(t, l.client.Delete(kit.Context(t, patience), &v1alpha1.NodeEnforcement{ObjectMeta: metav1.ObjectMeta{Name: "n3"}}))
+	kit.Must(t, l.Apply(kit.Context(t, patience), []byte(deny("deleted", "late"))))
 	l.says(t, "deleted", "late", on(2, 2))
 	l.says(t, "deleted", "servers", on(2, 2))
 	own.closed(t, "once n3 is deleted")

@@ -16,6 +16,7 @@ import (
 	"github.com/ringfence-io/ringfence/lab/cni"
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/probe"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // TestUnknownPodsGetNothingThrough has a pod act before its kubelet writes its status. Where unknown pods are dropped, nothing gets through then, but what its own
@@ -34,11 +35,11 @@ func TestUnknownPodsGetNothingThrough(t *testing.T) {
 					}
 				},
 			})
-			must(t, l.Apply(soon(t), []byte(first)))
+			kit.Must(t, l.Apply(kit.Context(t, patience), []byte(first)))
 			a := &acts{t: t, denied: map[string]int{}}
 			a.prepare(l)
 			known = a.open
-			must(t, lab.Poll(soon(t), func(ctx context.Context) error { return dropping(ctx, l, "n1") }))
+			kit.Must(t, lab.Poll(kit.Context(t, patience), func(ctx context.Context) error { return dropping(ctx, l, "n1") }))
 
 			createActor(t, l, "muted", 0)
 			select {
@@ -46,13 +47,13 @@ func TestUnknownPodsGetNothingThrough(t *testing.T) {
 				for _, w := range wrong {
 					t.Error("before the API shows the pod: " + w)
 				}
-			case <-soon(t).Done():
+			case <-kit.Context(t, patience).Done():
 				t.Fatal("the pod has not acted")
 			}
-			late, err := l.WaitPod(soon(t), "first", "muted-0")
-			must(t, err)
+			late, err := l.WaitPod(kit.Context(t, patience), "first", "muted-0")
+			kit.Must(t, err)
 			for _, f := range iptables.Families {
-				must(t, lab.Poll(soon(t), func(context.Context) error {
+				kit.Must(t, lab.Poll(kit.Context(t, patience), func(context.Context) error {
 					return pings(known.Host, known.Address(f), late.Address(f), true)
 				}))
 				for _, w := range []error{

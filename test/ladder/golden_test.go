@@ -22,6 +22,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/oracle"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew, from what is rendered now")
@@ -119,9 +120,7 @@ func readCluster(t *testing.T, name string) oracle.Cluster {
 // TestGoldensAreAccepted feeds every golden to the programs that print such texts: ipset restore, and iptables-restore of either back
 // end, with --test and without.
 func TestGoldensAreAccepted(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("LEFT OUT, NOT ROOT: a private network namespace takes root")
-	}
+	kit.NeedRoot(t)
 	for i, name := range goldens(t) {
 		for _, backend := range []string{"legacy", "nft"} {
 			t.Run(name+" "+backend, func(t *testing.T) {

@@ -26,6 +26,8 @@ import (
 	"github.com/ringfence-io/ringfence/lab/probe"
 	"github.com/ringfence-io/ringfence/lab/topology"
 	"github.com/ringfence-io/ringfence/test/gen"
+	"github.com/ringfence-io/ringfence/test/kit"
+	"github.com/ringfence-io/ringfence/test/kit/netns"
 )
 
 // hostPrefix begins the names of the network namespaces that this package makes.
@@ -36,9 +38,7 @@ const policySets = 55
 
 func TestMain(m *testing.M) {
 	if os.Geteuid() == 0 {
-		if _, err := host.Sweep(hostPrefix); err != nil {
-			fmt.Fprintln(os.Stderr, "removing what killed runs have left:", err)
-		}
+		netns.Sweep(hostPrefix)
 		os.Exit(withOwnLock(m))
 	}
 	fmt.Fprintln(os.Stderr, "LEFT OUT, NOT ROOT: the ladder's last rung, real packets on a real kernel. Run the tests of test/ladder as root.")
@@ -66,9 +66,7 @@ func withOwnLock(m *testing.M) int {
 // after each, a packet of every protocol between all pairs of pods, nodes and the outside, in both families, has the fate
 // that the oracle wants.
 func TestKernelAgrees(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("LEFT OUT, NOT ROOT: real packets take network namespaces")
-	}
+	kit.NeedRoot(t)
 	first := seed(t)
 	for i, setup := range []struct {
 		backend string

@@ -1,6 +1,8 @@
 package olm
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -21,6 +23,8 @@ import (
 
 	installer "github.com/ringfence-io/ringfence/controllers/install"
 	"github.com/ringfence-io/ringfence/controllers/status"
+	"github.com/ringfence-io/ringfence/test/apiserver"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // What the bundle's Deployment runs makes a whole installation of it, keeps it, and takes what a Subscription sets.
@@ -62,27 +66,25 @@ func (in *installation) damage(t *testing.T, want []*unstructured.Unstructured) 
 		if patch == "" {
 			t.Fatalf("nobody damages %s", o.GetKind())
 		}
-		must(t, admin.Patch(t.Context(), o.DeepCopy(), client.RawPatch(types.MergePatchType, []byte(patch))))
+		kit.Must(t, admin.Patch(t.Context(), o.DeepCopy(), client.RawPatch(types.MergePatchType, []byte(patch))))
 		if o.GetKind() != "ValidatingAdmissionPolicyBinding" {
 			in.untilAll("repaired", []*unstructured.Unstructured{o})
 			continue
 		}
-		until(t, "denying again", func() string {
+		kit.EventuallySucceeds(t, patience, "denying again", func(context.Context) error {
 			actions, _, _ := unstructured.NestedStringSlice(found(t, o).Object, "spec", "validationActions")
 			if !slices.Contains(actions, "Deny") { // actions are a set: that of others stays in it
-				return fmt.Sprint(actions)
+				return fmt.Errorf("its actions are %v", actions)
 			}
-			return ""
+			return nil
 		})
 	}
 	for _, o := range want {
 		before := found(t, o)
-		must(t, admin.Delete(t.Context(), before.DeepCopy()))
-		until(t, "there again: "+o.GetKind(), func() string {
-			if now := found(t, o); now == nil || now.GetUID() == before.GetUID() {
-				return "it is not there, or still is"
-			}
-			return ""
+		kit.Must(t, admin.Delete(t.Context(), before.DeepCopy()))
+		kit.Eventually(t, patience, "there again: "+o.GetKind(), func() bool {
+			now := found(t, o)
+			return now != nil && now.GetUID() != before.GetUID()
 		})
 		in.owned(o)
 	}
@@ -95,26 +97,26 @@ func TestAnUpgrade(t *testing.T) {
 	before := in.installed("first-packet", "ringfence:v1", "--log-denied")
 	reconcile(t, in, before)
 	enforcers := before[len(before)-1]
-	must(t, admin.Patch(t.Context(), enforcers.DeepCopy(), client.RawPatch(types.MergePatchType,
+	kit.Must(t, admin.Patch(t.Context(), enforcers.DeepCopy(), client.RawPatch(types.MergePatchType,
 		[]byte(`{"metadata": {"labels": {"team": "network"}}, "spec": {"template": {"metadata": {"annotations": {"restarted": "yes"}}}}}`))))
 
 	after := in.installed("default", "ringfence:v2")
 	reconcile(t, in, after)
 	in.all(t, after)
 	got := &appsv1.DaemonSet{}
-	must(t, admin.Get(t.Context(), client.ObjectKeyFromObject(enforcers), got))
+	kit.Must(t, admin.Get(t.Context(), client.ObjectKeyFromObject(enforcers), got))
 	if got.Labels["team"] != "network" || got.Spec.Template.Annotations["restarted"] != "yes" {
 		t.Errorf("labels %v and annotations %v have lost what others had put there", got.Labels, got.Spec.Template.Annotations)
 	}
 	plain := &appsv1.DaemonSet{}
-	must(t, runtime.DefaultUnstructuredConverter.FromUnstructured(kustomized(t, "DaemonSet", enforcers.GetName()).Object, plain))
+	kit.Must(t, runtime.DefaultUnstructuredConverter.FromUnstructured(kustomized(t, "DaemonSet", enforcers.GetName()).Object, plain))
 	volumes, args := got.Spec.Template.Spec.Volumes, got.Spec.Template.Spec.Containers[0].Args
 	if len(volumes) != len(plain.Spec.Template.Spec.Volumes) || !slices.Equal(args, plain.Spec.Template.Spec.Containers[0].Args) {
 		t.Errorf("the enforcers still have %d volumes and the arguments %q", len(volumes), args)
 	}
 	written := got.ResourceVersion
 	reconcile(t, in, after)
-	must(t, admin.Get(t.Context(), client.ObjectKeyFromObject(enforcers), got))
+	kit.Must(t, admin.Get(t.Context(), client.ObjectKeyFromObject(enforcers), got))
 	if got.ResourceVersion != written {
 		t.Error("an installation that is complete was written again")
 	}
@@ -125,20 +127,20 @@ func TestWhatWasInstalledOtherwiseIsLeft(t *testing.T) {
 	in := install(t)
 	want := in.installed("default", in.controller.Image)
 	others := kustomized(t, "ValidatingAdmissionPolicy", "ringfence-enforcer")
-	must(t, admin.Create(t.Context(), others.DeepCopy()))
+	kit.Must(t, admin.Create(t.Context(), others.DeepCopy()))
 	stop := in.run()
 	defer stop()
 
-	until(t, "said", func() string {
+	kit.EventuallySucceeds(t, patience, "an Event says it", func(context.Context) error {
 		var events corev1.EventList
-		must(t, admin.List(t.Context(), &events, client.InNamespace(in.namespace)))
+		kit.Must(t, admin.List(t.Context(), &events, client.InNamespace(in.namespace)))
 		for _, e := range events.Items {
 			if e.Reason == "NotInstalled" && e.InvolvedObject.Name == in.deployment.Name &&
 				strings.Contains(e.Message, "ValidatingAdmissionPolicy ringfence-enforcer is there and was installed otherwise") {
-				return ""
+				return nil
 			}
 		}
-		return fmt.Sprintf("%d Events, and none says it", len(events.Items))
+		return fmt.Errorf("there are %d Events, and none says it", len(events.Items))
 	})
 	if diff := difference(others, found(t, others)); diff != "" {
 		t.Errorf("it was changed (-was +is):\n%s", diff)
@@ -148,14 +150,14 @@ func TestWhatWasInstalledOtherwiseIsLeft(t *testing.T) {
 	})
 	in.untilAll("installed besides it", rest)
 
-	must(t, admin.Delete(t.Context(), others))
+	kit.Must(t, admin.Delete(t.Context(), others))
 	in.untilAll("installed after it", want)
 }
 
 // While an installation goes, nothing is put there again.
 func TestNothingComesAfterTheDeployment(t *testing.T) {
 	in := install(t)
-	must(t, admin.Delete(t.Context(), in.deployment))
+	kit.Must(t, admin.Delete(t.Context(), in.deployment))
 	want := in.installed("default", in.controller.Image)
 	reconcile(t, in, want)
 	for _, o := range want {
@@ -169,13 +171,8 @@ func TestNothingComesAfterTheDeployment(t *testing.T) {
 func TestAdmissionPoliciesBelongToTheirKind(t *testing.T) {
 	in := install(t)
 	crd := empty("apiextensions.k8s.io/v1", "CustomResourceDefinition", "", "nodeenforcements.policy.ringfence.io")
-	must(t, admin.Delete(t.Context(), crd))
-	until(t, "gone", func() string {
-		if found(t, crd) != nil {
-			return "the kind is there"
-		}
-		return ""
-	})
+	kit.Must(t, admin.Delete(t.Context(), crd))
+	kit.Eventually(t, patience, "the kind is gone", func() bool { return found(t, crd) == nil })
 	want := in.installed("default", in.controller.Image)
 	_, err := attempt(t, in, want)
 	if err == nil || !strings.Contains(err.Error(), "looking for CustomResourceDefinition /nodeenforcements.policy.ringfence.io") {
@@ -189,7 +186,7 @@ func TestAdmissionPoliciesBelongToTheirKind(t *testing.T) {
 	if found(t, want[len(want)-1]) == nil {
 		t.Error("without the kind there are no enforcers")
 	}
-	must(t, installKinds())
+	kit.Must(t, apiserver.InstallCRDs(restConfig, manifests))
 	reconcile(t, in, want)
 	for _, o := range want {
 		in.owned(o)
@@ -199,11 +196,15 @@ func TestAdmissionPoliciesBelongToTheirKind(t *testing.T) {
 // untilAll waits until what is wanted stands in the API, field by field; defaults may stand beside it.
 func (in *installation) untilAll(what string, want []*unstructured.Unstructured) {
 	in.t.Helper()
-	until(in.t, what, func() (missing string) {
+	kit.EventuallySucceeds(in.t, patience, what, func(context.Context) error {
+		missing := ""
 		for _, o := range want {
 			missing += difference(o, found(in.t, o))
 		}
-		return missing
+		if missing != "" {
+			return errors.New(missing)
+		}
+		return nil
 	})
 }
 
@@ -271,7 +272,7 @@ func (in *installation) owned(o *unstructured.Unstructured) {
 func reconcile(t *testing.T, in *installation, objects []*unstructured.Unstructured) {
 	t.Helper()
 	_, err := attempt(t, in, objects)
-	must(t, err)
+	kit.Must(t, err)
 }
 
 func attempt(t *testing.T, in *installation, objects []*unstructured.Unstructured) (ctrl.Result, error) {
@@ -281,8 +282,8 @@ func attempt(t *testing.T, in *installation, objects []*unstructured.Unstructure
 		Cache: status.CacheOptions(), Scheme: status.Scheme(), MapperProvider: status.RESTMapper,
 		Metrics: metricsserver.Options{BindAddress: "0"}, Controller: config.Controller{SkipNameValidation: &skip},
 	})
-	must(t, err)
+	kit.Must(t, err)
 	i := &installer.Installation{Objects: objects, Deployment: types.NamespacedName{Namespace: in.namespace, Name: in.deployment.Name}}
-	must(t, i.SetupWithManager(m))
+	kit.Must(t, i.SetupWithManager(m))
 	return i.Reconcile(t.Context(), ctrl.Request{})
 }

@@ -24,7 +24,6 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -35,6 +34,7 @@ import (
 	"github.com/ringfence-io/ringfence/config"
 	labserver "github.com/ringfence-io/ringfence/lab/apiserver"
 	"github.com/ringfence-io/ringfence/test/apiserver"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 const manifests = "../../bundle/manifests"
@@ -48,14 +48,21 @@ var (
 	ringfence string
 )
 
-func TestMain(m *testing.M) {
+// patience is for everything that happens some time after it was asked for.
+const patience = time.Minute
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+// run runs the tests with a directory for the program, and removes it. It returns the exit status: an exit of its own would leave the directory.
+func run(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "ringfence-olm-")
 	if err != nil {
-		panic(err)
+		fmt.Fprintln(os.Stderr, "making a directory for the program:", err)
+		return 1
 	}
-	ringfence = filepath.Join(dir, "ringfence")
 	defer os.RemoveAll(dir)
-	apiserver.Main(m, prepare)
+	ringfence = filepath.Join(dir, "ringfence")
+	return apiserver.Run(m, prepare)
 }
 
 // prepare installs the bundle's kinds, and builds the program.
@@ -69,19 +76,12 @@ func prepare(env *envtest.Environment) error {
 	if kube, err = kubernetes.NewForConfig(restConfig); err != nil {
 		return fmt.Errorf("making a client: %w", err)
 	}
-	if err := installKinds(); err != nil {
+	if err := apiserver.InstallCRDs(restConfig, manifests); err != nil {
 		return err
 	}
 	build := exec.Command("go", "build", "-o", ringfence, "github.com/ringfence-io/ringfence")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("building the program: %w: %s", err, out)
-	}
-	return nil
-}
-
-func installKinds() error {
-	if _, err := envtest.InstallCRDs(restConfig, envtest.CRDInstallOptions{Paths: []string{manifests}, ErrorIfPathMissing: true}); err != nil {
-		return fmt.Errorf("installing the bundle's kinds: %w", err)
 	}
 	return nil
 }
@@ -119,11 +119,11 @@ type installation struct {
 func install(t *testing.T) *installation {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(manifests, "ringfence.clusterserviceversion.yaml"))
-	must(t, err)
+	kit.Must(t, err)
 	var bundle csv
-	must(t, syaml.Unmarshal(text, &bundle))
+	kit.Must(t, syaml.Unmarshal(text, &bundle))
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "olm-"}}
-	must(t, admin.Create(t.Context(), ns))
+	kit.Must(t, admin.Create(t.Context(), ns))
 	in := &installation{t: t, namespace: ns.Name}
 	accounts := map[string]bool{}
 	for _, p := range bundle.Spec.Install.Spec.ClusterPermissions {
@@ -141,7 +141,7 @@ func install(t *testing.T) *installation {
 	}
 	d := bundle.Spec.Install.Spec.Deployments[0]
 	in.deployment = &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: in.namespace, Name: d.Name, Labels: d.Label}, Spec: d.Spec}
-	must(t, admin.Create(t.Context(), in.deployment))
+	kit.Must(t, admin.Create(t.Context(), in.deployment))
 	in.controller = d.Spec.Template.Spec.Containers[0]
 	in.config = in.as(d.Spec.Template.Spec.ServiceAccountName)
 	t.Cleanup(in.remove)
@@ -163,7 +163,7 @@ func (in *installation) grant(accounts map[string]bool, account string, objects 
 		objects = append(objects, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: in.namespace, Name: account}})
 	}
 	for _, o := range objects {
-		must(in.t, admin.Create(in.t.Context(), o))
+		kit.Must(in.t, admin.Create(in.t.Context(), o))
 	}
 }
 
@@ -171,7 +171,7 @@ func (in *installation) grant(accounts map[string]bool, account string, objects 
 func (in *installation) as(account string) *rest.Config {
 	in.t.Helper()
 	answer, err := kube.CoreV1().ServiceAccounts(in.namespace).CreateToken(in.t.Context(), account, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
-	must(in.t, err)
+	kit.Must(in.t, err)
 	config := rest.AnonymousClientConfig(restConfig)
 	config.BearerToken, config.QPS = answer.Status.Token, -1
 	return config
@@ -181,7 +181,7 @@ func (in *installation) as(account string) *rest.Config {
 func (in *installation) remove() {
 	for _, o := range in.installed("default", in.controller.Image) {
 		if o.GetNamespace() == "" {
-			must(in.t, client.IgnoreNotFound(admin.Delete(context.Background(), o)))
+			kit.Must(in.t, client.IgnoreNotFound(admin.Delete(context.Background(), o)))
 		}
 	}
 }
@@ -209,8 +209,8 @@ func (in *installation) run(with ...string) (stop func()) {
 		"users":    []any{map[string]any{"name": "it", "user": map[string]any{"token": in.config.BearerToken}}},
 		"contexts": []any{map[string]any{"name": "it", "context": map[string]any{"cluster": "it", "user": "it"}}},
 	})
-	must(in.t, err)
-	must(in.t, os.WriteFile(file, text, 0o600))
+	kit.Must(in.t, err)
+	kit.Must(in.t, os.WriteFile(file, text, 0o600))
 	ctx, cancel := context.WithCancel(in.t.Context())
 	args := append(append([]string{}, in.controller.Args...), "--kubeconfig="+file, "--leader-elect-namespace="+in.namespace,
 		"--metrics-bind-address=0", "--health-probe-bind-address=0")
@@ -219,7 +219,7 @@ func (in *installation) run(with ...string) (stop func()) {
 	cmd.Stdout, cmd.Stderr = &said, &said
 	cmd.Env = append(os.Environ(), in.environment(with...)...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	must(in.t, cmd.Start())
+	kit.Must(in.t, cmd.Start())
 	stopped := false
 	stop = func() {
 		if stopped {
@@ -242,7 +242,7 @@ func (in *installation) run(with ...string) (stop func()) {
 func (in *installation) installed(variant, image string, args ...string) []*unstructured.Unstructured {
 	in.t.Helper()
 	text, err := os.ReadFile(filepath.Join("../../config/olm", variant+".yaml"))
-	must(in.t, err)
+	kit.Must(in.t, err)
 	lines := ""
 	for _, arg := range args {
 		lines += "        - " + arg + "\n"
@@ -254,7 +254,7 @@ func (in *installation) installed(variant, image string, args ...string) []*unst
 func decode(t *testing.T, text []byte) []*unstructured.Unstructured {
 	t.Helper()
 	objects, err := config.Decode(text)
-	must(t, err)
+	kit.Must(t, err)
 	return objects
 }
 
@@ -262,7 +262,7 @@ func decode(t *testing.T, text []byte) []*unstructured.Unstructured {
 func kustomized(t *testing.T, kind, name string) *unstructured.Unstructured {
 	t.Helper()
 	text, err := exec.Command(labserver.Kubectl(), "kustomize", "../../config/default").Output()
-	must(t, err)
+	kit.Must(t, err)
 	for _, o := range decode(t, text) {
 		if o.GetKind() == kind && o.GetName() == name {
 			return o
@@ -289,26 +289,6 @@ func found(t *testing.T, like *unstructured.Unstructured) *unstructured.Unstruct
 	if client.IgnoreNotFound(err) == nil && err != nil {
 		return nil
 	}
-	must(t, err)
+	kit.Must(t, err)
 	return o
-}
-
-// until waits for something: as long as missing says what is missing.
-func until(t *testing.T, what string, missing func() string) {
-	t.Helper()
-	last := ""
-	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true, func(context.Context) (bool, error) {
-		last = missing()
-		return last == "", nil
-	})
-	if err != nil {
-		t.Fatalf("after a minute not yet: %s: %s", what, last)
-	}
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

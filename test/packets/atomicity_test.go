@@ -22,6 +22,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/probe"
 	"github.com/ringfence-io/ringfence/lab/topology"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 const (
@@ -34,7 +35,7 @@ const (
 // starts them again, beside another program that changes rules too. Not one of the probes that run all the time, of
 // allowed and of denied connections, sees anything else than what holds before, during and after every change.
 func TestNoVerdictIsEverWrong(t *testing.T) {
-	needRoot(t)
+	kit.NeedNetfilter(t)
 	for _, c := range combinations() {
 		// Both families are probed anyway, and a back end does the same on either kind of network.
 		if c.family != iptables.IPv4 || (c.backend == dataplane.Legacy) != (c.kind == topology.Bridged) {
@@ -49,14 +50,14 @@ func TestNoVerdictIsEverWrong(t *testing.T) {
 			f := newFire(t, w, seed)
 			f.apply(0)
 			watch, err := probe.Watch(watched(t, w), rate)
-			must(t, err)
+			kit.Must(t, err)
 			stop := f.disturb()
 			for i := 1; i <= changes; i++ {
 				f.apply(i)
 			}
 			stop()
 			report, err := watch.Stop(20 * time.Second)
-			must(t, err)
+			kit.Must(t, err)
 			f.endAt(changes)
 
 			t.Logf("%d changes, %d kills: %s", changes, f.killed, report)
@@ -102,7 +103,7 @@ type version struct {
 
 func newFire(t *testing.T, w *world, seed uint64) *fire {
 	self, err := os.Executable()
-	must(t, err)
+	kit.Must(t, err)
 	f := &fire{t: t, w: w, seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), took: 50 * time.Millisecond}
 	f.version = version{self, iptables.OwnLayout, w.backend}
 	for _, n := range w.nodes {
@@ -139,7 +140,7 @@ func (f *fire) apply(change int) {
 func (f *fire) endAt(change int) {
 	f.t.Helper()
 	c, err := churned(f.w.addrs(), f.seed, change)
-	must(f.t, err)
+	kit.Must(f.t, err)
 	for _, p := range f.processes {
 		p.kill(f.t, true)
 		if r := p.node.sync(f.t, c, true); !r.Applied.Empty() {
@@ -210,10 +211,10 @@ func (f *fire) start(n *node) *process {
 	var err error
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	p.stdin, err = p.cmd.StdinPipe()
-	must(f.t, err)
+	kit.Must(f.t, err)
 	stdout, err := p.cmd.StdoutPipe()
-	must(f.t, err)
-	must(f.t, p.cmd.Start())
+	kit.Must(f.t, err)
+	kit.Must(f.t, p.cmd.Start())
 	go func() {
 		defer close(p.done)
 		var change int
@@ -231,7 +232,7 @@ func (f *fire) start(n *node) *process {
 func (f *fire) command(n *node, mortal bool) *exec.Cmd {
 	f.t.Helper()
 	config, err := json.Marshal(processConfig{Node: n.name, Backend: f.version.backend, Layout: f.version.layout, Seed: f.seed, Addrs: f.w.addrs(), Mortal: mortal})
-	must(f.t, err)
+	kit.Must(f.t, err)
 	cmd := n.Command(f.t.Context(), f.version.program)
 	cmd.Env = append(os.Environ(), enforcerEnv+"="+string(config))
 	return cmd
@@ -240,7 +241,7 @@ func (f *fire) command(n *node, mortal bool) *exec.Cmd {
 func (p *process) send(t *testing.T, change int) {
 	t.Helper()
 	_, err := fmt.Fprintln(p.stdin, change)
-	must(t, err)
+	kit.Must(t, err)
 }
 
 func (p *process) wait(t *testing.T, change int) {

@@ -18,6 +18,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/lab/oracle"
 	"github.com/ringfence-io/ringfence/lab/probe"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 const (
@@ -55,7 +56,7 @@ var (
 // verdict and counts, for each object and direction, exactly the packets that the API texts say it would deny; and an object that was
 // audited alone denies, once it is enforced, exactly the flows that it had counted.
 func TestAuditIsExact(t *testing.T) {
-	needRoot(t)
+	kit.NeedNetfilter(t)
 	for _, c := range combinations() {
 		t.Run(c.String(), func(t *testing.T) {
 			t.Parallel()
@@ -282,7 +283,7 @@ func (a *audit) probe(t *testing.T, c *cluster, when string) {
 		}
 	}
 	report, err := probe.Once(append(denied, allowed...), auditRate, 20*time.Second)
-	must(t, err)
+	kit.Must(t, err)
 	if len(report.Wrong) > 0 || report.Probes != auditProbes {
 		t.Errorf("%s: %s", when, report)
 	}
@@ -296,7 +297,7 @@ func (a *audit) counted(t *testing.T, c *cluster) map[string]int {
 		compiled, _ := compile.Compile(c.snapshot(n.name))
 		points := iptables.Render(compiled, a.options(n)).Points
 		out, err := n.Command(t.Context(), programOf(a.family, a.backend)+"-save", "-c", "-t", "security").Output()
-		must(t, err)
+		kit.Must(t, err)
 		for line := range strings.Lines(string(out)) {
 			var packets, bytes int
 			var chain string

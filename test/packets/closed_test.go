@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/ringfence-io/ringfence/lab/topology"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // close has both nodes drop what no known pod of theirs holds.
@@ -88,8 +89,8 @@ func addGateway(t *testing.T, w *world) {
 	n := w.top.Nodes[0]
 	gateway := n.Pods.Addr().Next()
 	if w.kind == topology.Routed {
-		must(t, n.Address("lo", netip.PrefixFrom(gateway, 32)))
-		must(t, n.Address("lo", netip.PrefixFrom(topology.Twin(gateway), 128)))
+		kit.Must(t, n.Address("lo", netip.PrefixFrom(gateway, 32)))
+		kit.Must(t, n.Address("lo", netip.PrefixFrom(topology.Twin(gateway), 128)))
 	}
 	w.places["gateway"] = place{host: n.Host, addr: gateway}
 	t.Cleanup(func() { delete(w.places, "gateway") })

@@ -19,6 +19,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/topology"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // cluster is what the API server holds.
@@ -169,7 +170,7 @@ func ports(to *[]corev1.Container, named ...string) {
 func policies(t *testing.T, text string, f iptables.Family) []*networkingv1.NetworkPolicy {
 	t.Helper()
 	all, err := readPolicies(text, f)
-	must(t, err)
+	kit.Must(t, err)
 	return all
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/topology"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // command runs a program on the node and returns what it prints.
@@ -121,7 +122,7 @@ func isOurs(line string) bool {
 // TestForeignRulesStay takes an enforcer through its life beside another program's rules: they are the same, byte for byte,
 // after each step.
 func TestForeignRulesStay(t *testing.T) {
-	needRoot(t)
+	kit.NeedNetfilter(t)
 	for _, c := range combinations() {
 		if c.kind != topology.Bridged {
 			continue // the kind of network makes no difference here
@@ -169,14 +170,14 @@ func TestForeignRulesStay(t *testing.T) {
 				t.Errorf("a restart without news has changed something:\n%s", r.Applied)
 			}
 			check("a restart")
-			must(t, n.Do(func() error { return n.plane.Cleanup(t.Context()) }))
+			kit.Must(t, n.Do(func() error { return n.plane.Cleanup(t.Context()) }))
 			check("the cleanup")
 			for _, line := range n.state(t) {
 				if isOurs(line) {
 					t.Errorf("the cleanup has left %s", line)
 				}
 			}
-			must(t, w.top.ForgetConnections())
+			kit.Must(t, w.top.ForgetConnections())
 			w.check(t, []string{"client reaches web", "web reaches client", "bare reaches web", "web reaches outside"})
 		})
 	}

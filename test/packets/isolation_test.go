@@ -1,6 +1,10 @@
 package packets
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/ringfence-io/ringfence/test/kit"
+)
 
 // isolationScenarios are about whom a policy isolates, and in which direction.
 var isolationScenarios = []scenario{{
@@ -150,7 +154,7 @@ blue/p: {podSelector: {}}`,
 	policies: `red/p: {podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{ports: [{port: 80}]}], egress: [{ports: [{port: 80}]}]}`,
 	before: func(t *testing.T, w *world) {
 		for _, p := range w.pods {
-			must(t, p.ForgetNeighbours())
+			kit.Must(t, p.ForgetNeighbours())
 		}
 	},
 	want: []string{

@@ -12,6 +12,7 @@ import (
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/probe"
 	"github.com/ringfence-io/ringfence/lab/topology"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // A line states what becomes of connections:
@@ -102,7 +103,7 @@ func flowTo(t *testing.T, service string) probe.Flow {
 	f := probe.Flow{Protocol: protocolNames[name]}
 	if ported {
 		port, err := strconv.ParseUint(number, 10, 16)
-		must(t, err)
+		kit.Must(t, err)
 		f.Port = uint16(port)
 	}
 	if f.Protocol == 0 {

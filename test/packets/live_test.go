@@ -21,6 +21,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/topology"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 const (
@@ -100,7 +101,7 @@ func answerTalk(t *testing.T, h *host.Host, a netip.AddrPort) {
 	t.Helper()
 	var l net.Listener
 	var u *net.UDPConn
-	must(t, h.Do(func() (err error) {
+	kit.Must(t, h.Do(func() (err error) {
 		if l, err = net.Listen("tcp", a.String()); err != nil {
 			return err
 		}
@@ -108,7 +109,7 @@ func answerTalk(t *testing.T, h *host.Host, a netip.AddrPort) {
 		return err
 	}))
 	t.Cleanup(func() { _ = l.Close(); _ = u.Close() })
-	must(t, u.SetReadBuffer(4<<20))
+	kit.Must(t, u.SetReadBuffer(4<<20))
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -181,7 +182,7 @@ func (k *talks) start(t *testing.T, w *world, count int) {
 			from, to = "n1", netip.AddrPortFrom(web, talkPort) // as the kubelet would
 		}
 		conn, err := dial(t, w.places[from].host, network, 0, to)
-		must(t, err)
+		kit.Must(t, err)
 		c := &conversation{what: fmt.Sprintf("%s %s to %s", network, from, to), number: uint64(i), conn: conn, tcp: network == "tcp"}
 		if from == "client" || from == "remote" {
 			k.denied = append(k.denied, c)
@@ -200,7 +201,7 @@ func going(t *testing.T, some []*conversation, more uint64) {
 	for i, c := range some {
 		want[i] = c.answered.Load() + more
 	}
-	eventually(t, 20*time.Second, "all conversations go on", func() bool {
+	kit.Eventually(t, 20*time.Second, "all conversations go on", func() bool {
 		for i, c := range some {
 			if c.answered.Load() < want[i] {
 				return false
@@ -210,18 +211,7 @@ func going(t *testing.T, some []*conversation, more uint64) {
 	})
 }
 
-// eventually waits until it holds.
-func eventually(t *testing.T, patience time.Duration, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !holds(); {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %s", patience, what)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}
-
-// counted are Connections that counts what it has cut.
+// counted are Connections that count how many have been cut.
 type counted struct {
 	*enforcer.Connections
 	cut atomic.Int64
@@ -266,14 +256,14 @@ func (w *world) sync(t *testing.T, c *cluster) {
 // TestExactlyWhatIsNewlyDeniedIsCut: of a thousand live connections over TCP and UDP, some of them through a service and some from the node itself, half are denied
 // by a change. These end within a second, and no other loses as much as a byte.
 func TestExactlyWhatIsNewlyDeniedIsCut(t *testing.T) {
-	needRoot(t)
+	kit.NeedNetfilter(t)
 	for _, c := range combinations() {
 		t.Run(c.String(), func(t *testing.T) {
 			w := newWorld(t, c)
 			web := w.places["web"]
 			answerTalk(t, web.host, netip.AddrPortFrom(web.in(w.family), talkPort))
 			for _, protocol := range []policy.Protocol{policy.TCP, policy.UDP} {
-				must(t, w.top.Service(netip.MustParseAddr(talkVIP), protocol, servicePort, w.pods[0], talkPort))
+				kit.Must(t, w.top.Service(netip.MustParseAddr(talkVIP), protocol, servicePort, w.pods[0], talkPort))
 			}
 			cuts := w.cutting(t)
 			before := w.cluster()
@@ -287,7 +277,7 @@ func TestExactlyWhatIsNewlyDeniedIsCut(t *testing.T) {
 			began := time.Now()
 			w.sync(t, after)
 			programmed := time.Now()
-			eventually(t, slower*time.Second+talkEvery, "all that are denied are cut", func() bool { return cuts[0].cut.Load() >= int64(len(k.denied)) })
+			kit.Eventually(t, slower*time.Second+talkEvery, "all that are denied are cut", func() bool { return cuts[0].cut.Load() >= int64(len(k.denied)) })
 			took := time.Since(programmed)
 			going(t, k.allowed, 10) // two seconds
 
@@ -305,7 +295,7 @@ func TestExactlyWhatIsNewlyDeniedIsCut(t *testing.T) {
 			}
 			k.hush()
 			for _, c := range k.allowed {
-				eventually(t, 20*time.Second, c.what+", which is allowed, is answered each of its requests", func() bool {
+				kit.Eventually(t, 20*time.Second, c.what+", which is allowed, is answered each of its requests", func() bool {
 					return c.answered.Load() >= c.sent.Load() || c.wrong.Load() != nil
 				})
 				if why := c.wrong.Load(); why != nil {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // answersAlone lets client and remote speak to web, which may begin nothing itself.
@@ -21,7 +22,7 @@ func (w *world) flush(t *testing.T) {
 			}
 		}
 	}
-	must(t, w.top.ForgetConnections())
+	kit.Must(t, w.top.ForgetConnections())
 }
 
 // repair has every node look at its kernel, as it does with each resync.
@@ -36,7 +37,7 @@ func (w *world) repair(t *testing.T, c *cluster) {
 func (w *world) begun(t *testing.T, p policy.Protocol, from, to string) (all []policy.Connection) {
 	t.Helper()
 	a, b := w.places[from].in(w.family), w.places[to].in(w.family)
-	must(t, w.nodes[0].Do(func() error {
+	kit.Must(t, w.nodes[0].Do(func() error {
 		return w.nodes[0].plane.Connections(t.Context(), func(c policy.Connection) {
 			if c.Original.Protocol == p && c.Original.Src == a && c.Original.Dst == b {
 				all = append(all, c)
@@ -50,7 +51,7 @@ func (w *world) begun(t *testing.T, p policy.Protocol, from, to string) (all []p
 // the server begins, so that the entry goes once the rules are back; the client, which is allowed to begin, goes on at once, and so does every other of its
 // connections to the server's port. What the server does begin stays denied.
 func TestWhatIsAllowedGoesOnAfterAFlush(t *testing.T) {
-	needRoot(t)
+	kit.NeedNetfilter(t)
 	for _, c := range combinations() {
 		t.Run(c.String(), func(t *testing.T) {
 			t.Parallel()
@@ -62,7 +63,7 @@ func TestWhatIsAllowedGoesOnAfterAFlush(t *testing.T) {
 				for _, from := range []string{"client", "remote"} {
 					w.sync(t, answers)
 					w.cutNow(t, lives)
-					must(t, w.top.ForgetConnections())
+					kit.Must(t, w.top.ForgetConnections())
 					l := call(t, w, network, from, "web", 0)
 					w.flush(t)
 					if !l.carries(l.server, l.client) {
@@ -98,7 +99,7 @@ func TestWhatIsAllowedGoesOnAfterAFlush(t *testing.T) {
 // TestWhatSlippedInStaysCut: client may not reach web, and did while our rules were away. The kernel has seen how that began, so that the connection is cut when the
 // rules are back, and web's next word does not bring it back, though web may reach client.
 func TestWhatSlippedInStaysCut(t *testing.T) {
-	needRoot(t)
+	kit.NeedNetfilter(t)
 	for _, c := range combinations() {
 		t.Run(c.String(), func(t *testing.T) {
 			t.Parallel()

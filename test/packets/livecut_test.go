@@ -15,6 +15,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/host"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // line is one live connection of which the test holds both ends, so that either can speak first.
@@ -27,7 +28,7 @@ type line struct {
 func call(t *testing.T, w *world, network, from, to string, clientPort int) *line {
 	t.Helper()
 	l, err := tryCall(t, w, network, from, to, clientPort)
-	must(t, err)
+	kit.Must(t, err)
 	return l
 }
 
@@ -82,10 +83,10 @@ func tcpListener(t *testing.T, h *host.Host, a netip.AddrPort) net.Listener {
 // bind opens a socket at an address where another one may have been a moment ago: a program that this process was just starting may still hold that one.
 func bind(t *testing.T, h *host.Host, a netip.AddrPort, open func() error) {
 	t.Helper()
-	eventually(t, 10*time.Second, fmt.Sprintf("%s is free", a), func() bool {
+	kit.Eventually(t, 10*time.Second, fmt.Sprintf("%s is free", a), func() bool {
 		err := h.Do(open)
 		if !errors.Is(err, syscall.EADDRINUSE) {
-			must(t, err)
+			kit.Must(t, err)
 		}
 		return err == nil
 	})
@@ -117,7 +118,7 @@ func (l *line) hangUp() {
 func (w *world) cutNow(t *testing.T, lives []*enforcer.Connections) (cut int) {
 	t.Helper()
 	for i, n := range w.nodes {
-		must(t, n.Do(func() error {
+		kit.Must(t, n.Do(func() error {
 			e, err := lives[i].Cut(t.Context())
 			cut += e.Cut
 			return err
@@ -142,7 +143,7 @@ func (w *world) enforcers(holdCut bool) (lives []*enforcer.Connections) {
 // that comes through, nor does the connection come back by it, as it does without the rules against that; neither does a restart of the enforcer bring it back. What
 // the policy allows again, or another connection between the two, passes at once.
 func TestCutConnectionsStayCut(t *testing.T) {
-	needRoot(t)
+	kit.NeedNetfilter(t)
 	for _, c := range combinations() {
 		t.Run(c.String(), func(t *testing.T) {
 			t.Parallel()
@@ -155,7 +156,7 @@ func TestCutConnectionsStayCut(t *testing.T) {
 					for j, from := range []string{"client", "remote"} {
 						w.sync(t, open)
 						w.cutNow(t, lives)
-						must(t, w.top.ForgetConnections())
+						kit.Must(t, w.top.ForgetConnections())
 						l := call(t, w, network, from, "web", 30000+10*i+j)
 						w.sync(t, closed)
 						if cut := w.cutNow(t, lives); cut != 1 {
@@ -205,7 +206,7 @@ func (w *world) othersPass(t *testing.T, network, to string) {
 
 // TestLiveConnectionsCanBeLeftAlone: with --cut-live=false nothing is cut. An enforcer that starts later with it on ends what has been denied meanwhile.
 func TestLiveConnectionsCanBeLeftAlone(t *testing.T) {
-	needRoot(t)
+	kit.NeedNetfilter(t)
 	for _, c := range combinations() {
 		if c.kind != "routed" {
 			continue // the kind of network makes no difference here
@@ -243,7 +244,7 @@ func TestLiveConnectionsCanBeLeftAlone(t *testing.T) {
 			if sets := w.cutSets(t); !strings.Contains(sets, ",tcp:") {
 				t.Errorf("no set holds the connection:\n%s", sets)
 			}
-			must(t, w.nodes[0].Do(func() error { return w.nodes[0].plane.Cleanup(t.Context()) }))
+			kit.Must(t, w.nodes[0].Do(func() error { return w.nodes[0].plane.Cleanup(t.Context()) }))
 			if sets := w.cutSets(t); strings.Contains(sets, ",tcp:") {
 				t.Errorf("the cleanup has left:\n%s", sets)
 			}
@@ -255,7 +256,7 @@ func TestLiveConnectionsCanBeLeftAlone(t *testing.T) {
 func (w *world) cutSets(t *testing.T) string {
 	t.Helper()
 	out, err := w.nodes[0].Command(t.Context(), "ipset", "save").CombinedOutput()
-	must(t, err)
+	kit.Must(t, err)
 	var lines []string
 	for line := range strings.Lines(string(out)) {
 		if strings.Contains(line, "-CUT ") {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ringfence-io/ringfence/lab/host"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // The chunks of SCTP that are sent here (RFC 9260, section 3.2).
@@ -44,7 +45,7 @@ func sctpPacket(from, to uint16, chunk byte) []byte {
 func rawSCTP(t *testing.T, h *host.Host, a netip.Addr) *net.IPConn {
 	t.Helper()
 	var c *net.IPConn
-	must(t, h.Do(func() (err error) {
+	kit.Must(t, h.Do(func() (err error) {
 		network := "ip4:132"
 		if a.Is6() {
 			network = "ip6:132"
@@ -59,7 +60,7 @@ func rawSCTP(t *testing.T, h *host.Host, a netip.Addr) *net.IPConn {
 // firstChunk is the type of the first chunk of the next packet between two ports, or -1 if none comes.
 func firstChunk(t *testing.T, c *net.IPConn, from, to uint16) int {
 	t.Helper()
-	must(t, c.SetReadDeadline(time.Now().Add(slower*2*time.Second)))
+	kit.Must(t, c.SetReadDeadline(time.Now().Add(slower*2*time.Second)))
 	for b := make([]byte, 2048); ; {
 		n, _, err := c.ReadFrom(b)
 		if err != nil {
@@ -74,7 +75,7 @@ func firstChunk(t *testing.T, c *net.IPConn, from, to uint16) int {
 // TestAnINITIsJudgedByPolicy: an association of client's with web is cut. What web still sends of it is held off, and an association that web begins between the
 // same two ports, as endpoints with fixed ports do, is not: policy allows it.
 func TestAnINITIsJudgedByPolicy(t *testing.T) {
-	needRoot(t)
+	kit.NeedNetfilter(t)
 	const clientPort, webPort = 36412, 38412
 	for _, c := range combinations() {
 		t.Run(c.String(), func(t *testing.T) {
@@ -83,13 +84,13 @@ func TestAnINITIsJudgedByPolicy(t *testing.T) {
 			lives := w.enforcers(true)
 			w.sync(t, w.cluster())
 			w.cutNow(t, lives)
-			must(t, w.top.ForgetConnections())
+			kit.Must(t, w.top.ForgetConnections())
 			clientAddr, webAddr := w.places["client"].in(w.family), w.places["web"].in(w.family)
 			client, web := rawSCTP(t, w.places["client"].host, clientAddr), rawSCTP(t, w.places["web"].host, webAddr)
 			send := func(from *net.IPConn, to netip.Addr, packet []byte) {
 				t.Helper()
 				_, err := from.WriteTo(packet, &net.IPAddr{IP: to.AsSlice()})
-				must(t, err)
+				kit.Must(t, err)
 			}
 			send(client, webAddr, sctpPacket(clientPort, webPort, sctpInit))
 			if got := firstChunk(t, web, clientPort, webPort); got != sctpInit {

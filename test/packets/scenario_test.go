@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // scenario is one behaviour.
@@ -37,7 +39,7 @@ type step struct {
 // TestPackets runs every scenario on every combination. The scenarios of a combination share one cluster, one after the
 // other, so that each is also a change from the policies of the one before.
 func TestPackets(t *testing.T) {
-	needRoot(t)
+	kit.NeedNetfilter(t)
 	scenarios := slices.Concat(
 		isolationScenarios, hostScenarios, peerScenarios(), portScenarios(), namedPortScenarios,
 		blockScenarios, serviceScenarios, tierScenarios, namespaceIsolationScenarios, auditScenarios, lifecycleScenarios, closedScenarios, claimScenarios, invalidScenarios, largeScenarios)

@@ -10,6 +10,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/topology"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // mortal is a dataplane that dies after the first step of every plan.
@@ -63,7 +64,7 @@ func firstStep(p iptables.Plan) (string, iptables.Plan) {
 // TestDyingBetweenStepsOpensAndClosesNothing takes the way from one state of the churn to another step by step, each by an
 // enforcer that dies after it. What holds before and after holds in between, and the next enforcer goes on from there.
 func TestDyingBetweenStepsOpensAndClosesNothing(t *testing.T) {
-	needRoot(t)
+	kit.NeedNetfilter(t)
 	// Every kind of step that there is while a policy is in force. Jumps are put right once, when the first one comes.
 	kinds := []string{"creating sets", "closing", "adding entries", "restoring inet", "restoring inet6", "deleting entries", "opening", "destroying sets"}
 	const transitions, atMost = 5, 100 // one in five opens
@@ -79,7 +80,7 @@ func TestDyingBetweenStepsOpensAndClosesNothing(t *testing.T) {
 			seen := map[string]int{}
 			state := func(i int) *cluster {
 				s, err := churned(w.addrs(), seed, 25*i)
-				must(t, err)
+				kit.Must(t, err)
 				return s
 			}
 			w.apply(t, state(0))
@@ -89,7 +90,7 @@ func TestDyingBetweenStepsOpensAndClosesNothing(t *testing.T) {
 					for _, s := range steps {
 						seen[s]++
 					}
-					must(t, w.top.ForgetConnections())
+					kit.Must(t, w.top.ForgetConnections())
 					w.check(t, watchedLines)
 					if t.Failed() {
 						t.Fatalf("after %v of transition %d", steps, i)
@@ -114,7 +115,7 @@ func (w *world) oneStep(t *testing.T, c *cluster) []string {
 		m := &mortal{Dataplane: n.plane}
 		caps := n.plane.Capabilities()
 		e := enforcer.New(m, iptables.Options{Families: caps.Families, Table: caps.Table, SelfMatch: caps.SelfMatch, HoldCut: caps.HoldCut})
-		must(t, n.Do(func() error {
+		kit.Must(t, n.Do(func() error {
 			_, err := e.Sync(t.Context(), c.snapshot(n.name), false)
 			if errors.Is(err, errDied) {
 				return m.err

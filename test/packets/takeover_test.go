@@ -12,6 +12,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/probe"
 	"github.com/ringfence-io/ringfence/lab/topology"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 const (
@@ -35,7 +36,7 @@ func otherBackend(backend string) string {
 // and then one or the other goes on. Not one of the probes that run all the time, of allowed and of denied connections, sees anything of it, and after
 // each takeover nothing of the version before is left.
 func TestNoVerdictIsWrongWhileVersionsTakeOver(t *testing.T) {
-	needRoot(t)
+	kit.NeedNetfilter(t)
 	legacy := combination{dataplane.Legacy, topology.Bridged, iptables.IPv4} // both families are probed
 	nft := combination{dataplane.NFT, topology.Routed, iptables.IPv4}
 	for _, tt := range []struct {
@@ -57,7 +58,7 @@ func TestNoVerdictIsWrongWhileVersionsTakeOver(t *testing.T) {
 			f.apply(0)
 			f.holdCut()
 			watch, err := probe.Watch(watched(t, w), rate)
-			must(t, err)
+			kit.Must(t, err)
 			versions := []version{f.version, tt.next(f.version)}
 			stop := f.disturb()
 			for i := 1; i <= takeovers; i++ {
@@ -65,7 +66,7 @@ func TestNoVerdictIsWrongWhileVersionsTakeOver(t *testing.T) {
 			}
 			stop()
 			report, err := watch.Stop(20 * time.Second)
-			must(t, err)
+			kit.Must(t, err)
 			f.stillCut()
 
 			t.Logf("%d takeovers of two nodes each, %d kills: %s", takeovers, f.killed, report)
@@ -178,7 +179,7 @@ func (f *fire) stillCut() {
 // TestDyingInATakeoverOpensAndClosesNothing has one layout begin to take over from another, by enforcers that die after one step each. After one step the other
 // one takes over again, by such steps, after two the next time, and so on until it is done before. What holds all the time holds after each step.
 func TestDyingInATakeoverOpensAndClosesNothing(t *testing.T) {
-	needRoot(t)
+	kit.NeedNetfilter(t)
 	for _, c := range []combination{{dataplane.Legacy, topology.Routed, iptables.IPv4}, {dataplane.NFT, topology.Routed, iptables.IPv6}} {
 		t.Run(c.String(), func(t *testing.T) {
 			t.Parallel()
@@ -203,7 +204,7 @@ func TestDyingInATakeoverOpensAndClosesNothing(t *testing.T) {
 					for _, s := range died {
 						seen[s]++
 					}
-					must(t, w.top.ForgetConnections())
+					kit.Must(t, w.top.ForgetConnections())
 					w.check(t, watchedLines)
 					if t.Failed() {
 						t.Fatalf("after %v of layout %s", died, v.layout)

@@ -15,6 +15,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/topology"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // tamperPolicies make chains and sets of every type.
@@ -215,7 +216,7 @@ func strayEntry(s iptables.Set) string {
 // TestTamperingIsRepaired breaks what is ours, in every way and place: one resync mends it, notes that it did, leaves other
 // programs' rules as they are, and the right packets pass again.
 func TestTamperingIsRepaired(t *testing.T) {
-	needRoot(t)
+	kit.NeedNetfilter(t)
 	for _, c := range combinations() {
 		if (c.kind == topology.Bridged) != (c.family == iptables.IPv6) {
 			continue // the kind of network makes no difference here, but both shall have been there
@@ -240,7 +241,7 @@ func TestTamperingIsRepaired(t *testing.T) {
 					if broken == 0 {
 						t.Fatal("nothing was broken")
 					}
-					must(t, w.top.ForgetConnections())
+					kit.Must(t, w.top.ForgetConnections())
 					w.check(t, tamperLines)
 				})
 			}
@@ -268,7 +269,7 @@ func (n *node) wantRepair(t *testing.T, c *cluster, what string) {
 func (n *node) observe(t *testing.T) iptables.Ruleset {
 	t.Helper()
 	var r iptables.Ruleset
-	must(t, n.Do(func() (err error) {
+	kit.Must(t, n.Do(func() (err error) {
 		r, err = n.plane.Observe(t.Context())
 		return err
 	}))
@@ -277,7 +278,7 @@ func (n *node) observe(t *testing.T) iptables.Ruleset {
 
 // TestSyncWaitsForTheLock has another program hold the xtables lock, as a slow iptables-restore does.
 func TestSyncWaitsForTheLock(t *testing.T) {
-	needRoot(t)
+	kit.NeedNetfilter(t)
 	const held = time.Second
 	for _, c := range combinations() {
 		if c.backend != dataplane.Legacy || c.kind != topology.Routed {
@@ -290,8 +291,8 @@ func TestSyncWaitsForTheLock(t *testing.T) {
 			cluster.policies = policies(t, allowDB, c.family)
 
 			lock, err := os.OpenFile("/run/xtables.lock", os.O_CREATE, 0o600)
-			must(t, err)
-			must(t, syscall.Flock(int(lock.Fd()), syscall.LOCK_EX))
+			kit.Must(t, err)
+			kit.Must(t, syscall.Flock(int(lock.Fd()), syscall.LOCK_EX))
 			release := time.AfterFunc(held, func() { _ = lock.Close() })
 			defer release.Stop()
 			begin := time.Now()

@@ -14,6 +14,7 @@ import (
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/probe"
 	"github.com/ringfence-io/ringfence/lab/topology"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // combination is one kind of kernel state, network and family to judge.
@@ -81,15 +82,15 @@ func newWorld(t *testing.T, c combination) *world {
 	top, err := topology.New(topology.Options{
 		Prefix: fmt.Sprintf("%s%d-", host.RunPrefix(hostPrefix), worlds.Add(1)), Kind: c.kind, Nodes: 2, Backend: c.backend,
 	})
-	must(t, err)
-	t.Cleanup(func() { must(t, top.Close()) })
+	kit.Must(t, err)
+	t.Cleanup(func() { kit.Must(t, top.Close()) })
 	w := &world{combination: c, top: top, places: map[string]place{}}
 	for i, n := range top.Nodes {
 		name := fmt.Sprintf("n%d", i+1)
 		w.places[name] = place{host: n.Host, addr: n.Addr}
 		for _, pod := range standardPods[name] {
 			p, err := top.AddPod(n, pod)
-			must(t, err)
+			kit.Must(t, err)
 			w.pods = append(w.pods, p)
 			w.places[pod] = place{host: p.Host, addr: p.Addr}
 			w.backends(t, p)
@@ -116,7 +117,7 @@ func newWorld(t *testing.T, c combination) *world {
 func newNode(t *testing.T, n *topology.Node, name, backend string) *node {
 	t.Helper()
 	out := &node{Node: n, name: name}
-	must(t, n.Do(func() (err error) {
+	kit.Must(t, n.Do(func() (err error) {
 		out.plane, err = dataplane.New(t.Context(), dataplane.Options{Backend: backend})
 		return err
 	}))
@@ -137,10 +138,10 @@ func (w *world) backends(t *testing.T, p *topology.Pod) {
 		}
 		vip := netip.MustParseAddr(s.vip)
 		for _, name := range []string{"tcp", "udp", "sctp"} {
-			must(t, w.top.Service(vip, protocolNames[name], servicePort, p, targetPort))
+			kit.Must(t, w.top.Service(vip, protocolNames[name], servicePort, p, targetPort))
 		}
-		must(t, w.top.Outside.Route(netip.PrefixFrom(vip, 32), p.Node.Addr, ""))
-		must(t, w.top.Outside.Route(netip.PrefixFrom(topology.Twin(vip), 128), topology.Twin(p.Node.Addr), ""))
+		kit.Must(t, w.top.Outside.Route(netip.PrefixFrom(vip, 32), p.Node.Addr, ""))
+		kit.Must(t, w.top.Outside.Route(netip.PrefixFrom(topology.Twin(vip), 128), topology.Twin(p.Node.Addr), ""))
 	}
 }
 
@@ -149,11 +150,11 @@ func (w *world) addOutside(t *testing.T) {
 	w.places["outside"] = place{host: w.top.Outside, addr: topology.OutsideAddr}
 	for _, text := range outsideAddrs {
 		a := netip.MustParseAddr(text)
-		must(t, w.top.AddOutside(a))
-		must(t, w.top.AddOutside(topology.Twin(a)))
+		kit.Must(t, w.top.AddOutside(a))
+		kit.Must(t, w.top.AddOutside(topology.Twin(a)))
 		w.places[text] = place{host: w.top.Outside, addr: a}
 	}
-	must(t, w.top.AddOutside(low))
+	kit.Must(t, w.top.AddOutside(low))
 	w.places["lower half"] = place{host: w.top.Outside, addr: netip.MustParseAddr("10.9.0.1"), v6: low}
 	w.places["upper half"] = place{host: w.top.Outside, addr: netip.MustParseAddr("203.0.113.7")}
 }
@@ -171,8 +172,8 @@ func listen(t *testing.T, h *host.Host, a netip.Addr) {
 		}
 		for _, port := range on {
 			c, err := probe.Listen(h, protocol, netip.AddrPortFrom(a, port))
-			must(t, err)
-			t.Cleanup(func() { must(t, c.Close()) })
+			kit.Must(t, err)
+			t.Cleanup(func() { kit.Must(t, c.Close()) })
 		}
 	}
 }
@@ -192,7 +193,7 @@ func (w *world) apply(t *testing.T, c *cluster) []string {
 			t.Errorf("%s reads back something else than it has written:\n%s", n.name, again.Applied)
 		}
 	}
-	must(t, w.top.ForgetConnections())
+	kit.Must(t, w.top.ForgetConnections())
 	return problems
 }
 

@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/ringfence-io/ringfence/config"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 var update = flag.Bool("update", false, "write docs/api.md anew, from what the CustomResourceDefinitions say now")
@@ -41,11 +42,11 @@ func TestThePageSaysWhatTheKindsSay(t *testing.T) {
 		write(&want, crd)
 	}
 	if *update {
-		must(t, os.WriteFile(page, []byte(want.String()), 0o644))
+		kit.Must(t, os.WriteFile(page, []byte(want.String()), 0o644))
 		return
 	}
 	text, err := os.ReadFile(page)
-	must(t, err)
+	kit.Must(t, err)
 	if diff := gocmp.Diff(want.String(), string(text)); diff != "" {
 		t.Errorf("%s (-definitions +page; -update writes it anew):\n%s", page, diff)
 	}
@@ -55,13 +56,13 @@ func TestThePageSaysWhatTheKindsSay(t *testing.T) {
 func kinds(t *testing.T) []*apiextensionsv1.CustomResourceDefinition {
 	t.Helper()
 	files, err := fs.Glob(config.CRDs, "crd/bases/*.yaml")
-	must(t, err)
+	kit.Must(t, err)
 	var all []*apiextensionsv1.CustomResourceDefinition
 	for _, file := range files {
 		text, err := fs.ReadFile(config.CRDs, file)
-		must(t, err)
+		kit.Must(t, err)
 		crd := &apiextensionsv1.CustomResourceDefinition{}
-		must(t, yaml.UnmarshalStrict(text, crd))
+		kit.Must(t, yaml.UnmarshalStrict(text, crd))
 		all = append(all, crd)
 	}
 	if len(all) == 0 {
@@ -225,11 +226,4 @@ func message(rule apiextensionsv1.ValidationRule) string {
 // oneLine is a text that fits into a cell.
 func oneLine(text string) string {
 	return strings.ReplaceAll(strings.Join(strings.Fields(text), " "), "|", `\|`)
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

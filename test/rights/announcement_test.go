@@ -18,6 +18,7 @@ import (
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	announcer "github.com/ringfence-io/ringfence/controllers/node/announce"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // starting is a pod that starts on a node, as its kubelet has begun to say.
@@ -27,9 +28,9 @@ func starting(t *testing.T, name, node string) *corev1.Pod {
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name, Labels: map[string]string{"app": "web"}},
 		Spec:       corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Name: "main", Image: "none"}}},
 	}
-	must(t, admin.Create(t.Context(), pod))
+	kit.Must(t, admin.Create(t.Context(), pod))
 	t.Cleanup(func() {
-		must(t, client.IgnoreNotFound(admin.Delete(context.Background(), pod, client.GracePeriodSeconds(0))))
+		kit.Must(t, client.IgnoreNotFound(admin.Delete(context.Background(), pod, client.GracePeriodSeconds(0))))
 	})
 	pod.Status.HostIP, pod.Status.HostIPs = "192.0.2.1", []corev1.HostIP{{IP: "192.0.2.1"}}
 	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{
@@ -38,7 +39,7 @@ func starting(t *testing.T, name, node string) *corev1.Pod {
 	for _, kind := range []corev1.PodConditionType{corev1.PodInitialized, corev1.PodReady, corev1.PodScheduled} {
 		pod.Status.Conditions = append(pod.Status.Conditions, corev1.PodCondition{Type: kind, Status: corev1.ConditionFalse})
 	}
-	must(t, admin.Status().Update(t.Context(), pod))
+	kit.Must(t, admin.Status().Update(t.Context(), pod))
 	return pod
 }
 
@@ -50,11 +51,11 @@ func ofNode(t *testing.T, node string) kubernetes.Interface {
 		bound = nil
 	}
 	token, err := tokenOf(t.Context(), enforcer, bound)
-	must(t, err)
+	kit.Must(t, err)
 	config := rest.AnonymousClientConfig(restConfig)
 	config.BearerToken, config.QPS = token, -1
 	c, err := kubernetes.NewForConfig(config)
-	must(t, err)
+	kit.Must(t, err)
 	return c
 }
 
@@ -72,9 +73,9 @@ func announce(t *testing.T, node string, pod *corev1.Pod, addrs ...string) error
 func TestAnEnforcerAnnouncesAddresses(t *testing.T) {
 	pod := starting(t, "starts", "n1")
 	for _, addrs := range [][]string{{"10.1.0.5", "fd00::5"}, {"10.1.0.6"}, {"10.1.0.6"}, nil} {
-		must(t, announce(t, "n1", pod, addrs...))
+		kit.Must(t, announce(t, "n1", pod, addrs...))
 		now := &corev1.Pod{}
-		must(t, admin.Get(t.Context(), client.ObjectKeyFromObject(pod), now))
+		kit.Must(t, admin.Get(t.Context(), client.ObjectKeyFromObject(pod), now))
 		var got []string
 		for _, a := range compile.NewPod(now).Addrs {
 			got = append(got, a.String())
@@ -105,7 +106,7 @@ func TestAnAnnouncementIsForOnePod(t *testing.T) {
 
 func TestAnEnforcerWritesNothingElseIntoPods(t *testing.T) {
 	own, other, unbound := starting(t, "own", "n1"), starting(t, "other", "n2"), starting(t, "unbound", "")
-	must(t, announce(t, "n2", other, "10.2.0.5"))
+	kit.Must(t, announce(t, "n2", other, "10.2.0.5"))
 	const (
 		noMetadata  = "an enforcer may change nothing in the metadata of a pod"
 		noStatus    = "an enforcer may change nothing in the status of a pod but condition policy.ringfence.io/AddressesAssigned"
@@ -128,7 +129,7 @@ func TestAnEnforcerWritesNothingElseIntoPods(t *testing.T) {
 	n1 := ofNode(t, "n1").CoreV1().Pods("default")
 	for _, there := range []bool{false, true} {
 		if there {
-			must(t, announce(t, "n1", own, "10.1.0.4"))
+			kit.Must(t, announce(t, "n1", own, "10.1.0.4"))
 		}
 		for _, tt := range []struct {
 			name  string
@@ -164,7 +165,7 @@ func TestAnEnforcerWritesNothingElseIntoPods(t *testing.T) {
 		patch := []byte(`{"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "n2", "uid": "1"}]},
 			"spec": {"nodeName": "n2", "activeDeadlineSeconds": 1, "containers": [{"name": "main", "image": "other"}]}}`)
 		got, err := n1.Patch(t.Context(), own.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
-		must(t, err)
+		kit.Must(t, err)
 		if diff := cmp.Diff(own.Spec, got.Spec); diff != "" || len(got.OwnerReferences) > 0 {
 			t.Errorf("owned by %v, and the spec (-before +after):\n%s", got.OwnerReferences, diff)
 		}
@@ -174,11 +175,11 @@ func TestAnEnforcerWritesNothingElseIntoPods(t *testing.T) {
 // The policy is about enforcers: a kubelet, or here an administrator, writes statuses as before, and leaves or removes what is announced.
 func TestOthersWriteStatuses(t *testing.T) {
 	pod := starting(t, "served", "n1")
-	must(t, announce(t, "n1", pod, "10.1.0.5"))
+	kit.Must(t, announce(t, "n1", pod, "10.1.0.5"))
 	for _, patch := range []string{
 		`{"status": {"phase": "Running", "podIP": "10.1.0.5", "podIPs": [{"ip": "10.1.0.5"}], "conditions": [{"type": "Ready", "status": "True"}]}}`,
 		`{"metadata": {"labels": {"app": "db"}}, "status": {"conditions": [{"$patch": "delete", "type": "policy.ringfence.io/AddressesAssigned"}]}}`,
 	} {
-		must(t, admin.Status().Patch(t.Context(), pod, client.RawPatch(types.StrategicMergePatchType, []byte(patch))))
+		kit.Must(t, admin.Status().Patch(t.Context(), pod, client.RawPatch(types.StrategicMergePatchType, []byte(patch))))
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // auditPolicy has the API server log each request of our programs, and no other.
@@ -24,7 +26,7 @@ func newAudit(t *testing.T) (audit, []string) {
 	t.Helper()
 	dir := t.TempDir()
 	policy, file := filepath.Join(dir, "policy.json"), filepath.Join(dir, "audit.log")
-	must(t, os.WriteFile(policy, []byte(auditPolicy), 0o600))
+	kit.Must(t, os.WriteFile(policy, []byte(auditPolicy), 0o600))
 	return audit{file}, []string{"--audit-policy-file=" + policy, "--audit-log-path=" + file, "--audit-log-mode=blocking-strict"}
 }
 
@@ -164,7 +166,7 @@ func TestWhatAnAuditLogSays(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			r, err := readRequest([]byte(tt.line))
-			must(t, err)
+			kit.Must(t, err)
 			var used []int
 			idle := unused(rights, asked([]request{r}))
 			for i, one := range rights {

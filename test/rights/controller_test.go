@@ -11,27 +11,29 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // A PolicyEnforcement from its beginning to its end.
 func TestTheControllerWritesPolicyEnforcements(t *testing.T) {
 	policy := parsed(`{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: web, namespace: default}, spec: {podSelector: {}}}`)
-	must(t, admin.Create(t.Context(), policy))
-	t.Cleanup(func() { must(t, admin.Delete(context.Background(), policy)) })
+	kit.Must(t, admin.Create(t.Context(), policy))
+	t.Cleanup(func() { kit.Must(t, admin.Delete(context.Background(), policy)) })
 	object := parsed(`{apiVersion: policy.ringfence.io/v1alpha1, kind: PolicyEnforcement, metadata: {name: web, namespace: default}}`)
 	owners(metav1.OwnerReference{APIVersion: "networking.k8s.io/v1", Kind: "NetworkPolicy", Name: "web", UID: policy.GetUID()})(object)
 
 	own := as(t, controller, "").Resource(policyEnforcements).Namespace("default")
 	_, err := own.Create(t.Context(), object, metav1.CreateOptions{})
-	must(t, err)
+	kit.Must(t, err)
 	object, err = own.Patch(t.Context(), "web", types.MergePatchType, []byte(`{"status": {"pods": 3}}`), metav1.PatchOptions{}, "status")
-	must(t, err)
+	kit.Must(t, err)
 	if pods, _, _ := unstructured.NestedInt64(object.Object, "status", "pods"); pods != 3 {
 		t.Errorf("the status has %d pods, want 3", pods)
 	}
 	_, err = own.Update(t.Context(), object, metav1.UpdateOptions{})
 	refused(t, err, `cannot update resource "policyenforcements"`)
-	must(t, own.Delete(t.Context(), "web", metav1.DeleteOptions{}))
+	kit.Must(t, own.Delete(t.Context(), "web", metav1.DeleteOptions{}))
 }
 
 // A status write changes nothing but the status, whatever stands in it.
@@ -43,8 +45,8 @@ func TestTheControllerWritesNothingButTheStatusOfPolicies(t *testing.T) {
 			continue
 		}
 		t.Run(k.resource.GroupResource().String(), func(t *testing.T) {
-			must(t, admin.Create(t.Context(), object))
-			t.Cleanup(func() { must(t, admin.Delete(context.Background(), object)) })
+			kit.Must(t, admin.Create(t.Context(), object))
+			t.Cleanup(func() { kit.Must(t, admin.Delete(context.Background(), object)) })
 			patch := []byte(`{
 				"metadata": {
 					"labels": {"touched": "yes"}, "annotations": {"touched": "yes"}, "finalizers": ["example.com/stay"],
@@ -56,7 +58,7 @@ func TestTheControllerWritesNothingButTheStatusOfPolicies(t *testing.T) {
 				]}
 			}`)
 			updated, err := c.Resource(k.resource).Patch(t.Context(), "one", types.MergePatchType, patch, metav1.PatchOptions{}, "status")
-			must(t, err)
+			kit.Must(t, err)
 			onlyTheStatus(t, object, updated)
 
 			_, err = c.Resource(k.resource).Patch(t.Context(), "one", types.MergePatchType, patch, metav1.PatchOptions{})
@@ -89,10 +91,10 @@ func plain(object *unstructured.Unstructured) map[string]any {
 // What an enforcer says, the controller reads and cannot change.
 func TestTheControllerDoesNotSpeakForNodes(t *testing.T) {
 	removed(t, "n1")
-	must(t, apply(t.Context(), as(t, enforcer, "n1"), report("n1")))
+	kit.Must(t, apply(t.Context(), as(t, enforcer, "n1"), report("n1")))
 	c := as(t, controller, "")
 	all, err := c.Resource(nodeEnforcements).List(t.Context(), metav1.ListOptions{})
-	must(t, err)
+	kit.Must(t, err)
 	if !slices.ContainsFunc(all.Items, func(o unstructured.Unstructured) bool { return o.GetName() == "n1" }) {
 		t.Errorf("it sees %d NodeEnforcements, and not that of n1", len(all.Items))
 	}
@@ -105,12 +107,12 @@ func TestTheControllerHasItsOwnLeases(t *testing.T) {
 	c := as(t, controller, "").Resource(ownLease.resource)
 	lease := parsed(ownLease.object)
 	lease, err := c.Namespace(system).Create(t.Context(), lease, metav1.CreateOptions{})
-	must(t, err)
-	t.Cleanup(func() { must(t, client.IgnoreNotFound(admin.Delete(context.Background(), lease))) })
+	kit.Must(t, err)
+	t.Cleanup(func() { kit.Must(t, client.IgnoreNotFound(admin.Delete(context.Background(), lease))) })
 	lease, err = c.Namespace(system).Get(t.Context(), lease.GetName(), metav1.GetOptions{})
-	must(t, err)
+	kit.Must(t, err)
 	_, err = c.Namespace(system).Update(t.Context(), lease, metav1.UpdateOptions{})
-	must(t, err)
+	kit.Must(t, err)
 
 	_, err = c.Namespace("kube-system").Get(t.Context(), "kube-scheduler", metav1.GetOptions{})
 	refused(t, err, `cannot get resource "leases" in API group "coordination.k8s.io" in the namespace "kube-system"`)

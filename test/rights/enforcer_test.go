@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"testing"
-	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -12,9 +11,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/dynamic"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 func TestAnEnforcerWritesItsOwnNode(t *testing.T) {
@@ -38,7 +38,7 @@ func TestAnEnforcerWritesItsOwnNode(t *testing.T) {
 		}
 	}
 	got := &unstructured.Unstructured{Object: report("n1").Object}
-	must(t, admin.Get(t.Context(), client.ObjectKey{Name: "n1"}, got))
+	kit.Must(t, admin.Get(t.Context(), client.ObjectKey{Name: "n1"}, got))
 	if backend, _, _ := unstructured.NestedString(got.Object, "status", "backend"); backend != "nft" {
 		t.Errorf("the backend is %q, want what was applied last", backend)
 	}
@@ -49,7 +49,7 @@ func TestAnEnforcerWritesNothingElse(t *testing.T) {
 	other := boundTo(t.Context(), "n2")
 	removed(t, "n1")
 	removed(t, "n2")
-	must(t, apply(t.Context(), as(t, enforcer, "n2"), report("n2")))
+	kit.Must(t, apply(t.Context(), as(t, enforcer, "n2"), report("n2")))
 
 	const notOurs = "the token of this enforcer is for node n1, so that it may write NodeEnforcement n1 and no other. " +
 		"If this is not the name of its node, mend --node-name"
@@ -63,7 +63,7 @@ func TestAnEnforcerWritesNothingElse(t *testing.T) {
 		return func() error { return apply(t.Context(), n1, object) }
 	}
 	both := ownedBy("v1", "Node", "n1", owner.UID, false)
-	must(t, unstructured.SetNestedSlice(both.Object, []any{
+	kit.Must(t, unstructured.SetNestedSlice(both.Object, []any{
 		map[string]any{"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": string(owner.UID)},
 		map[string]any{"apiVersion": "v1", "kind": "Node", "name": "n2", "uid": string(other.UID)},
 	}, "metadata", "ownerReferences"))
@@ -101,7 +101,7 @@ func TestAnEnforcerWritesNothingElse(t *testing.T) {
 	}
 	for _, there := range []bool{false, true} {
 		if there {
-			must(t, apply(t.Context(), n1, report("n1")))
+			kit.Must(t, apply(t.Context(), n1, report("n1")))
 		}
 		for _, tt := range tests {
 			t.Run(fmt.Sprintf("%s, its own there: %t", tt.name, there), func(t *testing.T) { refused(t, tt.try(), tt.why) })
@@ -114,19 +114,19 @@ func TestAWiderRoleDoesNotHelp(t *testing.T) {
 	removed(t, "n1")
 	removed(t, "n2")
 	n1 := as(t, enforcer, "n1")
-	must(t, apply(t.Context(), n1, report("n1")))
-	must(t, apply(t.Context(), as(t, enforcer, "n2"), report("n2")))
+	kit.Must(t, apply(t.Context(), n1, report("n1")))
+	kit.Must(t, apply(t.Context(), as(t, enforcer, "n2"), report("n2")))
 	role := parsed(`{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: wide},
 		rules: [{apiGroups: [policy.ringfence.io], resources: ["*"], verbs: ["*"]}]}`)
 	binding := parsed(`{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: wide},
 		roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: wide},
 		subjects: [{kind: ServiceAccount, namespace: ringfence-system, name: ringfence-enforcer}]}`)
-	must(t, admin.Create(t.Context(), role))
-	must(t, admin.Create(t.Context(), binding))
+	kit.Must(t, admin.Create(t.Context(), role))
+	kit.Must(t, admin.Create(t.Context(), binding))
 	untilWide(t, n1, true)
 	t.Cleanup(func() {
-		must(t, admin.Delete(context.Background(), binding))
-		must(t, admin.Delete(context.Background(), role))
+		kit.Must(t, admin.Delete(context.Background(), binding))
+		kit.Must(t, admin.Delete(context.Background(), role))
 		untilWide(t, n1, false)
 	})
 
@@ -137,7 +137,7 @@ func TestAWiderRoleDoesNotHelp(t *testing.T) {
 	}
 	refused(t, own.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{}), deletesNone)
 	n2, err := own.Get(t.Context(), "n2", metav1.GetOptions{})
-	must(t, err)
+	kit.Must(t, err)
 	_, err = own.Update(t.Context(), n2, metav1.UpdateOptions{})
 	refused(t, err, "the token of this enforcer is for node n1")
 }
@@ -145,16 +145,13 @@ func TestAWiderRoleDoesNotHelp(t *testing.T) {
 // untilWide waits until a role that lets enforcers read what they write is in force, or is not any more.
 func untilWide(t *testing.T, enforcer dynamic.Interface, wide bool) {
 	t.Helper()
-	err := wait.PollUntilContextTimeout(context.Background(), 20*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
-		_, err := enforcer.Resource(nodeEnforcements).List(ctx, metav1.ListOptions{})
+	kit.Eventually(t, patience, fmt.Sprintf("the role counts: %t", wide), func() bool {
+		_, err := enforcer.Resource(nodeEnforcements).List(context.Background(), metav1.ListOptions{})
 		if err != nil && !apierrors.IsForbidden(err) {
-			return false, err
+			t.Fatal(err)
 		}
-		return (err == nil) == wide, nil
+		return (err == nil) == wide
 	})
-	if err != nil {
-		t.Fatalf("waiting for a role to count (%t): %v", wide, err)
-	}
 }
 
 // The claim is what counts, wherever it comes from.
@@ -165,13 +162,13 @@ func TestTheTokenSaysWhichNode(t *testing.T) {
 		Spec: corev1.PodSpec{NodeName: "n1", ServiceAccountName: enforcer, HostNetwork: true,
 			Containers: []corev1.Container{{Name: "enforcer", Image: "ringfence"}}},
 	}
-	must(t, admin.Create(t.Context(), pod))
-	t.Cleanup(func() { must(t, admin.Delete(context.Background(), pod, client.GracePeriodSeconds(0))) })
+	kit.Must(t, admin.Create(t.Context(), pod))
+	t.Cleanup(func() { kit.Must(t, admin.Delete(context.Background(), pod, client.GracePeriodSeconds(0))) })
 	ofPod := &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: pod.Name, UID: pod.UID}
 
 	t.Run("a pod's", func(t *testing.T) {
 		c := asBoundTo(t, enforcer, ofPod)
-		must(t, apply(t.Context(), c, report("n1")))
+		kit.Must(t, apply(t.Context(), c, report("n1")))
 		refused(t, apply(t.Context(), c, report("n2")), "the token of this enforcer is for node n1")
 	})
 	t.Run("one that is bound to nothing", func(t *testing.T) {
@@ -186,12 +183,12 @@ func TestTheTokenSaysWhichNode(t *testing.T) {
 func TestWhatOthersPutThereStays(t *testing.T) {
 	n1 := as(t, enforcer, "n1")
 	removed(t, "n1")
-	must(t, apply(t.Context(), n1, report("n1")))
+	kit.Must(t, apply(t.Context(), n1, report("n1")))
 	patched(t, `{"metadata": {"finalizers": ["example.com/look"], "labels": {"example.com/rack": "7"},
 		"ownerReferences": [{"apiVersion": "v1", "kind": "Namespace", "name": "x", "uid": "1"}]}}`)
 	t.Cleanup(func() { patched(t, `{"metadata": {"finalizers": null}}`) })
 
-	must(t, apply(t.Context(), n1, report("n1", set("legacy", "status", "backend"))))
+	kit.Must(t, apply(t.Context(), n1, report("n1", set("legacy", "status", "backend"))))
 	for patch, why := range map[string]string{
 		`{"metadata": {"finalizers": null}}`: "an enforcer may not change the finalizers",
 		`{"metadata": {"ownerReferences": [{"apiVersion":"v1","kind":"Pod","name":"n1","uid":"2"}]}}`: "an enforcer may name no other owner",
@@ -205,21 +202,21 @@ func TestWhatOthersPutThereStays(t *testing.T) {
 func TestOthersAreNotHeldUp(t *testing.T) {
 	removed(t, "n1")
 	object := report("n1", func(o *unstructured.Unstructured) { o.SetFinalizers([]string{"example.com/stay"}) })
-	must(t, admin.Create(t.Context(), object))
+	kit.Must(t, admin.Create(t.Context(), object))
 	patched(t, `{"metadata": {"finalizers": null}}`)
-	must(t, admin.Delete(t.Context(), object))
+	kit.Must(t, admin.Delete(t.Context(), object))
 }
 
 // patched changes NodeEnforcement n1 as an administrator.
 func patched(t *testing.T, patch string) {
 	t.Helper()
-	must(t, admin.Patch(context.Background(), report("n1"), client.RawPatch(types.MergePatchType, []byte(patch))))
+	kit.Must(t, admin.Patch(context.Background(), report("n1"), client.RawPatch(types.MergePatchType, []byte(patch))))
 }
 
 // removed sees to it that a NodeEnforcement is not there, now and after the test.
 func removed(t *testing.T, name string) {
 	t.Helper()
-	remove := func() { must(t, client.IgnoreNotFound(admin.Delete(context.Background(), report(name)))) }
+	remove := func() { kit.Must(t, client.IgnoreNotFound(admin.Delete(context.Background(), report(name)))) }
 	remove()
 	t.Cleanup(remove)
 }

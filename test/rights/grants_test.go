@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // right is one thing that a service account may do, or has asked for: one verb, one resource.
@@ -146,9 +148,9 @@ func TestOnlyTheRoleOfScrapersIsBoundToNobody(t *testing.T) {
 	unbound, bound := map[string]any{}, map[string]bool{}
 	for _, object := range rendered {
 		name, _, err := unstructured.NestedString(object.Object, "roleRef", "name")
-		must(t, err)
+		kit.Must(t, err)
 		kind, _, err := unstructured.NestedString(object.Object, "roleRef", "kind")
-		must(t, err)
+		kit.Must(t, err)
 		bound[kind+" "+name] = true
 	}
 	for _, object := range rendered {
@@ -167,7 +169,7 @@ func TestOnlyTheRoleOfScrapersIsBoundToNobody(t *testing.T) {
 // Whoever reads a role has to see what it gives: "*" is more tomorrow than today, and no test can show that all of it is needed.
 func TestNoRightIsForWhateverThereIs(t *testing.T) {
 	rights, err := granted(t.Context(), rendered)
-	must(t, err)
+	kit.Must(t, err)
 	if len(rights) < 10 {
 		t.Errorf("the roles give %d rights: %v", len(rights), rights)
 	}

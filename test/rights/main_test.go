@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -28,6 +27,7 @@ import (
 	"github.com/ringfence-io/ringfence/config"
 	labserver "github.com/ringfence-io/ringfence/lab/apiserver"
 	"github.com/ringfence-io/ringfence/test/apiserver"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // What is installed.
@@ -54,13 +54,12 @@ func TestMain(m *testing.M) { apiserver.Main(m, prepare) }
 // prepare installs config/default, as kubectl apply -k would, the SIG's kind, and two nodes.
 func prepare(env *envtest.Environment) error {
 	restConfig = env.Config
-	sig, err := sigCRDs(context.Background())
+	sig, err := apiserver.SIGCRDs("standard")
 	if err != nil {
 		return err
 	}
-	crds := []string{"../../config/crd/bases", sig}
-	if _, err := envtest.InstallCRDs(restConfig, envtest.CRDInstallOptions{Paths: crds, ErrorIfPathMissing: true}); err != nil {
-		return fmt.Errorf("installing the CRDs: %w", err)
+	if err := apiserver.InstallCRDs(restConfig, apiserver.CRDs, sig); err != nil {
+		return err
 	}
 	plain, err := client.New(restConfig, client.Options{})
 	if err != nil {
@@ -88,15 +87,6 @@ func prepare(env *envtest.Environment) error {
 		}
 	}
 	return untilInForce(ctx)
-}
-
-// sigCRDs is the directory with the SIG's CustomResourceDefinition.
-func sigCRDs(ctx context.Context) (string, error) {
-	module, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/network-policy-api").Output()
-	if err != nil {
-		return "", fmt.Errorf("looking for the SIG's module: %w", err)
-	}
-	return filepath.Join(strings.TrimSpace(string(module)), "config/crd/standard"), nil
 }
 
 // render is what kustomize makes of a directory.
@@ -177,9 +167,9 @@ func as(t *testing.T, account, node string) dynamic.Interface {
 func asBoundTo(t *testing.T, account string, to *authenticationv1.BoundObjectReference) dynamic.Interface {
 	t.Helper()
 	token, err := tokenOf(t.Context(), account, to)
-	must(t, err)
+	kit.Must(t, err)
 	c, err := clientWith(token)
-	must(t, err)
+	kit.Must(t, err)
 	return c
 }
 
@@ -229,12 +219,5 @@ func refused(t *testing.T, err error, why string) {
 		t.Errorf("it is allowed, want it refused: %s", why)
 	} else if !strings.Contains(err.Error(), why) {
 		t.Errorf("it is refused with\n\t%v\nwant\n\t%s", err, why)
-	}
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
 	}
 }

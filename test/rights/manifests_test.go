@@ -12,12 +12,13 @@ import (
 
 	"github.com/ringfence-io/ringfence/controllers/startup"
 	"github.com/ringfence-io/ringfence/lab"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // The lab shows a right that is missing only if it gives the same as a cluster.
 func TestTheLabGivesTheRightsOfACluster(t *testing.T) {
 	granted, err := lab.Rights()
-	must(t, err)
+	kit.Must(t, err)
 	want := map[string]any{}
 	for _, object := range rendered {
 		switch object.GetKind() {
@@ -57,19 +58,19 @@ func TestPodsHaveTheAccountsThatHaveTheRights(t *testing.T) {
 // Whoever installs under other names has the same admission policies: ones that looked for the old names would hold nobody.
 func TestTheAdmissionPoliciesFollowTheNames(t *testing.T) {
 	dir := t.TempDir()
-	must(t, os.CopyFS(dir, os.DirFS("../../config")))
+	kit.Must(t, os.CopyFS(dir, os.DirFS("../../config")))
 	file := filepath.Join(dir, "default", "kustomization.yaml")
 	text, err := os.ReadFile(file)
-	must(t, err)
+	kit.Must(t, err)
 	renamed := strings.NewReplacer("\nnamespace: ringfence-system", "\nnamespace: fences", "\nnamePrefix: ringfence-", "\nnamePrefix: east-")
-	must(t, os.WriteFile(file, []byte(renamed.Replace(string(text))), 0o600))
+	kit.Must(t, os.WriteFile(file, []byte(renamed.Replace(string(text))), 0o600))
 	objects, err := render(filepath.Dir(file))
-	must(t, err)
+	kit.Must(t, err)
 	got := map[string]any{}
 	for _, object := range objects {
 		if object.GetKind() == "ValidatingAdmissionPolicy" {
 			conditions, _, err := unstructured.NestedSlice(object.Object, "spec", "matchConditions")
-			must(t, err)
+			kit.Must(t, err)
 			got[object.GetName()] = conditions
 		}
 	}
@@ -88,7 +89,7 @@ func TestTheAdmissionPoliciesFollowTheNames(t *testing.T) {
 func TestOurPodsTolerateTheStartupTaint(t *testing.T) {
 	for _, object := range rendered {
 		list, ok, err := unstructured.NestedSlice(object.Object, "spec", "template", "spec", "tolerations")
-		must(t, err)
+		kit.Must(t, err)
 		if !ok {
 			continue
 		}

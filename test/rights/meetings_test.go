@@ -16,6 +16,7 @@ import (
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/controllers/startup"
 	"github.com/ringfence-io/ringfence/lab"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // What programs of the story meet beside policies.
@@ -23,7 +24,7 @@ import (
 // isAnnounced waits until the enforcer has said which addresses the pod has. Its kubelet has not yet.
 func isAnnounced(t *testing.T, l *lab.Lab) {
 	t.Helper()
-	must(t, lab.Poll(soon(t), func(ctx context.Context) error {
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(ctx context.Context) error {
 		pod, err := l.Client.CoreV1().Pods("story").Get(ctx, "one", metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -44,12 +45,12 @@ func losesStartupTaint(t *testing.T, l *lab.Lab) {
 	nodes := l.Client.CoreV1().Nodes()
 	patch := []byte(fmt.Sprintf(`{"spec": {"taints": [{"key": %q, "effect": "NoSchedule"}, {"key": "example.com/other", "effect": "NoSchedule"}]}}`,
 		startup.DefaultTaint))
-	before, err := nodes.Patch(soon(t), l.Nodes[0].Name, types.MergePatchType, patch, metav1.PatchOptions{})
-	must(t, err)
+	before, err := nodes.Patch(kit.Context(t, patience), l.Nodes[0].Name, types.MergePatchType, patch, metav1.PatchOptions{})
+	kit.Must(t, err)
 	if len(before.Spec.Taints) != 2 {
 		t.Fatalf("the node has the taints %v, want two", before.Spec.Taints)
 	}
-	must(t, lab.Poll(soon(t), func(ctx context.Context) error {
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(ctx context.Context) error {
 		node, err := nodes.Get(ctx, l.Nodes[0].Name, metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -72,8 +73,8 @@ func isScraped(t *testing.T, l *lab.Lab) {
 		"the controller": {l.World.DialContext, lab.FirstControllerMetrics},
 	}
 	for account, want := range map[string]int{"reader": http.StatusOK, "stranger": http.StatusForbidden} {
-		answer, err := l.Client.CoreV1().ServiceAccounts("story").CreateToken(soon(t), account, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
-		must(t, err)
+		answer, err := l.Client.CoreV1().ServiceAccounts("story").CreateToken(kit.Context(t, patience), account, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+		kit.Must(t, err)
 		for name, p := range programs {
 			status, body := ask(t, p.dial, fmt.Sprintf("https://127.0.0.1:%d/metrics", p.port), answer.Status.Token, want)
 			if status != want || strings.Contains(body, "ringfence_") != (want == http.StatusOK) {

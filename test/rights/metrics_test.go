@@ -19,13 +19,14 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/ringfence-io/ringfence/lab/process"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // TestMetricsAreForThoseWhoMayReadThem runs a controller with nothing but its own rights, and asks it as different people do.
 func TestMetricsAreForThoseWhoMayReadThem(t *testing.T) {
 	address := controllerProcess(t)
 	reader, stranger := serviceAccount(t, "reader"), serviceAccount(t, "stranger")
-	must(t, admin.Create(t.Context(), &rbacv1.ClusterRoleBinding{
+	kit.Must(t, admin.Create(t.Context(), &rbacv1.ClusterRoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: "reader"},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "ringfence-metrics-reader"},
 		Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Namespace: system, Name: "reader"}},
@@ -65,30 +66,30 @@ func controllerProcess(t *testing.T) string {
 		t.Fatalf("building ringfence: %v\n%s", err, out)
 	}
 	token, err := tokenOf(t.Context(), controller, nil)
-	must(t, err)
+	kit.Must(t, err)
 	config := clientcmdapi.NewConfig()
 	config.Clusters["c"] = &clientcmdapi.Cluster{Server: restConfig.Host, CertificateAuthorityData: restConfig.CAData}
 	config.AuthInfos["u"] = &clientcmdapi.AuthInfo{Token: token}
 	config.Contexts["x"] = &clientcmdapi.Context{Cluster: "c", AuthInfo: "u"}
 	config.CurrentContext = "x"
 	kubeconfig := filepath.Join(dir, "kubeconfig")
-	must(t, clientcmd.WriteToFile(*config, kubeconfig))
+	kit.Must(t, clientcmd.WriteToFile(*config, kubeconfig))
 	free, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	kit.Must(t, err)
 	address := free.Addr().String()
-	must(t, free.Close())
+	kit.Must(t, free.Close())
 	started, err := process.Start(exec.Command(program, "controller", "--kubeconfig", kubeconfig, "--metrics-bind-address", address,
 		"--health-probe-bind-address", "0"), "the controller", filepath.Join(dir, "log"))
-	must(t, err)
+	kit.Must(t, err)
 	t.Cleanup(func() { started.Stop(30 * time.Second) })
 	return address
 }
 
 func serviceAccount(t *testing.T, name string) (token string) {
 	t.Helper()
-	must(t, admin.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: name}}))
+	kit.Must(t, admin.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: name}}))
 	token, err := tokenOf(t.Context(), name, nil)
-	must(t, err)
+	kit.Must(t, err)
 	return token
 }
 
@@ -102,7 +103,7 @@ func ask(t *testing.T, dial dialer, url, token string, want int) (status int, bo
 	defer client.CloseIdleConnections()
 	for deadline := time.Now().Add(time.Minute); ; {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
-		must(t, err)
+		kit.Must(t, err)
 		if token != "" {
 			r.Header.Set("Authorization", "Bearer "+token)
 		}

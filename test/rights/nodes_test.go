@@ -4,18 +4,17 @@ import (
 	"context"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/dynamic"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ringfence-io/ringfence/controllers/startup"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // tainted is a node as one that has just been registered: with the startup taint in two effects, between others' taints.
@@ -30,8 +29,8 @@ const without = `{"op": "remove", "path": "/spec/taints/2"}, {"op": "remove", "p
 // Whoever has the controller's token can take this one taint from nodes, and do nothing else to them.
 func TestTheControllerTakesNothingFromANodeButTheStartupTaint(t *testing.T) {
 	object := parsed(tainted)
-	must(t, admin.Create(t.Context(), object))
-	t.Cleanup(func() { must(t, client.IgnoreNotFound(admin.Delete(context.Background(), object))) })
+	kit.Must(t, admin.Create(t.Context(), object))
+	t.Cleanup(func() { kit.Must(t, client.IgnoreNotFound(admin.Delete(context.Background(), object))) })
 	nodes := as(t, controller, "").Resource(core("nodes"))
 	held(t, nodes)
 
@@ -63,10 +62,10 @@ func TestTheControllerTakesNothingFromANodeButTheStartupTaint(t *testing.T) {
 	})
 
 	after, err := nodes.Patch(t.Context(), "tainted", types.JSONPatchType, []byte("["+without+"]"), metav1.PatchOptions{})
-	must(t, err)
+	kit.Must(t, err)
 	taints := func(object *unstructured.Unstructured) []any {
 		list, _, err := unstructured.NestedSlice(object.Object, "spec", "taints")
-		must(t, err)
+		kit.Must(t, err)
 		return list
 	}
 	isOurs := func(taint any) bool { return taint.(map[string]any)["key"] == startup.DefaultTaint }
@@ -83,19 +82,19 @@ func TestTheControllerTakesNothingFromANodeButTheStartupTaint(t *testing.T) {
 // The controller's policy does not hold others.
 func TestOthersWriteNodesAsEver(t *testing.T) {
 	object := parsed(`{apiVersion: v1, kind: Node, metadata: {name: free}, spec: {taints: [{key: a, effect: NoSchedule}]}}`)
-	must(t, admin.Create(t.Context(), object))
-	t.Cleanup(func() { must(t, admin.Delete(context.Background(), object)) })
+	kit.Must(t, admin.Create(t.Context(), object))
+	t.Cleanup(func() { kit.Must(t, admin.Delete(context.Background(), object)) })
 	unstructured.RemoveNestedField(object.Object, "spec", "taints")
 	object.SetLabels(map[string]string{"touched": "yes"})
-	must(t, admin.Update(t.Context(), object))
+	kit.Must(t, admin.Update(t.Context(), object))
 }
 
 // held waits until the API server holds the controller to its admission policy.
 func held(t *testing.T, nodes dynamic.NamespaceableResourceInterface) {
 	t.Helper()
-	must(t, wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
-		_, err := nodes.Patch(ctx, "tainted", types.MergePatchType, []byte(`{"metadata": {"labels": {"touched": "yes"}}}`),
+	kit.Eventually(t, patience, "the admission policy counts", func() bool {
+		_, err := nodes.Patch(t.Context(), "tainted", types.MergePatchType, []byte(`{"metadata": {"labels": {"touched": "yes"}}}`),
 			metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}})
-		return apierrors.IsForbidden(err), nil
-	}))
+		return apierrors.IsForbidden(err)
+	})
 }

@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // overlays are what can be applied to a cluster without kinds of others.
@@ -25,7 +27,7 @@ func TestTheAPIServerTakesEachOverlay(t *testing.T) {
 	for _, overlay := range overlays {
 		t.Run(overlay, func(t *testing.T) {
 			objects, err := render("../../config/" + overlay)
-			must(t, err)
+			kit.Must(t, err)
 			for _, object := range objects {
 				options := []client.ApplyOption{client.FieldOwner("test"), client.ForceOwnership, client.DryRunAll}
 				if err := admin.Apply(t.Context(), client.ApplyConfigurationFromUnstructured(object), options...); err != nil {
@@ -39,11 +41,11 @@ func TestTheAPIServerTakesEachOverlay(t *testing.T) {
 // Of the pods that are made, the admission of Pod Security lets each in where docs/security.md says, and not below.
 func TestPodSecurity(t *testing.T) {
 	for _, level := range []string{"privileged", "baseline", "restricted"} {
-		must(t, admin.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		kit.Must(t, admin.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 			Name: "level-" + level, Labels: map[string]string{"pod-security.kubernetes.io/enforce": level},
 		}}))
-		must(t, admin.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "level-" + level, Name: enforcer}}))
-		must(t, admin.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "level-" + level, Name: controller}}))
+		kit.Must(t, admin.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "level-" + level, Name: enforcer}}))
+		kit.Must(t, admin.Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "level-" + level, Name: controller}}))
 	}
 	tests := []struct {
 		kind string
@@ -85,7 +87,7 @@ func templateOf(t *testing.T, objects []*unstructured.Unstructured, kind string)
 	for _, object := range objects {
 		if object.GetKind() == kind {
 			var workload appsv1.DaemonSet // a Deployment's template is at the same place
-			must(t, runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &workload))
+			kit.Must(t, runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &workload))
 			return workload.Spec.Template
 		}
 	}
@@ -97,7 +99,7 @@ func templateOf(t *testing.T, objects []*unstructured.Unstructured, kind string)
 func TestContainersAreConfined(t *testing.T) {
 	for _, overlay := range append([]string{"overlays/openshift", "overlays/openshift-first-packet", "overlays/openshift-uninstall"}, overlays...) {
 		objects, err := render("../../config/" + overlay)
-		must(t, err)
+		kit.Must(t, err)
 		for kind, want := range map[string]string{
 			"DaemonSet":  "user 0, +[NET_ADMIN NET_RAW] -[ALL], system-node-critical",
 			"Deployment": "user 65532, +[] -[ALL], system-cluster-critical",

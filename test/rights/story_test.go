@@ -22,6 +22,8 @@ import (
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/lab"
+	"github.com/ringfence-io/ringfence/test/apiserver"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 const (
@@ -71,9 +73,9 @@ const patience = 2 * time.Minute
 // that only watch. A right of which no request is ever made has no place in a role. Of each of the others
 // the API server is asked what becomes of the requests without it.
 func TestEachRightIsNeededAndNoOther(t *testing.T) {
-	needRoot(t)
+	kit.NeedRoot(t)
 	rights, err := granted(t.Context(), rendered)
-	must(t, err)
+	kit.Must(t, err)
 	log, flags := newAudit(t)
 	t.Cleanup(func() { nothingBeyond(t, log, rights) }) // also of a story that came to no end, perhaps for that
 	listFirst(t, true)
@@ -82,19 +84,19 @@ func TestEachRightIsNeededAndNoOther(t *testing.T) {
 
 	listFirst(t, false)
 	for _, n := range l.Nodes {
-		must(t, n.RestartEnforcer())
+		kit.Must(t, n.RestartEnforcer())
 	}
-	must(t, l.StartController("c2"))
+	kit.Must(t, l.StartController("c2"))
 	l.StopController("c1")
-	must(t, l.WaitEnforcers(soon(t)))
-	must(t, l.Apply(soon(t), []byte(fmt.Sprintf(changed, 82))))
+	kit.Must(t, l.WaitEnforcers(kit.Context(t, patience)))
+	kit.Must(t, l.Apply(kit.Context(t, patience), []byte(fmt.Sprintf(changed, 82))))
 	programmed(t, l)
-	must(t, l.Delete(soon(t), []byte(policies)))
+	kit.Must(t, l.Delete(kit.Context(t, patience), []byte(policies)))
 	withoutEnforcements(t, l)
 	l.StopController("c2")
 
 	all, err := log.requests()
-	must(t, err)
+	kit.Must(t, err)
 	if len(all) <= len(seen) {
 		t.Errorf("the programs have asked nothing after their restart")
 	}
@@ -106,7 +108,7 @@ func TestEachRightIsNeededAndNoOther(t *testing.T) {
 func nothingBeyond(t *testing.T, log audit, rights []right) {
 	t.Helper()
 	all, err := log.requests()
-	must(t, err)
+	kit.Must(t, err)
 	for _, line := range beyond(rights, all) {
 		t.Errorf("a program asks for what config/rbac does not give it: %s. Either it must not, or its role lacks a rule", line)
 	}
@@ -120,11 +122,11 @@ func tell(t *testing.T, flags []string) *lab.Lab {
 	if err != nil {
 		t.Fatalf("building ringfence: %v\n%s", err, out)
 	}
-	l, err := lab.Start(soon(t), lab.Options{
+	l, err := lab.Start(kit.Context(t, patience), lab.Options{
 		Nodes: 1, EnforcerBinary: program, Controller: true, FirstPacket: true, APIServerArgs: flags, Report: func(err error) { t.Log(err) },
 		StatusDelay: kubeletDelay, EnforcerArgs: []string{"--metrics-secure"}, ControllerArgs: []string{"--metrics-secure"},
 	})
-	must(t, err)
+	kit.Must(t, err)
 	t.Cleanup(func() {
 		if t.Failed() {
 			for _, file := range []string{l.Nodes[0].EnforcerLog(), l.ControllerLog("c1")} {
@@ -132,34 +134,34 @@ func tell(t *testing.T, flags []string) *lab.Lab {
 				t.Logf("%s:\n%s", filepath.Base(file), text)
 			}
 		}
-		must(t, l.Close())
+		kit.Must(t, l.Close())
 	})
-	crds, err := sigCRDs(t.Context())
-	must(t, err)
+	crds, err := apiserver.SIGCRDs("standard")
+	kit.Must(t, err)
 	crd, err := os.ReadFile(filepath.Join(crds, "policy.networking.k8s.io_clusternetworkpolicies.yaml"))
-	must(t, err)
-	must(t, l.Apply(soon(t), crd))
-	must(t, l.WaitEnforcers(soon(t)))
-	must(t, l.Apply(soon(t), []byte(story)))
+	kit.Must(t, err)
+	kit.Must(t, l.Apply(kit.Context(t, patience), crd))
+	kit.Must(t, l.WaitEnforcers(kit.Context(t, patience)))
+	kit.Must(t, l.Apply(kit.Context(t, patience), []byte(story)))
 	isAnnounced(t, l)
 	losesStartupTaint(t, l)
-	must(t, l.Apply(soon(t), []byte(scrapers)))
+	kit.Must(t, l.Apply(kit.Context(t, patience), []byte(scrapers)))
 	isScraped(t, l)
-	_, err = l.WaitReady(soon(t))
-	must(t, err)
-	must(t, lab.Poll(soon(t), func(ctx context.Context) error { return l.Apply(ctx, []byte(policies)) })) // the SIG's kind takes a moment
+	_, err = l.WaitReady(kit.Context(t, patience))
+	kit.Must(t, err)
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(ctx context.Context) error { return l.Apply(ctx, []byte(policies)) })) // the SIG's kind takes a moment
 	programmed(t, l)
 	for _, label := range []string{"other", "web"} { // the policy selects nothing, and again the pod: the second Event of a kind is a patch of the first
 		patch := []byte(fmt.Sprintf(`{"metadata": {"labels": {"app": %q}}}`, label))
-		_, err := l.Client.CoreV1().Pods("story").Patch(soon(t), "one", types.MergePatchType, patch, metav1.PatchOptions{})
-		must(t, err)
+		_, err := l.Client.CoreV1().Pods("story").Patch(kit.Context(t, patience), "one", types.MergePatchType, patch, metav1.PatchOptions{})
+		kit.Must(t, err)
 		selects(t, l, map[string]int{"web": 1}[label])
 	}
-	must(t, l.Apply(soon(t), []byte(fmt.Sprintf(changed, 81))))
+	kit.Must(t, l.Apply(kit.Context(t, patience), []byte(fmt.Sprintf(changed, 81))))
 	programmed(t, l)
-	must(t, l.Delete(soon(t), []byte(fmt.Sprintf(changed, 0))))
+	kit.Must(t, l.Delete(kit.Context(t, patience), []byte(fmt.Sprintf(changed, 0))))
 	withoutEnforcements(t, l)
-	must(t, l.Apply(soon(t), []byte(policies)))
+	kit.Must(t, l.Apply(kit.Context(t, patience), []byte(policies)))
 	programmed(t, l)
 	return l
 }
@@ -168,10 +170,10 @@ func tell(t *testing.T, flags []string) *lab.Lab {
 func programmed(t *testing.T, l *lab.Lab) {
 	t.Helper()
 	c, err := dynamic.NewForConfig(l.Config)
-	must(t, err)
-	web, err := c.Resource(networkPolicies).Namespace("story").Get(soon(t), "web", metav1.GetOptions{})
-	must(t, err)
-	must(t, lab.Poll(soon(t), func(ctx context.Context) error {
+	kit.Must(t, err)
+	web, err := c.Resource(networkPolicies).Namespace("story").Get(kit.Context(t, patience), "web", metav1.GetOptions{})
+	kit.Must(t, err)
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(ctx context.Context) error {
 		enforcement, err := c.Resource(policyEnforcements).Namespace("story").Get(ctx, "web", metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -203,7 +205,7 @@ func programmed(t *testing.T, l *lab.Lab) {
 // selects waits until so many pods are said to be held by the NetworkPolicy.
 func selects(t *testing.T, l *lab.Lab, pods int) {
 	t.Helper()
-	must(t, lab.Poll(soon(t), func(ctx context.Context) error {
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(ctx context.Context) error {
 		all, err := l.PolicyEnforcements(ctx)
 		if err != nil {
 			return err
@@ -236,7 +238,7 @@ func isProgrammed(object map[string]any, generation int64) error {
 // withoutEnforcements waits until nothing is said of any NetworkPolicy.
 func withoutEnforcements(t *testing.T, l *lab.Lab) {
 	t.Helper()
-	must(t, lab.Poll(soon(t), func(ctx context.Context) error {
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(ctx context.Context) error {
 		left, err := l.PolicyEnforcements(ctx)
 		if err == nil && len(left) > 0 {
 			err = fmt.Errorf("%d PolicyEnforcements are left", len(left))
@@ -249,7 +251,7 @@ func withoutEnforcements(t *testing.T, l *lab.Lab) {
 func until(t *testing.T, log audit, rights []right) []request {
 	t.Helper()
 	var requests []request
-	ctx := soon(t)
+	ctx := kit.Context(t, patience)
 	err := lab.Poll(ctx, func(context.Context) error {
 		var err error
 		if requests, err = log.requests(); err != nil {
@@ -282,7 +284,7 @@ func withoutEach(t *testing.T, rights, asked []right) {
 		user := fmt.Sprintf("without-%d", i)
 		give(t, user, rest)
 		control := rest[0] // of the same account, so that it shows when the role is in force
-		must(t, lab.Poll(soon(t), func(ctx context.Context) error {
+		kit.Must(t, lab.Poll(kit.Context(t, patience), func(ctx context.Context) error {
 			if ok, err := may(ctx, user, control); err != nil || !ok {
 				return fmt.Errorf("waiting for the role of %s: %t %w", user, ok, err)
 			}
@@ -293,7 +295,7 @@ func withoutEach(t *testing.T, rights, asked []right) {
 				continue
 			}
 			ok, err := may(t.Context(), user, q)
-			must(t, err)
+			kit.Must(t, err)
 			if ok {
 				t.Errorf("%s is allowed without the right of %s, which is not needed then", q, r)
 			}
@@ -320,8 +322,8 @@ func give(t *testing.T, user string, rights []right) {
 			}
 		}
 		for _, object := range []client.Object{role, binding} {
-			must(t, admin.Create(t.Context(), object))
-			t.Cleanup(func() { must(t, admin.Delete(context.Background(), object)) })
+			kit.Must(t, admin.Create(t.Context(), object))
+			t.Cleanup(func() { kit.Must(t, admin.Delete(context.Background(), object)) })
 		}
 	}
 }
@@ -349,22 +351,4 @@ func may(ctx context.Context, user string, what right) (bool, error) {
 func listFirst(t *testing.T, list bool) {
 	t.Helper()
 	t.Setenv("KUBE_FEATURE_WatchListClient", fmt.Sprint(!list))
-}
-
-func soon(t *testing.T) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-func needRoot(t *testing.T) {
-	t.Helper()
-	switch {
-	case os.Geteuid() == 0:
-	case os.Getenv("CI") == "true":
-		t.Fatal("it needs root to make network namespaces")
-	default:
-		t.Skipf("LEFT OUT: %s needs root to make network namespaces", t.Name())
-	}
 }

@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
+
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // kind is a kind of object that people or programs write. One of each is there while these tests run.
@@ -80,8 +82,8 @@ func TestWhatEachMayWrite(t *testing.T) {
 	own := slices.Concat(kinds, ownKinds)
 	for _, k := range own {
 		object := parsed(k.object)
-		must(t, admin.Create(t.Context(), object))
-		t.Cleanup(func() { must(t, admin.Delete(context.Background(), object)) })
+		kit.Must(t, admin.Create(t.Context(), object))
+		t.Cleanup(func() { kit.Must(t, admin.Delete(context.Background(), object)) })
 	}
 	tests := []struct {
 		account string
@@ -161,7 +163,7 @@ func allowed(t *testing.T, c dynamic.Interface, k kind) []string {
 	object := parsed(k.object)
 	there := &unstructured.Unstructured{}
 	there.SetGroupVersionKind(object.GroupVersionKind())
-	must(t, admin.Get(t.Context(), types.NamespacedName{Namespace: object.GetNamespace(), Name: object.GetName()}, there))
+	kit.Must(t, admin.Get(t.Context(), types.NamespacedName{Namespace: object.GetNamespace(), Name: object.GetName()}, there))
 	resource := c.Resource(k.resource).Namespace(object.GetNamespace())
 	patch := []byte(`{"metadata": {"labels": {"touched": "yes"}}}`)
 	all := []string{metav1.DryRunAll}

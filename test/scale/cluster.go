@@ -20,7 +20,6 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -29,18 +28,16 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/controller-runtime/pkg/log"
-	"sigs.k8s.io/yaml"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
-	"github.com/ringfence-io/ringfence/config"
 	"github.com/ringfence-io/ringfence/controllers/status"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/lab"
-	"github.com/ringfence-io/ringfence/lab/apiserver"
+	labserver "github.com/ringfence-io/ringfence/lab/apiserver"
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/process"
+	"github.com/ringfence-io/ringfence/test/apiserver"
 )
 
 // What config/default calls our programs, and where they run.
@@ -55,7 +52,7 @@ type Cluster struct {
 	Size
 	dir, program string
 	host         *host.Host
-	server       *apiserver.Server
+	server       *labserver.Server
 	admin        *rest.Config
 	kube         kubernetes.Interface
 	client       client.Client
@@ -77,11 +74,11 @@ func Start(ctx context.Context, size Size, program, name, dir string) (*Cluster,
 	if c.host, err = host.New(name); err != nil {
 		return c, err
 	}
-	c.server, err = apiserver.Start(ctx, apiserver.Options{Host: c.host, Addresses: []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}, Dir: dir})
+	c.server, err = labserver.Start(ctx, labserver.Options{Host: c.host, Addresses: []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}, Dir: dir})
 	if err != nil {
 		return c, err
 	}
-	if c.admin, err = c.server.Config(apiserver.Admin); err != nil {
+	if c.admin, err = c.server.Config(labserver.Admin); err != nil {
 		return c, err
 	}
 	binary := rest.CopyConfig(c.admin)
@@ -97,25 +94,10 @@ func Start(ctx context.Context, size Size, program, name, dir string) (*Cluster,
 
 // install installs our kinds, and what our programs may do.
 func (c *Cluster) install(ctx context.Context) error {
-	files, err := config.CRDs.ReadDir("crd/bases")
-	if err != nil {
-		return fmt.Errorf("reading our kinds: %w", err)
+	if err := apiserver.InstallCRDs(c.admin, apiserver.CRDs); err != nil {
+		return err
 	}
-	var crds []*apiextensionsv1.CustomResourceDefinition
-	for _, file := range files {
-		text, err := config.CRDs.ReadFile("crd/bases/" + file.Name())
-		if err != nil {
-			return fmt.Errorf("reading our kinds: %w", err)
-		}
-		crd := &apiextensionsv1.CustomResourceDefinition{}
-		if err := yaml.UnmarshalStrict(text, crd); err != nil {
-			return fmt.Errorf("reading %s: %w", file.Name(), err)
-		}
-		crds = append(crds, crd)
-	}
-	if _, err := envtest.InstallCRDs(c.admin, envtest.CRDInstallOptions{CRDs: crds, MaxTime: time.Minute}); err != nil {
-		return fmt.Errorf("installing our kinds: %w", err)
-	}
+	var err error
 	if c.client, err = client.New(c.admin, client.Options{Scheme: status.Scheme()}); err != nil {
 		return fmt.Errorf("making a client: %w", err)
 	}

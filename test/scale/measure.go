@@ -14,6 +14,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/lab"
+	"github.com/ringfence-io/ringfence/test/kit/proc"
 )
 
 // Cost is what something took that happened in the cluster.
@@ -22,7 +23,7 @@ type Cost struct {
 	Controller Counts // requests of the controller, by sort
 	News       int    // writes of NodeEnforcements that were no mere signs of life
 	Wall       time.Duration
-	Use        Use           // of the controller: the CPU of this time; memory as it is afterwards
+	Use        proc.Usage    // of the controller: the CPU of this time; memory as it is afterwards
 	Server     time.Duration // CPU of the API server, with etcd
 }
 
@@ -43,7 +44,7 @@ type meter struct {
 	nodes  Counts
 	own    Counts
 	news   int64
-	use    Use
+	use    proc.Usage
 	server time.Duration
 }
 
@@ -60,12 +61,12 @@ func (c *Cluster) read() (meter, error) {
 			return m, err
 		}
 		var err error
-		if m.use, err = useOf(c.controller.PID()); err != nil {
+		if m.use, err = proc.UsageOf(c.controller.PID()); err != nil {
 			return m, err
 		}
 	}
 	for _, pid := range c.server.PIDs() {
-		use, err := useOf(pid)
+		use, err := proc.UsageOf(pid)
 		if err != nil {
 			return m, err
 		}
@@ -175,9 +176,9 @@ func (c *Cluster) Restart(ctx context.Context) (Cost, error) {
 		ctx, cancel := c.whileItRuns(ctx)
 		defer cancel()
 		var idle time.Time // since when it has done next to nothing
-		var before Use
+		var before proc.Usage
 		return lab.Poll(ctx, func(context.Context) error {
-			use, err := useOf(c.controller.PID())
+			use, err := proc.UsageOf(c.controller.PID())
 			if err != nil {
 				return err
 			}

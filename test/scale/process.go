@@ -1,7 +1,6 @@
 package scale
 
 import (
-	"bytes"
 	"context"
 	"encoding/pem"
 	"fmt"
@@ -14,9 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"time"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -116,47 +113,4 @@ func startProgram(program, kubeconfig, log string) (*process.Process, error) {
 		"--leader-elect", "--leader-elect-namespace", systemNamespace, "--log-format", "text",
 		"--metrics-bind-address", "0", "--health-probe-bind-address", "0")
 	return process.Start(cmd, "the controller", log)
-}
-
-// Use is what a process has taken of the machine.
-type Use struct {
-	CPU  time.Duration
-	Peak int // bytes of memory, those of the program's text too (VmHWM)
-	Now  int // likewise now (VmRSS)
-}
-
-// useOf reads proc(5).
-func useOf(pid int) (Use, error) {
-	var u Use
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return u, fmt.Errorf("reading what a process takes: %w", err)
-	}
-	// The second field is the program's name in brackets, which may hold spaces: utime is the twelfth behind it, stime the next. Both are in
-	// hundredths of a second, whatever the kernel's own clock.
-	behind := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	for _, field := range behind[11:13] {
-		ticks, err := strconv.Atoi(string(field))
-		if err != nil {
-			return u, fmt.Errorf("reading what a process takes: %w", err)
-		}
-		u.CPU += time.Duration(ticks) * 10 * time.Millisecond
-	}
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return u, fmt.Errorf("reading what a process takes: %w", err)
-	}
-	for line := range bytes.Lines(status) {
-		fields := bytes.Fields(line)
-		to := map[string]*int{"VmHWM:": &u.Peak, "VmRSS:": &u.Now}[string(fields[0])]
-		if to == nil {
-			continue
-		}
-		kib, err := strconv.Atoi(string(fields[1]))
-		if err != nil {
-			return u, fmt.Errorf("reading what a process takes: %w", err)
-		}
-		*to = kib << 10
-	}
-	return u, nil
 }

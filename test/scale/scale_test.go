@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ringfence-io/ringfence/lab/host"
+	"github.com/ringfence-io/ringfence/test/kit"
 	"github.com/ringfence-io/ringfence/test/scale"
 )
 
@@ -15,28 +16,23 @@ var small = scale.Size{Nodes: 20, Namespaces: 20, Apps: 5, Pods: 10, Policies: 2
 
 // Only nodes that a change is about write anything, once; and where nothing changes, nothing is written but signs of life.
 func TestOnlyWhatIsConcernedIsWritten(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("needs root to make network namespaces")
-		}
-		t.Skip("LEFT OUT: needs root to make network namespaces")
-	}
+	kit.NeedRoot(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	program, err := scale.Build(t.TempDir())
-	must(t, err)
+	kit.Must(t, err)
 	c, err := scale.Start(ctx, small, program, host.RunPrefix("rf-scale")+"api", t.TempDir())
 	t.Cleanup(func() {
 		if t.Failed() {
 			log, _ := os.ReadFile(c.ControllerLog())
 			t.Logf("the controller:\n%s", log)
 		}
-		must(t, c.Close())
+		kit.Must(t, c.Close())
 	})
-	must(t, err)
-	must(t, c.StartEnforcers(ctx, time.Hour))
+	kit.Must(t, err)
+	kit.Must(t, c.StartEnforcers(ctx, time.Hour))
 	began, err := c.Begin(ctx)
-	must(t, err)
+	kit.Must(t, err)
 	t.Logf("programmed after %s", began.Wall)
 	if n := began.Controller[scale.Enforcements].Requests; n != int64(small.Namespaces*small.Policies) {
 		t.Errorf("the controller made %d PolicyEnforcements, want %d", n, small.Namespaces*small.Policies)
@@ -53,7 +49,7 @@ func TestOnlyWhatIsConcernedIsWritten(t *testing.T) {
 	} {
 		t.Run(change.name, func(t *testing.T) {
 			got, err := change.make()
-			must(t, err)
+			kit.Must(t, err)
 			t.Logf("programmed after %s; nodes: %+v; the controller: %+v", got.Took, got.Nodes.Sum(), got.Controller)
 			if got.Concerned != change.concerned {
 				t.Errorf("%d nodes are concerned, want %d", got.Concerned, change.concerned)
@@ -75,7 +71,7 @@ func TestOnlyWhatIsConcernedIsWritten(t *testing.T) {
 	})
 	t.Run("a restart of the controller", func(t *testing.T) {
 		cost, err := c.Restart(ctx)
-		must(t, err)
+		kit.Must(t, err)
 		if says := cost.Says(); says != (scale.Count{}) || len(cost.Nodes) > 0 {
 			t.Errorf("it causes writes of the controller, %+v, and of nodes, %+v", cost.Controller, cost.Nodes)
 		}
@@ -83,9 +79,9 @@ func TestOnlyWhatIsConcernedIsWritten(t *testing.T) {
 	t.Run("quiet", func(t *testing.T) {
 		const heartbeat = time.Second
 		c.StopEnforcers()
-		must(t, c.StartEnforcers(ctx, heartbeat))
+		kit.Must(t, c.StartEnforcers(ctx, heartbeat))
 		cost, err := c.Quiet(ctx, 6*heartbeat)
-		must(t, err)
+		kit.Must(t, err)
 		t.Logf("nodes: %+v; the controller: %+v", cost.Nodes.Sum(), cost.Controller)
 		if len(cost.Nodes) != small.Nodes {
 			t.Errorf("%d nodes gave signs of life, want %d", len(cost.Nodes), small.Nodes)
@@ -107,12 +103,5 @@ func once(t *testing.T, c scale.Change) {
 	}
 	if sum := c.Nodes.Sum(); sum.Requests != int64(c.Concerned) || len(c.Nodes) != c.Concerned || sum.Refused > 0 {
 		t.Errorf("%d nodes made %d writes, of which %d were refused; want %d nodes, one write each", len(c.Nodes), sum.Requests, sum.Refused, c.Concerned)
-	}
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
 	}
 }

@@ -16,6 +16,8 @@ import (
 	signetv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/test/apiserver"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // ours and the SIG's take this spec; the placeholder is the priority.
@@ -52,7 +54,7 @@ func (s *story) lives(p client.Object, change, changed string) {
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}}
 	s.patch(ns, `{"metadata":{"labels":{"story":"over"}}}`)
 	s.says(p, "True NoPods at 2: "+noPods, "0 pods, 0 nodes: 0 programmed, 0 failed, 0 unknown")
-	until(s.t, "an Event", func(ctx context.Context) error {
+	kit.EventuallySucceeds(s.t, patience, "an Event", func(ctx context.Context) error {
 		all, err := s.events(ctx, inDefault(p))
 		if err == nil && len(all) == 0 {
 			err = fmt.Errorf("there is none")
@@ -70,16 +72,16 @@ func inDefault(p client.Object) client.Object {
 
 // theSIGs: its status has conditions and nothing else, and other controllers' conditions stay. Its kind goes and comes.
 func theSIGs(s *story) {
-	dir, err := sigBases()
-	must(s.t, err)
-	must(s.t, install(restConfig, dir))
+	dir, err := apiserver.SIGCRDs("experimental")
+	kit.Must(s.t, err)
+	kit.Must(s.t, apiserver.InstallCRDs(restConfig, dir))
 	s.pod("one", s.node)
 	s.node.enforces()
 	p := &signetv1alpha2.ClusterNetworkPolicy{}
 	s.clusterPolicy("p", fmt.Sprintf(denyAll, 30), p)
 	s.says(p, "False Pending at 1: 1 of 1 node does not enforce generation 1: NODE-a")
 	theirs := `{"type":"Somebodys","status":"True","reason":"Else","message":"stays","observedGeneration":1,"lastTransitionTime":"2020-01-01T00:00:00Z"}`
-	must(s.t, s.c.Status().Patch(s.t.Context(), p, client.RawPatch(types.ApplyPatchType, []byte(
+	kit.Must(s.t, s.c.Status().Patch(s.t.Context(), p, client.RawPatch(types.ApplyPatchType, []byte(
 		fmt.Sprintf(`{"apiVersion":"policy.networking.k8s.io/v1alpha2","kind":"ClusterNetworkPolicy","metadata":{"name":%q},"status":{"conditions":[%s]}}`,
 			p.Name, theirs))), client.FieldOwner("somebody")))
 	s.node.enforces()
@@ -94,7 +96,7 @@ func theSIGs(s *story) {
 	}
 
 	s.patch(p, `{"spec":{"egress":[{"action":"Accept","to":[{"domainNames":["example.com."]}]}]}}`)
-	until(s.t, "what is not understood", func(ctx context.Context) error {
+	kit.EventuallySucceeds(s.t, patience, "what is not understood", func(ctx context.Context) error {
 		status, err := s.statusOf(ctx, p)
 		if err != nil {
 			return err
@@ -107,7 +109,7 @@ func theSIGs(s *story) {
 
 	crd := &apiextensionsv1.CustomResourceDefinition{ObjectMeta: metav1.ObjectMeta{Name: "clusternetworkpolicies.policy.networking.k8s.io"}}
 	s.delete(crd)
-	until(s.t, "the SIG's kind to go", func(ctx context.Context) error {
+	kit.EventuallySucceeds(s.t, patience, "the SIG's kind to go", func(ctx context.Context) error {
 		if err := s.c.Get(ctx, client.ObjectKeyFromObject(crd), crd); !apierrors.IsNotFound(err) {
 			return fmt.Errorf("it is there: %w", err)
 		}
@@ -116,9 +118,9 @@ func theSIGs(s *story) {
 	np := s.policy("meanwhile", everyPod)
 	s.node.enforces()
 	s.says(np, programmed(1, 1, 1))
-	must(s.t, install(restConfig, dir))
+	kit.Must(s.t, apiserver.InstallCRDs(restConfig, dir))
 	p = &signetv1alpha2.ClusterNetworkPolicy{}
-	until(s.t, "the SIG's kind to come again", func(context.Context) error { // the API server takes a moment
+	kit.EventuallySucceeds(s.t, patience, "the SIG's kind to come again", func(context.Context) error { // the API server takes a moment
 		s.parse("{metadata: {name: NAMESPACE-p}, spec: "+fmt.Sprintf(denyAll, 30)+"}", p)
 		return s.c.Create(s.t.Context(), p)
 	})
@@ -162,7 +164,7 @@ func accepted(s *story) {
 // begins waits until the policy's condition Accepted begins in one of these ways.
 func (s *story) begins(policy client.Object, ways ...string) {
 	s.t.Helper()
-	until(s.t, "what is said of "+policy.GetName(), func(ctx context.Context) error {
+	kit.EventuallySucceeds(s.t, patience, "what is said of "+policy.GetName(), func(ctx context.Context) error {
 		status, err := s.statusOf(ctx, policy)
 		if err != nil {
 			return err
@@ -185,25 +187,18 @@ func TestAStatusIsOfOnePolicyAlone(t *testing.T) {
 	p := &v1alpha1.ClusterNetworkPolicy{}
 	s.clusterPolicy("p", fmt.Sprintf(denyAll, 50), p)
 	s.says(p, "False NodesUnknown at 1: 1 of 1 node does not enforce generation 1: NODE-a; NODE-a: no enforcer has reported from this node: see that a pod of the DaemonSet runs there")
-	c.bar(statusWrites)
+	c.Hold(statusWrites)
 	s.node.enforces()
-	until(t, "a write at the bar", func(context.Context) error { return unless(c.atTheBar() > 0) })
+	kit.Eventually(t, patience, "a write that is held", func() bool { return c.Held() > 0 })
 	s.delete(p)
 	next := &v1alpha1.ClusterNetworkPolicy{}
 	s.clusterPolicy("p", fmt.Sprintf(denyAll, 50), next)
 	v := s.follow(&v1alpha1.ClusterNetworkPolicyList{}, "")
-	c.bar(nil)
+	c.Release()
 	s.says(next, "False Pending at 1: 1 of 1 node does not enforce generation 1: NODE-a")
 	for _, o := range v.all(next) {
 		if line := told(statusIn(o), v1alpha1.ProgrammedCondition); o.GetUID() == next.UID && strings.HasPrefix(line, "True") {
 			t.Errorf("of the new policy it was said, before any node had it: %s", line)
 		}
 	}
-}
-
-func unless(ok bool) error {
-	if ok {
-		return nil
-	}
-	return fmt.Errorf("not yet")
 }

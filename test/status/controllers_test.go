@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -18,8 +17,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
-	"github.com/ringfence-io/ringfence/lab/apiserver"
-	"github.com/ringfence-io/ringfence/lab/host"
+	labserver "github.com/ringfence-io/ringfence/lab/apiserver"
+	"github.com/ringfence-io/ringfence/test/apiserver"
+	"github.com/ringfence-io/ringfence/test/kit"
+	"github.com/ringfence-io/ringfence/test/kit/netns"
 )
 
 // settled is a cluster where everything is said: a policy of each of our kinds that is programmed, one that waits, one that fails, and one whose
@@ -90,11 +91,11 @@ func (c *settled) quiet(marker string, by *controller) {
 		"POST /apis/policy.ringfence.io/v1alpha1/namespaces/" + c.namespace + "/policyenforcements 201",
 		"PATCH /apis/policy.ringfence.io/v1alpha1/namespaces/" + c.namespace + "/policyenforcements/" + marker + "/status 200",
 	}
-	got := slices.DeleteFunc(by.writes(c.namespace), func(line string) bool { return strings.Contains(line, "/events") })
+	got := slices.DeleteFunc(by.Writes(c.namespace), func(line string) bool { return strings.Contains(line, "/events") })
 	if diff := cmp.Diff(want, got); diff != "" {
 		c.t.Errorf("writes since it has started (-want +got):\n%s", diff)
 	}
-	if got := by.writes("/events"); len(got) > 0 {
+	if got := by.Writes("/events"); len(got) > 0 {
 		c.t.Errorf("Events since it has started: %v", got)
 	}
 }
@@ -181,7 +182,7 @@ func TestOfTwoControllersOneLeads(t *testing.T) {
 	late := c.policy("late", "{podSelector: {matchLabels: {app: good}}}")
 	c.node.enforces()
 	c.says(late, programmed(1, 1, 1))
-	if got := second.writes(""); len(got) > 0 {
+	if got := second.Writes(""); len(got) > 0 {
 		t.Errorf("the one that does not lead writes: %v", got)
 	}
 	before := c.stands()
@@ -189,7 +190,7 @@ func TestOfTwoControllersOneLeads(t *testing.T) {
 	c.patch(late, `{"spec":{"policyTypes":["Egress"]}}`)
 	c.node.enforces()
 	c.says(late, programmed(2, 1, 1))
-	if len(second.writes("/policyenforcements/late/status")) == 0 {
+	if len(second.Writes("/policyenforcements/late/status")) == 0 {
 		t.Error("nobody knows who has written that")
 	}
 	if diff := cmp.Diff(before, c.stands()); diff != "" {
@@ -207,13 +208,13 @@ func TestTwoControllersThatBothWriteComeToAnEnd(t *testing.T) {
 		c.node.enforces()
 		c.says(np, programmed(generation, 1, 1))
 	}
-	writes := func() int { return len(both[0].writes("/status")) + len(both[1].writes("/status")) }
+	writes := func() int { return len(both[0].Writes("/status")) + len(both[1].Writes("/status")) }
 	last, since := -1, time.Now()
-	until(t, "an end of their writes", func(context.Context) error {
+	kit.Eventually(t, patience, "an end of their writes", func() bool {
 		if n := writes(); n != last {
 			last, since = n, time.Now()
 		}
-		return unless(time.Since(since) > 3*time.Second)
+		return time.Since(since) > 3*time.Second
 	})
 	if last > 80 {
 		t.Errorf("two controllers wrote %d times about 6 policies with 9 generations", last)
@@ -222,30 +223,23 @@ func TestTwoControllersThatBothWriteComeToAnEnd(t *testing.T) {
 
 // TestTheAPIServerIsAway kills it, and brings it back.
 func TestTheAPIServerIsAway(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("needs root to make network namespaces")
-		}
-		t.Skip("LEFT OUT: needs root to make network namespaces")
-	}
-	h, err := host.New(host.RunPrefix("rf-status") + "away")
-	must(t, err)
-	t.Cleanup(func() { must(t, h.Close()) })
-	api, err := apiserver.Start(t.Context(), apiserver.Options{Host: h, Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, Dir: t.TempDir()})
-	must(t, err)
+	kit.NeedRoot(t)
+	h := netns.New(t, "rf-status", "away")
+	api, err := labserver.Start(t.Context(), labserver.Options{Host: h, Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, Dir: t.TempDir()})
+	kit.Must(t, err)
 	t.Cleanup(api.Stop)
-	to, err := api.Config(apiserver.Admin)
-	must(t, err)
-	must(t, install(to, bases))
+	to, err := api.Config(labserver.Admin)
+	kit.Must(t, err)
+	kit.Must(t, apiserver.InstallCRDs(to, apiserver.CRDs))
 	remote, err := connect(rest.CopyConfig(to))
-	must(t, err)
+	kit.Must(t, err)
 	c := settle(beginAt(t, remote))
 	by := startController(t, to)
 	c.said()
 
 	before := c.stands()
 	api.Kill()
-	until(t, "the server's end", func(ctx context.Context) error {
+	kit.EventuallySucceeds(t, patience, "the server's end", func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		if err := remote.Get(ctx, client.ObjectKey{Name: c.node.name}, c.node.object.DeepCopy()); err == nil {
@@ -253,7 +247,7 @@ func TestTheAPIServerIsAway(t *testing.T) {
 		}
 		return nil
 	})
-	must(t, api.Resume(t.Context()))
+	kit.Must(t, api.Resume(t.Context()))
 	np := c.policy("back", "{podSelector: {matchLabels: {app: good}}}")
 	c.says(np, "False Pending at 1: 1 of 1 node does not enforce generation 1: NODE-a")
 	c.node.enforces()

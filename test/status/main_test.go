@@ -4,12 +4,8 @@ package status
 
 import (
 	"context"
-	"fmt"
 	"net/http"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -30,10 +26,9 @@ import (
 	"github.com/ringfence-io/ringfence/controllers/startup"
 	"github.com/ringfence-io/ringfence/controllers/status"
 	"github.com/ringfence-io/ringfence/test/apiserver"
+	"github.com/ringfence-io/ringfence/test/kit"
+	"github.com/ringfence-io/ringfence/test/kit/transport"
 )
-
-// bases is where our CustomResourceDefinitions are.
-const bases = "../../config/crd/bases"
 
 var (
 	// restConfig reaches the API server of this test run, with every right.
@@ -45,7 +40,7 @@ func TestMain(m *testing.M) {
 	ctrl.SetLogger(logr.Discard())
 	apiserver.Main(m, func(env *envtest.Environment) error {
 		restConfig = env.Config
-		if err := install(restConfig, bases); err != nil {
+		if err := apiserver.InstallCRDs(restConfig, apiserver.CRDs); err != nil {
 			return err
 		}
 		var err error
@@ -54,22 +49,14 @@ func TestMain(m *testing.M) {
 	})
 }
 
-func install(config *rest.Config, dir string) error {
-	if _, err := envtest.InstallCRDs(config, envtest.CRDInstallOptions{Paths: []string{dir}, ErrorIfPathMissing: true}); err != nil {
-		return fmt.Errorf("installing the CustomResourceDefinitions of %s: %w", dir, err)
-	}
-	return nil
-}
-
-// sigBases is where the SIG's CustomResourceDefinition is.
-var sigBases = sync.OnceValues(func() (string, error) {
-	dir, err := exec.CommandContext(context.Background(), "go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/network-policy-api").Output()
-	return filepath.Join(strings.TrimSpace(string(dir)), "config/crd/experimental"), err
-})
-
-func connect(config *rest.Config) (client.WithWatch, error) {
+// unlimited is a configuration whose clients send requests as fast as they can.
+func unlimited(config *rest.Config) *rest.Config {
 	config = rest.CopyConfig(config)
 	config.QPS = -1
+	return config
+}
+
+func connect(config *rest.Config) (client.WithWatch, error) {
 	scheme := status.Scheme()
 	if err := signetv1alpha2.Install(scheme); err != nil {
 		return nil, err
@@ -77,12 +64,12 @@ func connect(config *rest.Config) (client.WithWatch, error) {
 	if err := apiextensionsv1.AddToScheme(scheme); err != nil {
 		return nil, err
 	}
-	return client.NewWithWatch(config, client.Options{Scheme: scheme})
+	return client.NewWithWatch(unlimited(config), client.Options{Scheme: scheme})
 }
 
 // controller is 'ringfence controller' at work in this process.
 type controller struct {
-	*road
+	*transport.Transport
 	t    *testing.T
 	stop context.CancelFunc
 	done chan error
@@ -92,7 +79,7 @@ type controller struct {
 func startController(t *testing.T, to *rest.Config, change ...func(*ctrl.Options)) *controller {
 	t.Helper()
 	skip := true
-	c := &controller{road: newRoad(), t: t, done: make(chan error, 1)}
+	c := &controller{Transport: transport.New(), t: t, done: make(chan error, 1)}
 	options := ctrl.Options{
 		Logger:         logr.Discard(),
 		Cache:          status.CacheOptions(),
@@ -104,11 +91,11 @@ func startController(t *testing.T, to *rest.Config, change ...func(*ctrl.Options
 	for _, f := range change {
 		f(&options)
 	}
-	m, err := ctrl.NewManager(c.road.to(to), options)
-	must(t, err)
+	m, err := ctrl.NewManager(c.To(unlimited(to)), options)
+	kit.Must(t, err)
 	ctx, stop := context.WithCancel(context.Background())
-	must(t, (&status.Policies{}).SetupWithManager(ctx, m))
-	must(t, (&startup.Taint{Key: startup.DefaultTaint}).SetupWithManager(ctx, m))
+	kit.Must(t, (&status.Policies{}).SetupWithManager(ctx, m))
+	kit.Must(t, (&startup.Taint{Key: startup.DefaultTaint}).SetupWithManager(ctx, m))
 	metrics.Registry.Unregister(counts{}) // the next controller of this process brings them too
 	c.stop = stop
 	go func() { c.done <- m.Start(ctx) }()
@@ -118,7 +105,7 @@ func startController(t *testing.T, to *rest.Config, change ...func(*ctrl.Options
 
 // end stops the controller, and waits until it has ended.
 func (c *controller) end() {
-	c.bar(nil)
+	c.Release()
 	c.stop()
 	if err, running := <-c.done; running {
 		if err != nil && !strings.Contains(err.Error(), "leader election lost") {
@@ -130,7 +117,7 @@ func (c *controller) end() {
 
 // crash ends the controller as a kill would: it says no more.
 func (c *controller) crash() {
-	c.breakUp()
+	c.Break()
 	c.end()
 }
 
@@ -149,37 +136,6 @@ func (counts) Collect(chan<- prometheus.Metric) {}
 
 // patience is for everything that happens some time after it was asked for.
 const patience = 30 * time.Second
-
-// until polls until done returns nil.
-func until(t *testing.T, what string, done func(context.Context) error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	var last error
-	for {
-		err := done(ctx)
-		if err == nil {
-			return
-		}
-		if ctx.Err() == nil || last == nil {
-			last = err // rather than that time was up
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("waiting for %s: %v", what, last)
-		}
-	}
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 func codecs(s *runtime.Scheme) serializer.CodecFactory { return serializer.NewCodecFactory(s) }
 

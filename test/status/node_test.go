@@ -10,6 +10,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // node is one that says of itself what it is told to.
@@ -61,7 +62,7 @@ func (n *node) applies() {
 	s := n.s
 	s.t.Helper()
 	var policies networkingv1.NetworkPolicyList // its resource version is that of everything
-	must(s.t, s.c.List(s.t.Context(), &policies, client.InNamespace(s.namespace)))
+	kit.Must(s.t, s.c.List(s.t.Context(), &policies, client.InNamespace(s.namespace)))
 	n.status.Applied = &v1alpha1.Applied{ResourceVersions: map[string]string{}, PodDigests: n.digests()}
 	for _, kind := range kinds {
 		n.status.Applied.ResourceVersions[kind] = policies.ResourceVersion
@@ -74,8 +75,8 @@ func (n *node) digests() []byte {
 	s.t.Helper()
 	var pods corev1.PodList
 	ns := &corev1.Namespace{}
-	must(s.t, s.c.List(s.t.Context(), &pods, client.InNamespace(s.namespace)))
-	must(s.t, s.c.Get(s.t.Context(), client.ObjectKey{Name: s.namespace}, ns))
+	kit.Must(s.t, s.c.List(s.t.Context(), &pods, client.InNamespace(s.namespace)))
+	kit.Must(s.t, s.c.Get(s.t.Context(), client.ObjectKey{Name: s.namespace}, ns))
 	var packed []byte
 	for i := range pods.Items {
 		if pods.Items[i].Spec.NodeName == n.name {
@@ -98,12 +99,12 @@ func (n *node) reports(clock ...time.Time) {
 	}
 	o := &v1alpha1.NodeEnforcement{ObjectMeta: metav1.ObjectMeta{Name: n.name}}
 	err := s.c.Get(s.t.Context(), client.ObjectKeyFromObject(o), o)
-	must(s.t, client.IgnoreNotFound(err))
+	kit.Must(s.t, client.IgnoreNotFound(err))
 	o.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: n.name, UID: n.object.UID}}
 	o.Status = *n.status.DeepCopy()
 	if err != nil {
 		s.create(o)
 		return
 	}
-	must(s.t, s.c.Update(s.t.Context(), o))
+	kit.Must(s.t, s.c.Update(s.t.Context(), o))
 }

@@ -17,17 +17,18 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 func (s *story) get(o client.Object) {
 	s.t.Helper()
-	must(s.t, s.c.Get(s.t.Context(), client.ObjectKeyFromObject(o), o))
+	kit.Must(s.t, s.c.Get(s.t.Context(), client.ObjectKeyFromObject(o), o))
 }
 
 // enforcementSays waits until the counts of a PolicyEnforcement are as wanted.
 func (s *story) enforcementSays(name, counts string) {
 	s.t.Helper()
-	until(s.t, "the counts of "+name, func(ctx context.Context) error {
+	kit.EventuallySucceeds(s.t, patience, "the counts of "+name, func(ctx context.Context) error {
 		e := s.enforcement(name)
 		if err := s.c.Get(ctx, client.ObjectKeyFromObject(e), e); err != nil {
 			return err
@@ -42,7 +43,7 @@ func (s *story) enforcementSays(name, counts string) {
 // ownedBy waits until a PolicyEnforcement is owned by this very NetworkPolicy, and says what it says.
 func (s *story) ownedBy(np *networkingv1.NetworkPolicy, want string) {
 	s.t.Helper()
-	until(s.t, "a PolicyEnforcement", func(ctx context.Context) error {
+	kit.EventuallySucceeds(s.t, patience, "a PolicyEnforcement", func(ctx context.Context) error {
 		e := s.enforcement(np.Name)
 		if err := s.c.Get(ctx, client.ObjectKeyFromObject(e), e); err != nil {
 			return err
@@ -81,7 +82,7 @@ func aPolicyIsMadeAnew(s *story) {
 	s.ownedBy(next, programmed(1, 1, 1))
 
 	s.delete(next)
-	until(s.t, "the PolicyEnforcement to go", func(ctx context.Context) error {
+	kit.EventuallySucceeds(s.t, patience, "the PolicyEnforcement to go", func(ctx context.Context) error {
 		if err := s.c.Get(ctx, client.ObjectKeyFromObject(e), e); !apierrors.IsNotFound(err) {
 			return fmt.Errorf("it is there: %w", err)
 		}
@@ -98,7 +99,7 @@ func whatIsSaidIsDeleted(s *story) {
 		e := s.enforcement("web")
 		s.get(e)
 		s.delete(e)
-		until(s.t, "another PolicyEnforcement", func(ctx context.Context) error {
+		kit.EventuallySucceeds(s.t, patience, "another PolicyEnforcement", func(ctx context.Context) error {
 			again := s.enforcement("web")
 			if err := s.c.Get(ctx, client.ObjectKeyFromObject(e), again); err != nil {
 				return err
@@ -125,8 +126,8 @@ func whatIsSaidIsOverwritten(s *story) {
 		`{"status":{"nodes":{"notProgrammed":[{"name":"nobody","standing":"Failing","message":"not at all"}]}}}`,
 		`{"status":{"conditions":[{"type":"Programmed","status":"False","reason":"No","message":"not at all","observedGeneration":9,"lastTransitionTime":"2020-01-01T00:00:00Z"}]}}`,
 	} {
-		must(s.t, s.c.Status().Patch(s.t.Context(), s.enforcement("web"), client.RawPatch(types.MergePatchType, []byte(nonsense))))
-		until(s.t, "an end of "+nonsense, func(ctx context.Context) error {
+		kit.Must(s.t, s.c.Status().Patch(s.t.Context(), s.enforcement("web"), client.RawPatch(types.MergePatchType, []byte(nonsense))))
+		kit.EventuallySucceeds(s.t, patience, "an end of "+nonsense, func(ctx context.Context) error {
 			status, err := s.statusOf(ctx, np)
 			if err != nil {
 				return err
@@ -187,7 +188,7 @@ func aNewGeneration(s *story) {
 func (s *story) judgeVersions(all []client.Object, born map[int64]string) {
 	at := func(version string) int64 {
 		n, err := strconv.ParseInt(version, 10, 64)
-		must(s.t, err)
+		kit.Must(s.t, err)
 		return n
 	}
 	good := 0

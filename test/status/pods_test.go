@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // TestStories have one controller for all, and go on beside each other.
@@ -133,7 +134,7 @@ func aKernelRefuses(s *story) {
 		"1 pods, 1 nodes: 0 programmed, 1 failed, 0 unknown")
 	s.node.enforces()
 	s.says(np, programmed(2, 1, 1), "1 pods, 1 nodes: 1 programmed, 0 failed, 0 unknown")
-	until(s.t, "Events", func(ctx context.Context) error {
+	kit.EventuallySucceeds(s.t, patience, "Events", func(ctx context.Context) error {
 		got, err := s.events(ctx, np)
 		if err != nil {
 			return err
@@ -203,7 +204,7 @@ func anAddressIsContested(s *story) {
 	shown := func(status *corev1.PodStatus) {
 		s.get(two)
 		two.Status = *status
-		must(s.t, s.c.Status().Update(s.t.Context(), two))
+		kit.Must(s.t, s.c.Status().Update(s.t.Context(), two))
 	}
 	shown(&one.Status)
 	contested := func(pod, node string) string {
@@ -229,7 +230,7 @@ func anAddressIsImpossible(s *story) {
 	s.node.enforces()
 	s.says(np, programmed(1, 2, 1))
 	one.Status.PodIP, one.Status.PodIPs = "0.0.0.0", []corev1.PodIP{{IP: "0.0.0.0"}}
-	must(s.t, s.c.Status().Update(s.t.Context(), one))
+	kit.Must(s.t, s.c.Status().Update(s.t.Context(), one))
 	s.saysOf(np, v1alpha1.AcceptedCondition, "True ImpossibleAddress at 1: the pod "+s.namespace+"/one is shown with an address that no pod can have: nothing is enforced on "+
 		"that address; see its status.podIPs, and what runs as the kubelet of node NODE-a")
 	s.says(np, programmed(1, 1, 1))
@@ -244,7 +245,7 @@ func aHundredNodesFail(s *story) {
 	np := s.policy("web", everyPod)
 	s.enforcementSays("web", "100 pods, 100 nodes: 0 programmed, 100 failed, 0 unknown")
 	status, err := s.statusOf(s.t.Context(), np)
-	must(s.t, err)
+	kit.Must(s.t, err)
 	line := told(status, v1alpha1.ProgrammedCondition)
 	if len(status.Nodes.NotProgrammed) != 10 || !strings.Contains(line, "-n09, 90 more; "+s.namespace+"-n00: "+refused) || len(line) > 2000 {
 		s.t.Errorf("%d nodes are named, and the condition says %s", len(status.Nodes.NotProgrammed), line)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/controllers/startup"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // ofOthers are taints that nobody here has a say in.
@@ -43,7 +44,7 @@ func (s *story) tainted(name, boot string, taints ...corev1.Taint) *node {
 // update changes a Node, whoever else does meanwhile.
 func (s *story) update(n *node, change func(*corev1.Node)) {
 	s.t.Helper()
-	until(s.t, "a change of node "+n.name, func(ctx context.Context) error {
+	kit.EventuallySucceeds(s.t, patience, "a change of node "+n.name, func(ctx context.Context) error {
 		o := n.now()
 		change(o)
 		return s.c.Update(ctx, o)
@@ -53,7 +54,7 @@ func (s *story) update(n *node, change func(*corev1.Node)) {
 // boots makes the node's kubelet say of which boot it is.
 func (n *node) boots(boot string) {
 	n.s.t.Helper()
-	until(n.s.t, "the boot of node "+n.name, func(ctx context.Context) error {
+	kit.EventuallySucceeds(n.s.t, patience, "the boot of node "+n.name, func(ctx context.Context) error {
 		o := n.now()
 		o.Status.NodeInfo.BootID = boot
 		return n.s.c.Status().Update(ctx, o)
@@ -63,7 +64,7 @@ func (n *node) boots(boot string) {
 func (n *node) now() *corev1.Node {
 	n.s.t.Helper()
 	o := &corev1.Node{}
-	must(n.s.t, n.s.c.Get(n.s.t.Context(), client.ObjectKey{Name: n.name}, o))
+	kit.Must(n.s.t, n.s.c.Get(n.s.t.Context(), client.ObjectKey{Name: n.name}, o))
 	return o
 }
 
@@ -77,7 +78,7 @@ func (n *node) enforcesSince(boot string) {
 // has waits until the node has just these taints.
 func (n *node) has(taints ...corev1.Taint) {
 	n.s.t.Helper()
-	until(n.s.t, "the taints of "+n.name, func(context.Context) error {
+	kit.EventuallySucceeds(n.s.t, patience, "the taints of "+n.name, func(context.Context) error {
 		if diff := cmp.Diff(taints, n.now().Spec.Taints); diff != "" {
 			return fmt.Errorf("-want +got:\n%s", diff)
 		}
@@ -127,12 +128,12 @@ func TestTheStartupTaintGoesOncePolicyIsInForce(t *testing.T) {
 		if diff := cmp.Diff(taint, n.now().Spec.Taints); diff != "" {
 			t.Errorf("%s, and its taints have changed (-want +got):\n%s", what, diff)
 		}
-		if writes := c.writes("/nodes/" + n.name); len(writes) > 0 {
+		if writes := c.Writes("/nodes/" + n.name); len(writes) > 0 {
 			t.Errorf("%s, and it was written to: %v", what, writes)
 		}
 	}
 	never.has(ofOthers...)
-	if writes := c.writes("/nodes/" + never.name); len(writes) > 0 {
+	if writes := c.Writes("/nodes/" + never.name); len(writes) > 0 {
 		t.Errorf("a node without the taint was written to: %v", writes)
 	}
 
@@ -153,18 +154,18 @@ func TestATaintThatComesMeanwhileStays(t *testing.T) {
 	s := begin(t)
 	n := s.tainted("mine", "boot", startupTaints(corev1.TaintEffectNoSchedule)...)
 	path := "/nodes/" + n.name
-	c.bar(func(q *http.Request) bool { return q.Method == http.MethodPatch && strings.HasSuffix(q.URL.Path, path) })
+	c.Hold(func(q *http.Request) bool { return q.Method == http.MethodPatch && strings.HasSuffix(q.URL.Path, path) })
 	n.enforcesSince("boot")
-	until(t, "the controller's write", func(context.Context) error {
-		if c.atTheBar() == 0 {
+	kit.EventuallySucceeds(t, patience, "the controller's write", func(context.Context) error {
+		if c.Held() == 0 {
 			return fmt.Errorf("none is on its way")
 		}
 		return nil
 	})
 	s.update(n, func(o *corev1.Node) { o.Spec.Taints = append([]corev1.Taint{ofOthers[0]}, o.Spec.Taints...) })
-	c.bar(nil)
+	c.Release()
 	n.has(ofOthers[0])
-	writes := c.writes(path)
+	writes := c.Writes(path)
 	if len(writes) < 2 || !strings.HasSuffix(writes[0], " 409") || !strings.HasSuffix(writes[len(writes)-1], " 200") {
 		t.Errorf("want a conflict, and a write that succeeds: %v", writes)
 	}

@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // story is a namespace of its own, with nodes of its own.
@@ -45,17 +46,17 @@ func beginAt(t *testing.T, c client.WithWatch) *story {
 
 func (s *story) create(o client.Object) {
 	s.t.Helper()
-	must(s.t, s.c.Create(s.t.Context(), o))
+	kit.Must(s.t, s.c.Create(s.t.Context(), o))
 }
 
 func (s *story) delete(o client.Object) {
 	s.t.Helper()
-	must(s.t, s.c.Delete(s.t.Context(), o, client.GracePeriodSeconds(0)))
+	kit.Must(s.t, s.c.Delete(s.t.Context(), o, client.GracePeriodSeconds(0)))
 }
 
 func (s *story) patch(o client.Object, patch string) {
 	s.t.Helper()
-	must(s.t, s.c.Patch(s.t.Context(), o, client.RawPatch(types.MergePatchType, []byte(patch))))
+	kit.Must(s.t, s.c.Patch(s.t.Context(), o, client.RawPatch(types.MergePatchType, []byte(patch))))
 }
 
 // parse reads what a test says of an object. NAMESPACE stands for the story's own, also in names of objects of the cluster.
@@ -83,7 +84,7 @@ func (s *story) pod(name string, on *node) *corev1.Pod {
 	}
 	s.create(p)
 	p.Status = corev1.PodStatus{Phase: corev1.PodRunning, PodIP: ip, PodIPs: []corev1.PodIP{{IP: ip}}}
-	must(s.t, s.c.Status().Update(s.t.Context(), p))
+	kit.Must(s.t, s.c.Status().Update(s.t.Context(), p))
 	return p
 }
 
@@ -171,7 +172,7 @@ func (s *story) says(policy client.Object, want string, counts ...string) {
 func (s *story) saysOf(policy client.Object, kind, want string, counts ...string) {
 	s.t.Helper()
 	want = strings.Join(append([]string{strings.ReplaceAll(want, "NODE", s.namespace)}, counts...), "\n")
-	until(s.t, "what is said of "+policy.GetName(), func(ctx context.Context) error {
+	kit.EventuallySucceeds(s.t, patience, "what is said of "+policy.GetName(), func(ctx context.Context) error {
 		status, err := s.statusOf(ctx, policy)
 		if err != nil {
 			return err
@@ -229,7 +230,7 @@ type versions struct {
 func (s *story) follow(list client.ObjectList, in string) *versions {
 	s.t.Helper()
 	w, err := s.c.Watch(s.t.Context(), list, client.InNamespace(in))
-	must(s.t, err)
+	kit.Must(s.t, err)
 	v := &versions{t: s.t, seen: make(chan client.Object, 10000), stop: w.Stop}
 	go func() {
 		defer close(v.seen)

@@ -1,0 +1,190 @@
+// Package transport has the way from a client to an API server that tests can interrupt: requests fail, or wait, and the test sees which watches
+// are open and what was written.
+package transport
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+
+	"k8s.io/client-go/rest"
+)
+
+// Transport is a way to an API server. Its methods may be called at any time, from any goroutine.
+type Transport struct {
+	mu       sync.Mutex
+	broken   bool
+	held     func(*http.Request) bool // nil: no request
+	changed  chan struct{}            // closed, and made anew, by each change of held
+	waiting  int                      // requests that are held
+	underway int                      // requests that write, not held and not yet answered
+	answered *sync.Cond               // of those
+	writes   []string
+	watches  map[*http.Request]bool // that are open
+}
+
+// New returns a transport that lets all requests pass.
+func New() *Transport {
+	t := &Transport{changed: make(chan struct{}), watches: map[*http.Request]bool{}}
+	t.answered = sync.NewCond(&t.mu)
+	return t
+}
+
+// To returns a configuration whose clients reach the API server by this transport.
+func (t *Transport) To(config *rest.Config) *rest.Config {
+	config = rest.CopyConfig(config)
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(q *http.Request) (*http.Response, error) { return t.roundTrip(q, next) })
+	})
+	return config
+}
+
+func (t *Transport) roundTrip(q *http.Request, next http.RoundTripper) (*http.Response, error) {
+	if err := t.enter(q); err != nil {
+		return nil, err
+	}
+	response, err := next.RoundTrip(q)
+	if isWrite(q) {
+		t.noteWrite(q, response, err)
+	}
+	if err == nil && q.URL.Query().Get("watch") == "true" && response.StatusCode == http.StatusOK {
+		t.setWatch(q, true)
+		response.Body = &body{ReadCloser: response.Body, closed: func() { t.setWatch(q, false) }}
+	}
+	return response, err
+}
+
+// enter returns when a request may pass, or with the reason why it may not.
+func (t *Transport) enter(q *http.Request) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for t.held != nil && t.held(q) && q.Context().Err() == nil {
+		changed := t.changed
+		t.waiting++
+		t.mu.Unlock()
+		select {
+		case <-changed:
+		case <-q.Context().Done():
+		}
+		t.mu.Lock()
+		t.waiting--
+	}
+	if t.broken {
+		return errors.New("the test has broken the connection to the API server")
+	}
+	if err := q.Context().Err(); err != nil {
+		return err
+	}
+	if isWrite(q) {
+		t.underway++
+	}
+	return nil
+}
+
+// isWrite leaves out what is about leases, which are written all the time.
+func isWrite(q *http.Request) bool {
+	return q.Method != http.MethodGet && !strings.Contains(q.URL.Path, "/leases")
+}
+
+func (t *Transport) noteWrite(q *http.Request, response *http.Response, err error) {
+	status := "no answer"
+	if err == nil {
+		status = fmt.Sprint(response.StatusCode)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.underway--
+	t.writes = append(t.writes, q.Method+" "+q.URL.Path+" "+status)
+	t.answered.Broadcast()
+}
+
+func (t *Transport) setWatch(q *http.Request, open bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if open {
+		t.watches[q] = true
+	} else {
+		delete(t.watches, q)
+	}
+}
+
+// Break makes all requests fail from now on, until Mend. Watches that are open stay open.
+func (t *Transport) Break() { t.setBroken(true) }
+
+// Mend ends what Break began.
+func (t *Transport) Mend() { t.setBroken(false) }
+
+func (t *Transport) setBroken(broken bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.broken = broken
+}
+
+// Hold makes requests of a kind wait until Release, or until another Hold that is not about them.
+func (t *Transport) Hold(which func(*http.Request) bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.held = which
+	close(t.changed)
+	t.changed = make(chan struct{})
+}
+
+// Release lets all requests go on.
+func (t *Transport) Release() { t.Hold(nil) }
+
+// Held returns how many requests are waiting.
+func (t *Transport) Held() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.waiting
+}
+
+// Watches returns how many watches of a kind are open.
+func (t *Transport) Watches(which func(*http.Request) bool) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	count := 0
+	for q := range t.watches {
+		if which(q) {
+			count++
+		}
+	}
+	return count
+}
+
+// Writes returns the requests so far that wrote something, but for leases, and that have a text in their paths: method, path and status of
+// each. It waits for answers that are still to come: others may have seen the outcome before.
+func (t *Transport) Writes(part string) []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for t.underway > 0 {
+		t.answered.Wait()
+	}
+	return slices.DeleteFunc(slices.Clone(t.writes), func(line string) bool { return !strings.Contains(line, part) })
+}
+
+// Path is about requests whose path ends as given.
+func Path(end string) func(*http.Request) bool {
+	return func(q *http.Request) bool { return strings.HasSuffix(q.URL.Path, end) }
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+// RoundTrip calls r.
+func (r roundTripper) RoundTrip(q *http.Request) (*http.Response, error) { return r(q) }
+
+// body notes when it is closed.
+type body struct {
+	io.ReadCloser
+	closed func()
+}
+
+// Close closes the body.
+func (b *body) Close() error {
+	b.closed()
+	return b.ReadCloser.Close()
+}
