@@ -27,10 +27,11 @@ var networkPolicies = schema.GroupResource{Group: networkingv1.GroupName, Resour
 // CacheOptions are what the manager's cache keeps on a node: of pods and namespaces only what policy needs, of policies their spec, and of
 // nodes the node's own. What comes and goes is in watches.
 func CacheOptions(node string) cache.Options {
+	t := new(transforms)
 	return cache.Options{NewInformer: newInformer, ByObject: map[client.Object]cache.ByObject{
-		&corev1.Pod{}:                 {Transform: podToEntry},
+		&corev1.Pod{}:                 {Transform: t.podToEntry},
 		&corev1.Namespace{}:           {Transform: namespaceToEntry},
-		&networkingv1.NetworkPolicy{}: {Transform: stripPolicy},
+		&networkingv1.NetworkPolicy{}: {Transform: t.stripPolicy},
 		&corev1.Node{}: {
 			Field:     fields.OneTermEqualSelector("metadata.name", node),
 			Transform: stripNode,

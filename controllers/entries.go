@@ -63,12 +63,18 @@ type crdEntry struct {
 	served      []string // versions
 }
 
-func podToEntry(obj any) (any, error) {
+// transforms are those of one cache whose entries share what they have in common.
+type transforms struct {
+	pods      compile.Interner
+	selectors seenSelectors
+}
+
+func (t *transforms) podToEntry(obj any) (any, error) {
 	p, ok := obj.(*corev1.Pod)
 	if !ok {
 		return obj, nil
 	}
-	return &podEntry{&noMeta, p.ResourceVersion, compile.NewPod(p)}, nil
+	return &podEntry{&noMeta, p.ResourceVersion, t.pods.Pod(compile.NewPod(p))}, nil
 }
 
 func namespaceToEntry(obj any) (any, error) {
@@ -120,13 +126,13 @@ func stripNode(obj any) (any, error) {
 }
 
 // stripPolicy leaves of a NetworkPolicy its spec and its mode.
-func stripPolicy(obj any) (any, error) {
+func (t *transforms) stripPolicy(obj any) (any, error) {
 	p, ok := obj.(*networkingv1.NetworkPolicy)
 	if !ok {
 		return obj, nil
 	}
 	spec := p.Spec.DeepCopy() // p may be in the cache already, and read
-	shareSelectors(spec)
+	t.selectors.share(spec)
 	stripped := &networkingv1.NetworkPolicy{ObjectMeta: versioned(p), Spec: *spec}
 	if mode, ok := p.Annotations[v1alpha1.ModeAnnotation]; ok {
 		stripped.Annotations = map[string]string{v1alpha1.ModeAnnotation: mode}

@@ -28,10 +28,11 @@ import (
 // ControllerCacheOptions are what the controller's manager keeps: the same of pods, namespaces and policies as an enforcer does, that nodes
 // exist, and what they report.
 func ControllerCacheOptions() cache.Options {
+	t := new(transforms)
 	return cache.Options{ByObject: map[client.Object]cache.ByObject{
-		&corev1.Pod{}:                 {Transform: podToEntry},
+		&corev1.Pod{}:                 {Transform: t.podToEntry},
 		&corev1.Namespace{}:           {Transform: namespaceToEntry},
-		&networkingv1.NetworkPolicy{}: {Transform: stripPolicy},
+		&networkingv1.NetworkPolicy{}: {Transform: t.stripPolicy},
 		&corev1.Node{}:                {Transform: stripNode},
 		&v1alpha1.NodeEnforcement{}:   {Transform: reportToEntry},
 		&v1alpha1.PolicyEnforcement{}: {Transform: stripEnforcement},

@@ -35,6 +35,7 @@ type History struct {
 	gone    []*networkingv1.NetworkPolicy // that may come again
 	born    int                           // pods so far
 
+	shared     compile.Interner
 	pods       map[*corev1.Pod]*compile.Pod
 	namespaces map[*corev1.Namespace]*compile.Namespace
 	nodesOf    map[*corev1.Node]*compile.Node
@@ -182,7 +183,7 @@ func (h *History) snapshot() compile.Snapshot {
 		Node: h.node, Policies: mixed(h, c.Policies), ClusterPolicies: mixed(h, c.ClusterPolicies), Isolations: mixed(h, c.Isolations),
 		DNS: compile.DNS{Services: mixed(h, c.DNSServices), Addresses: c.DNSAddresses}, Closed: c.Closed[h.node], Network: h.network,
 	}
-	s.Pods, h.pods = converted(mixed(h, c.Pods), h.pods, compile.NewPod)
+	s.Pods, h.pods = converted(mixed(h, c.Pods), h.pods, func(p *corev1.Pod) *compile.Pod { return h.shared.Pod(compile.NewPod(p)) })
 	s.Namespaces, h.namespaces = converted(mixed(h, c.Namespaces), h.namespaces, compile.NewNamespace)
 	s.Nodes, h.nodesOf = converted(mixed(h, c.Nodes), h.nodesOf, compile.NewNode)
 	return s
