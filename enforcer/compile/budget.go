@@ -137,6 +137,11 @@ func (w *weight) add(peers []networkingv1.NetworkPolicyPeer, ports []networkingv
 	}
 }
 
+// join adds the weight of another part of the object.
+func (w *weight) join(o weight) {
+	w.selectors, w.values, w.names, w.blocks = w.selectors+o.selectors, w.values+o.values, w.names+o.names, w.blocks+o.blocks
+}
+
 // valuesIn is how many requirements and values a selector has.
 func valuesIn(s *metav1.LabelSelector) int {
 	n := 2 * len(s.MatchLabels)
@@ -169,19 +174,7 @@ func (p *parsedPolicy) finish() {
 	for _, d := range policy.Directions {
 		rules := 0
 		for i := range p.rules[d] {
-			r := &p.rules[d][i]
-			w.selectors, w.names = w.selectors+len(r.selectors)+len(r.nodes), w.names+len(r.named)
-			for _, s := range r.selectors {
-				for _, part := range s.parts() {
-					w.values += valuesOf(part)
-				}
-			}
-			for _, s := range r.nodes {
-				w.values += valuesOf(s)
-			}
-			for _, b := range r.blocks {
-				w.blocks += 1 + len(b.Except)
-			}
+			w.join(p.rules[d][i].weight)
 		}
 		if why := w.over(); why != "" {
 			p.close(p.rulesField+d.String(), why)
@@ -190,11 +183,11 @@ func (p *parsedPolicy) finish() {
 		for i := range p.rules[d] {
 			r := &p.rules[d][i]
 			r.settle(d)
-			rules += r.size(d)
-			r.listSets(named)
-			if r.sets.blocks != "" {
-				blocks++
+			rules += r.size()
+			for set := range r.sets.all() {
+				named[set.id] = true
 			}
+			blocks += len(r.sets.ends[ofBlocks])
 		}
 		if rules > maxRules {
 			p.close(p.rulesField+d.String(), fmt.Sprintf("it becomes %d rules on a node, where %d are allowed", rules, maxRules))
@@ -203,15 +196,6 @@ func (p *parsedPolicy) finish() {
 		if sets := len(named) + blocks; sets > maxSets {
 			p.close(p.rulesField+d.String(), fmt.Sprintf("up to here it becomes %d sets on a node, where %d are allowed", sets, maxSets))
 			return
-		}
-	}
-}
-
-// listSets adds the sets of pods, nodes and ports that the rule names.
-func (r *parsedRule) listSets(all map[policy.SetID]bool) {
-	for _, sets := range [][]ruleSet{r.sets.pods, r.sets.nodes, r.sets.ports, r.sets.podPorts} {
-		for i := range sets {
-			all[sets[i].id] = true
 		}
 	}
 }
@@ -254,25 +238,27 @@ func (p *parsedPolicy) closed(rules []parsedRule) []parsedRule {
 	}
 	for _, r := range rules {
 		if r.action == policy.Deny || r.action == policy.Pass {
-			return []parsedRule{{index: -1, action: policy.Deny, anyPeer: true, anyPort: true}}
+			return []parsedRule{everything(-1, "", false)}
 		}
 	}
 	return nil
 }
 
 // size is how many rules of a table the rule becomes at the most, in a family.
-func (r *parsedRule) size(d policy.Direction) int {
-	s := &r.sets
-	peers, ports := len(s.nodes), 0
-	if r.anyPeer {
-		peers++
+func (r *parsedRule) size() int {
+	ends, ownPorts := 0, 0
+	for i := range r.sets.ends {
+		for k := range r.sets.ends[i] {
+			e := &r.sets.ends[i][k]
+			ends += e.rules()
+			if e.ownPorts {
+				ownPorts += e.rules()
+			}
+		}
 	}
-	if len(r.blocks) > 0 {
-		peers += min(len(r.blocks), inlineBlocks)
-	}
-	if r.anyPort {
-		ports = 1
-	} else {
+	ports := 1
+	if !r.anyPort {
+		ports = 0
 		for i := range r.ranges {
 			ports += 2 // places in a match
 			if r.ranges[i].First == r.ranges[i].Last {
@@ -281,10 +267,7 @@ func (r *parsedRule) size(d policy.Direction) int {
 		}
 		ports = min(ports, ports/(portPlaces-1)+3) // the last place may not do for a range, and each protocol has its own
 	}
-	if d == policy.Egress {
-		return (peers+len(s.pods))*ports + peers*len(s.ports) + len(s.podPorts)
-	}
-	return (peers + len(s.pods)) * (ports + len(s.ports))
+	return ends*ports + (ends-ownPorts)*len(r.sets.ports) + len(r.sets.podPorts)
 }
 
 // What package iptables makes of blocks and ports; TestBudgetsCountWhatIsRendered compares.

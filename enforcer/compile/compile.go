@@ -4,10 +4,6 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
-
-	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
@@ -132,32 +128,4 @@ func (c *cluster) selectLocal(s podSelector) []int {
 	}
 	c.selected = selected
 	return slices.Clone(selected)
-}
-
-// text is the protocol for which the name counts.
-func (n portName) text() string {
-	if n.protocol == 0 {
-		return "any"
-	}
-	return n.protocol.String()
-}
-
-// scope names the namespaces in which s selects.
-func (s podSelector) scope() string {
-	if s.namespaces == nil {
-		return "namespace " + strconv.Quote(s.namespace)
-	}
-	return "namespaces " + selectorText(s.namespaces)
-}
-
-// selectorText is the selector's requirements in one order: a Selector keeps those of one key in the order in which they came,
-// and matchLabels come in none.
-func selectorText(s labels.Selector) string {
-	requirements, _ := s.Requirements()
-	texts := make([]string, len(requirements))
-	for i := range requirements {
-		texts[i] = requirements[i].String()
-	}
-	slices.Sort(texts)
-	return strings.Join(slices.Compact(texts), ",")
 }

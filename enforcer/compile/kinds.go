@@ -3,8 +3,6 @@ package compile
 import (
 	"slices"
 
-	"k8s.io/apimachinery/pkg/labels"
-
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
@@ -147,19 +145,4 @@ func (c *cluster) inOrder() []placed {
 	}
 	slices.SortFunc(c.kinds.order, func(a, b placed) int { return a.addr.Compare(b.addr) })
 	return c.kinds.order
-}
-
-// sorted are the collected members in order, each once.
-func (c *cluster) sorted() []policy.Member {
-	return inOrder(c.members)
-}
-
-// valuesOf is how many values a selector compares labels with.
-func valuesOf(s labels.Selector) int {
-	requirements, _ := s.Requirements()
-	n := len(requirements)
-	for i := range requirements {
-		n += len(requirements[i].ValuesUnsorted())
-	}
-	return n
 }

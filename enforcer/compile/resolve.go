@@ -2,6 +2,7 @@ package compile
 
 import (
 	"cmp"
+	"slices"
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
@@ -149,7 +150,7 @@ func (r *resolver) weigh(one *resolution) {
 		one.sets++ // of the pods that it isolates, where many policies share a chain
 		for i := range p.rules[d] {
 			rule := &p.rules[d][i]
-			one.rules += rule.size(d)
+			one.rules += rule.size()
 			if one.why = r.needAll(one, rule, named); one.why != "" {
 				one.field = p.ruleField(d, rule.index)
 				return
@@ -163,21 +164,18 @@ func (r *resolver) weigh(one *resolution) {
 
 // needAll adds the sets of a rule.
 func (r *resolver) needAll(one *resolution, rule *parsedRule, named map[policy.SetID]bool) (why string) {
-	s := &rule.sets
-	for _, sets := range [][]ruleSet{s.pods, s.nodes, s.ports, s.podPorts} {
-		for i := range sets {
-			if named[sets[i].id] {
-				continue
-			}
-			named[sets[i].id] = true
-			if why := r.add(one, r.need(&sets[i])); why != "" {
-				return why
-			}
+	for set := range rule.sets.all() {
+		if named[set.id] {
+			continue
+		}
+		named[set.id] = true
+		if why := r.add(one, r.need(set)); why != "" {
+			return why
 		}
 	}
-	if rule.sets.blocks != "" {
+	for _, e := range rule.sets.ends[ofBlocks] {
 		one.sets++
-		for _, b := range rule.blocks {
+		for _, b := range e.blocks {
 			one.entries += 1 + len(b.Except)
 		}
 	}
@@ -346,14 +344,14 @@ func (p *parsedPolicy) made(these func([]parsedRule) []parsedRule) *policy.Polic
 		}
 		rules := these(p.rules[d])
 		for i := range rules {
-			made.Rules[d] = append(made.Rules[d], rules[i].resolve(d)...)
+			made.Rules[d] = append(made.Rules[d], rules[i].resolve()...)
 		}
 	}
 	return made
 }
 
 // resolve makes the rules of the node's policy that the rule becomes.
-func (r *parsedRule) resolve(d policy.Direction) []policy.Rule {
+func (r *parsedRule) resolve() []policy.Rule {
 	var numbered []policy.Ports
 	switch {
 	case r.anyPort:
@@ -363,35 +361,20 @@ func (r *parsedRule) resolve(d policy.Direction) []policy.Rule {
 	}
 	named := inPorts(r.sets.ports)
 	var rules []policy.Rule
-	add := func(peer policy.Peer, all ...policy.Ports) {
+	add := func(peer policy.Peer, all []policy.Ports) {
 		for _, ports := range all {
 			rules = append(rules, policy.Rule{Index: r.index, Name: r.name, Action: r.action, Log: r.log, Peer: peer, Ports: ports})
 		}
 	}
-	addAll := func(peer policy.Peer) {
-		add(peer, numbered...)
-		add(peer, named...)
-	}
-	anyPeer := policy.Peer{Kind: policy.AnyPeer}
-	if r.anyPeer {
-		addAll(anyPeer)
-	}
-	if len(r.blocks) > 0 {
-		addAll(policy.Peer{Kind: policy.InBlocks, Set: r.sets.blocks, Blocks: r.blocks})
-	}
-	for _, s := range r.sets.nodes {
-		addAll(policy.Peer{Kind: policy.InSet, Set: s.id})
-	}
-	for _, s := range r.sets.pods {
-		peer := policy.Peer{Kind: policy.InSet, Set: s.id}
-		if d == policy.Ingress {
-			addAll(peer)
-		} else {
-			add(peer, numbered...)
+	for _, ends := range slices.Backward(r.sets.ends[:]) {
+		for i := range ends {
+			add(ends[i].peer(), numbered)
+			if !ends[i].ownPorts {
+				add(ends[i].peer(), named)
+			}
 		}
 	}
-	// The port belongs to the remote pod: one set says both.
-	add(anyPeer, inPorts(r.sets.podPorts)...)
+	add(policy.Peer{Kind: policy.AnyPeer}, inPorts(r.sets.podPorts)) // whose set says the address too
 	return rules
 }
 
