@@ -47,14 +47,17 @@ type spending struct {
 	looks   int // at pods and namespaces, to find the entries: each takes some 30 ns whenever all of it is done anew
 }
 
-// The budgets of what is asked of a node. One object, and one namespace in all its objects, may ask for an entry for each pod of a cluster of 15,000 with
-// both families, seventeen times over: sets that rules share count once. An entry takes some 40 bytes of the enforcer, and about as much of the kernel. A
-// rule has some 300 bytes of text, 700 at the most.
-var (
-	objectBudget    = spending{rules: 2 * maxRules, sets: maxSets + len(policy.Directions), entries: 1 << 19, looks: 1 << 22}
-	namespaceBudget = spending{rules: 1 << 13, sets: 1 << 12, entries: 1 << 19, looks: 1 << 24}
-	nodeBudget      = spending{rules: 1 << 16, sets: 1 << 14, entries: 1 << 21, looks: 1 << 26}
-)
+// budgets are those of what is asked of a node: by one object, by one namespace in all its objects, and by all of them.
+type budgets struct{ object, namespace, node spending }
+
+// documented are the budgets of docs/policies.md. One object, and one namespace in all its objects, may ask for an entry for each pod of a cluster of 15,000
+// with both families, seventeen times over: sets that rules share count once. An entry takes some 40 bytes of the enforcer, and about as much of the kernel.
+// A rule has some 300 bytes of text, 700 at the most.
+var documented = budgets{
+	object:    spending{rules: 2 * maxRules, sets: maxSets + len(policy.Directions), entries: 1 << 19, looks: 1 << 22},
+	namespace: spending{rules: 1 << 13, sets: 1 << 12, entries: 1 << 19, looks: 1 << 24},
+	node:      spending{rules: 1 << 16, sets: 1 << 14, entries: 1 << 21, looks: 1 << 26},
+}
 
 func (s *spending) add(o spending) {
 	s.rules, s.sets, s.entries, s.looks = s.rules+o.rules, s.sets+o.sets, s.entries+o.entries, s.looks+o.looks

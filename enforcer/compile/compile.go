@@ -33,6 +33,9 @@ type Compiler struct {
 
 // Compile compiles a snapshot.
 func (k *Compiler) Compile(s Snapshot) (policy.Node, []Problem) {
+	if k.known.budgets == (budgets{}) {
+		k.known.budgets = documented
+	}
 	k.copies.next()
 	s = withGiven(s, &k.copies)
 	c := newCluster(s, &k.copies)

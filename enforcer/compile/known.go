@@ -13,7 +13,7 @@ type knownSet struct {
 	kind   policy.SetKind
 	finder finder
 
-	size    int             // how many members it has, more than objectBudget.entries if those are too many to count; -1 if nobody has looked
+	size    int             // how many members it has, more than the budget of an object if those are too many to count; -1 if nobody has looked
 	members []policy.Member // only while a policy of the node names it
 	looks   int             // in this snapshot
 	uses    int             // how many policies of the node name it
@@ -31,6 +31,8 @@ type knownSets struct {
 	listed map[policy.SetID]policy.Set
 	// refused is how many policies the last snapshot refused: so many may be again.
 	refused int
+	// budgets are the documented ones, unless they were set before the first snapshot.
+	budgets budgets
 	// Of this snapshot:
 	edits edits
 	lists map[policy.Ends][]policy.Member // that several sets may have; nil before anybody has asked
@@ -89,7 +91,7 @@ func (k *knownSets) followSet(set *knownSet, all *changes) {
 	if ok && len(gone)+len(come) == 0 {
 		return
 	}
-	if !ok || set.size > objectBudget.entries {
+	if !ok || set.size > k.budgets.object.entries {
 		set.size = -1
 		return
 	}
@@ -180,9 +182,9 @@ func (k *knownSets) count(set *knownSet) {
 
 // find finds out which members a set has.
 func (k *knownSets) find(set *knownSet) {
-	members, ok := set.finder.find(k.cluster, objectBudget.entries)
+	members, ok := set.finder.find(k.cluster, k.budgets.object.entries)
 	if !ok {
-		set.size, set.members = objectBudget.entries+1, nil
+		set.size, set.members = k.budgets.object.entries+1, nil
 		return
 	}
 	set.size = len(members)

@@ -94,9 +94,9 @@ func (k *knownSets) resolveAll(all []*resolution) (problems []Problem) {
 // not.
 func (r *resolver) admit(one *resolution, spent *account, problems []Problem) []Problem {
 	p := one.parsed
-	budget, of := namespaceBudget, "the policies of the namespace that are as old or older have "
+	budget, of := r.budgets.namespace, "the policies of the namespace that are as old or older have "
 	if p.ref.Namespace == "" {
-		budget, of = nodeBudget, "the cluster-wide policies that are as old or older have "
+		budget, of = r.budgets.node, "the cluster-wide policies that are as old or older have "
 	}
 	if spent.why == "" {
 		spent.why = cmp.Or(spent.over(budget), spent.lost.over(budget.twice()))
@@ -157,7 +157,7 @@ func (r *resolver) weigh(one *resolution) {
 			}
 		}
 	}
-	if one.why = one.over(objectBudget); one.why != "" {
+	if one.why = one.over(r.budgets.object); one.why != "" {
 		one.field = "spec"
 	}
 }
@@ -179,23 +179,23 @@ func (r *resolver) needAll(one *resolution, rule *parsedRule, named map[policy.S
 			one.entries += 1 + len(b.Except)
 		}
 	}
-	return one.over(objectBudget)
+	return one.over(r.budgets.object)
 }
 
 // add adds one set that a policy names. How much too many its members are is not said: they are not counted to the end.
 func (r *resolver) add(one *resolution, set *knownSet) (why string) {
 	one.sets++
 	one.looks += set.looks
-	if why := one.over(objectBudget); why != "" {
+	if why := one.over(r.budgets.object); why != "" {
 		one.seen = append(one.seen, seenSet{set, -1, set.looks})
 		return why
 	}
 	r.count(set)
 	one.seen = append(one.seen, seenSet{set, set.size, set.looks})
-	if one.entries += set.size; one.entries > objectBudget.entries {
-		one.entries = objectBudget.entries + 1
+	if one.entries += set.size; one.entries > r.budgets.object.entries {
+		one.entries = r.budgets.object.entries + 1
 	}
-	return one.over(objectBudget)
+	return one.over(r.budgets.object)
 }
 
 // use counts what a policy takes as the node's.
@@ -237,14 +237,14 @@ func (r *resolver) holdNode() []Problem {
 	var problems []Problem
 	var shares map[string]*share
 	for {
-		why := r.total.over(nodeBudget)
+		why := r.total.over(r.budgets.node)
 		if why == "" {
 			return problems
 		}
 		if shares == nil {
 			shares = r.shares()
 		}
-		largest := largestOf(shares)
+		largest := r.largestOf(shares)
 		if largest == nil {
 			return problems
 		}
@@ -304,13 +304,13 @@ func (s *share) withoutNewest() *resolution {
 }
 
 // largestOf is the share of the namespace that takes most. Cluster-wide policies are an administrator's: they go last.
-func largestOf(shares map[string]*share) *share {
+func (r *resolver) largestOf(shares map[string]*share) *share {
 	largest := ""
 	for ns, s := range shares {
 		if ns == "" || len(s.all) == 0 {
 			continue
 		}
-		if largest == "" || cmp.Or(cmp.Compare(s.share(nodeBudget), shares[largest].share(nodeBudget)), cmp.Compare(ns, largest)) > 0 {
+		if largest == "" || cmp.Or(cmp.Compare(s.share(r.budgets.node), shares[largest].share(r.budgets.node)), cmp.Compare(ns, largest)) > 0 {
 			largest = ns
 		}
 	}

@@ -312,14 +312,19 @@ func Happenings() []string {
 // WalkHistory compiles each of the snapshots of a history by a compiler that has seen those before, and compares with what a new one makes. It says how often
 // what has happened.
 func WalkHistory(seed uint64, steps int) (map[string]int, error) {
+	return WalkHistoryBy(func() *compile.Compiler { return new(compile.Compiler) }, seed, steps)
+}
+
+// WalkHistoryBy is [WalkHistory] with compilers that are made otherwise.
+func WalkHistoryBy(newCompiler func() *compile.Compiler, seed uint64, steps int) (map[string]int, error) {
 	h := NewHistory(seed)
 	happened := map[string]int{}
-	var kept compile.Compiler
+	kept := newCompiler()
 	var last, lastWanted policy.Node
 	for i := range steps {
 		name, s := h.Next()
 		happened[name]++
-		want, wantProblems := compile.Compile(s)
+		want, wantProblems := newCompiler().Compile(s)
 		got, gotProblems := kept.Compile(s)
 		switch {
 		case !reflect.DeepEqual(want, got):
