@@ -68,7 +68,7 @@ func (c *copies) of(p, copied *Pod) *Pod {
 func (c *copies) next() { c.before, c.now = c.now, nil }
 
 // changesTo are those since the last snapshot; nil if they are too many to be followed. A set is asked about each pod that has changed, but about the pods of
-// the cluster by their kinds, of which there are some ten times fewer.
+// the cluster by their groups, of which there are some ten times fewer.
 func (k *Compiler) changesTo(c *cluster) *changes {
 	gone, come := k.held.compare(c.held)
 	last := k.last

@@ -75,7 +75,7 @@ type cluster struct {
 	members     []policy.Member // room to collect those of one set in
 	selected    []int           // likewise those that one policy selects
 	like        map[policy.SetID]policy.Set
-	kinds       kinds
+	groups      podGroups
 }
 
 func newCluster(s Snapshot, same *copies) *cluster {

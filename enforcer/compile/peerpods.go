@@ -209,8 +209,8 @@ func (f *podFinder) find(c *cluster, limit int) ([]policy.Member, bool) {
 		return members, len(members) <= limit
 	}
 	c.members = c.members[:0]
-	for _, k := range c.selectedBy(f.selectors) {
-		c.addPorts(k.pods, f.names, limit)
+	for _, g := range c.selectedBy(f.selectors) {
+		c.addPorts(g.pods, f.names, limit)
 	}
 	return c.sortedWithin(limit)
 }
