@@ -12,10 +12,10 @@ import (
 // snapshot, whether they concern the node or not, sorted by object.
 func Compile(s Snapshot) (policy.Node, []Problem) { return new(Compiler).Compile(s) }
 
-// CompileLike is [Compile], but where a set of like has the members that are wanted, it is these that stand in the result: a node that differs little
+// CompileReusing is [Compile], but where a set of before has the members that are wanted, it is these that stand in the result: a node that differs little
 // from another takes little memory of its own.
-func CompileLike(s Snapshot, like map[policy.SetID]policy.Set) (policy.Node, []Problem) {
-	return (&Compiler{sets: like}).Compile(s)
+func CompileReusing(s Snapshot, before map[policy.SetID]policy.Set) (policy.Node, []Problem) {
+	return (&Compiler{sets: before}).Compile(s)
 }
 
 // Compiler compiles one snapshot of a node after the other, and gives each what [Compile] would. It keeps what snapshots have in common, so that a change
@@ -39,7 +39,7 @@ func (k *Compiler) Compile(s Snapshot) (policy.Node, []Problem) {
 	k.copies.next()
 	s = withGiven(s, &k.copies)
 	c := newCluster(s, &k.copies)
-	c.like = k.sets
+	c.reuse = k.sets
 	changed := k.changesTo(c)
 	k.known.follow(c, changed)
 	parsed, problems := k.reading.parseAll(c, s)
@@ -74,7 +74,7 @@ type cluster struct {
 	claims      *claims
 	members     []policy.Member // room to collect those of one set in
 	selected    []int           // likewise those that one policy selects
-	like        map[policy.SetID]policy.Set
+	reuse       map[policy.SetID]policy.Set
 	groups      podGroups
 }
 

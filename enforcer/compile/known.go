@@ -44,7 +44,7 @@ const sharedFrom = 64
 // listOf is a list of the members of a set that may stay: one that was there before or that another set has, or a copy.
 func (k *knownSets) listOf(id policy.SetID, members []policy.Member) []policy.Member {
 	if len(members) < sharedFrom {
-		return k.likeBefore(id, members)
+		return k.reused(id, members)
 	}
 	if k.lists == nil {
 		k.lists = map[policy.Ends][]policy.Member{}
@@ -56,7 +56,7 @@ func (k *knownSets) listOf(id policy.SetID, members []policy.Member) []policy.Me
 	}
 	list, ok := k.lists[policy.EndsOf(members)]
 	if !ok || !slices.Equal(list, members) {
-		list = k.likeBefore(id, members)
+		list = k.reused(id, members)
 		k.lists[policy.EndsOf(members)] = list
 	}
 	return list

@@ -60,15 +60,15 @@ func inOrder(members []policy.Member) []policy.Member {
 
 // addSet adds a set with its members, which are copied.
 func (c *cluster) addSet(sets map[policy.SetID]policy.Set, id policy.SetID, kind policy.SetKind, members []policy.Member) {
-	sets[id] = policy.Set{Kind: kind, Members: c.likeBefore(id, members)}
+	sets[id] = policy.Set{Kind: kind, Members: c.reused(id, members)}
 }
 
-// likeBefore are those that a set had, if they are the same, or a copy; nil if there are none.
-func (c *cluster) likeBefore(id policy.SetID, members []policy.Member) []policy.Member {
+// reused are those that a set had, if they are the same, or a copy; nil if there are none.
+func (c *cluster) reused(id policy.SetID, members []policy.Member) []policy.Member {
 	if len(members) == 0 {
 		return nil
 	}
-	if same := c.like[id].Members; slices.Equal(same, members) {
+	if same := c.reuse[id].Members; slices.Equal(same, members) {
 		return same
 	}
 	return slices.Clone(members)
