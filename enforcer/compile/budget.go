@@ -203,10 +203,10 @@ func (p *parsedPolicy) finish() {
 	}
 }
 
-// countUnsaid says how many problems are not named.
-func (p *parsedPolicy) countUnsaid() {
-	if p.unsaid > 0 {
-		p.problems = append(p.problems, Problem{Ref: p.ref, Field: "spec", Detail: fmt.Sprintf("so it is with %d more fields", p.unsaid)})
+// countUnlisted says how many problems are not named.
+func (p *parsedPolicy) countUnlisted() {
+	if p.unlisted > 0 {
+		p.problems = append(p.problems, Problem{Ref: p.ref, Field: "spec", Detail: fmt.Sprintf("so it is with %d more fields", p.unlisted)})
 	}
 }
 

@@ -58,7 +58,7 @@ func parseIsolation(ni *v1alpha1.NamespaceIsolation) *parsedIsolation {
 		p.parseAllow(policy.Egress, i, "to", r.To, r.Protocols)
 	}
 	p.finish()
-	p.countUnsaid()
+	p.countUnlisted()
 	return p
 }
 

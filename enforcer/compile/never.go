@@ -49,7 +49,7 @@ func (u *Understood) never(field, format string, args ...any) {
 // it will leave to others, depends on how it is mended.
 func (u *Understood) readRule(d policy.Direction, i int) {
 	rule := &u.policy.rules[d][i]
-	if u.policy.unsaid > 0 || !rule.understood {
+	if u.policy.unlisted > 0 || !rule.understood {
 		return
 	}
 	at := u.fields.rule(d, rule.index)

@@ -44,7 +44,7 @@ type parsedPolicy struct {
 	applies       [2]bool
 	rules         [2][]parsedRule // of the directions that the policy has rules for
 	problems      []Problem
-	unsaid        int // problems that are not named
+	unlisted      int // problems that are only counted
 	// rulesField is what stands before a direction in the path of its rules.
 	rulesField string
 }
@@ -100,7 +100,7 @@ func parse(np *networkingv1.NetworkPolicy) *parsedPolicy {
 		stage:      policy.NetworkPolicies,
 		rulesField: "spec.",
 	}
-	defer p.countUnsaid()
+	defer p.countUnlisted()
 	own, ok := np.Annotations[v1alpha1.ModeAnnotation]
 	if ok {
 		p.parseMode(modeField, own)
@@ -164,14 +164,14 @@ func tooManyValues(n int) error {
 // problem notes what could not be understood. An object may have a great many such fields: the first are named, the others counted.
 func (p *parsedPolicy) problem(field, format string, args ...any) {
 	if len(p.problems) >= maxProblems {
-		p.unsaid++
+		p.unlisted++
 		return
 	}
 	p.problems = append(p.problems, Problem{Ref: p.ref, Field: field, Detail: fmt.Sprintf(format, args...)})
 }
 
 // refused is how many fields could not be understood so far.
-func (p *parsedPolicy) refused() int { return len(p.problems) + p.unsaid }
+func (p *parsedPolicy) refused() int { return len(p.problems) + p.unlisted }
 
 // ruleField is the path of a rule; of one that stands in no list, the object's.
 func (p *parsedPolicy) ruleField(d policy.Direction, index int) string {

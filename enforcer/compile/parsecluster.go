@@ -42,7 +42,7 @@ func parseCluster(cnp *v1alpha1.ClusterNetworkPolicy) *parsedPolicy {
 	}
 	p.parseSubject(&cnp.Spec.Subject)
 	p.finish()
-	p.countUnsaid()
+	p.countUnlisted()
 	return p
 }
 

@@ -53,8 +53,8 @@ type seenSet struct {
 	size, looks int // size is -1 if the looks were too many already
 }
 
-// standing reports whether the policy takes what it did.
-func (one *resolution) standing() bool {
+// isCurrent reports whether what the policy was weighed as still holds, and then marks its sets as needed.
+func (one *resolution) isCurrent() bool {
 	if !one.weighed {
 		return false
 	}
@@ -105,7 +105,7 @@ func (r *resolver) admit(one *resolution, spent *account, problems []Problem) []
 		one.seen, one.weighed, one.refused = nil, false, true
 		return append(problems, spent.refusalOf(p, of))
 	}
-	if !one.standing() {
+	if !one.isCurrent() {
 		r.weigh(one)
 	}
 	if one.why != "" {
