@@ -190,7 +190,9 @@ func (p *parsedPolicy) finish() {
 			for set := range r.sets.all() {
 				named[set.id] = true
 			}
-			blocks += len(r.sets.ends[ofBlocks])
+			for range r.sets.of(policy.InBlocks) {
+				blocks++
+			}
 		}
 		if rules > maxRules {
 			p.close(p.rulesField+d.String(), fmt.Sprintf("it becomes %d rules on a node, where %d are allowed", rules, maxRules))

@@ -10,7 +10,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
-// peers are the remote ends of one kind that a rule names. Each kind is a file, which says of itself all that the rest of the package asks:
+// peers are the remote ends of one kind that a rule names. Each kind is one file, which has all that the rest of the package asks of it:
 //
 //   - peerpods.go: pods, by their labels and their namespace's;
 //   - peernodes.go: nodes, by their labels;
@@ -22,26 +22,30 @@ import (
 //	to: [{pods: {podSelector: {app: web}}}, {pods: {podSelector: {app: job}}}, {networks: [10.0.0.0/8]}]
 //	protocols: [{destinationNamedPort: http}, {tcp: {destinationPort: {number: 443}}}]
 //
-// has podPeers of two selectors and blockPeers of one block. The pods become two ends, each a set of addresses that is named by its selector, and two sets
-// of the ports that pods call http. The block becomes one end, which has its addresses in itself. A packet matches the rule if it matches any of these.
+// has podPeers with two selectors and blockPeers with one block. The pods become two ends, each a set of addresses, and two sets of the ports that these
+// pods call http. The block becomes one end, which holds its addresses itself. A packet to port 443 is compared with all three ends, a packet to a port
+// called http with the two sets of ports and with the block.
 //
-// A new kind is a new file and a number in [peerKind]. The file has a list like podFields, which reads the kind's fields and stands in peerFields; a type
-// that implements peers; and, if its addresses are not in the policy's text, a [source] of them. It may implement [podVisitor] too.
+// A new kind is a new file and a number in [peerKind]. The file has:
+//
+//   - a list such as podFields, which reads the kind's fields; peerFields joins these lists;
+//   - a type that implements peers, and [podVisitor] if pods can be among them;
+//   - a [source] of its addresses, if these are not in the policy's text.
 type peers interface {
-	// weigh adds to w how much the policy's author has written here. It is called once, when a rule has been read, and leaves what is written twice once.
+	// weigh adds to w how much there is to compare. It is called once, when the rule has been read, and may drop what is written twice.
 	weigh(w *weight)
 	// never says why no address can be one of these, whatever there is in the cluster; empty if some address can.
 	never() string
 	// covers reports whether each address of o, which may be of any kind, is certainly one of these.
 	covers(o peers) bool
-	// settle says what a packet's remote address is compared with. The ports are sets of the named ones that these peers themselves have, where they are the
-	// destinations; of other destinations a named port is whatever pod's.
+	// settle says what a packet's remote address is compared with. The ports are sets of the named ports of these very peers, in the direction in which
+	// they are the destinations. A kind that returns none leaves named ports to the sets for all destinations.
 	settle(d policy.Direction, named []rulePort) (ends []end, ports []ruleSet)
 }
 
 // podVisitor is implemented by the kinds of peers among which pods can be.
 type podVisitor interface {
-	// eachPod visits the visible pods among the peers, until visit returns false. It reports whether visit never did.
+	// eachPod visits the visible pods among the peers, until visit returns false. It reports whether visit always returned true.
 	eachPod(r *review, visit func(*Pod) bool) bool
 }
 
@@ -56,13 +60,13 @@ type finder interface {
 	// looks is how many pods, namespaces and nodes have to be looked at, at the most, to find the members. It depends on the cluster alone, not on what is
 	// kept.
 	looks(c *cluster) int
-	// find are the members, sorted, each once, in room that the next call takes again. If they are more than limit, it may give up: ok is then false.
+	// find returns the members, sorted, each once. The next call takes their memory again. It may give up on more than limit members: ok is then false.
 	find(c *cluster, limit int) (members []policy.Member, ok bool)
 	// follow says which members have gone and come with the changes, in whatever order; ok is false if they are to be found anew.
 	follow(c *cluster, all *changes) (gone, come []policy.Member, ok bool)
 }
 
-// peerKind numbers the kinds of peers. A rule is compared with the last kind first: that costs a packet least.
+// peerKind numbers the kinds of peers. A packet is compared with the last kind first, since that costs least.
 type peerKind int
 
 const (

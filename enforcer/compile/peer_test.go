@@ -76,7 +76,8 @@ func TestWhichKindCoversWhich(t *testing.T) {
 
 // TestWhatPeersBecome: the ends of a rule, and whose ports its names are, by kind.
 func TestWhatPeersBecome(t *testing.T) {
-	p := networkPolicy(`{podSelector: {}, egress: [{to: [{podSelector: {matchLabels: {app: web}}}, {podSelector: {matchLabels: {app: job}}}, {ipBlock: {cidr: 10.0.0.0/8}}],
+	p := networkPolicy(`{podSelector: {}, egress: [{
+		to: [{podSelector: {matchLabels: {app: web}}}, {podSelector: {matchLabels: {app: job}}}, {ipBlock: {cidr: 10.0.0.0/8}}],
 		ports: [{port: http}, {port: 443}]}]}`).NetworkPolicy
 	rule := parse(p).rules[policy.Egress][0]
 	kinds := map[policy.PeerKind]int{}

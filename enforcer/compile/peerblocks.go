@@ -13,7 +13,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
-// blockPeers are blocks of addresses, whoever has these: ipBlock of a NetworkPolicy, networks of a ClusterNetworkPolicy, and the addresses of the DNS.
+// blockPeers are blocks of addresses: ipBlock of a NetworkPolicy, networks of a ClusterNetworkPolicy, and the addresses of the DNS.
 type blockPeers struct{ blocks []policy.Block }
 
 var (

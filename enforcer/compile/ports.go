@@ -50,7 +50,7 @@ func namesOf(named []rulePort) (names []portName, protocol policy.Protocol) {
 	return names, protocol
 }
 
-// settlePorts are the sets of named ports of whatever pod is the destination: one for each name, or one for all if they are many.
+// settlePorts are the sets of named ports of any pod that is the destination: one for each name, or one for all if they are many.
 func settlePorts(d policy.Direction, named []rulePort) []ruleSet {
 	var sets []ruleSet
 	var ids []policy.SetID
@@ -74,7 +74,7 @@ var (
 	_ finder = destinationFinder{}
 )
 
-// destinationFinder finds named ports of whatever pod is the destination.
+// destinationFinder finds named ports of any pod that is the destination.
 type destinationFinder struct {
 	local bool // the pods of the node alone
 	names portNames

@@ -173,7 +173,7 @@ func (r *resolver) needAll(one *resolution, rule *parsedRule, named map[policy.S
 			return why
 		}
 	}
-	for _, e := range rule.sets.ends[ofBlocks] {
+	for e := range rule.sets.of(policy.InBlocks) {
 		one.sets++
 		for _, b := range e.blocks {
 			one.entries += 1 + len(b.Except)

@@ -80,7 +80,7 @@ func (r *review) remark(reason, field, format string, args ...any) {
 	r.remarks = append(r.remarks, Remark{reason, field, fmt.Sprintf(format, args...)})
 }
 
-// eachPod visits the visible pods that s selects, until visit returns false. It reports whether visit never did.
+// eachPod visits the visible pods that s selects, until visit returns false. It reports whether visit always returned true.
 func (r *review) eachPod(s podSelector, visit func(*Pod) bool) bool {
 	return r.each(s, func(p *Pod) bool { return !p.isVisible() || visit(p) })
 }

@@ -27,8 +27,8 @@ type ruleSet struct {
 // ruleSets are the sets of a rule, and its blocks. It has one or several rules of the node's for each pair of an end and of ports.
 type ruleSets struct {
 	ends     [peerKinds][]end // the remote ends
-	ports    []ruleSet        // the named ports of whatever pod is the destination
-	podPorts []ruleSet        // the named ports of the remote ends that have a port of their own
+	ports    []ruleSet        // the named ports of any pod that is the destination
+	podPorts []ruleSet        // the named ports of the remote ends themselves, where these are the destinations
 }
 
 // settle says which sets the rule takes.
@@ -43,14 +43,25 @@ func (r *parsedRule) settle(d policy.Direction) {
 	r.sets = s
 }
 
+// of are the ends of one kind.
+func (s *ruleSets) of(kind policy.PeerKind) iter.Seq[*end] {
+	return func(yield func(*end) bool) {
+		for _, ends := range s.ends {
+			for i := range ends {
+				if ends[i].kind == kind && !yield(&ends[i]) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // all are the sets, without the blocks, which are in the rule itself.
 func (s *ruleSets) all() iter.Seq[*ruleSet] {
 	return func(yield func(*ruleSet) bool) {
-		for _, ends := range s.ends {
-			for i := range ends {
-				if ends[i].kind == policy.InSet && !yield(&ends[i].ruleSet) {
-					return
-				}
+		for e := range s.of(policy.InSet) {
+			if !yield(&e.ruleSet) {
+				return
 			}
 		}
 		for _, sets := range [...][]ruleSet{s.ports, s.podPorts} {
