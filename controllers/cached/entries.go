@@ -68,13 +68,19 @@ type crdEntry struct {
 	served      []string // versions
 }
 
+// Transforms are those of one cache whose entries share what they have in common.
+type Transforms struct {
+	pods      compile.Interner
+	selectors seenSelectors
+}
+
 // PodToEntry stores a PodEntry for a Pod.
-func PodToEntry(obj any) (any, error) {
+func (t *Transforms) PodToEntry(obj any) (any, error) {
 	p, ok := obj.(*corev1.Pod)
 	if !ok {
 		return obj, nil
 	}
-	return NewPodEntry(p.ResourceVersion, compile.NewPod(p)), nil
+	return NewPodEntry(p.ResourceVersion, t.pods.Pod(compile.NewPod(p))), nil
 }
 
 // NamespaceToEntry stores a NamespaceEntry for a Namespace.
@@ -128,13 +134,13 @@ func StripNode(obj any) (any, error) {
 }
 
 // StripPolicy leaves of a NetworkPolicy its spec and its mode.
-func StripPolicy(obj any) (any, error) {
+func (t *Transforms) StripPolicy(obj any) (any, error) {
 	p, ok := obj.(*networkingv1.NetworkPolicy)
 	if !ok {
 		return obj, nil
 	}
 	spec := p.Spec.DeepCopy() // p may be in the cache already, and read
-	shareSelectors(spec)
+	t.selectors.share(spec)
 	stripped := &networkingv1.NetworkPolicy{ObjectMeta: versioned(p), Spec: *spec}
 	if mode, ok := p.Annotations[v1alpha1.ModeAnnotation]; ok {
 		stripped.Annotations = map[string]string{v1alpha1.ModeAnnotation: mode}

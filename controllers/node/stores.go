@@ -21,10 +21,11 @@ import (
 // CacheOptions are what the manager's cache keeps on a node: of pods and namespaces only what policy needs, of policies their spec, and of
 // nodes the node's own. What comes and goes is in watches.
 func CacheOptions(node string) cache.Options {
+	t := new(cached.Transforms)
 	return cache.Options{NewInformer: newInformer, ByObject: map[client.Object]cache.ByObject{
-		&corev1.Pod{}:                 {Transform: cached.PodToEntry},
+		&corev1.Pod{}:                 {Transform: t.PodToEntry},
 		&corev1.Namespace{}:           {Transform: cached.NamespaceToEntry},
-		&networkingv1.NetworkPolicy{}: {Transform: cached.StripPolicy},
+		&networkingv1.NetworkPolicy{}: {Transform: t.StripPolicy},
 		&corev1.Node{}: {
 			Field:     fields.OneTermEqualSelector("metadata.name", node),
 			Transform: cached.StripNode,

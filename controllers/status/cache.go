@@ -21,10 +21,11 @@ import (
 // CacheOptions are what the controller's manager keeps: the same of pods, namespaces and policies as an enforcer does, that nodes
 // exist, and what they report.
 func CacheOptions() cache.Options {
+	t := new(cached.Transforms)
 	return cache.Options{ByObject: map[client.Object]cache.ByObject{
-		&corev1.Pod{}:                 {Transform: cached.PodToEntry},
+		&corev1.Pod{}:                 {Transform: t.PodToEntry},
 		&corev1.Namespace{}:           {Transform: cached.NamespaceToEntry},
-		&networkingv1.NetworkPolicy{}: {Transform: cached.StripPolicy},
+		&networkingv1.NetworkPolicy{}: {Transform: t.StripPolicy},
 		&corev1.Node{}:                {Transform: cached.StripNode},
 		&v1alpha1.NodeEnforcement{}:   {Transform: cached.ReportToEntry},
 		&v1alpha1.PolicyEnforcement{}: {Transform: cached.StripEnforcement},

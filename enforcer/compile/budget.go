@@ -47,14 +47,17 @@ type spending struct {
 	looks   int // at pods and namespaces, to find the entries: each takes some 30 ns whenever all of it is done anew
 }
 
-// The budgets of what is asked of a node. One object, and one namespace in all its objects, may ask for an entry for each pod of a cluster of 15,000 with
-// both families, seventeen times over: sets that rules share count once. An entry takes some 40 bytes of the enforcer, and about as much of the kernel. A
-// rule has some 300 bytes of text, 700 at the most.
-var (
-	objectBudget    = spending{rules: 2 * maxRules, sets: maxSets + len(policy.Directions), entries: 1 << 19, looks: 1 << 22}
-	namespaceBudget = spending{rules: 1 << 13, sets: 1 << 12, entries: 1 << 19, looks: 1 << 24}
-	nodeBudget      = spending{rules: 1 << 16, sets: 1 << 14, entries: 1 << 21, looks: 1 << 26}
-)
+// budgets are those of what is asked of a node: by one object, by one namespace in all its objects, and by all of them.
+type budgets struct{ object, namespace, node spending }
+
+// documented are the budgets of docs/policies.md. One object, and one namespace in all its objects, may ask for an entry for each pod of a cluster of 15,000
+// with both families, seventeen times over: sets that rules share count once. An entry takes some 40 bytes of the enforcer, and about as much of the kernel.
+// A rule has some 300 bytes of text, 700 at the most.
+var documented = budgets{
+	object:    spending{rules: 2 * maxRules, sets: maxSets + len(policy.Directions), entries: 1 << 19, looks: 1 << 22},
+	namespace: spending{rules: 1 << 13, sets: 1 << 12, entries: 1 << 19, looks: 1 << 24},
+	node:      spending{rules: 1 << 16, sets: 1 << 14, entries: 1 << 21, looks: 1 << 26},
+}
 
 func (s *spending) add(o spending) {
 	s.rules, s.sets, s.entries, s.looks = s.rules+o.rules, s.sets+o.sets, s.entries+o.entries, s.looks+o.looks
@@ -137,6 +140,11 @@ func (w *weight) add(peers []networkingv1.NetworkPolicyPeer, ports []networkingv
 	}
 }
 
+// join adds the weight of another part of the object.
+func (w *weight) join(o weight) {
+	w.selectors, w.values, w.names, w.blocks = w.selectors+o.selectors, w.values+o.values, w.names+o.names, w.blocks+o.blocks
+}
+
 // valuesIn is how many requirements and values a selector has.
 func valuesIn(s *metav1.LabelSelector) int {
 	n := 2 * len(s.MatchLabels)
@@ -169,19 +177,7 @@ func (p *parsedPolicy) finish() {
 	for _, d := range policy.Directions {
 		rules := 0
 		for i := range p.rules[d] {
-			r := &p.rules[d][i]
-			w.selectors, w.names = w.selectors+len(r.selectors)+len(r.nodes), w.names+len(r.named)
-			for _, s := range r.selectors {
-				for _, part := range s.parts() {
-					w.values += valuesOf(part)
-				}
-			}
-			for _, s := range r.nodes {
-				w.values += valuesOf(s)
-			}
-			for _, b := range r.blocks {
-				w.blocks += 1 + len(b.Except)
-			}
+			w.join(p.rules[d][i].weight)
 		}
 		if why := w.over(); why != "" {
 			p.close(p.rulesField+d.String(), why)
@@ -190,9 +186,11 @@ func (p *parsedPolicy) finish() {
 		for i := range p.rules[d] {
 			r := &p.rules[d][i]
 			r.settle(d)
-			rules += r.size(d)
-			r.listSets(named)
-			if r.sets.blocks != "" {
+			rules += r.size()
+			for set := range r.sets.all() {
+				named[set.id] = true
+			}
+			for range r.sets.of(policy.InBlocks) {
 				blocks++
 			}
 		}
@@ -207,19 +205,10 @@ func (p *parsedPolicy) finish() {
 	}
 }
 
-// listSets adds the sets of pods, nodes and ports that the rule names.
-func (r *parsedRule) listSets(all map[policy.SetID]bool) {
-	for _, sets := range [][]ruleSet{r.sets.pods, r.sets.nodes, r.sets.ports, r.sets.podPorts} {
-		for i := range sets {
-			all[sets[i].id] = true
-		}
-	}
-}
-
-// countUnsaid says how many problems are not named.
-func (p *parsedPolicy) countUnsaid() {
-	if p.unsaid > 0 {
-		p.problems = append(p.problems, Problem{Ref: p.ref, Field: "spec", Detail: fmt.Sprintf("so it is with %d more fields", p.unsaid)})
+// countUnlisted says how many problems are not named.
+func (p *parsedPolicy) countUnlisted() {
+	if p.unlisted > 0 {
+		p.problems = append(p.problems, Problem{Ref: p.ref, Field: "spec", Detail: fmt.Sprintf("so it is with %d more fields", p.unlisted)})
 	}
 }
 
@@ -254,25 +243,27 @@ func (p *parsedPolicy) closed(rules []parsedRule) []parsedRule {
 	}
 	for _, r := range rules {
 		if r.action == policy.Deny || r.action == policy.Pass {
-			return []parsedRule{{index: -1, action: policy.Deny, anyPeer: true, anyPort: true}}
+			return []parsedRule{everything(-1, "", false)}
 		}
 	}
 	return nil
 }
 
 // size is how many rules of a table the rule becomes at the most, in a family.
-func (r *parsedRule) size(d policy.Direction) int {
-	s := &r.sets
-	peers, ports := len(s.nodes), 0
-	if r.anyPeer {
-		peers++
+func (r *parsedRule) size() int {
+	ends, ownPorts := 0, 0
+	for i := range r.sets.ends {
+		for k := range r.sets.ends[i] {
+			e := &r.sets.ends[i][k]
+			ends += e.rules()
+			if e.ownPorts {
+				ownPorts += e.rules()
+			}
+		}
 	}
-	if len(r.blocks) > 0 {
-		peers += min(len(r.blocks), inlineBlocks)
-	}
-	if r.anyPort {
-		ports = 1
-	} else {
+	ports := 1
+	if !r.anyPort {
+		ports = 0
 		for i := range r.ranges {
 			ports += 2 // places in a match
 			if r.ranges[i].First == r.ranges[i].Last {
@@ -281,10 +272,7 @@ func (r *parsedRule) size(d policy.Direction) int {
 		}
 		ports = min(ports, ports/(portPlaces-1)+3) // the last place may not do for a range, and each protocol has its own
 	}
-	if d == policy.Egress {
-		return (peers+len(s.pods))*ports + peers*len(s.ports) + len(s.podPorts)
-	}
-	return (peers + len(s.pods)) * (ports + len(s.ports))
+	return ends*ports + (ends-ownPorts)*len(r.sets.ports) + len(r.sets.podPorts)
 }
 
 // What package iptables makes of blocks and ports; TestBudgetsCountWhatIsRendered compares.

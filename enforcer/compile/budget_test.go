@@ -52,7 +52,7 @@ func checkSize(t *testing.T, np *networkingv1.NetworkPolicy) {
 	for _, d := range policy.Directions {
 		counted := 0
 		for i := range parsed.rules[d] {
-			counted += parsed.rules[d][i].size(d)
+			counted += parsed.rules[d][i].size()
 		}
 		one := node
 		one.Endpoints = []policy.Endpoint{node.Endpoints[0]}

@@ -1,15 +1,15 @@
 package compile
 
 import (
-	"net/netip"
 	"slices"
+	"sync"
 )
 
 // changes are what is new to policy since the snapshot before: pods, by their namespace, and nodes.
 type changes struct {
 	in map[string]*change
-	// nodes is set if the addresses of nodes may have changed, or whose those are.
-	nodes bool
+	// ofNodes reports whether the addresses of nodes may have changed, or whose those are. It is found out for whoever asks first.
+	ofNodes func() bool
 }
 
 // change is that of one namespace. A pod that has changed has gone as it was, and come as it is. If the namespace itself has changed, so have all its pods.
@@ -68,7 +68,7 @@ func (c *copies) of(p, copied *Pod) *Pod {
 func (c *copies) next() { c.before, c.now = c.now, nil }
 
 // changesTo are those since the last snapshot; nil if they are too many to be followed. A set is asked about each pod that has changed, but about the pods of
-// the cluster by their kinds, of which there are some ten times fewer.
+// the cluster by their groups, of which there are some ten times fewer.
 func (k *Compiler) changesTo(c *cluster) *changes {
 	gone, come := k.held.compare(c.held)
 	last := k.last
@@ -101,7 +101,7 @@ func (k *Compiler) changesTo(c *cluster) *changes {
 	if moved > fewPods+len(c.held)/16 {
 		return nil
 	}
-	all.nodes = !slices.Equal(last.own, c.own) || !sameNodes(last.nodes, c.nodes) || c.areOfNodes(all)
+	all.ofNodes = sync.OnceValue(func() bool { return haveNodesChanged(last, c, all) })
 	return all
 }
 
@@ -130,29 +130,4 @@ func (n *Namespace) equal(o *Namespace) bool {
 		return n == o
 	}
 	return n.Name == o.Name && n.Mode == o.Mode && n.SourceCheckOff == o.SourceCheckOff && slices.Equal(n.Labels, o.Labels)
-}
-
-// sameNodes reports whether two lists have the same nodes, in whatever order.
-func sameNodes(before, after []*Node) bool {
-	var r previous[*Node]
-	r.compare(before)
-	gone, come := r.compare(after)
-	return len(gone)+len(come) == 0
-}
-
-// areOfNodes reports whether a pod that has changed has an address that nodes may have: it is a node's as long as no pod holds it.
-func (c *cluster) areOfNodes(all *changes) bool {
-	ofNode := func(a netip.Addr) bool {
-		return slices.Contains(c.own, a) || slices.ContainsFunc(c.nodes, func(n *Node) bool {
-			return slices.Contains(n.Addrs, a) || slices.ContainsFunc(n.Ranges, func(r netip.Prefix) bool { return r.Addr() == a || r.Addr().Next() == a })
-		})
-	}
-	for _, one := range all.in {
-		for _, p := range slices.Concat(one.gone, one.come) {
-			if slices.ContainsFunc(p.Addrs, ofNode) {
-				return true
-			}
-		}
-	}
-	return false
 }

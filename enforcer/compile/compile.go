@@ -4,10 +4,6 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
-
-	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
@@ -16,10 +12,10 @@ import (
 // snapshot, whether they concern the node or not, sorted by object.
 func Compile(s Snapshot) (policy.Node, []Problem) { return new(Compiler).Compile(s) }
 
-// CompileLike is [Compile], but where a set of like has the members that are wanted, it is these that stand in the result: a node that differs little
+// CompileReusing is [Compile], but where a set of before has the members that are wanted, it is these that stand in the result: a node that differs little
 // from another takes little memory of its own.
-func CompileLike(s Snapshot, like map[policy.SetID]policy.Set) (policy.Node, []Problem) {
-	return (&Compiler{sets: like}).Compile(s)
+func CompileReusing(s Snapshot, before map[policy.SetID]policy.Set) (policy.Node, []Problem) {
+	return (&Compiler{sets: before}).Compile(s)
 }
 
 // Compiler compiles one snapshot of a node after the other, and gives each what [Compile] would. It keeps what snapshots have in common, so that a change
@@ -37,10 +33,13 @@ type Compiler struct {
 
 // Compile compiles a snapshot.
 func (k *Compiler) Compile(s Snapshot) (policy.Node, []Problem) {
+	if k.known.budgets == (budgets{}) {
+		k.known.budgets = documented
+	}
 	k.copies.next()
 	s = withGiven(s, &k.copies)
 	c := newCluster(s, &k.copies)
-	c.like = k.sets
+	c.reuse = k.sets
 	changed := k.changesTo(c)
 	k.known.follow(c, changed)
 	parsed, problems := k.reading.parseAll(c, s)
@@ -75,8 +74,8 @@ type cluster struct {
 	claims      *claims
 	members     []policy.Member // room to collect those of one set in
 	selected    []int           // likewise those that one policy selects
-	like        map[policy.SetID]policy.Set
-	kinds       kinds
+	reuse       map[policy.SetID]policy.Set
+	groups      podGroups
 }
 
 func newCluster(s Snapshot, same *copies) *cluster {
@@ -132,32 +131,4 @@ func (c *cluster) selectLocal(s podSelector) []int {
 	}
 	c.selected = selected
 	return slices.Clone(selected)
-}
-
-// text is the protocol for which the name counts.
-func (n portName) text() string {
-	if n.protocol == 0 {
-		return "any"
-	}
-	return n.protocol.String()
-}
-
-// scope names the namespaces in which s selects.
-func (s podSelector) scope() string {
-	if s.namespaces == nil {
-		return "namespace " + strconv.Quote(s.namespace)
-	}
-	return "namespaces " + selectorText(s.namespaces)
-}
-
-// selectorText is the selector's requirements in one order: a Selector keeps those of one key in the order in which they came,
-// and matchLabels come in none.
-func selectorText(s labels.Selector) string {
-	requirements, _ := s.Requirements()
-	texts := make([]string, len(requirements))
-	for i := range requirements {
-		texts[i] = requirements[i].String()
-	}
-	slices.Sort(texts)
-	return strings.Join(slices.Compact(texts), ",")
 }

@@ -120,7 +120,7 @@ func TestWhatIsNotUsedIsForgotten(t *testing.T) {
 	}
 	for what, sizes := range map[string][2]int{
 		"policies":   {len(k.reading.policies), 1},
-		"isolations": {len(k.reading.fences), 1},
+		"isolations": {len(k.reading.isolations), 1},
 		"read":       {len(k.reading.sorted), 2},
 		"pods":       {len(k.held.items), 6},
 		"copies":     {len(k.copies.now), 4},
@@ -132,7 +132,7 @@ func TestWhatIsNotUsedIsForgotten(t *testing.T) {
 		}
 	}
 	k.Compile(Snapshot{Node: "here"})
-	if n := len(k.reading.policies) + len(k.reading.fences) + len(k.reading.sorted) + len(k.held.items) + len(k.known.sets) + len(k.known.scopes); n != 0 {
+	if n := len(k.reading.policies) + len(k.reading.isolations) + len(k.reading.sorted) + len(k.held.items) + len(k.known.sets) + len(k.known.scopes); n != 0 {
 		t.Errorf("of nothing, %d things are kept", n)
 	}
 }

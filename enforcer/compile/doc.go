@@ -6,6 +6,10 @@
 // It is a pure function of the Snapshot: no client, no clock, no logger, and the order of the objects in the
 // Snapshot does not matter. What is said of one policy alone comes from the same parsers.
 //
+// To read it, start with Compiler.Compile (compile.go), which is the order of everything else. A policy is parsed (parse.go, parsecluster.go, isolation.go)
+// into rules, whose remote ends are of a few kinds (peer.go, and a file for each). Rules name sets (rulesets.go), whose members are found once and then
+// follow what changes (known.go). What is over a budget (budget.go) is refused (resolve.go).
+//
 // What decides is the text of networking.k8s.io/v1. What that text forbids, and the API server's validation would have
 // refused, never opens traffic: the smallest part that cannot be understood matches nothing, a policy whose subject cannot be
 // understood isolates its whole namespace, and each such part is named in a [Problem].

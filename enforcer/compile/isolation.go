@@ -58,7 +58,7 @@ func parseIsolation(ni *v1alpha1.NamespaceIsolation) *parsedIsolation {
 		p.parseAllow(policy.Egress, i, "to", r.To, r.Protocols)
 	}
 	p.finish()
-	p.countUnsaid()
+	p.countUnlisted()
 	return p
 }
 
@@ -128,7 +128,8 @@ func (p *parsedIsolation) policyFor(ns *Namespace) *parsedPolicy {
 	}
 	if p.sameTenant {
 		for _, d := range policy.Directions {
-			rule := parsedRule{index: -1, name: sameTenantRule, action: policy.Accept, selectors: []podSelector{tenant}, anyPort: true}
+			rule := parsedRule{index: -1, name: sameTenantRule, action: policy.Accept, anyPort: true}
+			rule.addPods(tenant)
 			rule.settle(d)
 			out.rules[d] = append([]parsedRule{rule}, p.rules[d]...)
 		}
@@ -151,7 +152,7 @@ func (dns DNS) rules() []parsedRule {
 	var rules []parsedRule
 	add := func(r parsedRule) {
 		r.index, r.name, r.action = -1, dnsRule, policy.Accept
-		r.blocks, r.ranges = normalBlocks(r.blocks), mergeRanges(r.ranges)
+		r.complete()
 		r.settle(policy.Egress)
 		rules = append(rules, r)
 	}
@@ -161,8 +162,8 @@ func (dns DNS) rules() []parsedRule {
 	})
 	for _, s := range services {
 		if len(s.Spec.Selector) > 0 {
-			pods := podSelector{namespace: s.Namespace, pods: labels.SelectorFromSet(s.Spec.Selector)}
-			r := parsedRule{selectors: []podSelector{pods}}
+			r := parsedRule{}
+			r.addPods(podSelector{namespace: s.Namespace, pods: labels.SelectorFromSet(s.Spec.Selector)})
 			for i, port := range s.Spec.Ports {
 				r.addTarget(i, port)
 			}
@@ -171,7 +172,7 @@ func (dns DNS) rules() []parsedRule {
 		r := parsedRule{}
 		addrs, _ := serviceAddrs(s)
 		for _, a := range addrs {
-			r.blocks = append(r.blocks, policy.Block{Prefix: netip.PrefixFrom(a, a.BitLen())})
+			r.addBlock(policy.Block{Prefix: netip.PrefixFrom(a, a.BitLen())})
 		}
 		for _, port := range s.Spec.Ports {
 			r.addPort(port.Protocol, port.Port)
@@ -181,7 +182,7 @@ func (dns DNS) rules() []parsedRule {
 	if len(dns.Addresses) > 0 {
 		r := parsedRule{}
 		for _, a := range dns.Addresses {
-			r.blocks = append(r.blocks, policy.Block{Prefix: netip.PrefixFrom(a, a.BitLen())})
+			r.addBlock(policy.Block{Prefix: netip.PrefixFrom(a, a.BitLen())})
 		}
 		r.addPort(corev1.ProtocolUDP, 53)
 		r.addPort(corev1.ProtocolTCP, 53)

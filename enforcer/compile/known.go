@@ -4,22 +4,16 @@ import (
 	"maps"
 	"slices"
 
-	"k8s.io/apimachinery/pkg/labels"
-
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
-// knownSet is a set that policies of the last snapshot name. It follows the pods that come and go, rather than being looked up again: no two pods hold one
-// address, so that the members of one pod are no other's.
+// knownSet is a set that policies of the last snapshot name. It follows what changes, rather than being looked up again.
 type knownSet struct {
-	ruleSet
-	names  portNames // of ruleSet.names
-	scopes []*scope  // of all selectors, each once
-	// weights are how many pods the selectors of each scope take the time of together, for one that they are compared with.
-	weights []int
-	wide    int // how many selectors look for namespaces
+	id     policy.SetID
+	kind   policy.SetKind
+	finder finder
 
-	size    int             // how many members it has, more than objectBudget.entries if those are too many to count; -1 if nobody has looked
+	size    int             // how many members it has, more than the budget of an object if those are too many to count; -1 if nobody has looked
 	members []policy.Member // only while a policy of the node names it
 	looks   int             // in this snapshot
 	uses    int             // how many policies of the node name it
@@ -29,30 +23,16 @@ type knownSet struct {
 	gone    bool            // it is found out anew: this one follows nothing
 }
 
-// scope is where a selector looks for pods.
-type scope struct {
-	namespace  string
-	namespaces labels.Selector
-	pods       int // that policy can see there
-	needed     bool
-}
-
-// covers reports whether a scope has a namespace, of which ns is what is known.
-func (s *scope) covers(name string, ns *Namespace) bool {
-	if s.namespaces == nil {
-		return s.namespace == name
-	}
-	return ns != nil && s.namespaces.Matches(&ns.Labels)
-}
-
 // knownSets are those that policies of the last snapshot name, and where these look for pods.
 type knownSets struct {
 	*cluster
 	sets   map[policy.SetID]*knownSet
-	scopes map[string]*scope // by the text of the selector of namespaces, or the name
+	scopes scopes
 	listed map[policy.SetID]policy.Set
 	// refused is how many policies the last snapshot refused: so many may be again.
 	refused int
+	// budgets are the documented ones, unless they were set before the first snapshot.
+	budgets budgets
 	// Of this snapshot:
 	edits edits
 	lists map[policy.Ends][]policy.Member // that several sets may have; nil before anybody has asked
@@ -64,7 +44,7 @@ const sharedFrom = 64
 // listOf is a list of the members of a set that may stay: one that was there before or that another set has, or a copy.
 func (k *knownSets) listOf(id policy.SetID, members []policy.Member) []policy.Member {
 	if len(members) < sharedFrom {
-		return k.likeBefore(id, members)
+		return k.reused(id, members)
 	}
 	if k.lists == nil {
 		k.lists = map[policy.Ends][]policy.Member{}
@@ -76,7 +56,7 @@ func (k *knownSets) listOf(id policy.SetID, members []policy.Member) []policy.Me
 	}
 	list, ok := k.lists[policy.EndsOf(members)]
 	if !ok || !slices.Equal(list, members) {
-		list = k.likeBefore(id, members)
+		list = k.reused(id, members)
 		k.lists[policy.EndsOf(members)] = list
 	}
 	return list
@@ -87,7 +67,7 @@ func (k *knownSets) forget() {
 	for _, set := range k.sets {
 		set.gone = true
 	}
-	k.sets, k.scopes, k.listed = map[policy.SetID]*knownSet{}, map[string]*scope{}, nil
+	k.sets, k.scopes, k.listed = map[policy.SetID]*knownSet{}, scopes{}, nil
 }
 
 // follow takes the sets to the present snapshot.
@@ -97,19 +77,9 @@ func (k *knownSets) follow(c *cluster, all *changes) {
 		k.forget()
 		return
 	}
-	for _, s := range k.scopes {
-		for _, one := range all.in {
-			if s.covers(one.name, one.before) {
-				s.pods -= len(one.gone)
-			}
-			if s.covers(one.name, one.after) {
-				s.pods += len(one.come)
-			}
-		}
-		s.needed = false
-	}
+	k.scopes.follow(all)
 	for _, set := range k.sets {
-		set.looks, set.uses, set.payer, set.needed = k.looksFor(set), 0, nil, false
+		set.looks, set.uses, set.payer, set.needed = set.finder.looks(c), 0, nil, false
 		if set.size >= 0 {
 			k.followSet(set, all)
 		}
@@ -117,24 +87,11 @@ func (k *knownSets) follow(c *cluster, all *changes) {
 }
 
 func (k *knownSets) followSet(set *knownSet, all *changes) {
-	if len(set.nodes) > 0 {
-		if all.nodes {
-			set.size = -1
-		}
+	gone, come, ok := set.finder.follow(k.cluster, all)
+	if ok && len(gone)+len(come) == 0 {
 		return
 	}
-	var gone, come []policy.Member
-	for _, one := range all.in {
-		if set.isElsewhere(one.name) {
-			continue
-		}
-		gone = set.appendMembers(gone, one.gone, one.before, k.node)
-		come = set.appendMembers(come, one.come, one.after, k.node)
-	}
-	if len(gone)+len(come) == 0 {
-		return
-	}
-	if set.size > objectBudget.entries {
+	if !ok || set.size > k.budgets.object.entries {
 		set.size = -1
 		return
 	}
@@ -143,42 +100,6 @@ func (k *knownSets) followSet(set *knownSet, all *changes) {
 		set.members = k.edits.of(set.members, gone, come)
 	}
 	set.size += len(come) - len(gone)
-}
-
-// isElsewhere reports whether the set certainly has no pod of a namespace.
-func (s *knownSet) isElsewhere(namespace string) bool {
-	return len(s.scopes) == 1 && s.scopes[0].namespaces == nil && s.scopes[0].namespace != namespace
-}
-
-// appendMembers adds what some pods of one namespace are in the set.
-func (s *knownSet) appendMembers(to []policy.Member, pods []*Pod, ns *Namespace, node string) []policy.Member {
-	for _, p := range pods {
-		if !s.isAbout(p, ns, node) {
-			continue
-		}
-		if len(s.names) == 0 {
-			for _, a := range p.Addrs {
-				to = append(to, policy.Member{Addr: policy.AddrOf(a)})
-			}
-			continue
-		}
-		to = appendPorts(to, p, s.names)
-	}
-	return to
-}
-
-// isAbout reports whether the set has what a pod holds.
-func (s *knownSet) isAbout(p *Pod, ns *Namespace, node string) bool {
-	if len(s.selectors) == 0 {
-		return s.to == policy.Egress || p.Node == node
-	}
-	return slices.ContainsFunc(s.selectors, func(one podSelector) bool { return one.selects(p, ns) })
-}
-
-// inOrder sorts members and drops copies.
-func inOrder(members []policy.Member) []policy.Member {
-	slices.SortFunc(members, policy.Member.Compare)
-	return slices.Compact(members)
 }
 
 // without are the members of each list that are not in the other.
@@ -241,54 +162,15 @@ func edited(members, gone, come []policy.Member) []policy.Member {
 func (k *knownSets) need(s *ruleSet) *knownSet {
 	set := k.sets[s.id]
 	if set == nil {
-		set = &knownSet{ruleSet: *s, size: -1}
-		set.selectors, set.nodes, set.ruleSet.names = slices.Clone(s.selectors), slices.Clone(s.nodes), slices.Clone(s.names)
+		set = &knownSet{id: s.id, kind: policy.Addresses, finder: s.of.finder(k, s.names), size: -1}
 		if len(s.names) > 0 {
-			set.names = newPortNames(s.names)
+			set.kind = policy.AddressPorts
 		}
-		for _, one := range set.selectors {
-			scope := k.scopeOf(one)
-			i := slices.Index(set.scopes, scope)
-			if i < 0 {
-				i = len(set.scopes)
-				set.scopes, set.weights = append(set.scopes, scope), append(set.weights, 0)
-			}
-			set.weights[i] += 1 + valuesOf(one.pods)/valuesPerLook
-			if one.namespaces != nil {
-				set.wide++
-			}
-		}
-		set.looks = k.looksFor(set)
+		set.looks = set.finder.looks(k.cluster)
 		k.sets[s.id] = set
 	}
 	set.needed = true
 	return set
-}
-
-func (k *knownSets) scopeOf(s podSelector) *scope {
-	text := "name " + s.namespace
-	if s.namespaces != nil {
-		text = "labels " + s.within
-	}
-	known := k.scopes[text]
-	if known == nil {
-		known = &scope{namespace: s.namespace, namespaces: s.namespaces}
-		for _, name := range k.namespacesOf(s) {
-			known.pods += len(k.byNamespace[name])
-		}
-		k.scopes[text] = known
-	}
-	return known
-}
-
-// looksFor is how many pods and namespaces have to be looked at for a set, at the most: what finding its members takes. It depends on the cluster alone, not
-// on what is kept.
-func (k *knownSets) looksFor(set *knownSet) int {
-	n := len(set.nodes)*len(k.nodes) + set.wide*len(k.namespaces)
-	for i, s := range set.scopes {
-		n += set.weights[i] * s.pods
-	}
-	return n
 }
 
 // count finds out how many members a set has, if nobody knows.
@@ -300,9 +182,9 @@ func (k *knownSets) count(set *knownSet) {
 
 // find finds out which members a set has.
 func (k *knownSets) find(set *knownSet) {
-	members, ok := k.membersOf(&set.ruleSet, objectBudget.entries)
+	members, ok := set.finder.find(k.cluster, k.budgets.object.entries)
 	if !ok {
-		set.size, set.members = objectBudget.entries+1, nil
+		set.size, set.members = k.budgets.object.entries+1, nil
 		return
 	}
 	set.size = len(members)
@@ -329,15 +211,8 @@ func (k *knownSets) used() map[policy.SetID]policy.Set {
 		if set.uses == 0 {
 			set.members = nil
 		}
-		for _, s := range set.scopes {
-			s.needed = true
-		}
 	}
-	for text, s := range k.scopes {
-		if !s.needed {
-			delete(k.scopes, text)
-		}
-	}
+	k.scopes.keepThoseOf(k.sets)
 	return maps.Clone(k.listed)
 }
 
@@ -348,9 +223,5 @@ func (k *knownSets) list(id policy.SetID, set *knownSet) {
 	if set.listed && policy.IsOneSlice(k.listed[id].Members, set.members) {
 		return
 	}
-	kind := policy.Addresses
-	if len(set.names) > 0 {
-		kind = policy.AddressPorts
-	}
-	k.listed[id], set.listed = policy.Set{Kind: kind, Members: set.members}, true
+	k.listed[id], set.listed = policy.Set{Kind: set.kind, Members: set.members}, true
 }

@@ -2,7 +2,6 @@ package compile
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 
 	networkingv1 "k8s.io/api/networking/v1"
@@ -10,7 +9,6 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	netutils "k8s.io/utils/net"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
@@ -46,7 +44,7 @@ type parsedPolicy struct {
 	applies       [2]bool
 	rules         [2][]parsedRule // of the directions that the policy has rules for
 	problems      []Problem
-	unsaid        int // problems that are not named
+	unlisted      int // problems that are only counted
 	// rulesField is what stands before a direction in the path of its rules.
 	rulesField string
 }
@@ -62,38 +60,30 @@ func versionOf(o metav1.Object) version {
 	return version{o.GetUID(), o.GetGeneration(), o.GetAnnotations()[v1alpha1.ModeAnnotation]}
 }
 
-// parsedRule is one rule: its remote ends are the union of anyPeer, selectors, nodes and blocks, its ports the union of anyPort,
-// ranges and named. A list that the API leaves empty is "any"; a list whose elements were all refused is nothing.
+// parsedRule is one rule: its remote ends are the union of its peers, its ports the union of anyPort, ranges and named. A list that the API leaves empty is
+// "any"; a list whose elements were all refused is nothing.
 type parsedRule struct {
-	index     int
-	name      string
-	action    policy.Action
-	log       bool
-	anyPeer   bool
-	selectors []podSelector
-	nodes     []labels.Selector
-	blocks    []policy.Block
-	anyPort   bool
-	ranges    []policy.PortRange
-	named     []portName
-	namedAt   []int // where each of named stands first in the rule's list of ports
-	isNamed   map[portName]bool
-	sets      ruleSets // what settle makes of the above
+	index int // in the object's list, -1 for a rule that stands in no list
+	name  string
+	// understood is set if the rule stands in the object's list, and no field of it was refused. What is said of other rules depends on how they are mended.
+	understood bool
+	action     policy.Action
+	log        bool
+	peers      [peerKinds]peers // nil where the rule has none of a kind
+	anyPort    bool
+	ranges     []policy.PortRange
+	named      []rulePort
+	isNamed    portNames // of named
+	weight     weight
+	sets       ruleSets // what settle makes of the above
 }
 
-// podSelector selects pods, in the namespaces that match, or in one namespace if namespaces is nil.
-type podSelector struct {
-	namespace  string
-	namespaces labels.Selector
-	pods       labels.Selector
-	id         policy.SetID // of its addresses; once it is settled, as the next
-	within     string       // namespaces as a text
-}
-
-// portName is a container port by its name. Without a protocol it is of any.
-type portName struct {
-	protocol policy.Protocol
-	name     string
+// everything is a rule that denies whatever there is, in either direction.
+func everything(index int, name string, log bool) parsedRule {
+	r := parsedRule{index: index, name: name, log: log, action: policy.Deny, anyPort: true}
+	r.addAny()
+	r.settle(policy.Ingress)
+	return r
 }
 
 // Where a NetworkPolicy's mode stands.
@@ -110,7 +100,7 @@ func parse(np *networkingv1.NetworkPolicy) *parsedPolicy {
 		stage:      policy.NetworkPolicies,
 		rulesField: "spec.",
 	}
-	defer p.countUnsaid()
+	defer p.countUnlisted()
 	own, ok := np.Annotations[v1alpha1.ModeAnnotation]
 	if ok {
 		p.parseMode(modeField, own)
@@ -174,11 +164,14 @@ func tooManyValues(n int) error {
 // problem notes what could not be understood. An object may have a great many such fields: the first are named, the others counted.
 func (p *parsedPolicy) problem(field, format string, args ...any) {
 	if len(p.problems) >= maxProblems {
-		p.unsaid++
+		p.unlisted++
 		return
 	}
 	p.problems = append(p.problems, Problem{Ref: p.ref, Field: field, Detail: fmt.Sprintf(format, args...)})
 }
+
+// refused is how many fields could not be understood so far.
+func (p *parsedPolicy) refused() int { return len(p.problems) + p.unlisted }
 
 // ruleField is the path of a rule; of one that stands in no list, the object's.
 func (p *parsedPolicy) ruleField(d policy.Direction, index int) string {
@@ -228,17 +221,32 @@ func (p *parsedPolicy) parseTypes(np *networkingv1.NetworkPolicy) (named [2]bool
 
 func (p *parsedPolicy) parseRule(d policy.Direction, index int, peersField string,
 	peers []networkingv1.NetworkPolicyPeer, ports []networkingv1.NetworkPolicyPort) {
-	r := parsedRule{index: index, action: policy.Accept, anyPeer: len(peers) == 0, anyPort: len(ports) == 0}
+	r := parsedRule{index: index, action: policy.Accept, anyPort: len(ports) == 0}
+	refused := p.refused()
 	path := fmt.Sprintf("spec.%s[%d]", d, index)
+	if len(peers) == 0 {
+		r.addAny()
+	}
 	for i := range peers {
 		p.parsePeer(&r, fmt.Sprintf("%s.%s[%d]", path, peersField, i), &peers[i])
 	}
 	for i := range ports {
 		p.parsePort(&r, fmt.Sprintf("%s.ports[%d]", path, i), i, &ports[i])
 	}
-	r.blocks = normalBlocks(r.blocks)
-	r.ranges = mergeRanges(r.ranges)
+	r.understood = p.refused() == refused
+	r.complete()
 	p.rules[d] = append(p.rules[d], r)
+}
+
+// complete is called once all peers and ports of a rule are read: what is written in another order, or twice, is the same rule.
+func (r *parsedRule) complete() {
+	for _, p := range r.peers {
+		if p != nil {
+			p.weigh(&r.weight)
+		}
+	}
+	r.weight.names = len(r.named)
+	r.ranges = mergeRanges(r.ranges)
 }
 
 func (p *parsedPolicy) parsePeer(r *parsedRule, field string, peer *networkingv1.NetworkPolicyPeer) {
@@ -247,82 +255,12 @@ func (p *parsedPolicy) parsePeer(r *parsedRule, field string, peer *networkingv1
 	case peer.IPBlock != nil && bySelector:
 		p.problem(field, "ipBlock stands together with a selector: the peer matches nothing; make two peers of it")
 	case peer.IPBlock != nil:
-		if b, ok := p.parseBlock(field+".ipBlock", peer.IPBlock); ok {
-			r.blocks = append(r.blocks, b)
-		}
+		p.readBlock(r, field+".ipBlock", peer.IPBlock)
 	case bySelector:
-		if s, ok := p.parseSelectors(field, peer); ok {
-			r.selectors = append(r.selectors, s)
-		}
+		p.readSelectors(r, field, peer)
 	default:
 		p.problem(field, "the peer is empty and matches nothing; write podSelector, namespaceSelector or ipBlock")
 	}
-}
-
-func (p *parsedPolicy) parseSelectors(field string, peer *networkingv1.NetworkPolicyPeer) (podSelector, bool) {
-	s := podSelector{namespace: p.ref.Namespace, pods: labels.Everything()}
-	var err error
-	if peer.PodSelector != nil {
-		if s.pods, err = metav1.LabelSelectorAsSelector(peer.PodSelector); err != nil {
-			p.problem(field+".podSelector", "%v: the peer matches nothing", err)
-			return s, false
-		}
-	}
-	if peer.NamespaceSelector != nil {
-		if s.namespaces, err = metav1.LabelSelectorAsSelector(peer.NamespaceSelector); err != nil {
-			p.problem(field+".namespaceSelector", "%v: the peer matches nothing", err)
-			return s, false
-		}
-	}
-	return s, true
-}
-
-// parseBlock refuses a block with an exception that it cannot understand: to leave the exception out would open traffic.
-func (p *parsedPolicy) parseBlock(field string, b *networkingv1.IPBlock) (policy.Block, bool) {
-	prefix, err := parsePrefix(b.CIDR)
-	if err != nil {
-		p.problem(field+".cidr", "%v: the peer matches nothing", err)
-		return policy.Block{}, false
-	}
-	block := policy.Block{Prefix: prefix}
-	for i, text := range b.Except {
-		at := fmt.Sprintf("%s.except[%d]", field, i)
-		except, err := parsePrefix(text)
-		switch {
-		case err != nil:
-			p.problem(at, "%v: the whole peer matches nothing", err)
-			return policy.Block{}, false
-		case except.Bits() <= prefix.Bits() && except.Overlaps(prefix):
-			p.problem(at, "%s leaves nothing of %s: the peer matches nothing", text, b.CIDR)
-			return policy.Block{}, false
-		case !except.Overlaps(prefix):
-			p.problem(at, "%s is outside of %s: the whole peer matches nothing", text, b.CIDR)
-			return policy.Block{}, false
-		default:
-			block.Except = append(block.Except, except)
-		}
-	}
-	block.Except = dropCovered(block.Except)
-	return block, true
-}
-
-// parsePrefix takes the forms that the API server accepts in fields that are older than its strict parsing: host bits may be
-// set, IPv4 octets may have leading zeros (they are decimal), and IPv4 may be written as an IPv4-mapped address.
-func parsePrefix(text string) (netip.Prefix, error) {
-	prefix, err := netip.ParsePrefix(text)
-	if err != nil {
-		_, n, sloppyErr := netutils.ParseCIDRSloppy(text)
-		if sloppyErr != nil {
-			return netip.Prefix{}, fmt.Errorf("%q is not an IP block; write one like 10.0.0.0/8 or fd00::/8", text)
-		}
-		addr, _ := netip.AddrFromSlice(n.IP)
-		ones, _ := n.Mask.Size()
-		prefix = netip.PrefixFrom(addr, ones)
-	}
-	if a := prefix.Addr(); a.Is4In6() && prefix.Bits() >= 96 {
-		prefix = netip.PrefixFrom(a.Unmap(), prefix.Bits()-96)
-	}
-	return prefix.Masked(), nil
 }
 
 func (p *parsedPolicy) parsePort(r *parsedRule, field string, index int, port *networkingv1.NetworkPolicyPort) {
@@ -358,68 +296,4 @@ func (p *parsedPolicy) parsePort(r *parsedRule, field string, index int, port *n
 		}
 		r.ranges = append(r.ranges, policy.PortRange{Protocol: protocol, First: uint16(first), Last: uint16(last)})
 	}
-}
-
-func (r *parsedRule) addNamed(index int, n portName) {
-	if r.isNamed[n] {
-		return
-	}
-	if r.isNamed == nil {
-		r.isNamed = map[portName]bool{}
-	}
-	r.isNamed[n] = true
-	r.named, r.namedAt = append(r.named, n), append(r.namedAt, index)
-}
-
-// mergeRanges sorts the ranges and joins those that overlap or touch.
-func mergeRanges(ranges []policy.PortRange) []policy.PortRange {
-	slices.SortFunc(ranges, func(a, b policy.PortRange) int {
-		if a.Protocol != b.Protocol {
-			return int(a.Protocol) - int(b.Protocol)
-		}
-		return int(a.First) - int(b.First)
-	})
-	var merged []policy.PortRange
-	for _, r := range ranges {
-		if n := len(merged); n > 0 && merged[n-1].Protocol == r.Protocol && int(r.First) <= int(merged[n-1].Last)+1 {
-			merged[n-1].Last = max(merged[n-1].Last, r.Last)
-			continue
-		}
-		merged = append(merged, r)
-	}
-	return merged
-}
-
-// normalBlocks sorts blocks and removes copies, so that the order in which peers are written does not matter.
-func normalBlocks(blocks []policy.Block) []policy.Block {
-	slices.SortFunc(blocks, func(a, b policy.Block) int {
-		if c := comparePrefixes(a.Prefix, b.Prefix); c != 0 {
-			return c
-		}
-		return slices.CompareFunc(a.Except, b.Except, comparePrefixes)
-	})
-	return slices.CompactFunc(blocks, func(a, b policy.Block) bool {
-		return a.Prefix == b.Prefix && slices.Equal(a.Except, b.Except)
-	})
-}
-
-// dropCovered sorts prefixes and removes those that lie within another one.
-func dropCovered(prefixes []netip.Prefix) []netip.Prefix {
-	slices.SortFunc(prefixes, comparePrefixes)
-	var kept []netip.Prefix
-	for _, p := range prefixes {
-		if n := len(kept); n > 0 && kept[n-1].Overlaps(p) {
-			continue
-		}
-		kept = append(kept, p)
-	}
-	return kept
-}
-
-// comparePrefixes orders by address, then by length: a prefix stands directly before those that lie within it.
-func comparePrefixes(a, b netip.Prefix) int {
-	if c := a.Addr().Compare(b.Addr()); c != 0 {
-		return c
-	}
-	return a.Bits() - b.Bits()
 }

@@ -42,7 +42,7 @@ func parseCluster(cnp *v1alpha1.ClusterNetworkPolicy) *parsedPolicy {
 	}
 	p.parseSubject(&cnp.Spec.Subject)
 	p.finish()
-	p.countUnsaid()
+	p.countUnlisted()
 	return p
 }
 
@@ -75,7 +75,7 @@ func (p *parsedPolicy) parseSubject(s *v1alpha1.Subject) {
 	for d := range p.rules {
 		for i := range p.rules[d] {
 			if r := &p.rules[d][i]; r.action != policy.Deny {
-				r.action = policy.NoAction
+				r.action, r.understood = policy.NoAction, false
 			}
 		}
 	}
@@ -115,8 +115,7 @@ func (p *parsedPolicy) parseActionRule(d policy.Direction, r parsedRule, action 
 		return
 	}
 	if r.action != policy.Accept {
-		closed := parsedRule{index: r.index, name: r.name, log: r.log, action: policy.Deny, anyPeer: true, anyPort: true}
-		p.rules[d] = append(p.rules[d], closed)
+		p.rules[d] = append(p.rules[d], everything(r.index, r.name, r.log))
 	}
 }
 
@@ -141,51 +140,9 @@ func (p *parsedPolicy) parsePeersAndProtocols(r *parsedRule, path, instead, peer
 			ok = false
 		}
 	}
-	r.blocks = normalBlocks(r.blocks)
-	r.ranges = mergeRanges(r.ranges)
+	r.understood = ok
+	r.complete()
 	return ok
-}
-
-func (r *parsedRule) addPeer(p *v1alpha1.Peer) error {
-	fields := 0
-	for _, has := range []bool{p.Namespaces != nil, p.Pods != nil, p.Nodes != nil, len(p.Networks) > 0, len(p.DomainNames) > 0} {
-		if has {
-			fields++
-		}
-	}
-	if fields != 1 {
-		return fmt.Errorf("the peer has %d of the fields namespaces, pods, nodes and networks where it must have one", fields)
-	}
-	var s podSelector
-	var err error
-	switch {
-	case p.Namespaces != nil:
-		s, err = everyPodIn(p.Namespaces)
-	case p.Pods != nil:
-		s, err = podsIn(p.Pods)
-	case p.Nodes != nil:
-		nodes, err := p.Nodes.Selector()
-		if err != nil {
-			return fmt.Errorf("nodes: %w", err)
-		}
-		r.nodes = append(r.nodes, nodes)
-		return nil
-	case len(p.Networks) > 0:
-		for _, cidr := range p.Networks {
-			prefix, err := parsePrefix(string(cidr))
-			if err != nil {
-				return fmt.Errorf("networks: %w", err)
-			}
-			r.blocks = append(r.blocks, policy.Block{Prefix: prefix})
-		}
-		return nil
-	default:
-		return errors.New("domainNames are not enforced; write networks")
-	}
-	if err == nil {
-		r.selectors = append(r.selectors, s)
-	}
-	return err
 }
 
 func (r *parsedRule) addProtocol(index int, p *v1alpha1.Protocol) error {

@@ -11,10 +11,10 @@ import (
 
 // reading is the policies of the last snapshot, as they were read. What is made of the same text, mode and tenant is the same parsed policy again.
 type reading struct {
-	snapshots int
-	policies  map[any]*readPolicy // by the object's address
-	fences    map[any]*readIsolation
-	dns       readDNS
+	snapshots  int
+	policies   map[any]*readPolicy // by the object's address
+	isolations map[any]*readIsolation
+	dns        readDNS
 
 	come, gone []*parsedPolicy // since the last snapshot
 	sorted     []*parsedPolicy // in the order in which they are asked; a new list with each change
@@ -65,9 +65,9 @@ func (r *reading) parseAll(c *cluster, s Snapshot) (parsed []*parsedPolicy, prob
 	}
 	dns := r.dns.rulesOf(s.DNS)
 	for _, ni := range s.Isolations {
-		fence := r.isolation(ni)
-		problems = append(problems, fence.text.problems...)
-		r.tenants(c, fence, dns)
+		isolation := r.isolation(ni)
+		problems = append(problems, isolation.text.problems...)
+		r.tenants(c, isolation, dns)
 	}
 	r.forgetOlder(s)
 	r.sort()
@@ -99,13 +99,13 @@ func (r *reading) policy(object any, mode string, read func() *parsedPolicy) {
 
 // isolation reads an isolation.
 func (r *reading) isolation(ni *v1alpha1.NamespaceIsolation) *readIsolation {
-	f := r.fences[ni]
+	f := r.isolations[ni]
 	if f == nil {
 		f = &readIsolation{text: parseIsolation(ni)}
-		if r.fences == nil {
-			r.fences = map[any]*readIsolation{}
+		if r.isolations == nil {
+			r.isolations = map[any]*readIsolation{}
 		}
-		r.fences[ni] = f
+		r.isolations[ni] = f
 	}
 	f.snapshot = r.snapshots
 	return f
@@ -168,10 +168,10 @@ func (r *reading) forgetOlder(s Snapshot) {
 			}
 		}
 	}
-	if len(r.fences) > len(s.Isolations) {
-		for object, f := range r.fences {
+	if len(r.isolations) > len(s.Isolations) {
+		for object, f := range r.isolations {
 			if f.snapshot != r.snapshots {
-				delete(r.fences, object)
+				delete(r.isolations, object)
 				r.gone = slices.AppendSeq(r.gone, maps.Values(f.tenants))
 			}
 		}

@@ -10,9 +10,8 @@ import (
 
 // TestWhatACompilerKeepsDoesNotShowInRefusals: who is refused, and why, does not depend on what is kept either.
 func TestWhatACompilerKeepsDoesNotShowInRefusals(t *testing.T) {
-	compile.SmallBudgets(t)
 	for seed := range uint64(60) {
-		if _, err := ladder.WalkHistory(seed, 60); err != nil {
+		if _, err := ladder.WalkHistoryBy(compile.NewSmall, seed, 60); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
 	}
@@ -20,7 +19,6 @@ func TestWhatACompilerKeepsDoesNotShowInRefusals(t *testing.T) {
 
 // TestSmallBudgetsRefuseForEachReason: the histories of the test above are worth something.
 func TestSmallBudgetsRefuseForEachReason(t *testing.T) {
-	compile.SmallBudgets(t)
 	reasons := []string{
 		"it has ", "the policies of the namespace", "the cluster-wide policies", "all policies of a node", " rules, where", " sets, where", " addresses in sets, where",
 		" pods to compare with its selectors, where",
@@ -30,7 +28,7 @@ func TestSmallBudgetsRefuseForEachReason(t *testing.T) {
 		h := ladder.NewHistory(seed)
 		for range 20 {
 			_, s := h.Next()
-			_, problems := compile.Compile(s)
+			_, problems := compile.NewSmall().Compile(s)
 			for _, p := range problems {
 				for _, reason := range reasons {
 					if p.Here && strings.Contains(p.Detail, reason) {

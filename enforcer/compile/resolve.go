@@ -2,6 +2,7 @@ package compile
 
 import (
 	"cmp"
+	"slices"
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
@@ -52,8 +53,8 @@ type seenSet struct {
 	size, looks int // size is -1 if the looks were too many already
 }
 
-// standing reports whether the policy takes what it did.
-func (one *resolution) standing() bool {
+// isCurrent reports whether what the policy was weighed as still holds, and then marks its sets as needed.
+func (one *resolution) isCurrent() bool {
 	if !one.weighed {
 		return false
 	}
@@ -93,9 +94,9 @@ func (k *knownSets) resolveAll(all []*resolution) (problems []Problem) {
 // not.
 func (r *resolver) admit(one *resolution, spent *account, problems []Problem) []Problem {
 	p := one.parsed
-	budget, of := namespaceBudget, "the policies of the namespace that are as old or older have "
+	budget, of := r.budgets.namespace, "the policies of the namespace that are as old or older have "
 	if p.ref.Namespace == "" {
-		budget, of = nodeBudget, "the cluster-wide policies that are as old or older have "
+		budget, of = r.budgets.node, "the cluster-wide policies that are as old or older have "
 	}
 	if spent.why == "" {
 		spent.why = cmp.Or(spent.over(budget), spent.lost.over(budget.twice()))
@@ -104,7 +105,7 @@ func (r *resolver) admit(one *resolution, spent *account, problems []Problem) []
 		one.seen, one.weighed, one.refused = nil, false, true
 		return append(problems, spent.refusalOf(p, of))
 	}
-	if !one.standing() {
+	if !one.isCurrent() {
 		r.weigh(one)
 	}
 	if one.why != "" {
@@ -149,55 +150,52 @@ func (r *resolver) weigh(one *resolution) {
 		one.sets++ // of the pods that it isolates, where many policies share a chain
 		for i := range p.rules[d] {
 			rule := &p.rules[d][i]
-			one.rules += rule.size(d)
+			one.rules += rule.size()
 			if one.why = r.needAll(one, rule, named); one.why != "" {
 				one.field = p.ruleField(d, rule.index)
 				return
 			}
 		}
 	}
-	if one.why = one.over(objectBudget); one.why != "" {
+	if one.why = one.over(r.budgets.object); one.why != "" {
 		one.field = "spec"
 	}
 }
 
 // needAll adds the sets of a rule.
 func (r *resolver) needAll(one *resolution, rule *parsedRule, named map[policy.SetID]bool) (why string) {
-	s := &rule.sets
-	for _, sets := range [][]ruleSet{s.pods, s.nodes, s.ports, s.podPorts} {
-		for i := range sets {
-			if named[sets[i].id] {
-				continue
-			}
-			named[sets[i].id] = true
-			if why := r.add(one, r.need(&sets[i])); why != "" {
-				return why
-			}
+	for set := range rule.sets.all() {
+		if named[set.id] {
+			continue
+		}
+		named[set.id] = true
+		if why := r.add(one, r.need(set)); why != "" {
+			return why
 		}
 	}
-	if rule.sets.blocks != "" {
+	for e := range rule.sets.of(policy.InBlocks) {
 		one.sets++
-		for _, b := range rule.blocks {
+		for _, b := range e.blocks {
 			one.entries += 1 + len(b.Except)
 		}
 	}
-	return one.over(objectBudget)
+	return one.over(r.budgets.object)
 }
 
 // add adds one set that a policy names. How much too many its members are is not said: they are not counted to the end.
 func (r *resolver) add(one *resolution, set *knownSet) (why string) {
 	one.sets++
 	one.looks += set.looks
-	if why := one.over(objectBudget); why != "" {
+	if why := one.over(r.budgets.object); why != "" {
 		one.seen = append(one.seen, seenSet{set, -1, set.looks})
 		return why
 	}
 	r.count(set)
 	one.seen = append(one.seen, seenSet{set, set.size, set.looks})
-	if one.entries += set.size; one.entries > objectBudget.entries {
-		one.entries = objectBudget.entries + 1
+	if one.entries += set.size; one.entries > r.budgets.object.entries {
+		one.entries = r.budgets.object.entries + 1
 	}
-	return one.over(objectBudget)
+	return one.over(r.budgets.object)
 }
 
 // use counts what a policy takes as the node's.
@@ -239,14 +237,14 @@ func (r *resolver) holdNode() []Problem {
 	var problems []Problem
 	var shares map[string]*share
 	for {
-		why := r.total.over(nodeBudget)
+		why := r.total.over(r.budgets.node)
 		if why == "" {
 			return problems
 		}
 		if shares == nil {
 			shares = r.shares()
 		}
-		largest := largestOf(shares)
+		largest := r.largestOf(shares)
 		if largest == nil {
 			return problems
 		}
@@ -306,13 +304,13 @@ func (s *share) withoutNewest() *resolution {
 }
 
 // largestOf is the share of the namespace that takes most. Cluster-wide policies are an administrator's: they go last.
-func largestOf(shares map[string]*share) *share {
+func (r *resolver) largestOf(shares map[string]*share) *share {
 	largest := ""
 	for ns, s := range shares {
 		if ns == "" || len(s.all) == 0 {
 			continue
 		}
-		if largest == "" || cmp.Or(cmp.Compare(s.share(nodeBudget), shares[largest].share(nodeBudget)), cmp.Compare(ns, largest)) > 0 {
+		if largest == "" || cmp.Or(cmp.Compare(s.share(r.budgets.node), shares[largest].share(r.budgets.node)), cmp.Compare(ns, largest)) > 0 {
 			largest = ns
 		}
 	}
@@ -346,14 +344,14 @@ func (p *parsedPolicy) made(these func([]parsedRule) []parsedRule) *policy.Polic
 		}
 		rules := these(p.rules[d])
 		for i := range rules {
-			made.Rules[d] = append(made.Rules[d], rules[i].resolve(d)...)
+			made.Rules[d] = append(made.Rules[d], rules[i].resolve()...)
 		}
 	}
 	return made
 }
 
 // resolve makes the rules of the node's policy that the rule becomes.
-func (r *parsedRule) resolve(d policy.Direction) []policy.Rule {
+func (r *parsedRule) resolve() []policy.Rule {
 	var numbered []policy.Ports
 	switch {
 	case r.anyPort:
@@ -363,35 +361,20 @@ func (r *parsedRule) resolve(d policy.Direction) []policy.Rule {
 	}
 	named := inPorts(r.sets.ports)
 	var rules []policy.Rule
-	add := func(peer policy.Peer, all ...policy.Ports) {
+	add := func(peer policy.Peer, all []policy.Ports) {
 		for _, ports := range all {
 			rules = append(rules, policy.Rule{Index: r.index, Name: r.name, Action: r.action, Log: r.log, Peer: peer, Ports: ports})
 		}
 	}
-	addAll := func(peer policy.Peer) {
-		add(peer, numbered...)
-		add(peer, named...)
-	}
-	anyPeer := policy.Peer{Kind: policy.AnyPeer}
-	if r.anyPeer {
-		addAll(anyPeer)
-	}
-	if len(r.blocks) > 0 {
-		addAll(policy.Peer{Kind: policy.InBlocks, Set: r.sets.blocks, Blocks: r.blocks})
-	}
-	for _, s := range r.sets.nodes {
-		addAll(policy.Peer{Kind: policy.InSet, Set: s.id})
-	}
-	for _, s := range r.sets.pods {
-		peer := policy.Peer{Kind: policy.InSet, Set: s.id}
-		if d == policy.Ingress {
-			addAll(peer)
-		} else {
-			add(peer, numbered...)
+	for _, ends := range slices.Backward(r.sets.ends[:]) {
+		for i := range ends {
+			add(ends[i].peer(), numbered)
+			if !ends[i].ownPorts {
+				add(ends[i].peer(), named)
+			}
 		}
 	}
-	// The port belongs to the remote pod: one set says both.
-	add(anyPeer, inPorts(r.sets.podPorts)...)
+	add(policy.Peer{Kind: policy.AnyPeer}, inPorts(r.sets.podPorts)) // whose set says the address too
 	return rules
 }
 

@@ -80,21 +80,36 @@ func (r *review) remark(reason, field, format string, args ...any) {
 	r.remarks = append(r.remarks, Remark{reason, field, fmt.Sprintf(format, args...)})
 }
 
-// eachPod visits the visible pods that s selects, until visit returns false.
-func (r *review) eachPod(s podSelector, visit func(*Pod) bool) {
-	r.each(s, func(p *Pod) bool { return !p.isVisible() || visit(p) })
+// eachPod visits the visible pods that s selects, until visit returns false. It reports whether visit always returned true.
+func (r *review) eachPod(s podSelector, visit func(*Pod) bool) bool {
+	return r.each(s, func(p *Pod) bool { return !p.isVisible() || visit(p) })
 }
 
-// each visits the pods that s selects, until visit returns false.
-func (r *review) each(s podSelector, visit func(*Pod) bool) {
+// eachVisible visits all visible pods likewise.
+func (r *review) eachVisible(visit func(*Pod) bool) bool {
+	for _, name := range r.sorted() {
+		for _, p := range r.view.Pods(name) {
+			if p.isVisible() && !visit(p) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// each visits the pods that s selects likewise.
+func (r *review) each(s podSelector, visit func(*Pod) bool) bool {
+	more := true
 	r.eachNamespace(s, func(name string, ns *Namespace) bool {
 		for _, p := range r.view.Pods(name) {
 			if s.selects(p, ns) && !visit(p) {
+				more = false
 				return false
 			}
 		}
 		return true
 	})
+	return more
 }
 
 // eachNamespace visits the namespaces that s selects pods in, until visit returns false. ns is nil if it is not known.
@@ -155,7 +170,7 @@ func (r *review) addresses() {
 
 // selectsNothing says that no visible pod is selected, and why, where that can be seen. A subject that can select no pod was named as such.
 func (r *review) selectsNothing() {
-	if unsatisfiableSubject(r.policy.subject) != "" {
+	if r.policy.subject.never() != "" {
 		return
 	}
 	var somewhere, onHost, anyLabels bool
@@ -266,7 +281,8 @@ func (r *review) unknownPorts(d policy.Direction, rule *parsedRule) {
 	if !about {
 		return
 	}
-	for i, name := range rule.named {
+	for _, p := range rule.named {
+		name := p.name
 		if found[name] {
 			continue
 		}
@@ -278,7 +294,7 @@ func (r *review) unknownPorts(d policy.Direction, rule *parsedRule) {
 		if len(elsewhere) > 0 {
 			write = fmt.Sprintf("they have it for %s: write that protocol", strings.Join(slices.Sorted(maps.Keys(elsewhere)), " and "))
 		}
-		r.remark(v1alpha1.UnknownPortReason, r.fields.rule(d, rule.index)+"."+fmt.Sprintf(r.fields.port, rule.namedAt[i]),
+		r.remark(v1alpha1.UnknownPortReason, r.fields.rule(d, rule.index)+"."+fmt.Sprintf(r.fields.port, p.at),
 			"no %s has a %sport of the name %q: the name matches nothing; %s", pods, kind, name.name, write)
 	}
 }
@@ -290,32 +306,11 @@ func (r *review) eachDestination(d policy.Direction, rule *parsedRule, visit fun
 		_ = slices.ContainsFunc(r.selected, func(p *Pod) bool { return !visit(p) })
 		return
 	}
-	more := true
-	goOn := func(p *Pod) bool {
-		more = visit(p)
-		return more
-	}
-	for _, s := range rule.selectors {
-		if more {
-			r.eachPod(s, goOn)
+	for _, p := range rule.peers {
+		if v, ok := p.(podVisitor); ok && !v.eachPod(r, visit) {
+			return
 		}
 	}
-	if !more || !rule.anyPeer && len(rule.blocks) == 0 {
-		return
-	}
-	for _, name := range r.sorted() {
-		for _, p := range r.view.Pods(name) {
-			if p.isVisible() && (rule.anyPeer || slices.ContainsFunc(p.Addrs, rule.inBlocks)) && !visit(p) {
-				return
-			}
-		}
-	}
-}
-
-func (r *parsedRule) inBlocks(a netip.Addr) bool {
-	return slices.ContainsFunc(r.blocks, func(b policy.Block) bool {
-		return b.Prefix.Contains(a) && !slices.ContainsFunc(b.Except, func(e netip.Prefix) bool { return e.Contains(a) })
-	})
 }
 
 func protocolName(p policy.Protocol) string { return strings.ToUpper(p.String()) }

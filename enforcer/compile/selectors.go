@@ -1,14 +1,61 @@
 package compile
 
 import (
+	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/util/sets"
+
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
+
+// podSelector selects pods, in the namespaces that match, or in one namespace if namespaces is nil.
+type podSelector struct {
+	namespace  string
+	namespaces labels.Selector
+	pods       labels.Selector
+	id         policy.SetID // of its addresses; once it is settled, as the next
+	within     string       // namespaces as a text
+}
+
+// selects does not ask whether policy can see the pod.
+func (s podSelector) selects(p *Pod, ns *Namespace) bool {
+	if s.namespaces == nil {
+		return p.Namespace == s.namespace && s.pods.Matches(&p.Labels)
+	}
+	return ns != nil && s.namespaces.Matches(&ns.Labels) && s.pods.Matches(&p.Labels)
+}
+
+// setID is that of the set of the selected pods' addresses.
+func (s podSelector) setID() policy.SetID {
+	if s.id != "" {
+		return s.id
+	}
+	return setID("addresses", s.scope(), selectorText(s.pods))
+}
+
+// scope names the namespaces in which s selects.
+func (s podSelector) scope() string {
+	if s.namespaces == nil {
+		return "namespace " + strconv.Quote(s.namespace)
+	}
+	return "namespaces " + selectorText(s.namespaces)
+}
+
+// never says why s can select no pod, empty if it can.
+func (s podSelector) never() string {
+	for _, part := range s.parts() {
+		if texts := contradiction(part); texts != "" {
+			return fmt.Sprintf("no labels satisfy %q", texts)
+		}
+	}
+	return ""
+}
 
 // parts are the selectors that must all match.
 func (s podSelector) parts() []labels.Selector {
@@ -107,7 +154,24 @@ func negation(r labels.Requirement) (labels.Requirement, bool) {
 	return *opposite, true
 }
 
-// within reports whether every address of inner is one of outer.
-func within(inner, outer netip.Prefix) bool {
-	return outer.Bits() <= inner.Bits() && outer.Overlaps(inner)
+// selectorText is the selector's requirements in one order: a Selector keeps those of one key in the order in which they came,
+// and matchLabels come in none.
+func selectorText(s labels.Selector) string {
+	requirements, _ := s.Requirements()
+	texts := make([]string, len(requirements))
+	for i := range requirements {
+		texts[i] = requirements[i].String()
+	}
+	slices.Sort(texts)
+	return strings.Join(slices.Compact(texts), ",")
+}
+
+// valuesOf is how many values a selector compares labels with.
+func valuesOf(s labels.Selector) int {
+	requirements, _ := s.Requirements()
+	n := len(requirements)
+	for i := range requirements {
+		n += len(requirements[i].ValuesUnsorted())
+	}
+	return n
 }

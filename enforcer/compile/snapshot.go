@@ -54,7 +54,7 @@ type DNS struct {
 	Addresses []netip.Addr
 }
 
-// Pod is what policy needs to know of a pod. A cluster has many: it is small, and its strings are shared.
+// Pod is what policy needs to know of a pod. A cluster has many: it is small, and an [Interner] has them share what they have in common.
 type Pod struct {
 	Namespace, Name, UID string
 	// Created is the creation time in Unix seconds.
@@ -156,10 +156,7 @@ func namedPorts(p *corev1.Pod) []NamedPort {
 			ports = appendNamed(ports, c.Ports)
 		}
 	}
-	if len(ports) == 0 {
-		return nil
-	}
-	return portLists.share(ports, func(p NamedPort) NamedPort { return NamedPort{intern(p.Name), p.Protocol, p.Port} })
+	return ports
 }
 
 func appendNamed(to []NamedPort, ports []corev1.ContainerPort) []NamedPort {
@@ -175,7 +172,7 @@ func appendNamed(to []NamedPort, ports []corev1.ContainerPort) []NamedPort {
 // NewNamespace takes from n what policy needs.
 func NewNamespace(n *corev1.Namespace) *Namespace {
 	return &Namespace{
-		Name: n.Name, Labels: NewLabels(n.Labels), Mode: n.Annotations[v1alpha1.ModeAnnotation],
+		Name: n.Name, Labels: NewLabels(n.Labels).interned(), Mode: n.Annotations[v1alpha1.ModeAnnotation],
 		SourceCheckOff: n.Annotations[v1alpha1.SourceCheckAnnotation] == v1alpha1.SourceCheckOff,
 	}
 }
@@ -186,7 +183,7 @@ func NewNode(n *corev1.Node) *Node {
 	for _, a := range n.Status.Addresses {
 		texts = append(texts, a.Address)
 	}
-	node := &Node{Name: n.Name, Labels: NewLabels(n.Labels), Ranges: PodRanges(n)}
+	node := &Node{Name: n.Name, Labels: NewLabels(n.Labels).interned(), Ranges: PodRanges(n)}
 	node.Addrs, node.Impossible = parseAddrs(texts, isPossibleOfNode)
 	return node
 }
@@ -241,7 +238,7 @@ func protocolOf(p corev1.Protocol) (policy.Protocol, bool) {
 	return 0, false
 }
 
-// Labels are an object's labels, sorted by key: a third of the size of a map. Objects with the same labels share them, so nobody writes to
+// Labels are an object's labels, sorted by key: a third of the size of a map. Pods with the same labels share them, so nobody writes to
 // them.
 type Labels []Label
 
@@ -255,7 +252,15 @@ func NewLabels(m map[string]string) Labels {
 		l = append(l, Label{k, v})
 	}
 	slices.SortFunc(l, func(a, b Label) int { return strings.Compare(a.Key, b.Key) })
-	return labelLists.share(l, func(l Label) Label { return Label{intern(l.Key), intern(l.Value)} })
+	return l
+}
+
+// interned is l with strings that other objects have too. Namespaces and nodes have no list of labels in common: each is labelled with its name.
+func (l Labels) interned() Labels {
+	for i := range l {
+		l[i] = internLabel(l[i])
+	}
+	return l
 }
 
 // Lookup is the value of a key, and whether the key is there. With Has and Get it makes Labels a labels.Labels.

@@ -88,11 +88,3 @@ func (u *Understood) Selects(p *Pod, ns *Namespace) bool {
 func (u *Understood) Namespace() (name string, ok bool) {
 	return u.policy.subject.namespace, u.policy.subject.namespaces == nil
 }
-
-// selects does not ask whether policy can see the pod.
-func (s podSelector) selects(p *Pod, ns *Namespace) bool {
-	if s.namespaces == nil {
-		return p.Namespace == s.namespace && s.pods.Matches(&p.Labels)
-	}
-	return ns != nil && s.namespaces.Matches(&ns.Labels) && s.pods.Matches(&p.Labels)
-}

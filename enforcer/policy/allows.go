@@ -77,9 +77,9 @@ func (n *Node) allows(f Flow, endpoint func(netip.Addr) *Endpoint, brief bool) V
 		if e == nil || !e.IsSubject(d) {
 			continue
 		}
-		w := walk{node: n, endpoint: e, direction: d, remote: remote, flow: f, brief: brief}
-		v.Allowed, v.Reason = w.verdict()
-		v.WouldDeny = append(v.WouldDeny, w.wouldDeny...)
+		asked := evaluation{node: n, endpoint: e, direction: d, remote: remote, flow: f, brief: brief}
+		v.Allowed, v.Reason = asked.verdict()
+		v.WouldDeny = append(v.WouldDeny, asked.wouldDeny...)
 		if !v.Allowed {
 			break
 		}
@@ -105,8 +105,8 @@ func (n *Node) closes(a netip.Addr) bool {
 	return false
 }
 
-// walk asks the policies of one endpoint in one direction about a flow.
-type walk struct {
+// evaluation asks the policies of one endpoint in one direction about a flow.
+type evaluation struct {
 	node      *Node
 	endpoint  *Endpoint
 	direction Direction
@@ -116,12 +116,12 @@ type walk struct {
 	wouldDeny []Denial
 }
 
-// say is a reason, unless none is asked for.
-func (w *walk) say(reason func() string) string {
-	if w.brief {
+// reason is a sentence, unless none is asked for.
+func (e *evaluation) reason(sentence func() string) string {
+	if e.brief {
 		return ""
 	}
-	return reason()
+	return sentence()
 }
 
 // outcome is what becomes of a flow in a stage.
@@ -134,16 +134,16 @@ const (
 	denied
 )
 
-func (w *walk) verdict() (bool, string) {
+func (e *evaluation) verdict() (bool, string) {
 	from := AdminRules
 	for _, s := range Stages {
-		policies := w.endpoint.Applies[w.direction][s]
+		policies := e.endpoint.Applies[e.direction][s]
 		if s < from || len(policies) == 0 {
 			continue
 		}
-		ask := w.rules
+		ask := e.rules
 		if s.Isolates() {
-			ask = w.isolation
+			ask = e.isolation
 		}
 		switch out, why := ask(s, policies); out {
 		case accepted:
@@ -157,8 +157,8 @@ func (w *walk) verdict() (bool, string) {
 			from = NetworkPolicies
 		}
 	}
-	return true, w.say(func() string {
-		return fmt.Sprintf("no policy decides about the %s of %s/%s", w.direction, w.endpoint.Namespace, w.endpoint.Name)
+	return true, e.reason(func() string {
+		return fmt.Sprintf("no policy decides about the %s of %s/%s", e.direction, e.endpoint.Namespace, e.endpoint.Name)
 	})
 }
 
@@ -166,18 +166,18 @@ func (w *walk) verdict() (bool, string) {
 var outcomes = [...]outcome{Accept: accepted, Deny: denied, Pass: leave}
 
 // rules asks one policy after the other: the first rule that matches decides. An audited policy notes what its own first rule would do.
-func (w *walk) rules(_ Stage, policies []int) (outcome, string) {
+func (e *evaluation) rules(_ Stage, policies []int) (outcome, string) {
 	for _, i := range policies {
-		p := &w.node.Policies[i]
-		r := w.match(p)
+		p := &e.node.Policies[i]
+		r := e.match(p)
 		switch {
 		case r == nil:
 		case p.Audit:
 			if r.Action == Deny {
-				w.note(p)
+				e.note(p)
 			}
 		default:
-			why := w.say(func() string { return fmt.Sprintf("%s %s[%d]: %s", p.Ref, w.direction, r.Index, r.Action) })
+			why := e.reason(func() string { return fmt.Sprintf("%s %s[%d]: %s", p.Ref, e.direction, r.Index, r.Action) })
 			return outcomes[r.Action], why
 		}
 	}
@@ -185,30 +185,30 @@ func (w *walk) rules(_ Stage, policies []int) (outcome, string) {
 }
 
 // isolation asks all policies: what none accepts is denied, or noted if they are audited.
-func (w *walk) isolation(s Stage, policies []int) (outcome, string) {
+func (e *evaluation) isolation(s Stage, policies []int) (outcome, string) {
 	for _, i := range policies {
-		p := &w.node.Policies[i]
-		if r := w.match(p); r != nil {
-			return w.admitted(s, p.Audit), w.say(func() string { return fmt.Sprintf("%s %s[%d]", p.Ref, w.direction, r.Index) })
+		p := &e.node.Policies[i]
+		if r := e.match(p); r != nil {
+			return e.admitted(s, p.Audit), e.reason(func() string { return fmt.Sprintf("%s %s[%d]", p.Ref, e.direction, r.Index) })
 		}
 	}
-	audit := w.node.Policies[policies[0]].Audit
-	if s == NetworkPolicies && w.flow.Src == w.flow.Dst {
-		return w.admitted(s, audit), w.say(func() string { return fmt.Sprintf("%s/%s reaches itself", w.endpoint.Namespace, w.endpoint.Name) })
+	audit := e.node.Policies[policies[0]].Audit
+	if s == NetworkPolicies && e.flow.Src == e.flow.Dst {
+		return e.admitted(s, audit), e.reason(func() string { return fmt.Sprintf("%s/%s reaches itself", e.endpoint.Namespace, e.endpoint.Name) })
 	}
 	if audit {
 		for _, i := range policies {
-			w.note(&w.node.Policies[i])
+			e.note(&e.node.Policies[i])
 		}
 		return next, ""
 	}
-	return denied, w.say(func() string {
+	return denied, e.reason(func() string {
 		return fmt.Sprintf("%s/%s is isolated for %s by %d policies (%s), and no rule of theirs matches",
-			w.endpoint.Namespace, w.endpoint.Name, w.direction, len(policies), s)
+			e.endpoint.Namespace, e.endpoint.Name, e.direction, len(policies), s)
 	})
 }
 
-func (w *walk) admitted(s Stage, audit bool) outcome {
+func (e *evaluation) admitted(s Stage, audit bool) outcome {
 	if audit || s == AdminIsolation {
 		return next
 	}
@@ -216,20 +216,20 @@ func (w *walk) admitted(s Stage, audit bool) outcome {
 }
 
 // match is the first rule of p that the flow matches, nil if there is none.
-func (w *walk) match(p *Policy) *Rule {
-	rules := p.Rules[w.direction]
+func (e *evaluation) match(p *Policy) *Rule {
+	rules := p.Rules[e.direction]
 	for i := range rules {
-		if r := &rules[i]; r.Action != NoAction && w.node.portsHave(r.Ports, w.flow) && w.node.peerHas(r.Peer, w.remote) {
+		if r := &rules[i]; r.Action != NoAction && e.node.portsHave(r.Ports, e.flow) && e.node.peerHas(r.Peer, e.remote) {
 			return r
 		}
 	}
 	return nil
 }
 
-func (w *walk) note(p *Policy) {
-	d := Denial{p.Ref, w.direction}
-	if !slices.Contains(w.wouldDeny, d) {
-		w.wouldDeny = append(w.wouldDeny, d)
+func (e *evaluation) note(p *Policy) {
+	d := Denial{p.Ref, e.direction}
+	if !slices.Contains(e.wouldDeny, d) {
+		e.wouldDeny = append(e.wouldDeny, d)
 	}
 }
 

@@ -147,8 +147,9 @@ func (c *cluster) snapshot(node string) compile.Snapshot {
 	for _, n := range c.nodes {
 		s.Nodes = append(s.Nodes, compile.NewNode(n))
 	}
+	var shared compile.Interner
 	for _, p := range c.pods {
-		s.Pods = append(s.Pods, compile.NewPod(p))
+		s.Pods = append(s.Pods, shared.Pod(compile.NewPod(p)))
 	}
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default", Labels: map[string]string{corev1.LabelMetadataName: "default"}}}
 	s.Namespaces = append(s.Namespaces, compile.NewNamespace(namespace))

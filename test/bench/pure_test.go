@@ -20,6 +20,7 @@ import (
 // hundred runs here; every application may be reached by the next one, and the namespace by its neighbour.
 func cluster(pods, policies int) compile.Snapshot {
 	s := compile.Snapshot{Node: "here"}
+	var shared compile.Interner
 	for i := range pods {
 		ns, app := fmt.Sprintf("team-%d", i/100), fmt.Sprintf("app-%d", i/10%10)
 		if i%100 == 0 {
@@ -32,7 +33,7 @@ func cluster(pods, policies int) compile.Snapshot {
 		}
 		s.Pods = append(s.Pods, &compile.Pod{
 			Namespace: ns, Name: fmt.Sprintf("%s-%d", app, i), UID: fmt.Sprint(i), Node: node,
-			Labels: compile.NewLabels(map[string]string{"app": app, "pod-template-hash": fmt.Sprint(i / 10), "tier": "web"}),
+			Labels: shared.Labels(compile.NewLabels(map[string]string{"app": app, "pod-template-hash": fmt.Sprint(i / 10), "tier": "web"})),
 			Addrs:  []netip.Addr{netip.AddrFrom4([4]byte{10, 200, byte(i >> 8), byte(i)})},
 			Ports:  []compile.NamedPort{{Name: "http", Protocol: policy.TCP, Port: 8080}},
 		})

@@ -56,6 +56,10 @@ func tiered(o tierOptions) compile.Snapshot {
 			s.Pods = append(s.Pods, widePod("elsewhere", ns, fmt.Sprintf("pod-%d", k), netip.AddrFrom4([4]byte{10, 200, byte(n >> 8), byte(n)})))
 		}
 	}
+	var shared compile.Interner
+	for _, p := range s.Pods {
+		shared.Pod(p)
+	}
 	s.Isolations = []*v1alpha1.NamespaceIsolation{fenceOfTenants()}
 	if o.policies {
 		for i := range widePolicies {

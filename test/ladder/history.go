@@ -31,6 +31,7 @@ type History struct {
 	steps   int
 	born    int // pods and policies so far
 
+	shared     compile.Interner
 	pods       map[*corev1.Pod]*compile.Pod
 	namespaces map[*corev1.Namespace]*compile.Namespace
 	nodesOf    map[*corev1.Node]*compile.Node
@@ -77,7 +78,7 @@ func (h *History) snapshot() compile.Snapshot {
 		Node: h.node, Policies: mixed(h, c.Policies), ClusterPolicies: mixed(h, c.ClusterPolicies), Isolations: mixed(h, c.Isolations),
 		DNS: compile.DNS{Services: mixed(h, c.DNSServices), Addresses: c.DNSAddresses}, Closed: c.Closed[h.node], Network: h.network,
 	}
-	s.Pods, h.pods = converted(mixed(h, c.Pods), h.pods, compile.NewPod)
+	s.Pods, h.pods = converted(mixed(h, c.Pods), h.pods, func(p *corev1.Pod) *compile.Pod { return h.shared.Pod(compile.NewPod(p)) })
 	s.Namespaces, h.namespaces = converted(mixed(h, c.Namespaces), h.namespaces, compile.NewNamespace)
 	s.Nodes, h.nodesOf = converted(mixed(h, c.Nodes), h.nodesOf, compile.NewNode)
 	return s
@@ -126,14 +127,19 @@ func Happenings() []string {
 // WalkHistory compiles each of the snapshots of a history by a compiler that has seen those before, and compares with what a new one makes. It says how often
 // what has happened.
 func WalkHistory(seed uint64, steps int) (map[string]int, error) {
+	return WalkHistoryBy(func() *compile.Compiler { return new(compile.Compiler) }, seed, steps)
+}
+
+// WalkHistoryBy is [WalkHistory] with compilers that are made otherwise.
+func WalkHistoryBy(newCompiler func() *compile.Compiler, seed uint64, steps int) (map[string]int, error) {
 	h := NewHistory(seed)
 	happened := map[string]int{}
-	var kept compile.Compiler
+	kept := newCompiler()
 	var last, lastWanted policy.Node
 	for i := range steps {
 		name, s := h.Next()
 		happened[name]++
-		want, wantProblems := compile.Compile(s)
+		want, wantProblems := newCompiler().Compile(s)
 		got, gotProblems := kept.Compile(s)
 		switch {
 		case !reflect.DeepEqual(want, got):

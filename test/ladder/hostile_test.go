@@ -185,9 +185,10 @@ func TestControllerAndNodesRefuseTheSame(t *testing.T) {
 // crowd adds pods elsewhere to a snapshot of the hostile shop, and for each of the tenants a pod here.
 func crowd(pods int, tenants ...string) compile.Snapshot {
 	s := Snapshot(hostileShop().Cluster, "node1")
+	var shared compile.Interner
 	for i := range pods {
 		s.Pods = append(s.Pods, &compile.Pod{Namespace: "shop", Name: fmt.Sprint("crowd-", i), UID: fmt.Sprint("crowd-", i), Node: "elsewhere",
-			Labels: compile.NewLabels(map[string]string{"app": "crowd"}), Addrs: []netip.Addr{netip.AddrFrom4([4]byte{11, byte(i >> 16), byte(i >> 8), byte(i)})}})
+			Labels: shared.Labels(compile.NewLabels(map[string]string{"app": "crowd"})), Addrs: []netip.Addr{netip.AddrFrom4([4]byte{11, byte(i >> 16), byte(i >> 8), byte(i)})}})
 	}
 	for i, name := range tenants {
 		s.Namespaces = append(s.Namespaces, &compile.Namespace{Name: name})

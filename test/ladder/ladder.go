@@ -41,8 +41,9 @@ func Snapshot(c oracle.Cluster, node string) compile.Snapshot {
 	for _, n := range c.Nodes {
 		s.Nodes = append(s.Nodes, compile.NewNode(n))
 	}
+	var shared compile.Interner
 	for _, p := range c.Pods {
-		s.Pods = append(s.Pods, compile.NewPod(p))
+		s.Pods = append(s.Pods, shared.Pod(compile.NewPod(p)))
 	}
 	for _, n := range c.Namespaces {
 		s.Namespaces = append(s.Namespaces, compile.NewNamespace(n))

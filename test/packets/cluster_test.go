@@ -76,8 +76,9 @@ func (c *cluster) snapshot(node string) compile.Snapshot {
 	for _, n := range c.nodes {
 		s.Nodes = append(s.Nodes, compile.NewNode(n))
 	}
+	var shared compile.Interner
 	for _, p := range c.pods {
-		s.Pods = append(s.Pods, compile.NewPod(p))
+		s.Pods = append(s.Pods, shared.Pod(compile.NewPod(p)))
 	}
 	for _, n := range c.namespaces {
 		s.Namespaces = append(s.Namespaces, compile.NewNamespace(n))

@@ -185,8 +185,9 @@ func (c *Cluster) prepareFleet(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading pods: %w", err)
 	}
+	var shared compile.Interner
 	for i := range podList.Items {
-		pods = append(pods, compile.NewPod(&podList.Items[i]))
+		pods = append(pods, shared.Pod(compile.NewPod(&podList.Items[i])))
 	}
 	namespaceList, err := c.kube.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
-func TestCompileLikeIsCompile(t *testing.T) {
+func TestCompileReusingIsCompile(t *testing.T) {
 	// Every address of the node's pods is a member of its set of known addresses.
 	snapshot := func(addrs ...string) Snapshot {
 		s := Snapshot{Node: "n", Closed: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
@@ -35,7 +35,7 @@ func TestCompileLikeIsCompile(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			want, _ := Compile(tt.after)
-			got, _ := CompileLike(tt.after, before.Sets)
+			got, _ := CompileReusing(tt.after, before.Sets)
 			same := cmp.Options{
 				cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 			}
