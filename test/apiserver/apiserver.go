@@ -12,15 +12,18 @@ import (
 	"github.com/ringfence-io/ringfence/lab/apiserver"
 )
 
-// Main is a TestMain: it starts the server, prepares what the tests need of it, and runs them. Environment.Config reaches the server, with
-// every right.
-func Main(m *testing.M, prepare func(*envtest.Environment) error) {
+// Main is a TestMain: it starts the server, prepares what the tests need of it, runs them, and exits. Environment.Config reaches the server,
+// with every right.
+func Main(m *testing.M, prepare func(*envtest.Environment) error) { os.Exit(Run(m, prepare)) }
+
+// Run does the same without the exit, and returns the exit status: for a TestMain that has to remove something afterwards.
+func Run(m *testing.M, prepare func(*envtest.Environment) error) int {
 	status, err := run(m, prepare)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		status = 1
+		return 1
 	}
-	os.Exit(status)
+	return status
 }
 
 func run(m *testing.M, prepare func(*envtest.Environment) error) (int, error) {

@@ -48,14 +48,18 @@ var (
 	ringfence string
 )
 
-func TestMain(m *testing.M) {
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+// run runs the tests with a directory for the program, and removes it. It returns the exit status: an exit of its own would leave the directory.
+func run(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "ringfence-olm-")
 	if err != nil {
-		panic(err)
+		fmt.Fprintln(os.Stderr, "making a directory for the program:", err)
+		return 1
 	}
-	ringfence = filepath.Join(dir, "ringfence")
 	defer os.RemoveAll(dir)
-	apiserver.Main(m, prepare)
+	ringfence = filepath.Join(dir, "ringfence")
+	return apiserver.Run(m, prepare)
 }
 
 // prepare installs the bundle's kinds, and builds the program.
