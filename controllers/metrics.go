@@ -16,75 +16,75 @@ import (
 var (
 	syncSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "ringfence_sync_duration_seconds",
-		Help:    "Time from taking a snapshot of the cluster to its policy being in the kernel.",
+		Help:    "Time from the snapshot of the cluster until its policy is in the kernel.",
 		Buckets: prometheus.ExponentialBuckets(0.001, 2, 15),
 	})
 	syncErrors = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "ringfence_sync_errors_total",
-		Help: "Syncs that failed and were tried again.",
+		Help: "Syncs that failed; each is retried.",
 	})
 	syncFailing = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ringfence_sync_failing",
-		Help: "1 if the last sync failed, so that this node enforces an older policy, else 0.",
+		Help: "1 if the last sync failed and this node enforces an older policy, 0 otherwise.",
 	})
 	lastSync = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ringfence_last_sync_timestamp_seconds",
-		Help: "Unix time of the last sync that succeeded.",
+		Help: "Unix time of the last successful sync.",
 	})
 	repairs = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "ringfence_repairs_total",
-		Help: "Changes that others made to our chains, jumps and sets and that were undone, by what was repaired.",
-	}, []string{"what"})
+		Help: "Changes that other programs made to Ringfence's rules and that were undone, by the kind of what was repaired.",
+	}, []string{"kind"})
 	problemsNow = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ringfence_policy_problems",
-		Help: "Parts of policies that cannot be enforced as written; the log names each.",
+		Help: "Parts of policies that cannot be enforced as written. The log names each of them.",
 	})
 	changeSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "ringfence_change_to_enforcement_seconds",
-		Help:    "Time from the moment at which the first change that a sync takes in reached this node, to its enforcement.",
+		Help:    "Time from the arrival of a change at this node until it is enforced. A sync counts once, from the first change that it includes.",
 		Buckets: prometheus.ExponentialBuckets(0.001, 2, 16),
 	})
 	reportWrites = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "ringfence_report_writes_total",
-		Help: "Writes of this node's NodeEnforcement.",
+		Help: "Writes of the NodeEnforcement of this node.",
 	})
 	reportErrors = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "ringfence_report_errors_total",
-		Help: "Writes of this node's NodeEnforcement that failed and were tried again.",
+		Help: "Writes of the NodeEnforcement of this node that failed; each is retried.",
 	})
 	lastReport = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ringfence_last_report_timestamp_seconds",
-		Help: "Unix time of the last write of this node's NodeEnforcement that succeeded.",
+		Help: "Unix time of the last successful write of the NodeEnforcement of this node.",
 	})
 	announcementWrites = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "ringfence_announcement_writes_total",
-		Help: "Writes to the status of this node's new pods, which tell other nodes their addresses, or take them back.",
+		Help: "Writes of the addresses of new pods to their status, so that other nodes know them early.",
 	})
 	announcementErrors = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "ringfence_announcement_errors_total",
-		Help: "Writes to the status of this node's new pods that failed.",
+		Help: "Writes of the addresses of new pods that failed.",
 	})
 	policiesFailing = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ringfence_failing_policies",
-		Help: "Policies that this node does not enforce as they are now, because its last sync failed, or because its kernel or a budget refuses a part of " +
-			"them; its NodeEnforcement names them.",
+		Help: "Policies that this node does not enforce in their present version: its last sync failed, or the kernel or a budget refuses a part. " +
+			"The NodeEnforcement names them.",
 	})
 	statusWrites = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "ringfence_status_writes_total",
-		Help: "Writes of policies' statuses, by the resource of the policy.",
+		Help: "Writes of the status of policies, by the resource of the policy.",
 	}, []string{"resource"})
 	statusErrors = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "ringfence_status_errors_total",
-		Help: "Writes of policies' statuses that failed and were tried again.",
+		Help: "Writes of the status of policies that failed; each is retried.",
 	})
 	programmingSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "ringfence_policy_programming_seconds",
-		Help:    "Time from the moment at which the controller first sees a version of a policy, to its being programmed on every desired node.",
+		Help:    "Time from the arrival of a policy's version at the controller until every desired node has it programmed.",
 		Buckets: prometheus.ExponentialBuckets(0.01, 2, 16),
 	})
 	enforced = prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "ringfence_enforced",
-		Help: "What this node enforces now, by kind: policies, endpoints, chains, rules, sets and set entries.",
+		Name: "ringfence_enforced_objects",
+		Help: "Objects that this node enforces, by kind: policies, endpoints, chains, rules, sets and entries of sets.",
 	}, []string{"kind"})
 )
 
@@ -165,9 +165,9 @@ var _ prometheus.Collector = standings{}
 
 var (
 	policiesNow = prometheus.NewDesc("ringfence_policies",
-		"Policies by resource, and by whether every desired node has them programmed.", []string{"resource", "programmed"}, nil)
+		"Policies, by resource and by whether every desired node has them programmed.", []string{"resource", "programmed"}, nil)
 	nodesNow = prometheus.NewDesc("ringfence_nodes",
-		"Nodes by what is known of them: enforcing, failing, or unknown because their enforcer has not been heard of.", []string{"standing"}, nil)
+		"Nodes, by state: enforcing, failing, or unknown if their enforcer does not report.", []string{"state"}, nil)
 )
 
 // Describe names the metrics.

@@ -31,7 +31,7 @@ const DefaultStartupTaint = "node.ringfence.io/not-ready"
 
 var startupTaintsRemoved = prometheus.NewCounter(prometheus.CounterOpts{
 	Name: "ringfence_startup_taints_removed_total",
-	Help: "Nodes that lost their startup taint, because their enforcer had put everything in force.",
+	Help: "Startup taints that were removed from nodes once their enforcer had everything in force.",
 })
 
 // StartupTaint takes a taint from each node, whatever effects it has there, when the node's enforcer reports that all is in force, and has been put in

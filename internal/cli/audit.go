@@ -2,18 +2,15 @@ package cli
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strconv"
-	"strings"
 	"text/tabwriter"
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
 
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
@@ -34,8 +31,8 @@ server nor the enforcer need be there. What a policy denies that is neither in a
 logged is not counted.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !slices.Contains(auditOutputs, output) {
-				return fmt.Errorf("--output %q is not known: %s", output, strings.Join(auditOutputs, ", "))
+			if err := checkOutput(output); err != nil {
+				return err
 			}
 			counts, enforced, err := dataplane.Counted(cmd.Context(), logr.Discard())
 			if err != nil {
@@ -47,11 +44,9 @@ logged is not counted.`,
 			return errors.Join(printAudit(cmd.OutOrStdout(), auditRows(counts), enforced, output), err)
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "text", strings.Join(auditOutputs, ", "))
+	cmd.Flags().StringVarP(&output, "output", "o", "text", outputUsage)
 	return cmd
 }
-
-var auditOutputs = []string{"text", "json", "yaml"}
 
 // auditRow is what one place in the rules has counted, in both families.
 type auditRow struct {
@@ -93,17 +88,7 @@ func auditRows(counts []dataplane.Count) []auditRow {
 }
 
 func printAudit(w io.Writer, rows []auditRow, enforced bool, output string) error {
-	switch output {
-	case "json":
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(rows)
-	case "yaml":
-		text, err := yaml.Marshal(rows)
-		if err != nil {
-			return fmt.Errorf("writing the counts: %w", err)
-		}
-		_, err = w.Write(text)
+	if printed, err := printValue(w, output, rows); printed {
 		return err
 	}
 	if len(rows) > 0 {

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/ringfence-io/ringfence/controllers"
 )
@@ -107,6 +108,7 @@ func (o *controllerOptions) run(ctx context.Context, logger logr.Logger) error {
 	if err != nil {
 		return fmt.Errorf("connecting to the cluster: %w", err)
 	}
+	metrics.Registry.MustRegister(BuildInfo())
 	if err := (&controllers.Policies{}).SetupWithManager(ctx, manager); err != nil {
 		return err
 	}

@@ -262,7 +262,7 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 
 // addBeside adds to the manager what runs beside enforcement: the end of the start, and the log of denied packets.
 func addBeside(manager ctrl.Manager, node *controllers.Node, journal *denials.Journal, logger logr.Logger) error {
-	metrics.Registry.MustRegister(denials.Metrics()...)
+	metrics.Registry.MustRegister(append(denials.Metrics(), BuildInfo())...)
 	if err := manager.Add(ctrlmanager.RunnableFunc(func(ctx context.Context) error { return letGoOnceRead(ctx, node.Synced, logger) })); err != nil {
 		return fmt.Errorf("adding the end of the start: %w", err)
 	}

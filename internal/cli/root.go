@@ -38,9 +38,11 @@ func newRootCommand() *cobra.Command {
 through the host's netfilter. The CNI stays, the policy comes.
 
 On each node runs 'ringfence enforcer'. 'ringfence lab' shows it at work on one machine.`,
+		Version:       thisBuild().String(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	root.SetVersionTemplate("{{.Version}}\n") // as the command version prints it
 	root.AddCommand(newEnforcerCommand(), newControllerCommand(), newCleanupCommand(), newPreflightCommand(), newAuditCommand(),
 		newCNICommand(), newVersionCommand(), newLabCommand())
 	return root
