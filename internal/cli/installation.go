@@ -66,7 +66,7 @@ func (o *installationOptions) installation() (*controllers.Installation, error) 
 func (o *installationOptions) filled(namespace string, value any) any {
 	switch value := value.(type) {
 	case string:
-		return strings.NewReplacer("$(NAMESPACE)", namespace, "$(IMAGE)", o.image).Replace(value)
+		return strings.NewReplacer("$(NAMESPACE)", namespace, "$(IMAGE)", o.image, "$(VERSION)", thisBuild().Version).Replace(value)
 	case map[string]any:
 		for k, v := range value {
 			value[k] = o.filled(namespace, v)
