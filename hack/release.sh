@@ -39,6 +39,7 @@ edit() {
 }
 edit "$work/ringfence/Chart.yaml" '^appVersion: .*' "appVersion: v$version"
 edit "$work/ringfence/Chart.yaml" '^version: .*' "version: $version"
+edit "$work/ringfence/Chart.yaml" 'image: ringfence:latest' "image: $image"
 edit "$work/ringfence/values.yaml" '^  repository: ringfence$' "  repository: $name"
 edit "$work/ringfence/values.yaml" '^  tag: ""$' "  tag: \"$tag\""
 edit "$work/ringfence/values.yaml" '^  digest: ""$' "  digest: \"$digest\""

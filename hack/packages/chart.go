@@ -152,7 +152,8 @@ func (c *templates) label(o *unstructured.Unstructured, extra string) error {
 	return nil
 }
 
-// cniDirectories are the directories of nodes that config/first-packet adds, by the names of their volumes in camel case. What stands for them takes their place.
+// cniDirectories are the directories of nodes that config/first-packet adds, by the names of their volumes in camel case. What stands for them takes their
+// place.
 func cniDirectories(plain, first []*unstructured.Unstructured) map[string]any {
 	out, known := map[string]any{}, map[string]bool{}
 	eachVolume(plain, func(name string, _ map[string]any) { known[name] = true })
@@ -321,7 +322,8 @@ func (c *templates) container(component string, plain *unstructured.Unstructured
 	c.insert(container, "resources", func(indent string) string { return optional(section+"resources", indent, "resources") })
 	args, _ := container["args"].([]any)
 	container["args"] = append(args, c.item(func(indent string) string {
-		return "{{- if ne .Values.logLevel \"info\" }}\n" + indent + "- --log-level={{ .Values.logLevel }}\n{{- end }}\n" + optional(section+"extraArgs", indent, "")
+		level := "{{- if ne .Values.logLevel \"info\" }}\n" + indent + "- --log-level={{ .Values.logLevel }}\n{{- end }}\n"
+		return level + optional(section+"extraArgs", indent, "")
 	}))
 	if env, ok := container["env"].([]any); ok {
 		container["env"] = append(env, c.item(func(indent string) string { return optional(section+"extraEnv", indent, "") }))

@@ -219,7 +219,8 @@ func TestValuesOfMonitoring(t *testing.T) {
 	for values, want := range map[string][]string{
 		"serviceMonitor: {enabled: true, labels: {release: mine}, interval: 15s}": {
 			"Service ringfence-system/ringfence-controller-metrics", "Service ringfence-system/ringfence-enforcer-metrics",
-			"ServiceMonitor ringfence-system/ringfence-controller release=mine interval=15s", "ServiceMonitor ringfence-system/ringfence-enforcer release=mine interval=15s"},
+			"ServiceMonitor ringfence-system/ringfence-controller release=mine interval=15s",
+			"ServiceMonitor ringfence-system/ringfence-enforcer release=mine interval=15s"},
 		"serviceMonitor: {enabled: true}": {
 			"Service ringfence-system/ringfence-controller-metrics", "Service ringfence-system/ringfence-enforcer-metrics",
 			"ServiceMonitor ringfence-system/ringfence-controller", "ServiceMonitor ringfence-system/ringfence-enforcer"},
@@ -288,7 +289,8 @@ func TestServiceAccountsOfOnesOwn(t *testing.T) {
 			}
 		}
 	}
-	if _, err := release(t, home, "enforcer: {serviceAccount: {name: ringfence-controller}}"); err == nil || !strings.Contains(err.Error(), "an account of its own") {
+	_, err := release(t, home, "enforcer: {serviceAccount: {name: ringfence-controller}}")
+	if err == nil || !strings.Contains(err.Error(), "an account of its own") {
 		t.Errorf("one account for both programs: got %v", err)
 	}
 }
@@ -296,15 +298,17 @@ func TestServiceAccountsOfOnesOwn(t *testing.T) {
 // Who upgrades with a value that has another name by now is told the new one, before anything changes.
 func TestRenamedValuesAreRefusedByName(t *testing.T) {
 	for values, want := range map[string]string{
-		"prometheus: {enabled: true}":                     "prometheus.enabled is not a value any more: set serviceMonitor.enabled, prometheusRule.enabled and dashboard.enabled",
-		"prometheus: {labels: {a: b}}":                    "prometheus.labels is not a value any more: set serviceMonitor.labels, prometheusRule.labels and dashboard.labels",
-		"firstPacket: {hostPaths: {cni-bin: /opt/other}}": "firstPacket.hostPaths.cni-bin is not a value any more: set firstPacket.hostPaths.cniBin",
-		"firstPacket: {hostPaths: {cni-conf: /etc/cni}}":  "firstPacket.hostPaths.cni-conf is not a value any more: set firstPacket.hostPaths.cniConf",
+		"prometheus: {enabled: true}":                     "prometheus.enabled: serviceMonitor.enabled, prometheusRule.enabled and dashboard.enabled",
+		"prometheus: {labels: {a: b}}":                    "prometheus.labels: serviceMonitor.labels, prometheusRule.labels and dashboard.labels",
+		"firstPacket: {hostPaths: {cni-bin: /opt/other}}": "firstPacket.hostPaths.cni-bin: firstPacket.hostPaths.cniBin",
+		"firstPacket: {hostPaths: {cni-conf: /etc/cni}}":  "firstPacket.hostPaths.cni-conf: firstPacket.hostPaths.cniConf",
 	} {
+		old, now, _ := strings.Cut(want, ": ")
+		want = old + " is not a value any more: set " + now
 		if _, err := release(t, home, values); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want: %s", values, err, want)
 		}
-		if old, _, _ := strings.Cut(want, " "); !strings.Contains(read(t, "docs/upgrade.md"), "`"+old+"`") {
+		if !strings.Contains(read(t, "docs/upgrade.md"), "`"+old+"`") {
 			t.Errorf("docs/upgrade.md does not name %s", old)
 		}
 	}

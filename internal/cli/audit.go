@@ -21,14 +21,13 @@ func newAuditCommand() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "audit",
-		Short: "Say what policies in audit mode would deny on this node, and what logged rules have denied",
-		Long: `Say how many packets the policies in audit mode would have denied on this node, and how many
-the rules that are logged have denied: since the enforcer wrote the rule, which is when the
-policy came to this node.
+		Short: "Show what policies in mode Audit would deny on this node, and what logged rules have denied",
+		Long: `Show how many packets the policies in mode Audit would have denied on this node, and how many packets
+the logged rules have denied. Counting starts when the enforcer writes a rule, which is when the
+policy reaches this node.
 
-It reads the node's netfilter alone, as root in the node's network namespace; neither the API
-server nor the enforcer need be there. What a policy denies that is neither in audit mode nor
-logged is not counted.`,
+Run it as root in the node's network namespace. It reads the node's netfilter and needs neither the
+API server nor the enforcer. It has no counts for policies that are neither in mode Audit nor logged.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := checkOutput(output); err != nil {

@@ -16,7 +16,7 @@ func newPreflightCommand() *cobra.Command {
 	var output, backend string
 	cmd := &cobra.Command{
 		Use:   "preflight",
-		Short: "Say what this node's kernel and programs lack, what it costs, and what to do",
+		Short: "Check what this node's kernel and programs lack, what that costs, and what to do",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := checkOutput(output); err != nil {

@@ -37,7 +37,7 @@ func newRootCommand() *cobra.Command {
 		Long: `Ringfence enforces Kubernetes NetworkPolicy on any cluster whose CNI moves packets
 through the host's netfilter. The CNI stays, the policy comes.
 
-On each node runs 'ringfence enforcer'. 'ringfence lab' shows it at work on one machine.`,
+'ringfence enforcer' runs on each node. 'ringfence lab' shows it at work on one machine.`,
 		Version:       thisBuild().String(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
