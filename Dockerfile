@@ -1,7 +1,7 @@
 # The image of Ringfence, with Docker: docker build --build-arg VERSION=v0.1.0 --build-arg REVISION=$(git rev-parse HEAD) -t ringfence:v0.1.0 .
 #
-# `make image` makes one of the same packages and the same program without Docker, and without what only a Debian system needs: no shell, no apt. That is
-# the one that is released; this one is for whoever builds with Docker, or wants a shell in it.
+# It is not the image that is released. That one is made by `make image`, without Docker, of the same packages and the same program, and has neither a
+# shell nor apt. This one is for those who build with Docker, or want a shell: it is a Debian system.
 #
 # The digests are given by whoever builds for others: GOLANG=golang:1.26.8@sha256:..., DEBIAN=debian:bookworm-20250520-slim@sha256:...
 ARG GOLANG=golang:1.26.8

@@ -143,13 +143,13 @@ programs: # of the image, without what only debuggers read
 	  CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath -ldflags '-s -w $(LDFLAGS)' -o dist/programs/ringfence-$$arch .; done
 
 .PHONY: image
-image: programs ## dist/ringfence-image.tar, dist/image (OCI) and dist/ringfence.spdx.json, for ARCHES (this machine's), without Docker
+image: programs ## the image that is released: dist/ringfence-image.tar, dist/image (OCI) and dist/ringfence.spdx.json, for ARCHES, without Docker
 	@go -C hack/image run . -version $(VERSION) -revision "$$(git rev-parse HEAD 2>/dev/null)" -created "$$(git log -1 --format=%ct 2>/dev/null || echo 0)" \
 	  -arch $(ARCHES) -program $(CURDIR)/dist/programs/ringfence-{arch} -tags $(IMAGE)$(comma)ringfence:latest -out $(CURDIR)/dist
 
 .PHONY: manifests
 manifests: ## dist/install.yaml and the like for each overlay, with IMAGE (ringfence:VERSION) as image
-	@hack/manifests.sh $(IMAGE) dist
+	@hack/manifests.sh $(IMAGE) $(VERSION) dist
 
 .PHONY: dist
 dist: image ## all that a release of VERSION, such as v1.2.3, consists of: image, manifests, chart and bundle

@@ -16,8 +16,8 @@ var CRDs embed.FS
 var Rights embed.FS
 
 // Enforcers holds what a bundle of the Operator Lifecycle Manager cannot carry of config/default and config/first-packet, which the controller
-// installs instead (olm). `make bundle` writes it. $(NAMESPACE) and $(IMAGE) stand for the installation's, and the item $(ARGS) of a list for
-// the enforcers' other flags.
+// installs instead (olm). `make bundle` writes it. $(NAMESPACE), $(IMAGE) and $(VERSION) stand for the installation's, and the item $(ARGS) of a
+// list for the enforcers' other flags.
 //
 //go:embed olm/*.yaml
 var Enforcers embed.FS

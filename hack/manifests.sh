@@ -1,32 +1,29 @@
 #!/usr/bin/env bash
-# manifests.sh IMAGE DIR: writes what kubectl applies without a checkout, with IMAGE as the image of all containers:
+# manifests.sh IMAGE VERSION DIR: writes what kubectl applies without a checkout, with IMAGE as the image of all containers, and VERSION in the
+# label app.kubernetes.io/version:
 #
 #   DIR/install.yaml, DIR/first-packet.yaml, DIR/uninstall.yaml     config/default, config/first-packet, config/uninstall
 #   DIR/PLATFORM.yaml, ...                                          config/overlays/PLATFORM, ...
 set -euo pipefail
 
-if (($# != 2)); then
-  echo "usage: ${0##*/} IMAGE DIR" >&2
+if (($# != 3)); then
+  echo "usage: ${0##*/} IMAGE VERSION DIR" >&2
   exit 2
 fi
-image=$1
-mkdir -p "$2"
-out=$(cd "$2" && pwd)
+image=$1 version=$2
+mkdir -p "$3"
+out=$(cd "$3" && pwd)
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. hack/image-reference.sh
+split_image "$image"
 
 eval "$(hack/kube/build.sh kube 2>/dev/null)"
 kubectl=$KUBEBUILDER_ASSETS/kubectl
 [[ -x $kubectl ]] || kubectl=kubectl # KUBEBUILDER_ASSETS may be somebody else's, without it
 
-# What is behind the last colon is a tag, unless a slash is there too: then it is a port.
-case $image in
-  *@*) name=${image%%@*} field="digest: ${image#*@}" ;;
-  *) name=${image%:*} field="newTag: \"${image##*:}\"" ;;
-esac
-if [[ $name == "$image" || ${image##*:} == */* ]]; then
-  echo "$image has neither a tag nor a digest" >&2
-  exit 2
-fi
+# kustomize takes one of both; a digest says more.
+field="newTag: \"$tag\""
+[[ -z $digest ]] || field="digest: $digest"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -45,6 +42,9 @@ images:
 - name: ringfence
   newName: $name
   $field
+labels:
+- pairs:
+    app.kubernetes.io/version: "$version"
 END
   "$kubectl" kustomize "$top" >"$out/$2.yaml.part"
   mv "$out/$2.yaml.part" "$out/$2.yaml"

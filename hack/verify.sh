@@ -45,16 +45,42 @@ for dir in config/rbac config/default; do
   [[ $("$kubectl" kustomize "$dir" | tr -s ' \n' ' ') == *"== ${enforcers/enforcer/controller}"* ]] || say "no admission policy of $dir is about the controller"
 done
 renders config/first-packet CustomResourceDefinition DaemonSet Deployment
+# How a name of an image is taken apart: name, tag and digest.
+. hack/image-reference.sh
+while read -r image want; do
+  name='' tag='' digest=''
+  split_image "$image" 2>/dev/null || name=refused tag='' digest=''
+  [[ "$name,$tag,$digest" == "$want" ]] || say "$image is taken for $name,$tag,$digest, want $want"
+done <<'END'
+ringfence:latest ringfence,latest,
+registry.example:5000/a/ringfence:v1 registry.example:5000/a/ringfence,v1,
+registry.example/ringfence@sha256:ab registry.example/ringfence,,sha256:ab
+registry.example:5000/ringfence:v1@sha256:ab registry.example:5000/ringfence,v1,sha256:ab
+ringfence refused,,
+registry.example:5000/ringfence refused,,
+END
 # What a release has of all these, and of the overlays: no container is left with another image than that of the release.
 manifests=$generated/manifests
-hack/release.sh registry.example:5000/ringfence:v1.2.3 v1.2.3 "$manifests" || say "not all of a release can be made"
-for package in chart bundle; do
-  packed=$(tar -xzOf "$manifests/ringfence-$package-1.2.3.tgz") || say "the release has no $package"
-  [[ $packed == *registry.example:5000/ringfence* && $packed != *ringfence:latest* && $packed == *1.2.3* ]] || say "the $package of a release has another image, or another version"
+hack/release.sh registry.example:5000/ringfence:v1.2.3 v1.2.3 "$manifests" v1.2.2 || say "not all of a release can be made"
+for package in ringfence ringfence-bundle; do
+  packed=$(tar -xzOf "$manifests/$package-1.2.3.tgz") || say "the release has no $package"
+  [[ $packed == *registry.example:5000/ringfence* && $packed != *ringfence:latest* && $packed == *1.2.3* && $packed != *0.1.0* ]] ||
+    say "the package $package of a release has another image, or another version"
+  # Of the chart and of the bundle, what others go by.
+  case $package in
+    ringfence) wants=('appVersion: v1.2.3' '  tag: ""' '  repository: registry.example:5000/ringfence') ;;
+    *) wants=('  replaces: ringfence.v1.2.2' '    olm.skipRange: <1.2.3' '  name: ringfence.v1.2.3') ;;
+  esac
+  for want in "${wants[@]}"; do
+    grep -qxF -- "$want" <<<"$packed" || say "the package $package of a release does not say $want"
+  done
 done
 for file in install first-packet uninstall {kind,k3s,openshift}{,-first-packet,-uninstall}; do
   grep -q '^kind: DaemonSet$' "$manifests/$file.yaml" || say "$file.yaml has no DaemonSet"
 done
+if versions=$(grep -rE '^ +app.kubernetes.io/version:' "$manifests" | grep -v ': v1.2.3$'); then
+  say "objects of another version: $versions"
+fi
 if images=$(grep -rE '^ +(- )?image:' "$manifests" | grep -v ' registry.example:5000/ringfence:v1.2.3$'); then
   say "containers that have another image: $images"
 fi

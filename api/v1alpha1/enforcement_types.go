@@ -40,6 +40,11 @@ type EnforcementStatus struct {
 // NodeCounts says how many nodes have a policy programmed. Every desired node is counted once more: as programmed, failed, unknown, or, if
 // none of these, as waited for.
 type NodeCounts struct {
+	// ready is for people: how many of the desired nodes have this generation programmed, such as "3/3".
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=32
+	Ready string `json:"ready,omitempty"`
 	// desired is the number of nodes that run a selected pod.
 	//
 	// +optional
@@ -95,8 +100,7 @@ type NodeTrouble struct {
 // +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
 // +kubebuilder:printcolumn:name="Programmed",type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
 // +kubebuilder:printcolumn:name="Pods",type=integer,JSONPath=`.status.pods`
-// +kubebuilder:printcolumn:name="Nodes",type=integer,JSONPath=`.status.nodes.desired`
-// +kubebuilder:printcolumn:name="Ready",type=integer,JSONPath=`.status.nodes.programmed`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.nodes.ready`,description="nodes that enforce it, of those that run a selected pod"
 // +kubebuilder:printcolumn:name="Generation",type=integer,JSONPath=`.status.policyGeneration`,priority=1
 // +kubebuilder:printcolumn:name="Why",type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].message`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`

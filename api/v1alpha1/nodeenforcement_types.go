@@ -19,7 +19,7 @@ const (
 // It has no status subresource: one apply makes or changes all of it.
 //
 // +kubebuilder:object:root=true
-// +kubebuilder:resource:scope=Cluster,shortName=nodeenf,categories=ringfence
+// +kubebuilder:resource:scope=Cluster,shortName=nodeenf
 // +kubebuilder:printcolumn:name="Enforcing",type=string,JSONPath=`.status.conditions[?(@.type=="Enforcing")].status`
 // +kubebuilder:printcolumn:name="Backend",type=string,JSONPath=`.status.backend`
 // +kubebuilder:printcolumn:name="Policies",type=integer,JSONPath=`.status.applied.counts.policies`

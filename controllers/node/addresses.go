@@ -12,9 +12,9 @@ import (
 )
 
 var addressTroubles = prometheus.NewGaugeVec(prometheus.GaugeOpts{
-	Name: "ringfence_address_troubles",
-	Help: "Addresses that cannot all be as the API says, by kind: contested by other pods while a pod of this node has them, contested between pods of other " +
-		"nodes, or impossible for a pod or node; the NodeEnforcement names some.",
+	Name: "ringfence_address_problems",
+	Help: "Addresses that the API cannot be right about, by kind: contested with a pod of this node, contested between pods of other nodes, or impossible " +
+		"for a pod or a node. The NodeEnforcement names some.",
 }, []string{"kind"})
 
 // addressesSpacing is the shortest time between two log lines about addresses that cannot be as the API says: in clusters whose nodes all give their pods
@@ -35,7 +35,7 @@ func (a *addressLog) concluded(ctx context.Context, o *outcome) {
 // note logs that there are some, with their first ones, and that there are none any more: seldom, whatever happens.
 func (a *addressLog) note(ctx context.Context, c policy.Concerns, now time.Time) {
 	addressTroubles.WithLabelValues("contested").Set(float64(c.Contested.Here))
-	addressTroubles.WithLabelValues("contested elsewhere").Set(float64(c.Contested.Elsewhere))
+	addressTroubles.WithLabelValues("contested_elsewhere").Set(float64(c.Contested.Elsewhere))
 	addressTroubles.WithLabelValues("impossible").Set(float64(c.Impossible.Here + c.Impossible.Elsewhere))
 	troubles := report.AddressTroubles(c)
 	if a.some == (troubles != nil) || !a.at.IsZero() && now.Sub(a.at) < addressesSpacing {

@@ -25,20 +25,20 @@ import (
 var (
 	cutConnections = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "ringfence_connections_cut_total",
-		Help: "Live connections that were ended because policy had come to deny them.",
+		Help: "Open connections that were cut because policy now denies them.",
 	})
 	unheldConnections = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "ringfence_connections_unheld_total",
-		Help: "Connections among those that were cut whose other ends are not held off, because their namespace has as many held off already as it may.",
+		Name: "ringfence_connections_cut_unblocked_total",
+		Help: "Cut connections whose remote end is not blocked from continuing, because their namespace has used up its share of blocked ones.",
 	})
 	cutSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name:    "ringfence_cut_duration_seconds",
-		Help:    "Time that it took to list the live connections, to judge them, and to end those that policy denies.",
+		Name:    "ringfence_connections_cut_duration_seconds",
+		Help:    "Time to list the open connections, to judge them, and to cut those that policy denies.",
 		Buckets: prometheus.ExponentialBuckets(0.001, 2, 15),
 	})
 	cutErrors = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "ringfence_cut_errors_total",
-		Help: "Attempts to end live connections that failed, in part or as a whole, and were tried again.",
+		Name: "ringfence_connections_cut_errors_total",
+		Help: "Attempts to cut open connections that failed, wholly or in part; each is retried.",
 	})
 )
 

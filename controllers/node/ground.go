@@ -37,11 +37,11 @@ type Looked struct {
 var (
 	findingsNow = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "ringfence_findings",
-		Help: "What this node lacks, or what is set otherwise than enforcement needs it, by severity; its NodeEnforcement names each.",
+		Help: "Kernel features that this node lacks and settings that hinder enforcement, by severity. The NodeEnforcement names each of them.",
 	}, []string{"severity"})
 	unpolicedPods = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ringfence_unpoliced_pods",
-		Help: "Pods of this node that a policy selects and whose traffic within their bridge passes no policy, because bridged packets do not pass iptables.",
+		Help: "Pods of this node that a policy selects but cannot protect within their bridge, because bridged packets do not pass iptables.",
 	})
 )
 

@@ -15,37 +15,37 @@ import (
 var (
 	syncSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "ringfence_sync_duration_seconds",
-		Help:    "Time from taking a snapshot of the cluster to its policy being in the kernel.",
+		Help:    "Time from the snapshot of the cluster until its policy is in the kernel.",
 		Buckets: prometheus.ExponentialBuckets(0.001, 2, 15),
 	})
 	syncErrors = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "ringfence_sync_errors_total",
-		Help: "Syncs that failed and were tried again.",
+		Help: "Syncs that failed; each is retried.",
 	})
 	syncFailing = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ringfence_sync_failing",
-		Help: "1 if the last sync failed, so that this node enforces an older policy, else 0.",
+		Help: "1 if the last sync failed and this node enforces an older policy, 0 otherwise.",
 	})
 	lastSync = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ringfence_last_sync_timestamp_seconds",
-		Help: "Unix time of the last sync that succeeded.",
+		Help: "Unix time of the last successful sync.",
 	})
 	repairs = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "ringfence_repairs_total",
-		Help: "Changes that others made to our chains, jumps and sets and that were undone, by what was repaired.",
-	}, []string{"what"})
+		Help: "Changes that other programs made to Ringfence's rules and that were undone, by the kind of what was repaired.",
+	}, []string{"kind"})
 	problemsNow = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ringfence_policy_problems",
-		Help: "Parts of policies that cannot be enforced as written; the log names each.",
+		Help: "Parts of policies that cannot be enforced as written. The log names each of them.",
 	})
 	changeSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "ringfence_change_to_enforcement_seconds",
-		Help:    "Time from the moment at which the first change that a sync takes in reached this node, to its enforcement.",
+		Help:    "Time from the arrival of a change at this node until it is enforced. A sync counts once, from the first change that it includes.",
 		Buckets: prometheus.ExponentialBuckets(0.001, 2, 16),
 	})
 	enforced = prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "ringfence_enforced",
-		Help: "What this node enforces now, by kind: policies, endpoints, chains, rules, sets and set entries.",
+		Name: "ringfence_enforced_objects",
+		Help: "Objects that this node enforces, by kind: policies, endpoints, chains, rules, sets and entries of sets.",
 	}, []string{"kind"})
 )
 

@@ -16,9 +16,9 @@ import (
 
 var links = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 	Name: "ringfence_links",
-	Help: "The links of this node's pods, by how they are tied to their pods: result (of CNI plugins), addresses (of the link's other end), exempt, shut, " +
-		"and unknown for pods whose link nobody knows.",
-}, []string{"tied"})
+	Help: "Network links of this node's pods, by state: tied to their pod by the result of a CNI plugin (result) or by the addresses of the other end " +
+		"(addresses), exempt, shut, or unknown.",
+}, []string{"state"})
 
 // Links knows the host's ends of pods' interfaces.
 type Links interface {

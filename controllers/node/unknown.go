@@ -17,7 +17,7 @@ import (
 
 var unknownPodsFailing = prometheus.NewGauge(prometheus.GaugeOpts{
 	Name: "ringfence_unknown_pods_failing",
-	Help: "1 if unknown pods are to be dropped, and not all of them are, or others too, else 0; the NodeEnforcement of the node says why.",
+	Help: "1 if --unknown-pods=drop does not drop exactly the unknown pods of this node, 0 otherwise. The NodeEnforcement has the reason.",
 })
 
 // UnknownPods says what becomes of addresses of the node's pods that no pod is known to hold. The zero value leaves them alone.

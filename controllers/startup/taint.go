@@ -31,7 +31,7 @@ const DefaultTaint = "node.ringfence.io/not-ready"
 
 var taintsRemoved = prometheus.NewCounter(prometheus.CounterOpts{
 	Name: "ringfence_startup_taints_removed_total",
-	Help: "Nodes that lost their startup taint, because their enforcer had put everything in force.",
+	Help: "Startup taints that were removed from nodes once their enforcer had everything in force.",
 })
 
 // Metrics are what is said of startup taints.

@@ -70,6 +70,7 @@ func Judge(c PolicyCase, previous []metav1.Condition) v1alpha1.EnforcementStatus
 	slices.SortFunc(troubles, func(a, b v1alpha1.NodeTrouble) int {
 		return cmp.Or(cmp.Compare(rank(a.Standing), rank(b.Standing)), cmp.Compare(a.Name, b.Name))
 	})
+	status.Nodes.Ready = fmt.Sprintf("%d/%d", status.Nodes.Programmed, status.Nodes.Desired)
 	status.Nodes.NotProgrammed = troubles[:min(len(troubles), maxNamedNodes)]
 	understood, enforced := accepted(c), programmed(c, &status)
 	for _, condition := range []metav1.Condition{understood, enforced, ready(understood, enforced)} {
@@ -242,7 +243,7 @@ func sameStatus(a, b *v1alpha1.EnforcementStatus) bool {
 }
 
 func sameProgress(a, b *v1alpha1.EnforcementStatus) bool {
-	return a.Nodes.Desired == b.Nodes.Desired && a.Nodes.Programmed == b.Nodes.Programmed && a.Nodes.Failed == b.Nodes.Failed &&
+	return a.Nodes.Ready == b.Nodes.Ready && a.Nodes.Desired == b.Nodes.Desired && a.Nodes.Programmed == b.Nodes.Programmed && a.Nodes.Failed == b.Nodes.Failed &&
 		a.Nodes.Unknown == b.Nodes.Unknown && slices.Equal(a.Nodes.NotProgrammed, b.Nodes.NotProgrammed)
 }
 

@@ -140,7 +140,7 @@ func TestJudgeSaysWhereAPolicyIsProgrammed(t *testing.T) {
 			}
 			want := v1alpha1.EnforcementStatus{
 				ObservedGeneration: 4, ObservedSince: tt.since, Mode: tt.mode, Pods: tt.pods, Nodes: v1alpha1.NodeCounts{
-					Desired: tt.desired, Programmed: tt.programmed, Failed: tt.failed, Unknown: tt.unknown, NotProgrammed: tt.troubles,
+					Ready: fmt.Sprintf("%d/%d", tt.programmed, tt.desired), Desired: tt.desired, Programmed: tt.programmed, Failed: tt.failed, Unknown: tt.unknown, NotProgrammed: tt.troubles,
 				},
 			}
 			if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(v1alpha1.EnforcementStatus{}, "Conditions")); diff != "" {
@@ -268,6 +268,7 @@ func TestWhatIsNewInAStatus(t *testing.T) {
 		{"another's condition", func(s *status) { s.Conditions = append(s.Conditions, condition("Else", "True", "Why", 1)) }, true, true},
 		{"the order of conditions", func(s *status) { s.Conditions[0], s.Conditions[1] = s.Conditions[1], s.Conditions[0] }, true, true},
 		{"pods", func(s *status) { s.Pods = 4 }, false, true},
+		{"what is ready, as a controller before this one did not write it", func(s *status) { s.Nodes.Ready = "1/2" }, false, true},
 		{"desired nodes", func(s *status) { s.Nodes.Desired = 3 }, false, true},
 		{"programmed nodes", func(s *status) { s.Nodes.Programmed = 2 }, false, true},
 		{"failed nodes", func(s *status) { s.Nodes.Failed = 1 }, false, true},

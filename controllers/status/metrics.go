@@ -10,15 +10,15 @@ import (
 var (
 	statusWrites = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "ringfence_status_writes_total",
-		Help: "Writes of policies' statuses, by the resource of the policy.",
+		Help: "Writes of the status of policies, by the resource of the policy.",
 	}, []string{"resource"})
 	statusErrors = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "ringfence_status_errors_total",
-		Help: "Writes of policies' statuses that failed and were tried again.",
+		Help: "Writes of the status of policies that failed; each is retried.",
 	})
 	programmingSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "ringfence_policy_programming_seconds",
-		Help:    "Time from the moment at which the controller first sees a version of a policy, to its being programmed on every desired node.",
+		Help:    "Time from the arrival of a policy's version at the controller until every desired node has it programmed.",
 		Buckets: prometheus.ExponentialBuckets(0.01, 2, 16),
 	})
 )
@@ -36,9 +36,9 @@ var _ prometheus.Collector = collector{}
 
 var (
 	policiesNow = prometheus.NewDesc("ringfence_policies",
-		"Policies by resource, and by whether every desired node has them programmed.", []string{"resource", "programmed"}, nil)
+		"Policies, by resource and by whether every desired node has them programmed.", []string{"resource", "programmed"}, nil)
 	nodesNow = prometheus.NewDesc("ringfence_nodes",
-		"Nodes by what is known of them: enforcing, failing, or unknown because their enforcer has not been heard of.", []string{"standing"}, nil)
+		"Nodes, by state: enforcing, failing, or unknown if their enforcer does not report.", []string{"state"}, nil)
 )
 
 // Describe names the metrics.

@@ -10,7 +10,7 @@ import (
 
 // TestWhatACompilerKeepsDoesNotShowInRefusals: who is refused, and why, does not depend on what is kept either.
 func TestWhatACompilerKeepsDoesNotShowInRefusals(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range uint64(120) {
 		if _, err := ladder.WalkHistoryBy(compile.NewSmall, seed, 60); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
@@ -24,7 +24,7 @@ func TestSmallBudgetsRefuseForEachReason(t *testing.T) {
 		" pods to compare with its selectors, where",
 	}
 	said := map[string]int{}
-	for seed := range uint64(60) {
+	for seed := range uint64(120) {
 		h := ladder.NewHistory(seed)
 		for range 20 {
 			_, s := h.Next()

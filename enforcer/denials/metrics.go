@@ -5,15 +5,15 @@ import "github.com/prometheus/client_golang/prometheus"
 var (
 	lines = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "ringfence_denied_log_lines_total",
-		Help: "Log lines about packets that were denied, or would have been.",
+		Help: "Log lines about packets that were denied, or would have been in mode Audit.",
 	})
 	lost = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "ringfence_denied_log_lost_total",
-		Help: "Sampled packets that are in no log line, because they came faster than they could be read.",
+		Help: "Sampled packets without a log line, because they arrived faster than they could be read.",
 	})
 	leftOut = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "ringfence_denied_log_left_out_total",
-		Help: "Sampled packets that are in no log line, because their namespace, their remote end or all of the node had their share, by which of these.",
+		Name: "ringfence_denied_log_rate_limited_total",
+		Help: "Sampled packets without a log line, because a rate limit was reached, by whose: that of the namespace, of the remote end or of the node.",
 	}, []string{"reason"})
 )
 

@@ -4,7 +4,7 @@
 // Invariants: the same packages, program, version and time make the same digest, on any machine; no script of a package runs, and none of its files that
 // could give rights to whoever runs it comes in; nothing of the machine itself does, but how apt reaches its mirrors.
 //
-// What it does not: sign, and push.
+// What it does not: sign. Command push, below it, puts the image into a registry.
 package main
 
 import (

@@ -50,6 +50,9 @@ func bundle() (files, error) {
 		if err != nil {
 			return err
 		}
+		for _, o := range objects {
+			relabel(o, "olm", o.GetLabels()[versionLabel])
+		}
 		b := &parts{namespace: t.namespace, suggested: suggested, rights: map[string]*rights{}}
 		if err := b.sort(objects); err != nil {
 			return err
@@ -231,6 +234,7 @@ func installedLater(t tree, out files) error {
 				others[identity(o)] = text
 				continue
 			}
+			relabel(o, "ringfence-controller", "$(VERSION)")
 			if text, err = marked(o); err != nil {
 				return err
 			}
@@ -311,10 +315,14 @@ func examples(kinds map[string]bool) ([]any, error) {
 	return out, nil
 }
 
-// suggestedNamespace is the namespace that consoles offer to make, as a text of JSON.
+// suggestedNamespace is the namespace that consoles offer to make, as a text of JSON: with the labels that it needs, and none of ours, which nobody
+// would keep up to date.
 func (b *parts) suggestedNamespace() (string, error) {
 	home := b.home.DeepCopy()
 	home.SetName(b.suggested)
+	labels := home.GetLabels()
+	maps.DeleteFunc(labels, func(name, _ string) bool { return strings.HasPrefix(name, "app.kubernetes.io/") })
+	home.SetLabels(labels)
 	text, err := yaml.Marshal(home.Object)
 	if err != nil {
 		return "", fmt.Errorf("encoding the namespace: %w", err)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/operator-framework/api/pkg/manifests"
@@ -76,31 +77,62 @@ func TestTheBundleHasAllOfConfigDefault(t *testing.T) {
 		if container["env"] = env; len(env) == 0 {
 			delete(container, "env")
 		}
-		got["Deployment "+home+"/"+d["name"].(string)] = map[string]any{"labels": d["label"], "spec": d["spec"]}
+		labels := d["label"].(map[string]any)
+		if labels[managedByLabel] != "olm" {
+			t.Errorf("Deployment %v is managed by %v", d["name"], labels[managedByLabel])
+		}
+		labels[managedByLabel] = "kustomize"
+		got["Deployment "+home+"/"+d["name"].(string)] = map[string]any{"labels": labels, "spec": d["spec"]}
 	}
 	for _, o := range bundled(t) {
 		if is(o, "PodDisruptionBudget") {
 			o.SetNamespace(home) // where OLM puts it
 		}
+		asKustomizes(t, o, "olm")
 		if !is(o, "ClusterServiceVersion") {
 			got[identity(o)] = o.Object
 		}
 	}
-	installed := strings.NewReplacer("$(NAMESPACE)", home, "$(IMAGE)", "ringfence:latest", "        - $(ARGS)\n", "")
+	installed := strings.NewReplacer("$(NAMESPACE)", home, "$(IMAGE)", "ringfence:latest", "$(VERSION)", "v"+versionOf(t), "        - $(ARGS)\n", "")
 	objects, err := decode([]byte(installed.Replace(read(t, "config/olm/default.yaml"))))
 	must(t, err)
+	for _, o := range objects {
+		asKustomizes(t, o, "ringfence-controller")
+	}
 	byIdentity(t, got, objects)
 
 	all := kustomized(t, home, "default")
 	want := without(all, append(beforehand, "Namespace", "ServiceAccount", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding")...)
-	const forPeople = "ClusterRole /ringfence-metrics-reader" // nothing of ours is bound to it
-	want[forPeople] = all[forPeople]
+	// Nothing of ours is bound to these.
+	for _, forPeople := range []string{"ClusterRole /ringfence-metrics-reader", "ClusterRole /ringfence-view"} {
+		want[forPeople] = all[forPeople]
+	}
 	for id, o := range want {
 		if object := (&unstructured.Unstructured{Object: o.(map[string]any)}); is(object, "Deployment") {
 			want[id] = map[string]any{"labels": anyMap(object.GetLabels()), "spec": object.Object["spec"]}
 		}
 	}
 	same(t, want, got)
+}
+
+// asKustomizes gives an object the label that config/default has in the place of the one that says who manages it here.
+func asKustomizes(t *testing.T, o *unstructured.Unstructured, managedBy string) {
+	t.Helper()
+	labels := o.GetLabels()
+	if is(o, "ClusterServiceVersion") {
+		return
+	}
+	if labels[managedByLabel] != managedBy {
+		t.Errorf("%s is managed by %q, want %q", identity(o), labels[managedByLabel], managedBy)
+	}
+	relabel(o, "kustomize", labels[versionLabel])
+}
+
+func versionOf(t *testing.T) string {
+	t.Helper()
+	version, _, err := unstructured.NestedString(csvOf(t).Object, "spec", "version")
+	must(t, err)
+	return version
 }
 
 // OLM gives the rights of config/default, and what the controller needs to install the rest. Nothing else may come along.
@@ -170,7 +202,8 @@ func TestWhatTheBundleShows(t *testing.T) {
 
 	var namespace unstructured.Unstructured
 	must(t, json.Unmarshal([]byte(csv.GetAnnotations()["operatorframework.io/suggested-namespace-template"]), &namespace.Object))
-	if namespace.GetName() != home || namespace.GetLabels()["pod-security.kubernetes.io/enforce"] != "privileged" {
+	suggested := namespace.GetLabels()
+	if namespace.GetName() != home || suggested["pod-security.kubernetes.io/enforce"] != "privileged" || suggested[versionLabel] != "" {
 		t.Errorf("the namespace that is suggested is %s, labels %v", namespace.GetName(), namespace.GetLabels())
 	}
 
@@ -199,6 +232,64 @@ func TestWhatTheBundleShows(t *testing.T) {
 		}
 		if fields == 0 {
 			t.Errorf("no field of %s is described", kind["kind"])
+		}
+	}
+}
+
+// What catalogs and consoles read of the bundle: when it was made, from which releases it upgrades, and what it can do with.
+func TestWhatCatalogsReadOfTheBundle(t *testing.T) {
+	csv := csvOf(t)
+	annotations := csv.GetAnnotations()
+	if _, err := time.Parse(time.RFC3339, annotations["createdAt"]); err != nil {
+		t.Errorf("createdAt: %v", err)
+	}
+	if got, want := annotations["olm.skipRange"], "<"+versionOf(t); got != want {
+		t.Errorf("olm.skipRange is %q, want %q", got, want)
+	}
+	var features []string
+	for name, value := range annotations {
+		if feature, ok := strings.CutPrefix(name, "features.operators.openshift.io/"); ok {
+			if value != "true" && value != "false" {
+				t.Errorf("%s is %q: consoles understand true and false", name, value)
+			}
+			features = append(features, feature)
+		}
+	}
+	slices.Sort(features)
+	want := []string{
+		"cnf", "cni", "csi", "disconnected", "fips-compliant", "proxy-aware", "tls-profiles", "token-auth-aws", "token-auth-azure", "token-auth-gcp",
+	}
+	if diff := cmp.Diff(want, features); diff != "" {
+		t.Errorf("features (-want +got):\n%s", diff)
+	}
+}
+
+// Consoles offer the choices of a field that has some.
+func TestFieldsAreShownByWhatTheyAre(t *testing.T) {
+	owned, _, _ := unstructured.NestedSlice(csvOf(t).Object, "spec", "customresourcedefinitions", "owned")
+	shown := map[string]any{}
+	for _, o := range owned {
+		kind := o.(map[string]any)
+		for _, part := range []string{"spec", "status"} {
+			fields, _ := kind[part+"Descriptors"].([]any)
+			for _, f := range fields {
+				field := f.(map[string]any)
+				shown[kind["kind"].(string)+" "+part+"."+field["path"].(string)] = field["x-descriptors"]
+			}
+		}
+	}
+	const ui = "urn:alm:descriptor:com.tectonic.ui:"
+	for path, want := range map[string]any{
+		"ClusterNetworkPolicy spec.tier":         []any{ui + "select:Admin", ui + "select:Baseline"},
+		"ClusterNetworkPolicy spec.priority":     []any{ui + "number"},
+		"ClusterNetworkPolicy spec.ingress":      nil,
+		"NamespaceIsolation spec.tenantLabel":    []any{ui + "text"},
+		"PolicyEnforcement status.conditions":    []any{"urn:alm:descriptor:io.kubernetes.conditions"},
+		"NodeEnforcement status.heartbeatTime":   []any{ui + "text"},
+		"ClusterNetworkPolicy status.conditions": []any{"urn:alm:descriptor:io.kubernetes.conditions"},
+	} {
+		if diff := cmp.Diff(want, shown[path]); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", path, diff)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"embed"
+	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -52,11 +53,12 @@ func chart() (files, error) {
 // templates makes the chart's templates, and collects its values on the way.
 type templates struct {
 	tree
-	out    files
-	values []value
-	image  string
-	pull   string
-	blocks []block
+	out      files
+	values   []value
+	image    string
+	pull     string
+	accounts map[string]string // components by the names of their service accounts
+	blocks   []block
 }
 
 // render makes a template of each object.
@@ -74,40 +76,91 @@ func (c *templates) render() error {
 		return err
 	}
 	c.commonValues(cniDirectories(plain, first))
+	c.accounts = accountsOf(plain)
 	if !slices.Equal(each(plain, identity), each(first, identity)) {
 		return fmt.Errorf("config/first-packet has other objects than config/default")
 	}
 	for i, o := range plain {
-		merged := o.DeepCopy()
-		merged.Object = c.either(".Values.firstPacket.enabled", o.Object, first[i].Object).(map[string]any)
-		if err := c.adapt(merged, o); err != nil {
+		before := o.DeepCopy() // what both have in common is shared, and is changed below
+		merged := &unstructured.Unstructured{Object: c.either(".Values.firstPacket.enabled", o.Object, first[i].Object).(map[string]any)}
+		if err := c.adapt(merged, before); err != nil {
 			return err
 		}
-		if err := c.write(merged, condition(o)); err != nil {
+		if err := c.write(merged, c.condition(before)); err != nil {
 			return err
 		}
 	}
-	for _, o := range monitors {
-		labels, _, _ := unstructured.NestedMap(o.Object, "metadata", "labels")
-		c.insert(labels, "labels", func(indent string) string { return optional(".Values.prometheus.labels", indent, "") })
-		if err := unstructured.SetNestedMap(o.Object, labels, "metadata", "labels"); err != nil {
-			return fmt.Errorf("marking %s: %w", identity(o), err)
+	return c.renderMonitors(monitors)
+}
+
+// monitoring are the sections of values that the objects of config/prometheus belong to, by kind.
+var monitoring = map[string]string{
+	"Service": "serviceMonitor", "ServiceMonitor": "serviceMonitor", "PrometheusRule": "prometheusRule", "ConfigMap": "dashboard",
+}
+
+// renderMonitors makes a template of each object of config/prometheus.
+func (c *templates) renderMonitors(objects []*unstructured.Unstructured) error {
+	for _, o := range objects {
+		section := monitoring[o.GetKind()]
+		if section == "" {
+			return fmt.Errorf("config/prometheus has %s, which no value of the chart is about", identity(o))
 		}
-		if err := c.write(o, ".Values.prometheus.enabled"); err != nil {
+		extra := ""
+		if !is(o, "Service") {
+			extra = ".Values." + section + ".labels"
+		}
+		if err := c.label(o, extra); err != nil {
+			return err
+		}
+		if is(o, "ServiceMonitor") {
+			endpoints, _, _ := unstructured.NestedSlice(o.Object, "spec", "endpoints")
+			for _, endpoint := range endpoints {
+				c.insert(endpoint.(map[string]any), "interval", func(indent string) string {
+					return optionalScalar(".Values.serviceMonitor.interval", indent, "interval")
+				})
+			}
+			if err := unstructured.SetNestedSlice(o.Object, endpoints, "spec", "endpoints"); err != nil {
+				return fmt.Errorf("marking %s: %w", identity(o), err)
+			}
+		}
+		if err := c.write(o, ".Values."+section+".enabled"); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// cniDirectories are the directories of nodes that config/first-packet adds, by the names of their volumes. What stands for them takes their place.
+// label puts the labels of a release in the place of those that kustomize gives, and those of another value beside them.
+func (c *templates) label(o *unstructured.Unstructured, extra string) error {
+	labels, _, err := unstructured.NestedMap(o.Object, "metadata", "labels")
+	if err != nil {
+		return fmt.Errorf("reading the labels of %s: %w", identity(o), err)
+	}
+	for _, l := range []string{instanceLabel, managedByLabel, versionLabel} {
+		delete(labels, l)
+	}
+	c.insert(labels, "labels", func(indent string) string {
+		text := fmt.Sprintf("{{ include \"ringfence.labels\" . | indent %d }}", len(indent))
+		if extra != "" {
+			text += "\n" + optional(extra, indent, "")
+		}
+		return text
+	})
+	if err := unstructured.SetNestedMap(o.Object, labels, "metadata", "labels"); err != nil {
+		return fmt.Errorf("marking %s: %w", identity(o), err)
+	}
+	return nil
+}
+
+// cniDirectories are the directories of nodes that config/first-packet adds, by the names of their volumes in camel case. What stands for them takes their
+// place.
 func cniDirectories(plain, first []*unstructured.Unstructured) map[string]any {
 	out, known := map[string]any{}, map[string]bool{}
 	eachVolume(plain, func(name string, _ map[string]any) { known[name] = true })
 	eachVolume(first, func(name string, host map[string]any) {
 		if !known[name] && host != nil {
-			out[name] = host["path"]
-			host["path"] = "directory-of-volume/" + name
+			out[camel(name)] = host["path"]
+			host["path"] = "directory-of-volume/" + camel(name)
 		}
 	})
 	return out
@@ -127,8 +180,10 @@ func eachVolume(objects []*unstructured.Unstructured, use func(name string, host
 }
 
 // condition is under which an object is in the release, empty for always.
-func condition(o *unstructured.Unstructured) string {
+func (c *templates) condition(o *unstructured.Unstructured) string {
 	switch {
+	case is(o, "ServiceAccount"):
+		return ".Values." + c.accounts[o.GetName()] + ".serviceAccount.create"
 	case is(o, "Namespace"):
 		return ".Values.namespace.create"
 	case is(o, "CustomResourceDefinition"):
@@ -139,7 +194,14 @@ func condition(o *unstructured.Unstructured) string {
 
 // adapt opens an object to the values that concern it. The object is marked already; plain is as it was.
 func (c *templates) adapt(o, plain *unstructured.Unstructured) error {
-	if is(o, "CustomResourceDefinition") {
+	if err := c.label(o, ""); err != nil {
+		return err
+	}
+	if err := c.nameAccounts(o); err != nil {
+		return err
+	}
+	switch {
+	case is(o, "CustomResourceDefinition"):
 		annotations, _, _ := unstructured.NestedMap(o.Object, "metadata", "annotations")
 		if annotations == nil {
 			annotations = map[string]any{}
@@ -148,6 +210,16 @@ func (c *templates) adapt(o, plain *unstructured.Unstructured) error {
 			return "{{- if .Values.crds.keep }}\n" + indent + "helm.sh/resource-policy: keep\n{{- end }}"
 		})
 		return unstructured.SetNestedMap(o.Object, annotations, "metadata", "annotations")
+	case is(o, "ServiceAccount"):
+		component := c.accounts[plain.GetName()]
+		if component == "" {
+			return fmt.Errorf("no pod runs as %s: the chart names its values after the component that does", identity(plain))
+		}
+		c.accountValues(component)
+		c.insert(o.Object["metadata"].(map[string]any), "annotations", func(indent string) string {
+			return optional(".Values."+component+".serviceAccount.annotations", indent, "annotations")
+		})
+		return nil
 	}
 	pod, found, err := unstructured.NestedFieldNoCopy(o.Object, "spec", "template", "spec")
 	if err != nil || !found {
@@ -169,6 +241,10 @@ func (c *templates) workload(o, plain *unstructured.Unstructured, pod map[string
 		c.values = append(c.values, value{component + ".replicas", replicas, "How many run.", schemaOf("integer")})
 		c.insert(spec, "replicas", func(indent string) string { return indent + "replicas: {{ " + section + "replicas }}" })
 	}
+	if err := c.podMetadata(component, spec); err != nil {
+		return fmt.Errorf("%s: %w", identity(plain), err)
+	}
+	c.strategy(component, o, spec)
 	before, _, _ := unstructured.NestedMap(plain.Object, "spec", "template", "spec")
 	for _, f := range podFields {
 		delete(pod, f.field)
@@ -185,6 +261,41 @@ func (c *templates) workload(o, plain *unstructured.Unstructured, pod map[string
 		return fmt.Errorf("%s has %d containers: the chart has values for one", identity(plain), len(containers))
 	}
 	return c.container(component, plain, containers[0].(map[string]any))
+}
+
+// podMetadata opens the labels and annotations of a workload's pods.
+func (c *templates) podMetadata(component string, spec map[string]any) error {
+	metadata, _, err := unstructured.NestedMap(spec, "template", "metadata")
+	if err != nil {
+		return fmt.Errorf("reading the metadata of its pods: %w", err)
+	}
+	labels, _ := metadata["labels"].(map[string]any)
+	annotations, _ := metadata["annotations"].(map[string]any)
+	if labels == nil || annotations == nil {
+		return errors.New("its pods have no labels or no annotations: the chart puts others beside them")
+	}
+	section := ".Values." + component + "."
+	delete(labels, instanceLabel)
+	c.insert(labels, "labels", func(indent string) string {
+		return fmt.Sprintf("{{ include \"ringfence.podLabels\" (list . %spodLabels) | indent %d }}", section, len(indent))
+	})
+	c.insert(annotations, "more", func(indent string) string { return optional(section+"podAnnotations", indent, "") })
+	c.values = append(c.values,
+		value{component + ".podLabels", map[string]any{}, "More labels of its pods.", labelsSchema()},
+		value{component + ".podAnnotations", map[string]any{}, "More annotations of its pods.", mapOf("string")})
+	return unstructured.SetNestedMap(spec, metadata, "template", "metadata")
+}
+
+// strategy opens how the pods of a workload are replaced.
+func (c *templates) strategy(component string, o *unstructured.Unstructured, spec map[string]any) {
+	field := "updateStrategy"
+	if is(o, "Deployment") {
+		field = "strategy"
+	}
+	c.values = append(c.values,
+		value{component + ".updateStrategy", orEmpty(spec[field], "object"), "How its pods are replaced in an upgrade.", schemaOf("object")})
+	delete(spec, field)
+	c.insert(spec, field, func(indent string) string { return optional(".Values."+component+".updateStrategy", indent, field) })
 }
 
 func (c *templates) container(component string, plain *unstructured.Unstructured, container map[string]any) error {
@@ -205,11 +316,20 @@ func (c *templates) container(component string, plain *unstructured.Unstructured
 	})
 	c.values = append(c.values,
 		value{component + ".resources", orEmpty(container["resources"], "object"), "What its container asks for.", schemaOf("object")},
-		value{component + ".extraArgs", []any{}, "More flags: 'ringfence " + component + " --help' lists them.", arrayOf("string")})
+		value{component + ".extraArgs", []any{}, "More flags: 'ringfence " + component + " --help' lists them.", arrayOf("string")},
+		value{component + ".extraEnv", []any{}, "More environment variables of its container, such as [{name: GOMEMLIMIT, value: 400MiB}].", arrayOf("object")})
 	delete(container, "resources")
 	c.insert(container, "resources", func(indent string) string { return optional(section+"resources", indent, "resources") })
 	args, _ := container["args"].([]any)
-	container["args"] = append(args, c.item(func(indent string) string { return optional(section+"extraArgs", indent, "") }))
+	container["args"] = append(args, c.item(func(indent string) string {
+		level := "{{- if ne .Values.logLevel \"info\" }}\n" + indent + "- --log-level={{ .Values.logLevel }}\n{{- end }}\n"
+		return level + optional(section+"extraArgs", indent, "")
+	}))
+	if env, ok := container["env"].([]any); ok {
+		container["env"] = append(env, c.item(func(indent string) string { return optional(section+"extraEnv", indent, "") }))
+	} else {
+		c.insert(container, "env", func(indent string) string { return optional(section+"extraEnv", indent, "env") })
+	}
 	return nil
 }
 
@@ -310,5 +430,7 @@ func fileOf(o *unstructured.Unstructured) string {
 	if is(o, "CustomResourceDefinition") {
 		dir = "templates/crds"
 	}
-	return path.Join(chartDir, dir, strings.ToLower(o.GetKind())+"-"+strings.ReplaceAll(o.GetName(), placeholder, "namespace")+".yaml")
+	name := strings.ReplaceAll(o.GetName(), placeholder, "namespace")
+	name = strings.ReplaceAll(name, accountOf, packageName+"-")
+	return path.Join(chartDir, dir, strings.ToLower(o.GetKind())+"-"+name+".yaml")
 }

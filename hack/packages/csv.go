@@ -17,6 +17,9 @@ func (b *parts) complete() error {
 	if err != nil || version == "" {
 		return fmt.Errorf("the ClusterServiceVersion of config/manifests has no version: %w", err)
 	}
+	if err := sameVersion([]*unstructured.Unstructured{b.home}, version); err != nil {
+		return err
+	}
 	b.csv.SetName(packageName + ".v" + version)
 	spec, _ := b.csv.Object["spec"].(map[string]any)
 	image, err := icon()
@@ -44,6 +47,7 @@ func (b *parts) complete() error {
 	annotations := b.csv.GetAnnotations()
 	maps.Copy(annotations, map[string]string{
 		"alm-examples":   string(shown),
+		"olm.skipRange":  "<" + version, // from any release before it, at once
 		"containerImage": images[0].(map[string]any)["image"].(string),
 		"operatorframework.io/suggested-namespace":          b.suggested,
 		"operatorframework.io/suggested-namespace-template": home,
@@ -117,12 +121,32 @@ func descriptors(schema map[string]any, part string) []any {
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		field, _ := fields[name].(map[string]any)
 		descriptor := map[string]any{"path": name, "displayName": words(name), "description": firstParagraph(field["description"])}
-		if name == "conditions" {
-			descriptor["x-descriptors"] = []any{"urn:alm:descriptor:io.kubernetes.conditions"}
+		if shown := widgets(name, field); len(shown) > 0 {
+			descriptor["x-descriptors"] = shown
 		}
 		out = append(out, descriptor)
 	}
 	return out
+}
+
+// widgets are how consoles show a field, and let people set it.
+func widgets(name string, field map[string]any) []any {
+	const ui = "urn:alm:descriptor:com.tectonic.ui:"
+	if name == "conditions" {
+		return []any{"urn:alm:descriptor:io.kubernetes.conditions"}
+	}
+	if choices, ok := field["enum"].([]any); ok {
+		return each(choices, func(choice any) any { return ui + "select:" + fmt.Sprint(choice) })
+	}
+	switch field["type"] {
+	case "boolean":
+		return []any{ui + "booleanSwitch"}
+	case "integer":
+		return []any{ui + "number"}
+	case "string":
+		return []any{ui + "text"}
+	}
+	return nil
 }
 
 // words are those of a name in camel case, as in "Namespace Isolation".

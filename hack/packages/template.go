@@ -19,7 +19,7 @@ const mark = "@@"
 var marks = regexp.MustCompile(`(?m)^( *)(?:[\w./-]+` + mark + `(\d+)` + mark + `: ""|- '` + mark + `(\d+)` + mark + `')$`)
 
 // hostPaths stand for the directories of nodes that only the CNI plugin needs, by the names of their volumes.
-var hostPaths = regexp.MustCompile(`directory-of-volume/([\w.-]+)`)
+var hostPaths = regexp.MustCompile(`directory-of-volume/(\w+)`)
 
 // insert puts a block into a map, where a key would stand. In a map that is an item of a list it must not come first, where the item's dash is.
 func (c *templates) insert(in map[string]any, near string, b block) {
@@ -54,12 +54,18 @@ func (c *templates) write(o *unstructured.Unstructured, when string) error {
 // escape makes text that a template leaves as it is.
 func escape(text string) string { return strings.ReplaceAll(text, "{{", `{{ "{{" }}`) }
 
-// place puts the release's namespace where the placeholder stands: quoted, where it is all of a value, since a namespace may be a number.
+// place puts the release's namespace where the placeholder stands, and the names of service accounts likewise: quoted, where it is all of a value, since
+// a name may be a number.
 func (c *templates) place(text string) string {
-	alone := regexp.MustCompile(`(?m)^( *(?:- )?[\w./-]+: )` + placeholder + `$`)
-	text = alone.ReplaceAllString(text, `${1}{{ .Release.Namespace | quote }}`)
-	text = strings.ReplaceAll(text, placeholder, "{{ .Release.Namespace }}")
-	return hostPaths.ReplaceAllString(text, `{{ index .Values.firstPacket.hostPaths "$1" | quote }}`)
+	for _, p := range []struct{ stands, is string }{
+		{placeholder, `.Release.Namespace`},
+		{accountOf + `(\w+)`, `include "ringfence.serviceAccountName" (list . "$2")`},
+	} {
+		alone := regexp.MustCompile(`(?m)^( *(?:- )?[\w./-]+: )` + p.stands + `$`)
+		text = alone.ReplaceAllString(text, `${1}{{ `+p.is+` | quote }}`)
+		text = regexp.MustCompile(p.stands).ReplaceAllString(text, `{{ `+strings.ReplaceAll(p.is, "$2", "$1")+` }}`)
+	}
+	return hostPaths.ReplaceAllString(text, `{{ .Values.firstPacket.hostPaths.$1 | quote }}`)
 }
 
 // fill replaces marks by their blocks.

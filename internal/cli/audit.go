@@ -2,18 +2,15 @@ package cli
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strconv"
-	"strings"
 	"text/tabwriter"
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
 
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
@@ -24,18 +21,17 @@ func newAuditCommand() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "audit",
-		Short: "Say what policies in audit mode would deny on this node, and what logged rules have denied",
-		Long: `Say how many packets the policies in audit mode would have denied on this node, and how many
-the rules that are logged have denied: since the enforcer wrote the rule, which is when the
-policy came to this node.
+		Short: "Show what policies in mode Audit would deny on this node, and what logged rules have denied",
+		Long: `Show how many packets the policies in mode Audit would have denied on this node, and how many packets
+the logged rules have denied. Counting starts when the enforcer writes a rule, which is when the
+policy reaches this node.
 
-It reads the node's netfilter alone, as root in the node's network namespace; neither the API
-server nor the enforcer need be there. What a policy denies that is neither in audit mode nor
-logged is not counted.`,
+Run it as root in the node's network namespace. It reads the node's netfilter and needs neither the
+API server nor the enforcer. It has no counts for policies that are neither in mode Audit nor logged.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !slices.Contains(auditOutputs, output) {
-				return fmt.Errorf("--output %q is not known: %s", output, strings.Join(auditOutputs, ", "))
+			if err := checkOutput(output); err != nil {
+				return err
 			}
 			counts, enforced, err := dataplane.Counted(cmd.Context(), iptables.Layout(layout), logr.Discard())
 			if err != nil {
@@ -47,11 +43,9 @@ logged is not counted.`,
 			return errors.Join(printAudit(cmd.OutOrStdout(), auditRows(counts), enforced, output), err)
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "text", strings.Join(auditOutputs, ", "))
+	cmd.Flags().StringVarP(&output, "output", "o", "text", outputUsage)
 	return cmd
 }
-
-var auditOutputs = []string{"text", "json", "yaml"}
 
 // auditRow is what one place in the rules has counted, in both families.
 type auditRow struct {
@@ -93,17 +87,7 @@ func auditRows(counts []dataplane.Count) []auditRow {
 }
 
 func printAudit(w io.Writer, rows []auditRow, enforced bool, output string) error {
-	switch output {
-	case "json":
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(rows)
-	case "yaml":
-		text, err := yaml.Marshal(rows)
-		if err != nil {
-			return fmt.Errorf("writing the counts: %w", err)
-		}
-		_, err = w.Write(text)
+	if printed, err := printValue(w, output, rows); printed {
 		return err
 	}
 	if len(rows) > 0 {

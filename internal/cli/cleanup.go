@@ -15,13 +15,14 @@ func newCleanupCommand() *cobra.Command {
 	var stay bool
 	cmd := &cobra.Command{
 		Use:   "cleanup",
-		Short: "Remove everything of ours from this node, and nothing else",
-		Long: `Remove everything of ours from this node, and nothing else: the CNI plugin from the network
-configurations and its directory, so that pods start without waiting for anybody; the jumps in the
-base chains, the chains and the sets whose names start with RF-, in both iptables back ends; and what
-an enforcer that has ended left in /run.
+		Short: "Remove everything of Ringfence from this node, and nothing else",
+		Long: `Remove everything of Ringfence from this node, and nothing else:
 
-Stop the enforcer on the node first, or it puts everything back.`,
+- the CNI plugin from the network configurations and from its directory, so that pods start without waiting;
+- the chains and sets whose names begin with RF-, and the jumps to them, in both iptables back ends;
+- what an enforcer left in /run.
+
+First stop the enforcer on the node: it would put everything back.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			logger, err := log.logger()
@@ -39,7 +40,7 @@ Stop the enforcer on the node first, or it puts everything back.`,
 		},
 	}
 	left.add(cmd.Flags())
-	cmd.Flags().BoolVar(&stay, "stay", false, "do not end until told to (SIGTERM), as the pods of a DaemonSet must")
+	cmd.Flags().BoolVar(&stay, "stay", false, "stay until SIGTERM after the cleanup, so that it can run in a DaemonSet")
 	log.format, log.level = "text", "warn"
 	return cmd
 }

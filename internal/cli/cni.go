@@ -44,23 +44,23 @@ type cniOptions struct {
 
 func (o *cniOptions) add(f *pflag.FlagSet) {
 	f.StringVar(&o.socket, "cni-socket", arrival.DefaultSocket,
-		"unix socket at which the CNI plugin hands new pods over, so that policy holds from their first packet; empty for none")
+		"Unix socket on which the CNI plugin announces new pods, so that policy holds from their first packet; empty turns it off")
 	f.BoolVar(&o.announce, "announce-addresses", true,
-		"with --cni-socket: tell other nodes the addresses of a new pod at once, in a condition of its status, not when its kubelet has written them")
+		"with --cni-socket: write the addresses of a new pod to a condition of its status at once, so that other nodes need not wait for its kubelet")
 	o.addInstall(f)
-	f.Lookup("cni-conf-dir").Usage += "; the plugin is installed and kept there while the enforcer runs; empty for not"
-	f.Lookup("cni-bin-dir").Usage += "; both or none"
+	f.Lookup("cni-conf-dir").Usage += "; the enforcer installs the plugin there and keeps it installed; empty installs nothing"
+	f.Lookup("cni-bin-dir").Usage += "; needs --cni-conf-dir"
 }
 
 // addInstall are the flags that say how the plugin is installed.
 func (o *cniOptions) addInstall(f *pflag.FlagSet) {
-	f.StringVar(&o.confDir, "cni-conf-dir", "", "directory of the node's network configurations, as "+cni.DefaultConfDir)
+	f.StringVar(&o.confDir, "cni-conf-dir", "", "directory of the node's network configurations, such as "+cni.DefaultConfDir)
 	f.StringSliceVar(&o.binDirs, "cni-bin-dir", nil,
-		"directory in which the container runtime may look for CNI plugins, such as "+cni.DefaultBinDirs[0]+"; may be repeated: the plugin goes where the "+
-			"programs of the network configuration are")
+		"directory in which the container runtime looks for CNI plugins, such as "+cni.DefaultBinDirs[0]+"; may be repeated: the plugin is copied to "+
+			"those that hold the other plugins")
 	f.StringVar(&o.onUnavailable, "cni-on-unavailable", string(cni.Block),
-		"what becomes of a pod whose policy cannot be put in force in time: block, so that it does not start, or allow")
-	f.DurationVar(&o.timeout, "cni-timeout", cni.DefaultTimeout, "how long an attempt to start a pod waits for its policy, in whole seconds")
+		"whether a pod starts if its policy cannot be in force in time: block or allow")
+	f.DurationVar(&o.timeout, "cni-timeout", cni.DefaultTimeout, "how long the start of a pod waits for its policy, in whole seconds")
 }
 
 func (o *cniOptions) validate() error {
@@ -138,10 +138,11 @@ func (o *cniOptions) install(program string) cni.Install {
 func newCNICommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cni",
-		Short: "The CNI plugin by which policy holds from a pod's first packet",
-		Long: `The CNI plugin by which policy holds from a pod's first packet. Container runtimes call it under
-the name ` + cni.Type + `, as the last of the plugins that connect a pod: it hands the pod's addresses
-to this node's enforcer, and returns when the pod's policy is in force.`,
+		Short: "Install or remove the CNI plugin that makes policy hold from a pod's first packet",
+		Long: `Install or remove the CNI plugin that makes policy hold from a pod's first packet.
+
+Container runtimes call the plugin under the name ` + cni.Type + `, after the plugins that connect a pod.
+It gives the pod's addresses to this node's enforcer, and returns when the pod's policy is in force.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -153,12 +154,12 @@ func newCNIInstallCommand() *cobra.Command {
 	var o cniOptions
 	cmd := &cobra.Command{
 		Use:   "install",
-		Short: "Make it the last plugin of this node's network configuration",
-		Long: `Copy this program into the directory of CNI plugins as ` + cni.Type + `, and make it the last plugin of
-the network configuration that the container runtime uses: the first of its directory. Pods that start
-from then on wait until their policy is in force; pods that run are not touched.
+		Short: "Add the CNI plugin to this node's network configuration",
+		Long: `Copy this program into the directory of CNI plugins as ` + cni.Type + `, and add it as the last plugin to
+the network configuration that the container runtime uses, which is the first one in its directory.
+Pods that start afterwards wait until their policy is in force. Running pods are not touched.
 
-An enforcer with --cni-conf-dir and --cni-bin-dir does the same, and does it again when the file is rewritten.`,
+An enforcer with --cni-conf-dir and --cni-bin-dir does the same, and repeats it when the file changes.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			program, err := os.Executable()
@@ -181,7 +182,7 @@ An enforcer with --cni-conf-dir and --cni-bin-dir does the same, and does it aga
 		},
 	}
 	o.addInstall(cmd.Flags())
-	cmd.Flags().StringVar(&o.socket, "cni-socket", arrival.DefaultSocket, "unix socket of this node's enforcer")
+	cmd.Flags().StringVar(&o.socket, "cni-socket", arrival.DefaultSocket, "Unix socket of this node's enforcer")
 	return cmd
 }
 
@@ -195,9 +196,9 @@ type leftovers struct {
 
 func (l *leftovers) add(f *pflag.FlagSet) {
 	f.StringVar(&l.confDir, "cni-conf-dir", cni.DefaultConfDir, "directory of the node's network configurations")
-	f.StringSliceVar(&l.binDirs, "cni-bin-dir", cni.DefaultBinDirs, "directory in which the plugin may have been installed; may be repeated")
-	f.StringVar(&l.socket, "cni-socket", arrival.DefaultSocket, "unix socket of this node's enforcer, which is removed unless one listens")
-	f.BoolVar(&l.keepProgram, "keep-program", false, "leave the CNI plugin's program in its directory; without the flag it stays where CRI-O runs")
+	f.StringSliceVar(&l.binDirs, "cni-bin-dir", cni.DefaultBinDirs, "directory to remove the plugin from; may be repeated")
+	f.StringVar(&l.socket, "cni-socket", arrival.DefaultSocket, "Unix socket of this node's enforcer; it is removed unless an enforcer listens on it")
+	f.BoolVar(&l.keepProgram, "keep-program", false, "leave the program of the CNI plugin where it is; the default is true on nodes that run CRI-O")
 	l.keepSaid = func() bool { return f.Changed("keep-program") }
 }
 
@@ -230,12 +231,12 @@ func newCNIUninstallCommand() *cobra.Command {
 	var left leftovers
 	cmd := &cobra.Command{
 		Use:   "uninstall",
-		Short: "Undo what install, or an enforcer, did",
-		Long: `Take the plugin out of this node's network configurations, remove its program, and what an enforcer
-that has ended left in /run. Stop an enforcer that keeps it installed first.
+		Short: "Remove the CNI plugin from this node",
+		Long: `Remove the plugin from this node's network configurations, remove its program, and remove what an
+enforcer left in /run. First stop the enforcer, if it keeps the plugin installed.
 
-CRI-O tears a pod down by the configuration that it was set up with: where it runs, the program stays
-until it is removed by --keep-program=false, when such pods are gone.`,
+CRI-O needs the program to remove the pods that were set up with it. Where CRI-O runs, the program
+stays. When those pods are gone, remove it with --keep-program=false.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := left.remove(); err != nil {

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/ringfence-io/ringfence/controllers/startup"
 	"github.com/ringfence-io/ringfence/controllers/status"
@@ -33,14 +34,14 @@ func newControllerCommand() *cobra.Command {
 	var o controllerOptions
 	cmd := &cobra.Command{
 		Use:   "controller",
-		Short: "Say of every policy whether it is enforced, and where",
-		Long: `Say of every policy whether it is understood, and whether the nodes enforce it: in the
-conditions of ClusterNetworkPolicies and NamespaceIsolations, in a PolicyEnforcement for each
+		Short: "Report for every policy whether it is enforced, and where",
+		Long: `Report for every policy whether it is understood and whether the nodes enforce it. The report is in
+the conditions of ClusterNetworkPolicies and NamespaceIsolations, in a PolicyEnforcement for each
 NetworkPolicy, and in Events.
 
-Of a node it removes the startup taint, if there is one, when the node's enforcer has put
-everything in force, and it changes nothing else of it. Enforcement never depends on it: while
-none runs, statuses and taints stay as they are. With --leader-elect any number may run, and one of them writes.`,
+The controller removes the startup taint from a node when the node's enforcer has everything in
+force. It changes nothing else of a node. Enforcement does not depend on it: while no controller
+runs, statuses and taints stay as they are. With --leader-elect several can run, and one writes.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.validate(); err != nil {
@@ -59,14 +60,14 @@ none runs, statuses and taints stay as they are. With --leader-elect any number 
 
 func (o *controllerOptions) flags() *pflag.FlagSet {
 	f := pflag.NewFlagSet("controller", pflag.ContinueOnError)
-	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig file; without it KUBECONFIG, then the pod's service account")
-	f.BoolVar(&o.elect, "leader-elect", false, "write only while this is the one that holds the Lease ringfence-controller")
-	f.StringVar(&o.electNamespace, "leader-elect-namespace", "", "namespace of the Lease; without it the pod's own")
+	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig file (default $KUBECONFIG, then the service account of the pod)")
+	f.BoolVar(&o.elect, "leader-elect", false, "write only while holding the Lease ringfence-controller, so that several controllers can run")
+	f.StringVar(&o.electNamespace, "leader-elect-namespace", "", "namespace of the Lease (default the namespace of the pod)")
 	o.metrics.add(f, ":9442")
-	f.StringVar(&o.health, "health-probe-bind-address", ":9443", "address of /healthz and /readyz; 0 for none")
+	f.StringVar(&o.health, "health-probe-bind-address", ":9443", "address that serves /healthz and /readyz; 0 turns it off")
 	o.installation.add(f)
 	f.StringVar(&o.startupTaint, "startup-taint", startup.DefaultTaint,
-		"key of the taint that is removed from a node once its enforcer has put everything in force since the node's boot; empty: none")
+		"key of the taint to remove from a node once its enforcer has everything in force since the node booted; empty removes none")
 	o.log.add(f)
 	return f
 }
@@ -108,6 +109,7 @@ func (o *controllerOptions) run(ctx context.Context, logger logr.Logger) error {
 	if err != nil {
 		return fmt.Errorf("connecting to the cluster: %w", err)
 	}
+	metrics.Registry.MustRegister(BuildInfo())
 	if err := (&status.Policies{}).SetupWithManager(ctx, manager); err != nil {
 		return err
 	}

@@ -66,10 +66,10 @@ func newEnforcerCommand() *cobra.Command {
 		Use:   "enforcer",
 		Short: "Enforce the cluster's policies on this node",
 		Long: `Enforce the cluster's policies on this node: watch the API, and keep the node's
-ipsets and iptables chains at what the policies say.
+ipsets and iptables chains as the policies demand.
 
-It needs root, or NET_ADMIN and NET_RAW, in the node's network namespace. When it ends, what it
-enforced stays in force; 'ringfence cleanup' removes it.`,
+The enforcer needs root, or NET_ADMIN and NET_RAW, in the node's network namespace. When it ends, its
+rules stay in force; 'ringfence cleanup' removes them.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.validate(); err != nil {
@@ -89,34 +89,34 @@ enforced stays in force; 'ringfence cleanup' removes it.`,
 // flags are the command's, with their defaults.
 func (o *enforcerOptions) flags() *pflag.FlagSet {
 	f := pflag.NewFlagSet("enforcer", pflag.ContinueOnError)
-	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig file; without it KUBECONFIG, then the pod's service account")
+	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig file (default $KUBECONFIG, then the service account of the pod)")
 	f.StringVar(&o.node, "node-name", os.Getenv("NODE_NAME"), "this node's name in the cluster (default $NODE_NAME)")
 	f.StringVar(&o.backend, "iptables-backend", "auto", "legacy, nft, or auto: the one that the kubelet uses")
-	f.DurationVar(&o.resync, "resync-interval", 30*time.Second, "how often the kernel is compared with what it should hold, and repaired")
+	f.DurationVar(&o.resync, "resync-interval", 30*time.Second, "how often the rules in the kernel are compared with policy, and repaired")
 	o.metrics.add(f, ":9441")
-	f.StringVar(&o.health, "health-probe-bind-address", ":9440", "address of /healthz and /readyz; 0 for none")
+	f.StringVar(&o.health, "health-probe-bind-address", ":9440", "address that serves /healthz and /readyz; 0 turns it off")
 	f.StringSliceVar(&o.dns, "dns-service", texts(node.DefaultDNSServices),
-		"namespace/name of the cluster's DNS Service, which isolated namespaces may be allowed to ask; may be repeated, need not exist")
+		"namespace/name of the cluster's DNS Service, for policies that allow DNS; may be repeated, need not exist")
 	f.StringSliceVar(&o.nodeDNS, "node-local-dns", texts(node.DefaultDNSAddresses),
-		"address at which nodes answer DNS themselves, for the same; may be repeated, need not exist")
+		"address of the DNS cache on the nodes, for policies that allow DNS; may be repeated, need not exist")
 	f.Uint16Var(&o.nflogGroup, "nflog-group", iptables.DefaultNFLogGroup,
-		"NFLOG group by which samples of denied packets are read, to be logged: no other program may read it; 0 logs none")
+		"NFLOG group for the samples of denied packets; no other program may read it; 0 turns the log of packets off")
 	f.BoolVar(&o.logDenied, "log-denied", false,
-		"log samples of all packets that are denied, not only of those that a policy in audit mode would deny, or whose rule asks for it")
+		"log samples of all denied packets; without it only those of policies in mode Audit and of rules that ask for a log")
 	f.DurationVar(&o.heartbeat, "heartbeat-interval", report.DefaultHeartbeat,
-		"how often this node's NodeEnforcement is written even if nothing has changed; after three times as long without, the node counts as unknown")
+		"how often the NodeEnforcement of this node is written if nothing changes; without it for three intervals, the node counts as unknown")
 	o.cni.add(f)
-	f.BoolVar(&o.cutLive, "cut-live", true, "end live connections that policy has come to deny; those that it still allows are never touched")
+	f.BoolVar(&o.cutLive, "cut-live", true, "cut open connections that policy now denies; those that it still allows are never touched")
 	f.StringVar(&o.unknown, "unknown-pods", unknownAllow,
-		"what becomes of addresses of this node's pods that no pod is known to hold: allow, or drop, by which a pod reaches and is reached by nobody but its "+
-			"own node until the API shows its addresses")
+		"what happens to packets of addresses in this node's pod range that belong to no known pod: allow or drop; with drop, only its own node reaches "+
+			"a new pod until the API shows its addresses")
 	f.StringSliceVar(&o.podCIDRs, "pod-cidrs", nil,
-		"range of the addresses of this node's pods, for --unknown-pods=drop; may be repeated; without it the podCIDRs of the Node")
+		"range of the addresses of this node's pods, for --unknown-pods=drop; may be repeated (default the podCIDRs of the Node)")
 	f.StringVar(&o.sourceCheck, "source-check", "enforce",
-		"what becomes of what a pod sends from an address that is not its own: enforce drops it, audit counts and logs it, off lets it pass; the annotation "+
-			v1alpha1.SourceCheckAnnotation+": \"off\" exempts the pods of a namespace")
+		"what happens to packets that a pod sends from an address that is not its own: enforce drops them, audit counts and logs them, off lets them pass; "+
+			"the annotation "+v1alpha1.SourceCheckAnnotation+": \"off\" exempts the pods of a namespace")
 	f.StringVar(&o.cniCache, "cni-cache-dir", attachment.DefaultCacheDir,
-		"where libcni keeps the results of CNI plugins, which say which interface is which pod's; empty to go by the kernel alone")
+		"directory in which libcni keeps the results of CNI plugins, from which the enforcer learns the interface of each pod; empty uses the kernel alone")
 	o.log.add(f)
 	return f
 }
@@ -280,7 +280,7 @@ func (p *enforcerProcess) wire() {
 	}
 	p.node = node.New(p.config)
 	p.journal.Pods = p.node
-	metrics.Registry.MustRegister(denials.Metrics()...)
+	metrics.Registry.MustRegister(append(denials.Metrics(), BuildInfo())...)
 }
 
 // start runs the manager, and what runs beside it, until ctx ends; end ends the process.

@@ -26,14 +26,14 @@ type installationOptions struct {
 
 func (o *installationOptions) add(f *pflag.FlagSet) {
 	f.StringVar(&o.variant, "install-enforcers", os.Getenv("INSTALL_ENFORCERS"),
-		"put the enforcers' DaemonSet and the admission policies there and keep them as config/default or config/first-packet have them: default or "+
-			"first-packet; empty for not (default $INSTALL_ENFORCERS)")
+		"install the enforcers' DaemonSet and the admission policies of config/default or config/first-packet, and keep them so: default or first-packet; "+
+			"empty installs nothing (default $INSTALL_ENFORCERS)")
 	f.StringVar(&o.deployment, "deployment", os.Getenv("DEPLOYMENT"),
-		"for --install-enforcers: namespace/name of the Deployment that runs this program (default $DEPLOYMENT)")
+		"with --install-enforcers: namespace/name of the Deployment that runs this program (default $DEPLOYMENT)")
 	f.StringVar(&o.image, "enforcer-image", os.Getenv("RELATED_IMAGE_ENFORCER"),
-		"for --install-enforcers: the enforcers' image (default $RELATED_IMAGE_ENFORCER)")
+		"with --install-enforcers: the image of the enforcers (default $RELATED_IMAGE_ENFORCER)")
 	f.StringVar(&o.args, "enforcer-args", os.Getenv("ENFORCER_ARGS"),
-		"for --install-enforcers: more flags of the enforcers, separated by spaces (default $ENFORCER_ARGS)")
+		"with --install-enforcers: more flags for the enforcers, separated by spaces (default $ENFORCER_ARGS)")
 }
 
 // installation is what the flags ask for, nil if nothing.
@@ -66,7 +66,7 @@ func (o *installationOptions) installation() (*install.Installation, error) {
 func (o *installationOptions) filled(namespace string, value any) any {
 	switch value := value.(type) {
 	case string:
-		return strings.NewReplacer("$(NAMESPACE)", namespace, "$(IMAGE)", o.image).Replace(value)
+		return strings.NewReplacer("$(NAMESPACE)", namespace, "$(IMAGE)", o.image, "$(VERSION)", thisBuild().Version).Replace(value)
 	case map[string]any:
 		for k, v := range value {
 			value[k] = o.filled(namespace, v)

@@ -45,6 +45,9 @@ func TestWhatTheControllerInstalls(t *testing.T) {
 				if strings.Contains(string(text), "$(") {
 					t.Errorf("%s: a mark is left in\n%s", o.GetKind(), text)
 				}
+				if got := o.GetLabels()["app.kubernetes.io/version"]; got != thisBuild().Version {
+					t.Errorf("%s is of version %q, want that of the controller", o.GetKind(), got)
+				}
 				switch o.GetKind() {
 				case "DaemonSet":
 					containers, _, _ := unstructured.NestedSlice(o.Object, "spec", "template", "spec", "containers")

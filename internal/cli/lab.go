@@ -64,12 +64,12 @@ Then the lab stays up until Ctrl-C, with a KUBECONFIG and commands to try.`,
 	flags.IntVar(&f.options.Lab.Nodes, "nodes", 2, "number of nodes")
 	flags.StringVar(&f.cni, "cni", string(cni.Bridge), "CNI plugin that connects pods: bridge or ptp")
 	flags.StringVar(&f.options.Lab.Backend, "backend", "auto", "iptables back end of the enforcers: legacy, nft or auto")
-	flags.BoolVar(&f.options.Lab.NoEnforcer, "no-enforcer", false, "run no enforcer: what policies do without one, which is nothing")
-	flags.BoolVar(&f.options.Once, "once", false, "end after the last matrix, with an error if a connection is not as demanded")
+	flags.BoolVar(&f.options.Lab.NoEnforcer, "no-enforcer", false, "run no enforcer, to show that policies do nothing without one")
+	flags.BoolVar(&f.options.Once, "once", false, "exit after the last matrix, with an error if a connection is not as demanded")
 	flags.BoolVar(&f.options.Lab.KeepDir, "keep", false, "keep the directory with the logs")
 	flags.StringVarP(&f.output, "output", "o", "text", "text or json; progress goes to standard error")
 	flags.DurationVar(&f.options.Timeout, "timeout", time.Minute, "how long to wait for pods, and for policies to take effect")
-	flags.StringVar(&f.options.Name, "name", scene.DefaultName, "name of the lab: labs of different names can be up together")
+	flags.StringVar(&f.options.Name, "name", scene.DefaultName, "name of the lab; labs of different names can run together")
 	return cmd
 }
 

@@ -18,7 +18,7 @@ type logFlags struct {
 }
 
 func (f *logFlags) add(to *pflag.FlagSet) {
-	to.StringVar(&f.format, "log-format", "json", "json, or text for people")
+	to.StringVar(&f.format, "log-format", "json", "json or text")
 	to.StringVar(&f.level, "log-level", "info", "debug, info, warn or error; debug shows every change to the kernel")
 }
 

@@ -14,9 +14,9 @@ type metricsFlags struct {
 }
 
 func (m *metricsFlags) add(f *pflag.FlagSet, address string) {
-	f.StringVar(&m.address, "metrics-bind-address", address, "address of the Prometheus metrics; 0 for none")
+	f.StringVar(&m.address, "metrics-bind-address", address, "address that serves the Prometheus metrics; 0 turns it off")
 	f.BoolVar(&m.secure, "metrics-secure", true,
-		"serve the metrics by HTTPS, to those whom the API server knows by their token and allows to get /metrics; false serves them by HTTP, to everybody")
+		"serve the metrics by HTTPS, to clients whose token the API server allows to get /metrics; false serves them by HTTP to everybody")
 }
 
 // options are those of a manager. The certificate is made anew at each start: it encrypts, and proves nothing. Who asks is known by a token.

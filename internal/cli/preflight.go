@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,9 +17,12 @@ func newPreflightCommand() *cobra.Command {
 	var output, backend string
 	cmd := &cobra.Command{
 		Use:   "preflight",
-		Short: "Say what this node's kernel and programs lack, what it costs, and what to do",
+		Short: "Check what this node's kernel and programs lack, what that costs, and what to do",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkOutput(output); err != nil {
+				return err
+			}
 			if err := needRoot("preflight", os.Geteuid()); err != nil {
 				return err
 			}
@@ -41,7 +43,7 @@ func newPreflightCommand() *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	cmd.Flags().StringVarP(&output, "output", "o", "text", outputUsage)
 	cmd.Flags().StringVar(&backend, "iptables-backend", dataplane.Auto, "legacy, nft, or auto: the one that the kubelet uses")
 	return cmd
 }
@@ -54,15 +56,27 @@ func needRoot(command string, uid int) error {
 	return fmt.Errorf("%s asks the kernel what it can do, and has to run as root, not as the user %d", command, uid)
 }
 
+// finding is one as programs read it.
+type finding struct {
+	Name     string `json:"name"`
+	OK       bool   `json:"ok"`
+	Severity string `json:"severity,omitempty"`
+	Detail   string `json:"detail,omitempty"`
+	Cost     string `json:"cost,omitempty"`
+	Remedy   string `json:"remedy,omitempty"`
+}
+
+func printable(findings []dataplane.Finding) []finding {
+	out := []finding{} // "[]" in JSON, not "null"
+	for _, f := range findings {
+		out = append(out, finding{f.Name, f.OK, string(f.Severity), f.Detail, f.Cost, f.Remedy})
+	}
+	return out
+}
+
 func printFindings(w io.Writer, findings []dataplane.Finding, output string) error {
-	switch output {
-	case "json":
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(findings)
-	case "text":
-	default:
-		return fmt.Errorf("--output %q is not known: text or json", output)
+	if printed, err := printValue(w, output, printable(findings)); printed {
+		return err
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, f := range findings {

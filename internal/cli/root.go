@@ -37,10 +37,12 @@ func newRootCommand() *cobra.Command {
 		Long: `Ringfence enforces Kubernetes NetworkPolicy on any cluster whose CNI moves packets
 through the host's netfilter. The CNI stays, the policy comes.
 
-On each node runs 'ringfence enforcer'. 'ringfence lab' shows it at work on one machine.`,
+'ringfence enforcer' runs on each node. 'ringfence lab' shows it at work on one machine.`,
+		Version:       thisBuild().String(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	root.SetVersionTemplate("{{.Version}}\n") // as the command version prints it
 	root.AddCommand(newEnforcerCommand(), newControllerCommand(), newCleanupCommand(), newPreflightCommand(), newAuditCommand(),
 		newCNICommand(), newVersionCommand(), newLabCommand())
 	return root

@@ -2,11 +2,11 @@ package cli
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"runtime"
 	"runtime/debug"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 )
 
@@ -44,6 +44,11 @@ func thisBuild() build {
 	return b
 }
 
+// String is what people read.
+func (b build) String() string {
+	return fmt.Sprintf("ringfence %s (commit %s, %s, %s/%s)", b.Version, b.Commit, b.Go, b.OS, b.Arch)
+}
+
 func newVersionCommand() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
@@ -51,17 +56,28 @@ func newVersionCommand() *cobra.Command {
 		Short: "Print the version",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			b := thisBuild()
-			switch output {
-			case "json":
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(b)
-			case "text":
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "ringfence %s (commit %s, %s, %s/%s)\n", b.Version, b.Commit, b.Go, b.OS, b.Arch)
+			if err := checkOutput(output); err != nil {
 				return err
 			}
-			return fmt.Errorf("--output %q is not known: text or json", output)
+			b := thisBuild()
+			if printed, err := printValue(cmd.OutOrStdout(), output, b); printed {
+				return err
+			}
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), b)
+			return err
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	cmd.Flags().StringVarP(&output, "output", "o", "text", outputUsage)
 	return cmd
+}
+
+// BuildInfo is the metric that says which build a process runs. Its value is always 1.
+func BuildInfo() prometheus.Collector {
+	b := thisBuild()
+	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "ringfence_build_info",
+		Help: "Always 1; the labels are the version of this process, the commit it was built from and the version of Go.",
+	}, []string{"version", "revision", "goversion"})
+	info.WithLabelValues(b.Version, b.Commit, b.Go).Set(1)
+	return info
 }

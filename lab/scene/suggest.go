@@ -24,7 +24,8 @@ func (s *scene) suggest(r *Result) {
 	node := s.lab.Nodes[0]
 	commands := []struct{ what, command string }{
 		{"the policies and the pods", "kubectl get rfcnp,nsiso,networkpolicies,pods -A -o wide"},
-		{"are the policies enforced, on which nodes not, and why", "kubectl get ringfence -A -o wide"},
+		{"are the policies enforced, on which nodes not, and why",
+			"kubectl get policyenforcements,clusternetworkpolicies.policy.ringfence.io,namespaceisolations -A -o wide"},
 		{"what node " + node.Name + " enforces", fmt.Sprintf("ip netns exec %s %s -t security", node.Host.Name(), save)},
 		{"try a connection", program + " outsider/visitor shop/backend:http"},
 		{"open the backend to it", "kubectl -n shop apply -f - <<'END'\n" + openBackend + "END"},

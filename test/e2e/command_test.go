@@ -160,7 +160,7 @@ func TestLabStaysUpUntilItIsTold(t *testing.T) {
 		"lab probe --name " + labName,
 		"NETWORKPOLICY          PROGRAMMED  PODS  NODES\n",
 		"shop/backend           True        1     1 of 1\n",
-		"kubectl get ringfence -A -o wide\n",
+		"kubectl get policyenforcements,clusternetworkpolicies.policy.ringfence.io,namespaceisolations -A -o wide\n",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("it does not print %q", want)

@@ -50,19 +50,19 @@ func (l *told) whatKubectlShows(t *testing.T) {
 	}{
 		{"networkpolicies -n shown", []string{"NAME POD-SELECTOR AGE", "servers app=server ~"}},
 		{"policyenforcements -n shown", []string{
-			"NAME MODE ACCEPTED PROGRAMMED PODS NODES READY AGE", "servers Enforce True True 3 3 3 ~"}},
+			"NAME MODE ACCEPTED PROGRAMMED PODS READY AGE", "servers Enforce True True 3 3/3 ~"}},
 		{"clusternetworkpolicies" + ours, []string{
-			"NAME TIER PRIORITY MODE PROGRAMMED NODES READY AGE", "wall Admin 10 Enforce True 3 3 ~"}},
+			"NAME TIER PRIORITY MODE ACCEPTED PROGRAMMED READY AGE", "wall Admin 10 Enforce True True 3/3 ~"}},
 		{"namespaceisolations", []string{
-			"NAME TIER MODE TENANT LABEL PROGRAMMED NODES READY AGE", "alone Baseline Audit tenant True 3 3 ~"}},
+			"NAME TIER MODE TENANT LABEL ACCEPTED PROGRAMMED READY AGE", "alone Baseline Audit tenant True True 3/3 ~"}},
 		{"nodeenforcements", []string{
 			"NAME ENFORCING BACKEND POLICIES PODS FAILING HEARD AGE", "n1 True ~ 3 2 0 ~ ~"}},
 		{"policyenforcements -n shown -o wide", []string{
-			"NAME MODE ACCEPTED PROGRAMMED PODS NODES READY GENERATION WHY AGE",
-			"servers Enforce True True 3 3 3 1 enforced on 3 pods, on 3 nodes ~"}},
+			"NAME MODE ACCEPTED PROGRAMMED PODS READY GENERATION WHY AGE",
+			"servers Enforce True True 3 3/3 1 enforced on 3 pods, on 3 nodes ~"}},
 		{"namespaceisolations -o wide", []string{
-			"NAME TIER MODE TENANT LABEL PROGRAMMED NODES READY PODS ACCEPTED WHY AGE",
-			"alone Baseline Audit tenant True 3 3 4 True audited on 4 pods, on 3 nodes: nothing is denied by it ~"}},
+			"NAME TIER MODE TENANT LABEL ACCEPTED PROGRAMMED READY PODS WHY AGE",
+			"alone Baseline Audit tenant True True 3/3 4 audited on 4 pods, on 3 nodes: nothing is denied by it ~"}},
 	} {
 		kit.Must(t, lab.Poll(kit.Context(t, patience), func(context.Context) error { // a node's counts come with its next heartbeat
 			got := table(kubectl(t, l.Lab, append([]string{"get"}, strings.Fields(c.args)...)...), c.want)
@@ -73,11 +73,14 @@ func (l *told) whatKubectlShows(t *testing.T) {
 		}))
 	}
 
-	// In one command, and by the category of all that is ours.
+	// In one command, and by the category of what is said of policies, which has no row for each node.
+	node := "nodeenforcement" + ours + "/n1"
 	for _, args := range []string{"networkpolicies,policyenforcements,clusternetworkpolicies" + ours + ",namespaceisolations,nodeenforcements", "ringfence"} {
 		out := kubectl(t, l.Lab, "get", args, "-A")
-		kit.Must(t, holds("kubectl get "+args, out, "policyenforcement"+ours+"/servers", "clusternetworkpolicy"+ours+"/wall",
-			"namespaceisolation"+ours+"/alone", "nodeenforcement"+ours+"/n1"))
+		kit.Must(t, holds("kubectl get "+args, out, "policyenforcement"+ours+"/servers", "clusternetworkpolicy"+ours+"/wall", "namespaceisolation"+ours+"/alone"))
+		if got, want := strings.Contains(out, node), args != "ringfence"; got != want {
+			t.Errorf("kubectl get %s has %s: %t, want %t", args, node, got, want)
+		}
 	}
 
 	wall := &v1alpha1.ClusterNetworkPolicy{}

@@ -247,7 +247,8 @@ func (in *installation) installed(variant, image string, args ...string) []*unst
 	for _, arg := range args {
 		lines += "        - " + arg + "\n"
 	}
-	filled := strings.NewReplacer("$(NAMESPACE)", in.namespace, "$(IMAGE)", image, "        - $(ARGS)\n", lines).Replace(string(text))
+	// The program is built without a version.
+	filled := strings.NewReplacer("$(NAMESPACE)", in.namespace, "$(IMAGE)", image, "$(VERSION)", "development", "        - $(ARGS)\n", lines).Replace(string(text))
 	return decode(in.t, []byte(filled))
 }
 

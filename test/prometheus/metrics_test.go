@@ -19,6 +19,7 @@ import (
 	"github.com/ringfence-io/ringfence/controllers/startup"
 	"github.com/ringfence-io/ringfence/controllers/status"
 	"github.com/ringfence-io/ringfence/enforcer/denials"
+	"github.com/ringfence-io/ringfence/internal/cli"
 )
 
 var update = flag.Bool("update", false, "write the tables of docs/metrics.md anew, from what the code and the alerts say now")
@@ -31,11 +32,12 @@ type metric struct {
 	labels           []string
 }
 
-// processes are ours, with their metrics.
+// processes are ours, with their metrics; both have the first ones.
 var processes = []struct {
 	name       string
 	collectors []prometheus.Collector
 }{
+	{"both", []prometheus.Collector{cli.BuildInfo()}},
 	{"enforcer", append(node.Metrics(), denials.Metrics()...)},
 	{"controller", append((&status.Policies{}).Metrics(), startup.Metrics()...)},
 }
@@ -104,6 +106,11 @@ func TestNamesSayTheUnit(t *testing.T) {
 		}
 		if strings.HasSuffix(name, "_total") != (m.kind == "counter") {
 			t.Errorf("%s is a %s: counters end in _total, and nothing else does", name, m.kind)
+		}
+		for _, label := range m.labels {
+			if strings.ToLower(label) != label {
+				t.Errorf("the label %s of %s is not in snake case", label, name)
+			}
 		}
 		if m.kind == "histogram" && unit(m) != "seconds" {
 			t.Errorf("the histogram %s is not in seconds", name)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/yaml"
 )
 
@@ -165,20 +166,11 @@ var (
 	without  = regexp.MustCompile(`without \(([^)]*)\)`)
 	shown    = regexp.MustCompile(`\$labels\.(\w+)`)
 	command  = regexp.MustCompile("Run\\s+`[a-z]+ [^`]*`")
-	headings = regexp.MustCompile(`(?m)^#+ (.*)$`)
-	anchor   = regexp.MustCompile(`^https://github\.com/ringfence-io/ringfence/blob/main/docs/debugging\.md#(.+)$`)
+	headings = regexp.MustCompile(`(?m)^## (.*)$`)
 )
 
 // Whoever is woken reads what it means, what it costs and what to do next.
 func TestAlertsSayWhatToDo(t *testing.T) {
-	page, err := os.ReadFile("../../docs/debugging.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var anchors []string
-	for _, h := range headings.FindAllStringSubmatch(string(page), -1) {
-		anchors = append(anchors, strings.ReplaceAll(strings.ToLower(h[1]), " ", "-"))
-	}
 	seen := map[string]bool{}
 	for _, a := range alerts(t) {
 		if !strings.HasPrefix(a.Alert, "Ringfence") || seen[a.Alert] {
@@ -191,14 +183,42 @@ func TestAlertsSayWhatToDo(t *testing.T) {
 		if a.Annotations["summary"] == "" || !command.MatchString(a.Annotations["description"]) {
 			t.Errorf("%s: no summary, or a description without a command to run: %v", a.Alert, a.Annotations)
 		}
-		if at := anchor.FindStringSubmatch(a.Annotations["runbook_url"]); at == nil || !slices.Contains(anchors, at[1]) {
-			t.Errorf("%s: the runbook %s is no part of docs/debugging.md", a.Alert, a.Annotations["runbook_url"])
+		if got, want := a.Annotations["runbook_url"], runbook+"#"+strings.ToLower(a.Alert); got != want {
+			t.Errorf("%s: the runbook is %s, want %s", a.Alert, got, want)
 		}
 		for _, text := range a.Annotations {
 			for _, label := range shown.FindAllStringSubmatch(text, -1) {
 				if !slices.Contains(remaining(t, a.Expr), label[1]) {
 					t.Errorf("%s: says the label %s, which its query does not give", a.Alert, label[1])
 				}
+			}
+		}
+	}
+}
+
+// runbook is where the sections are that alerts lead to.
+const runbook = "https://github.com/ringfence-io/ringfence/blob/main/docs/runbook.md"
+
+// Each alert has a section of its own, in the order of the alerts, which says what it means, what it costs, what to look at and what to do.
+func TestEachAlertHasASectionOfTheRunbook(t *testing.T) {
+	text, err := os.ReadFile("../../docs/runbook.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want, got []string
+	for _, a := range alerts(t) {
+		want = append(want, a.Alert)
+	}
+	for _, h := range headings.FindAllStringSubmatch(string(text), -1) {
+		got = append(got, h[1])
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("sections (-alerts +docs/runbook.md):\n%s", diff)
+	}
+	for _, section := range headings.Split(string(text), -1)[1:] {
+		for _, part := range []string{"**Means**: ", "**Costs**: ", "**Look**:\n\n    ", "**Do**:"} {
+			if !strings.Contains(section, part) {
+				t.Errorf("a section lacks %q:\n%s", part, section)
 			}
 		}
 	}

@@ -143,8 +143,9 @@ func (r right) split() (group, resource string) {
 	return group, resource
 }
 
-// Each role is that of one of our programs, but the one for scrapers, which is nobody's until an administrator binds it.
-func TestOnlyTheRoleOfScrapersIsBoundToNobody(t *testing.T) {
+// Each role is that of one of our programs, but two: the one for scrapers, which is nobody's until an administrator binds it, and the one that Kubernetes
+// adds to its own.
+func TestOnlyTheRolesOfPeopleAreBoundToNobody(t *testing.T) {
 	unbound, bound := map[string]any{}, map[string]bool{}
 	for _, object := range rendered {
 		name, _, err := unstructured.NestedString(object.Object, "roleRef", "name")
@@ -158,9 +159,12 @@ func TestOnlyTheRoleOfScrapersIsBoundToNobody(t *testing.T) {
 			unbound[role] = object.Object["rules"]
 		}
 	}
-	want := map[string]any{"ClusterRole ringfence-metrics-reader": []any{
-		map[string]any{"nonResourceURLs": []any{"/metrics"}, "verbs": []any{"get"}},
-	}}
+	want := map[string]any{
+		"ClusterRole ringfence-metrics-reader": []any{map[string]any{"nonResourceURLs": []any{"/metrics"}, "verbs": []any{"get"}}},
+		"ClusterRole ringfence-view": []any{map[string]any{
+			"apiGroups": []any{"policy.ringfence.io"}, "resources": []any{"policyenforcements"}, "verbs": []any{"get", "list", "watch"},
+		}},
+	}
 	if diff := cmp.Diff(want, unbound); diff != "" {
 		t.Errorf("roles that are bound to nobody (-want +got):\n%s", diff)
 	}

@@ -1,6 +1,7 @@
 package rights
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,10 +26,12 @@ func TestTheLabGivesTheRightsOfACluster(t *testing.T) {
 		case "CustomResourceDefinition", "DaemonSet", "Deployment", "PodDisruptionBudget", "ResourceQuota":
 		default:
 			object = object.DeepCopy()
-			unstructured.RemoveNestedField(object.Object, "metadata", "labels", "app.kubernetes.io/name")
-			if len(object.GetLabels()) == 0 {
-				object.SetLabels(nil)
+			labels := object.GetLabels()
+			maps.DeleteFunc(labels, func(name, _ string) bool { return strings.HasPrefix(name, "app.kubernetes.io/") })
+			if len(labels) == 0 {
+				labels = nil
 			}
+			object.SetLabels(labels)
 			want[object.GetKind()+" "+object.GetName()] = object.Object
 		}
 	}

@@ -5,11 +5,11 @@ import "github.com/prometheus/client_golang/prometheus"
 var (
 	announcementWrites = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "ringfence_announcement_writes_total",
-		Help: "Writes to the status of this node's new pods, which tell other nodes their addresses, or take them back.",
+		Help: "Writes of the addresses of new pods to their status, so that other nodes know them early.",
 	})
 	announcementErrors = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "ringfence_announcement_errors_total",
-		Help: "Writes to the status of this node's new pods that failed.",
+		Help: "Writes of the addresses of new pods that failed.",
 	})
 )
 

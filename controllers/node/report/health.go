@@ -113,8 +113,8 @@ func (h *Health) condition(at time.Time) metav1.Condition {
 }
 
 var unhealthyNow = prometheus.NewGaugeVec(prometheus.GaugeOpts{
-	Name: "ringfence_troubles",
-	Help: "1 if the last attempt at something besides the rules failed, by the reason that the node's condition Healthy gives, else 0.",
+	Name: "ringfence_unhealthy",
+	Help: "1 if a task besides the rules fails, 0 otherwise, by the reason in the condition Healthy of the NodeEnforcement.",
 }, []string{"reason"})
 
 func init() {

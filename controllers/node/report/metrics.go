@@ -5,20 +5,20 @@ import "github.com/prometheus/client_golang/prometheus"
 var (
 	reportWrites = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "ringfence_report_writes_total",
-		Help: "Writes of this node's NodeEnforcement.",
+		Help: "Writes of the NodeEnforcement of this node.",
 	})
 	reportErrors = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "ringfence_report_errors_total",
-		Help: "Writes of this node's NodeEnforcement that failed and were tried again.",
+		Help: "Writes of the NodeEnforcement of this node that failed; each is retried.",
 	})
 	lastReport = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ringfence_last_report_timestamp_seconds",
-		Help: "Unix time of the last write of this node's NodeEnforcement that succeeded.",
+		Help: "Unix time of the last successful write of the NodeEnforcement of this node.",
 	})
 	policiesFailing = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ringfence_failing_policies",
-		Help: "Policies that this node does not enforce as they are now, because its last sync failed, or because its kernel or a budget refuses a part of " +
-			"them; its NodeEnforcement names them.",
+		Help: "Policies that this node does not enforce in their present version: its last sync failed, or the kernel or a budget refuses a part. " +
+			"The NodeEnforcement names them.",
 	})
 )
 
