@@ -243,7 +243,8 @@ func sameStatus(a, b *v1alpha1.EnforcementStatus) bool {
 }
 
 func sameProgress(a, b *v1alpha1.EnforcementStatus) bool {
-	return a.Nodes.Ready == b.Nodes.Ready && a.Nodes.Desired == b.Nodes.Desired && a.Nodes.Programmed == b.Nodes.Programmed && a.Nodes.Failed == b.Nodes.Failed &&
+	return a.Nodes.Ready == b.Nodes.Ready && a.Nodes.Desired == b.Nodes.Desired && a.Nodes.Programmed == b.Nodes.Programmed &&
+		a.Nodes.Failed == b.Nodes.Failed &&
 		a.Nodes.Unknown == b.Nodes.Unknown && slices.Equal(a.Nodes.NotProgrammed, b.Nodes.NotProgrammed)
 }
 

@@ -44,7 +44,7 @@ type namespace struct {
 	same      bool // as in the last render: all that their sections were made from, but for the trees that there are
 }
 
-// Render says what the kernel must hold to enforce n. Where a set of reuse has the entries that are wanted, it is these that stand in the result: a ruleset that
+// Render says what the kernel must hold to enforce n. Where a set of reuse has the entries that are wanted, they stand in the result: a ruleset that
 // differs little from another takes little memory of its own.
 func (r *Renderer) Render(n policy.Node, o Options, reuse Ruleset) Ruleset {
 	if !reflect.DeepEqual(r.options, o) || !r.refresh(&n) {

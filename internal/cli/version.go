@@ -17,7 +17,7 @@ var version, commit = "development", ""
 //
 //	go build -ldflags "-X github.com/ringfence-io/ringfence/internal/cli.layout=2"
 //
-// It is empty in all others. It is read where it is used: an initialiser of another variable might be computed by the compiler, before the linker sets this one.
+// It is empty in all others. It is read where it is used: an initialiser of another variable might be computed by the compiler before the linker sets this.
 var layout string
 
 // fanOutOfTests is that of a program with another layout: what it takes over differs in more than its names.

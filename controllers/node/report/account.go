@@ -65,7 +65,9 @@ func (a *Account) take(facts *v1alpha1.NodeEnforcementStatus) {
 	a.status.Families = slices.Clone(facts.Families)
 	a.status.Findings = nil
 	for _, f := range facts.Findings[:min(len(facts.Findings), v1alpha1.MaxFindings)] {
-		f.Detail, f.Cost, f.Remedy = cached.Plain(f.Detail, cached.MaxMessage), cached.Plain(f.Cost, cached.MaxMessage), cached.Plain(f.Remedy, cached.MaxMessage)
+		for _, text := range []*string{&f.Detail, &f.Cost, &f.Remedy} {
+			*text = cached.Plain(*text, cached.MaxMessage)
+		}
 		a.status.Findings = append(a.status.Findings, f)
 	}
 }

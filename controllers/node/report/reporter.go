@@ -186,7 +186,7 @@ func (r *Reporter) write(ctx context.Context) error {
 	return r.history.Note(report.ResourceVersion)
 }
 
-// NewReportWriter writes reports with a client of our group's version.
+// NewWriter writes reports with a client of our group's version.
 func NewWriter(c rest.Interface) Writer { return reportClient{c} }
 
 // reportClient writes reports by server-side apply.

@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -15,21 +16,22 @@ import (
 )
 
 // newClient is a client that reaches a server by a transport. The server answers all.
-func newClient(t *testing.T) (*Transport, func(ctx context.Context, method, path string) (*http.Response, error)) {
+func newClient(t *testing.T) (*Transport, func(ctx context.Context, method, path string) (io.Closer, error)) {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	t.Cleanup(server.Close)
 	to := New()
 	client, err := rest.HTTPClientFor(to.To(&rest.Config{Host: server.URL}))
 	kit.Must(t, err)
-	return to, func(ctx context.Context, method, path string) (*http.Response, error) {
+	return to, func(ctx context.Context, method, path string) (io.Closer, error) {
 		q, err := http.NewRequestWithContext(ctx, method, server.URL+path, nil)
 		kit.Must(t, err)
 		response, err := client.Do(q)
-		if err == nil {
-			t.Cleanup(func() { response.Body.Close() })
+		if err != nil {
+			return nil, err
 		}
-		return response, err
+		t.Cleanup(func() { response.Body.Close() })
+		return response.Body, nil
 	}
 }
 
@@ -82,7 +84,7 @@ func TestWatches(t *testing.T) {
 	if got := [2]int{to.Watches(Path("/pods")), to.Watches(Path("/nodes"))}; got != [2]int{1, 0} {
 		t.Errorf("there are %v watches of pods and nodes, want 1 and 0", got)
 	}
-	kit.Must(t, watch.Body.Close())
+	kit.Must(t, watch.Close())
 	if n := to.Watches(Path("/pods")); n != 0 {
 		t.Errorf("there are %d watches after the end of the only one", n)
 	}
