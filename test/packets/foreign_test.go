@@ -15,6 +15,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/topology"
+	"github.com/ringfence-io/ringfence/test/scenario"
 )
 
 // command runs a program on the node and returns what it prints.
@@ -32,8 +33,8 @@ func (n *node) command(t *testing.T, stdin, name string, args ...string) string 
 	return stdout.String()
 }
 
-// iptables is the name of a family's program of a back end.
-func iptables(f iptables.Family, backend string) string {
+// programOf is the name of a family's program of a back end.
+func programOf(f iptables.Family, backend string) string {
 	if f == iptables.IPv6 {
 		return "ip6tables-" + backend
 	}
@@ -74,7 +75,7 @@ add all RF_not_ours
 				}
 				fmt.Fprintf(&input, "-A FOREIGN -m set --match-set foreign%d src -j RETURN\n-A FOREIGN -p tcp -m tcp --dport 4444 -m conntrack --ctstate NEW -j ACCEPT\nCOMMIT\n", f)
 			}
-			n.command(t, input.String(), iptables(f, backend)+"-restore", "--noflush", "-w")
+			n.command(t, input.String(), programOf(f, backend)+"-restore", "--noflush", "-w")
 		}
 	}
 }
@@ -91,7 +92,7 @@ func (n *node) state(t *testing.T) []string {
 	var all []string
 	for _, backend := range []string{dataplane.Legacy, dataplane.NFT} {
 		for _, f := range iptables.Families {
-			program := iptables(f, backend) + "-save"
+			program := programOf(f, backend) + "-save"
 			for line := range strings.Lines(n.command(t, "", program)) {
 				if !strings.HasPrefix(line, "#") {
 					all = append(all, program+": "+counters.ReplaceAllString(line, "[]"))
@@ -147,22 +148,22 @@ func TestForeignRulesStay(t *testing.T) {
 			cluster := w.cluster()
 			n.sync(t, cluster, false)
 			check("a sync without policies")
-			cluster.policies = policies(t, tamperPolicies, c.family)
+			setPolicies(t, cluster, tamperPolicies)
 			n.sync(t, cluster, false)
 			check("a sync")
 			n.sync(t, cluster, true)
 			check("a resync")
-			n.command(t, "", iptables(c.family, c.backend), "-w", "-t", "security", "-I", "FORWARD", "1", "-p", "udp", "--dport", "10", "-j", "ACCEPT")
+			n.command(t, "", programOf(c.family, c.backend), "-w", "-t", "security", "-I", "FORWARD", "1", "-p", "udp", "--dport", "10", "-j", "ACCEPT")
 			want = n.foreign(t)
 			n.sync(t, cluster, true)
 			check("a repair of the jump")
-			cluster.policies = policies(t, allowDB, c.family)
+			setPolicies(t, cluster, scenario.FromDB)
 			n.sync(t, cluster, false)
 			check("a change of policies")
-			cluster.policies = nil
+			cluster.Withdraw()
 			n.sync(t, cluster, false)
 			check("the last policy's end")
-			cluster.policies = policies(t, tamperPolicies, c.family)
+			setPolicies(t, cluster, tamperPolicies)
 			n.sync(t, cluster, false)
 			n = newNode(t, first.Node, first.name, c.backend)
 			if r := n.sync(t, cluster, false); !r.Applied.Empty() {

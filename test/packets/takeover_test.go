@@ -156,12 +156,12 @@ func (f *fire) nothingButOf(n *node, v version) {
 		look("ipset", name)
 	}
 	for _, family := range iptables.Families {
-		for line := range strings.Lines(n.command(f.t, "", iptables(family, v.backend)+"-save", "-t", "security")) {
+		for line := range strings.Lines(n.command(f.t, "", programOf(family, v.backend)+"-save", "-t", "security")) {
 			if chain, ok := strings.CutPrefix(line, ":"); ok {
-				look(iptables(family, v.backend), strings.Fields(chain)[0])
+				look(programOf(family, v.backend), strings.Fields(chain)[0])
 			}
 		}
-		elsewhere := iptables(family, otherBackend(v.backend))
+		elsewhere := programOf(family, otherBackend(v.backend))
 		if text := n.command(f.t, "", elsewhere+"-save"); strings.Contains(text, iptables.Prefix) {
 			f.t.Errorf("%s, after layout %s on %s has taken over, %s still holds\n%s", n.name, v.layout, v.backend, elsewhere, text)
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/topology"
+	"github.com/ringfence-io/ringfence/test/scenario"
 )
 
 // tamperPolicies make chains and sets of every type.
@@ -37,7 +38,7 @@ type victim struct {
 	found iptables.Ruleset
 }
 
-func (v victim) program() string { return iptables(v.family, v.backend) }
+func (v victim) program() string { return programOf(v.family, v.backend) }
 
 func (v victim) iptables(args ...string) {
 	v.t.Helper()
@@ -169,7 +170,7 @@ var tamperings = []struct {
 	{"all sets are destroyed", func(v victim, each each) {
 		each("", func() {
 			for _, f := range iptables.Families {
-				v.command(v.t, "", iptables(f, v.backend), "-w", "-t", "security", "-F")
+				v.command(v.t, "", programOf(f, v.backend), "-w", "-t", "security", "-F")
 			}
 			for name := range v.found.Sets {
 				v.ipset("destroy", name)
@@ -224,7 +225,7 @@ func TestTamperingIsRepaired(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, c)
 			cluster := w.cluster()
-			cluster.policies = policies(t, tamperPolicies, c.family)
+			setPolicies(t, cluster, tamperPolicies)
 			w.apply(t, cluster)
 			n := w.nodes[0]
 			n.installForeign(t)
@@ -249,7 +250,7 @@ func TestTamperingIsRepaired(t *testing.T) {
 }
 
 // wantRepair resyncs once, and holds the kernel and the report to it.
-func (n *node) wantRepair(t *testing.T, c *cluster, what string) {
+func (n *node) wantRepair(t *testing.T, c *scenario.Cluster, what string) {
 	t.Helper()
 	foreign := n.foreign(t)
 	if r := n.sync(t, c, true); r.Repairs.Empty() {
@@ -287,7 +288,7 @@ func TestSyncWaitsForTheLock(t *testing.T) {
 			w := newWorld(t, c)
 			cluster := w.cluster()
 			w.apply(t, cluster)
-			cluster.policies = policies(t, allowDB, c.family)
+			setPolicies(t, cluster, scenario.FromDB)
 
 			lock, err := os.OpenFile("/run/xtables.lock", os.O_CREATE, 0o600)
 			must(t, err)
