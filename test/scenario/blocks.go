@@ -18,8 +18,9 @@ var blocks = []Scenario{{
 		"web does not reach client", "web does not reach outside", "web does not reach n2", "web does not reach n1",
 	},
 }, {
-	Name:    "a block of one address",
-	Objects: `red/p: {podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{from: [{ipBlock: {cidr: 10.0.1.5/32}}]}], egress: [{to: [{ipBlock: {cidr: 10.0.2.5/32}}]}]}`,
+	Name: "a block of one address",
+	Objects: `red/p: {podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{from: [{ipBlock: {cidr: 10.0.1.5/32}}]}],
+  egress: [{to: [{ipBlock: {cidr: 10.0.2.5/32}}]}]}`,
 	Lines: []string{
 		"10.0.1.5 reaches web", "10.0.2.5 does not reach web", "web reaches 10.0.2.5", "web does not reach 10.0.1.5",
 	},
@@ -43,13 +44,15 @@ var blocks = []Scenario{{
 	Objects: `red/p: {podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.0.1.0/24]}}, {ipBlock: {cidr: 10.0.0.0/16}}]}]}`,
 	Lines:   []string{"10.0.1.5 reaches web", "10.0.2.5 reaches web", "10.9.0.1 reaches web", "203.0.113.7 does not reach web"},
 }, {
-	Name:    "an exception concerns its own peer only, egress",
-	Objects: `red/p: {podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.0.1.0/24]}}, {ipBlock: {cidr: 10.0.0.0/16}}]}]}`,
-	Lines:   []string{"web reaches 10.0.1.5", "web reaches 10.0.2.5", "web reaches 10.9.0.1", "web does not reach 203.0.113.7"},
+	Name: "an exception concerns its own peer only, egress",
+	Objects: `red/p: {podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.0.1.0/24]}},
+  {ipBlock: {cidr: 10.0.0.0/16}}]}]}`,
+	Lines: []string{"web reaches 10.0.1.5", "web reaches 10.0.2.5", "web reaches 10.9.0.1", "web does not reach 203.0.113.7"},
 }, {
 	Name: "an exception concerns its own rule and policy only",
 	Objects: `
-red/p: {podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.0.1.0/24]}}]}, {from: [{ipBlock: {cidr: 10.0.1.0/24}}], ports: [{port: 80}]}]}
+red/p: {podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.0.1.0/24]}}]}, {from: [{ipBlock: {cidr: 10.0.1.0/24}}],
+  ports: [{port: 80}]}]}
 red/q: {podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.1.5/32}}], ports: [{port: 81}]}]}`,
 	Lines: []string{"10.0.1.5 reaches web on tcp/80 tcp/81", "10.0.1.5 does not reach web on tcp/82 udp/80 icmp", "10.0.2.5 reaches web"},
 }, {
@@ -73,8 +76,10 @@ red/q: {podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.1.5/32}}], port
 	Objects: `red/p: {podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 0.0.0.0/0}}]}]}`,
 	Lines:   []string{"web reaches lower half", "web reaches upper half", "web reaches client", "web reaches n1", "web reaches n2"},
 }, {
-	Name:    "a block of everything with an exception",
-	Objects: `red/p: {podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.244.0.0/16, 203.0.113.7/32]}}]}], egress: [{to: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.1.0/24]}}]}]}`,
+	Name: "a block of everything with an exception",
+	Objects: `red/p: {podSelector: {}, policyTypes: [Ingress, Egress],
+  ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.244.0.0/16, 203.0.113.7/32]}}]}],
+  egress: [{to: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.1.0/24]}}]}]}`,
 	Lines: []string{
 		"lower half reaches web", "upper half does not reach web", "far does not reach web", "outside reaches web",
 		"web reaches lower half", "web reaches upper half", "web does not reach 10.0.1.5", "web reaches client",
@@ -84,13 +89,15 @@ red/q: {podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.1.5/32}}], port
 	Objects: `red/p: {podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0, except: [128.0.0.0/1]}}]}]}`,
 	Lines:   []string{"lower half reaches web", "203.0.113.7 does not reach web", "outside does not reach web"},
 }, {
-	Name:    "a block of the other family's everything opens nothing",
-	Objects: `red/p: {podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{from: [{ipBlock: {cidr: "other 0.0.0.0/0"}}]}], egress: [{to: [{ipBlock: {cidr: "other 0.0.0.0/0"}}]}]}`,
-	Lines:   []string{"client does not reach web", "outside does not reach web", "web does not reach client", "web does not reach outside"},
+	Name: "a block of the other family's everything opens nothing",
+	Objects: `red/p: {podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{from: [{ipBlock: {cidr: "other 0.0.0.0/0"}}]}],
+  egress: [{to: [{ipBlock: {cidr: "other 0.0.0.0/0"}}]}]}`,
+	Lines: []string{"client does not reach web", "outside does not reach web", "web does not reach client", "web does not reach outside"},
 }, {
-	Name:    "a policy isolates in the family that none of its blocks has",
-	Objects: `red/p: {podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{from: [{ipBlock: {cidr: "other 10.0.0.0/8"}}]}], egress: [{to: [{ipBlock: {cidr: "other 10.0.0.0/8"}}]}]}`,
-	Lines:   []string{"client does not reach web", "10.0.1.5 does not reach web", "web does not reach client", "web does not reach 10.0.1.5"},
+	Name: "a policy isolates in the family that none of its blocks has",
+	Objects: `red/p: {podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{from: [{ipBlock: {cidr: "other 10.0.0.0/8"}}]}],
+  egress: [{to: [{ipBlock: {cidr: "other 10.0.0.0/8"}}]}]}`,
+	Lines: []string{"client does not reach web", "10.0.1.5 does not reach web", "web does not reach client", "web does not reach 10.0.1.5"},
 }, {
 	Name:    "an exception ends where its prefix ends",
 	Objects: `red/p: {podSelector: {matchLabels: {app: far}}, ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.244.1.2/31]}}]}]}`,

@@ -2,13 +2,14 @@ package scenario
 
 import (
 	"net/netip"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // dns is about what a NamespaceIsolation understands by the cluster's DNS.
-var dns = concat([]Scenario{{
+var dns = slices.Concat([]Scenario{{
 	Name:  "DNS: the pods of the Service, at the container's side of its ports",
 	Given: serveDNS,
 	Objects: `

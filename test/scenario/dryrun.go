@@ -7,7 +7,8 @@ var dryRun = []Scenario{{
 	Name:  "audited objects of every kind and tier change nothing",
 	Given: func(c *Cluster) { c.mode("blue", "Audit") },
 	Objects: `
-cnp admin: {mode: Audit, tier: Admin, priority: 1, subject: {namespaces: {}}, ingress: [{action: Accept, from: [{pods: {podSelector: {matchLabels: {app: bare}}}}]},
+cnp admin: {mode: Audit, tier: Admin, priority: 1, subject: {namespaces: {}},
+  ingress: [{action: Accept, from: [{pods: {podSelector: {matchLabels: {app: bare}}}}]},
   {action: Deny, from: [{namespaces: {}}]}], egress: [{action: Deny, to: [{networks: [0.0.0.0/0]}]}]}
 cnp baseline: {mode: Audit, tier: Baseline, priority: 1, subject: {namespaces: {}}, ingress: [{action: Deny, from: [{namespaces: {}}]}]}
 isolation admin: {mode: Audit, tier: Admin, namespaceSelector: {}}
@@ -37,8 +38,10 @@ isolation enforced: {namespaceSelector: {matchLabels: {team: red}}, directions: 
 	Objects: `isolation fence: {mode: Audit, namespaceSelector: {matchLabels: {team: red}}}`,
 	Lines:   []string{"client would not reach web noting ingress isolation fence", "web would not reach client noting egress isolation fence"},
 	Then: []Step{
-		{What: "Enforce", Objects: `isolation fence: {mode: Enforce, namespaceSelector: {matchLabels: {team: red}}}`, Lines: []string{"client does not reach web", "web does not reach client"}},
-		{What: "Audit", Objects: `isolation fence: {mode: Audit, namespaceSelector: {matchLabels: {team: red}}}`, Lines: []string{"client would not reach web noting ingress isolation fence", "web would not reach client noting egress isolation fence"}},
+		{What: "Enforce", Objects: `isolation fence: {mode: Enforce, namespaceSelector: {matchLabels: {team: red}}}`,
+			Lines: []string{"client does not reach web", "web does not reach client"}},
+		{What: "Audit", Objects: `isolation fence: {mode: Audit, namespaceSelector: {matchLabels: {team: red}}}`,
+			Lines: []string{"client would not reach web noting ingress isolation fence", "web would not reach client noting egress isolation fence"}},
 	},
 }, {
 	Name: "nothing audited, nothing noted",
@@ -80,7 +83,8 @@ admin sig/a: {mode: Audit, priority: 1, ingress: [{action: Deny, from: [{namespa
 	Name: "what is not understood would have denied",
 	Objects: `
 admin a: {mode: Audit, priority: 1, ingress: [{action: Pass, from: [{}]}]}
-cnp b: {mode: Audit, tier: Baseline, priority: 1, subject: {}, ingress: [{action: Accept, from: [{namespaces: {}}]}, {action: Deny, from: [{namespaces: {}}]}]}`,
+cnp b: {mode: Audit, tier: Baseline, priority: 1, subject: {},
+  ingress: [{action: Accept, from: [{namespaces: {}}]}, {action: Deny, from: [{namespaces: {}}]}]}`,
 	Lines:    []string{"client would not reach bare on tcp/80 noting ingress cnp a, ingress cnp b"},
 	Problems: []string{"ClusterNetworkPolicy a: spec.ingress[0].from[0]:", "ClusterNetworkPolicy b: spec.subject:"},
 }, {
@@ -165,7 +169,8 @@ isolation z: {mode: Audit, namespaceSelector: {}, allow: {ingress: [{from: [{nam
 	Lines: []string{
 		"outside would not reach web on tcp/80 noting ingress isolation w, ingress isolation x, ingress isolation z",
 		"web would not reach outside on tcp/80 noting egress isolation w, egress isolation x, egress isolation z",
-		"twin would not reach web on udp/1 noting egress isolation w, egress isolation x, egress isolation z, ingress isolation x", "db reaches web on tcp/80", "web reaches 10.0.1.5 on udp/53",
+		"twin would not reach web on udp/1 noting egress isolation w, egress isolation x, egress isolation z, ingress isolation x",
+		"db reaches web on tcp/80", "web reaches 10.0.1.5 on udp/53",
 	},
 }, {
 	Name: "audited isolations do not count where one of the tier is enforced for the pod and the direction",
@@ -183,8 +188,8 @@ isolation z: {mode: Audit, tier: Admin, namespaceSelector: {matchLabels: {team: 
 }, {
 	Name: "stages that a Pass skips, or that a verdict leaves behind, note nothing",
 	Objects: `
-admin a: {priority: 1, ingress: [{action: Pass, from: [{namespaces: {}}], protocols: [{tcp: {}}]}, {action: Accept, from: [{namespaces: {}}], protocols: [{
-  udp: {}}]}]}
+admin a: {priority: 1, ingress: [{action: Pass, from: [{namespaces: {}}], protocols: [{tcp: {}}]}, {action: Accept, from: [{namespaces: {}}],
+  protocols: [{udp: {}}]}]}
 isolation x: {mode: Audit, tier: Admin, namespaceSelector: {}, directions: [Ingress]}
 isolation w: {mode: Audit, namespaceSelector: {}, directions: [Ingress]}`,
 	Lines: []string{

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// failClosed is about what is not understood of a ClusterNetworkPolicy or a NamespaceIsolation: an Accept, and what an isolation allows, matches nothing then; a
+// failClosed is about what is not understood of a ClusterNetworkPolicy or a NamespaceIsolation. An Accept, and what an isolation allows, matches nothing then. A
 // Deny and a Pass deny everything.
 func failClosed() []Scenario {
 	const one = `namespaces: {matchLabels: {team: blue}}` // client is in it
@@ -50,7 +50,7 @@ func failClosedIn(name, one, peers, protocols, field string) []Scenario {
 		return []string{fmt.Sprintf("%s: spec.%s[0].%s", object, rules, strings.ReplaceAll(field, "PEERS", list))}
 	}
 	policy := func(action string) string {
-		return fmt.Sprintf("admin a: {priority: 1, ingress: [%s]}\nbaseline z: {priority: 1, ingress: [{action: Deny, from: [{%s}]}]}", rule(action, "from"), one)
+		return "admin a: {priority: 1, ingress: [" + rule(action, "from") + "]}\nbaseline z: {priority: 1, ingress: [{action: Deny, from: [{" + one + "}]}]}"
 	}
 	everything := []string{"client does not reach web on tcp/80", "outside does not reach web on icmp", "bare does not reach db on udp/9"}
 	return []Scenario{
@@ -71,8 +71,8 @@ func failClosedIn(name, one, peers, protocols, field string) []Scenario {
 var failClosedElsewhere = []Scenario{{
 	Name: "rules before and behind one that is not understood stay as they are",
 	Objects: `
-admin a: {priority: 1, ingress: [{action: Accept, from: [{namespaces: {matchLabels: {team: blue}}}]}, {action: Deny, from: [{}]}, {action: Accept, from: [{
-  namespaces: {}}]}]}`,
+admin a: {priority: 1, ingress: [{action: Accept, from: [{namespaces: {matchLabels: {team: blue}}}]}, {action: Deny, from: [{}]}, {action: Accept,
+  from: [{namespaces: {}}]}]}`,
 	Lines:    []string{"client reaches web on tcp/80", "bare does not reach web on tcp/80"},
 	Problems: []string{"ClusterNetworkPolicy a: spec.ingress[1].from[0]:"},
 }, {
@@ -89,23 +89,24 @@ admin a: {priority: 1, ingress: [{action: Log, from: [{namespaces: {matchLabels:
 }, {
 	Name: "a subject without fields is every pod, for Deny only",
 	Objects: `
-cnp a: {tier: Admin, priority: 1, subject: {}, ingress: [{action: Accept, from: [{namespaces: {matchLabels: {team: blue}}}]}, {action: Pass, from: [{namespaces: {
-  matchLabels: {team: blue}}}]}, {action: Deny, from: [{namespaces: {matchLabels: {team: blue}}}]}]}`,
+cnp a: {tier: Admin, priority: 1, subject: {}, ingress: [{action: Accept, from: [{namespaces: {matchLabels: {team: blue}}}]}, {action: Pass, from: [{
+  namespaces: {matchLabels: {team: blue}}}]}, {action: Deny, from: [{namespaces: {matchLabels: {team: blue}}}]}]}`,
 	Lines:    []string{"client does not reach web on tcp/80", "client does not reach bare on tcp/80", "db reaches web on tcp/80"},
 	Problems: []string{"ClusterNetworkPolicy a: spec.subject:"},
 }, {
 	Name: "a subject with two fields",
 	Objects: `
-cnp a: {tier: Admin, priority: 1, subject: {namespaces: {matchLabels: {team: red}}, pods: {podSelector: {}}}, ingress: [{action: Deny, from: [{namespaces: {}}]}]}`,
+cnp a: {tier: Admin, priority: 1, subject: {namespaces: {matchLabels: {team: red}}, pods: {podSelector: {}}},
+  ingress: [{action: Deny, from: [{namespaces: {}}]}]}`,
 	Lines:    []string{"client does not reach bare on tcp/80"},
 	Problems: []string{"ClusterNetworkPolicy a: spec.subject:"},
 }, {
 	Name: "a subject whose selectors are not understood",
 	Objects: `
-cnp a: {tier: Admin, priority: 1, subject: {namespaces: {matchExpressions: [{key: team, operator: Is}]}}, ingress: [{action: Accept, from: [{namespaces: {
-  matchLabels: {team: blue}}}]}, {action: Deny, from: [{namespaces: {}}], protocols: [{tcp: {}}]}]}
-cnp b: {tier: Admin, priority: 1, subject: {pods: {podSelector: {matchExpressions: [{key: team, operator: NotIn}]}}}, ingress: [{action: Pass, from: [{namespaces: {
-  matchLabels: {team: blue}}}]}, {action: Deny, from: [{namespaces: {}}], protocols: [{udp: {}}]}]}`,
+cnp a: {tier: Admin, priority: 1, subject: {namespaces: {matchExpressions: [{key: team, operator: Is}]}}, ingress: [{action: Accept, from: [{
+  namespaces: {matchLabels: {team: blue}}}]}, {action: Deny, from: [{namespaces: {}}], protocols: [{tcp: {}}]}]}
+cnp b: {tier: Admin, priority: 1, subject: {pods: {podSelector: {matchExpressions: [{key: team, operator: NotIn}]}}}, ingress: [{action: Pass, from: [{
+  namespaces: {matchLabels: {team: blue}}}]}, {action: Deny, from: [{namespaces: {}}], protocols: [{udp: {}}]}]}`,
 	Lines:    []string{"client does not reach bare on tcp/80", "client does not reach web on udp/80", "client reaches web on sctp/80"},
 	Problems: []string{"ClusterNetworkPolicy a: spec.subject:", "ClusterNetworkPolicy b: spec.priority:", "ClusterNetworkPolicy b: spec.subject:"},
 }, {

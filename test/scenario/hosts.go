@@ -36,15 +36,18 @@ var hosts = []Scenario{{
 		"remote reaches host", "client reaches host", "outside reaches host", "host reaches web", "host reaches outside", "host reaches far",
 	},
 }, {
-	Name:    "a host-network pod is no peer that a selector selects, ingress",
-	Objects: `red/p: {podSelector: {matchLabels: {app: web}}, ingress: [{from: [{podSelector: {matchLabels: {app: host}}}, {podSelector: {}}, {namespaceSelector: {}}]}]}`,
-	Lines:   []string{"host does not reach web", "n2 does not reach web", "far reaches web", "client reaches web"},
+	Name: "a host-network pod is no peer that a selector selects, ingress",
+	Objects: `red/p: {podSelector: {matchLabels: {app: web}}, ingress: [{from: [{podSelector: {matchLabels: {app: host}}},
+  {podSelector: {}}, {namespaceSelector: {}}]}]}`,
+	Lines: []string{"host does not reach web", "n2 does not reach web", "far reaches web", "client reaches web"},
 }, {
-	Name:    "a host-network pod is no peer that a selector selects, egress",
-	Objects: `red/p: {podSelector: {matchLabels: {app: web}}, policyTypes: [Egress], egress: [{to: [{podSelector: {matchLabels: {app: host}}}, {podSelector: {}}, {namespaceSelector: {}}]}]}`,
-	Lines:   []string{"web does not reach host", "web does not reach n2", "web reaches far", "web reaches client"},
+	Name: "a host-network pod is no peer that a selector selects, egress",
+	Objects: `red/p: {podSelector: {matchLabels: {app: web}}, policyTypes: [Egress],
+  egress: [{to: [{podSelector: {matchLabels: {app: host}}}, {podSelector: {}}, {namespaceSelector: {}}]}]}`,
+	Lines: []string{"web does not reach host", "web does not reach n2", "web reaches far", "web reaches client"},
 }, {
-	Name:    "an ipBlock with a node's address admits that node's host-network pods",
-	Objects: `red/p: {podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress, Egress], ingress: [{from: [{ipBlock: {cidr: 172.18.0.2/32}}]}], egress: [{to: [{ipBlock: {cidr: 172.18.0.2/32}}]}]}`,
-	Lines:   []string{"host reaches web", "web reaches host", "far does not reach web", "web does not reach far"},
+	Name: "an ipBlock with a node's address admits that node's host-network pods",
+	Objects: `red/p: {podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress, Egress],
+  ingress: [{from: [{ipBlock: {cidr: 172.18.0.2/32}}]}], egress: [{to: [{ipBlock: {cidr: 172.18.0.2/32}}]}]}`,
+	Lines: []string{"host reaches web", "web reaches host", "far does not reach web", "web does not reach far"},
 }}

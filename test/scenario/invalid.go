@@ -24,8 +24,9 @@ var invalid = []Scenario{{
 	Lines:    []string{"outside does not reach web", "client does not reach web", "10.0.1.5 reaches web"},
 	Problems: []string{"NetworkPolicy red/p: spec.ingress[0].from[0].ipBlock.cidr:", "NetworkPolicy red/p: spec.ingress[0].from[2].ipBlock.cidr:"},
 }, {
-	Name:     "an exception that is none closes its block, not the others",
-	Objects:  `red/p: {podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 10.0.0.0/8, except: [bad]}}, {ipBlock: {cidr: 203.0.113.0/24}}]}]}`,
+	Name: "an exception that is none closes its block, not the others",
+	Objects: `red/p: {podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 10.0.0.0/8, except: [bad]}},
+  {ipBlock: {cidr: 203.0.113.0/24}}]}]}`,
 	Lines:    []string{"web does not reach 10.0.1.5", "web does not reach client", "web reaches 203.0.113.7"},
 	Problems: []string{"NetworkPolicy red/p: spec.egress[0].to[0].ipBlock.except[0]:"},
 }, {
@@ -34,8 +35,9 @@ var invalid = []Scenario{{
 	Lines:    []string{"10.0.1.5 does not reach web"},
 	Problems: []string{"NetworkPolicy red/p: spec.ingress[0].from[0].ipBlock.except[0]:"},
 }, {
-	Name:     "a peer's selector with an unknown operator matches nothing",
-	Objects:  `red/p: {podSelector: {}, ingress: [{from: [{podSelector: {matchExpressions: [{key: app, operator: Like, values: [db]}]}}, {namespaceSelector: {matchExpressions: [{key: team, operator: NotIn}]}}]}]}`,
+	Name: "a peer's selector with an unknown operator matches nothing",
+	Objects: `red/p: {podSelector: {}, ingress: [{from: [{podSelector: {matchExpressions: [{key: app, operator: Like, values: [db]}]}},
+  {namespaceSelector: {matchExpressions: [{key: team, operator: NotIn}]}}]}]}`,
 	Lines:    []string{"db does not reach web", "client does not reach web", "bare does not reach web"},
 	Problems: []string{"NetworkPolicy red/p: spec.ingress[0].from[0].podSelector:", "NetworkPolicy red/p: spec.ingress[0].from[1].namespaceSelector:"},
 }, {
@@ -84,8 +86,9 @@ red/q: {podSelector: {matchLabels: {app: web}}, ingress: [{ports: [{port: 80}]}]
 		"NetworkPolicy red/p: spec.ingress[0].from[5].ipBlock.cidr:",
 	},
 }, {
-	Name:     "an exception of the other family closes its block",
-	Objects:  `red/p: {podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 203.0.113.0/24, except: ["other 10.0.0.0/8"]}}, {ipBlock: {cidr: 10.0.1.0/24}}]}]}`,
+	Name: "an exception of the other family closes its block",
+	Objects: `red/p: {podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 203.0.113.0/24, except: ["other 10.0.0.0/8"]}},
+  {ipBlock: {cidr: 10.0.1.0/24}}]}]}`,
 	Lines:    []string{"203.0.113.7 does not reach web", "10.0.1.5 reaches web"},
 	Problems: []string{"NetworkPolicy red/p: spec.ingress[0].from[0].ipBlock.except[0]:"},
 }, {

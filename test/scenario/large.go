@@ -51,7 +51,8 @@ var large = []Scenario{{
 		}
 	},
 	Objects: `
-red/p: {podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{from: [{podSelector: {matchLabels: {app: db}}}]}], egress: [{to: [{podSelector: {matchLabels: {app: web}}}]}]}
+red/p: {podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{from: [{podSelector: {matchLabels: {app: db}}}]}],
+  egress: [{to: [{podSelector: {matchLabels: {app: web}}}]}]}
 red/q: {podSelector: {matchLabels: {app: more1}}, ingress: [{}]}
 red/r: {podSelector: {matchLabels: {app: more2}}, policyTypes: [Egress], egress: [{}]}`,
 	Lines: []string{"db reaches web", "web does not reach db", "client does not reach web", "far does not reach web", "client reaches remote"},
@@ -81,7 +82,9 @@ func idlePolicies(n int) []*networkingv1.NetworkPolicy {
 func policiesForWeb(n int) string {
 	var b strings.Builder
 	for i := range n {
-		fmt.Fprintf(&b, "red/p%d: {podSelector: {matchLabels: {app: web}}, ingress: [{from: [{namespaceSelector: {}, podSelector: {matchExpressions: [{key: not%d, operator: DoesNotExist}]}}], ports: [{port: %d}]}]}\n", i, i, 80+i%2)
+		fmt.Fprintf(&b, `red/p%d: {podSelector: {matchLabels: {app: web}}, ingress: [
+  {from: [{namespaceSelector: {}, podSelector: {matchExpressions: [{key: not%d, operator: DoesNotExist}]}}], ports: [{port: %d}]}]}
+`, i, i, 80+i%2)
 	}
 	return b.String()
 }

@@ -35,9 +35,10 @@ var lifecycle = []Scenario{{
 		Lines:   []string{"client reaches web", "client reaches far", "far reaches client"},
 	}},
 }, {
-	Name:    "a pod's labels change: it is selected, it is a peer, and neither any more",
-	Objects: `red/p: {podSelector: {matchLabels: {isolated: "yes"}}, ingress: [{from: [{namespaceSelector: {}, podSelector: {matchLabels: {friend: "yes"}}}]}]}`,
-	Lines:   []string{"client reaches web", "remote reaches web"},
+	Name: "a pod's labels change: it is selected, it is a peer, and neither any more",
+	Objects: `red/p: {podSelector: {matchLabels: {isolated: "yes"}},
+  ingress: [{from: [{namespaceSelector: {}, podSelector: {matchLabels: {friend: "yes"}}}]}]}`,
+	Lines: []string{"client reaches web", "remote reaches web"},
 	Then: []Step{{
 		What:  "web becomes selected",
 		Given: func(c *Cluster) { c.Pod("web").Labels["isolated"] = "yes" },

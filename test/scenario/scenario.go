@@ -16,10 +16,7 @@
 //   - this package imports nothing of the enforcer: a judge that shares code with the enforcer could not judge it. Judges adapt.
 package scenario
 
-import (
-	"fmt"
-	"slices"
-)
+import "fmt"
 
 // Scenario is one behaviour.
 type Scenario struct {
@@ -67,11 +64,26 @@ type Theme struct {
 // Themes are all scenarios.
 func Themes() []Theme {
 	return []Theme{
-		{"isolation", Standard, isolation}, {"hosts", Standard, hosts}, {"peers", Standard, peers()}, {"ports", Standard, ports()},
-		{"named ports", Standard, namedPorts}, {"blocks", Standard, blocks}, {"services", Standard, services}, {"tiers", Standard, tiers},
-		{"rules of tiers", Standard, tierRules}, {"fail closed", Standard, failClosed()}, {"namespace isolation", Standard, namespaceIsolation}, {"DNS", Standard, dns},
-		{"dry run", Standard, dryRun}, {"lifecycle", Standard, lifecycle}, {"holders of addresses", Standard, holders()}, {"unknown pods", Standard, unknownPods},
-		{"claims", Standard, claims}, {"invalid objects", Standard, invalid}, {"large", Standard, large}, {"samples", Shop, samples},
+		{"isolation", Standard, isolation},
+		{"hosts", Standard, hosts},
+		{"peers", Standard, peers()},
+		{"ports", Standard, ports()},
+		{"named ports", Standard, namedPorts},
+		{"blocks", Standard, blocks},
+		{"services", Standard, services},
+		{"tiers", Standard, tiers},
+		{"rules of tiers", Standard, tierRules},
+		{"fail closed", Standard, failClosed()},
+		{"namespace isolation", Standard, namespaceIsolation},
+		{"DNS", Standard, dns},
+		{"dry run", Standard, dryRun},
+		{"lifecycle", Standard, lifecycle},
+		{"holders of addresses", Standard, holders()},
+		{"unknown pods", Standard, unknownPods},
+		{"claims", Standard, claims},
+		{"invalid objects", Standard, invalid},
+		{"large", Standard, large},
+		{"samples", Shop, samples},
 	}
 }
 
@@ -120,6 +132,3 @@ func (s Scenario) Play(c *Cluster, do func(State)) error {
 	}
 	return nil
 }
-
-// concat joins what stands in several files.
-func concat(all ...[]Scenario) []Scenario { return slices.Concat(all...) }

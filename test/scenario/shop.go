@@ -51,8 +51,10 @@ func Shop(f Family) *Cluster {
 // shopActors are those of the samples' cluster. Nobody translates the address of the DNS Service before policy sees it.
 var shopActors = []Actor{
 	both("n1", Node, "172.18.0.1", "n1"), both("n2", Node, "172.18.0.2", "n2"), both("n3", Node, "172.18.0.3", "n3"),
-	both("web", Pod, "10.244.1.2", "n1"), both("database", Pod, "10.244.1.3", "n1"), both("parcel", Pod, "10.244.1.4", "n1"), both("till", Pod, "10.244.1.5", "n1"),
-	both("bare", Pod, "10.244.1.6", "n1"), both("vault", Pod, "10.244.1.7", "n1"), both("safe", Pod, "10.244.1.8", "n1"), both("miner", Pod, "10.244.1.9", "n1"),
+	both("web", Pod, "10.244.1.2", "n1"), both("database", Pod, "10.244.1.3", "n1"), both("parcel", Pod, "10.244.1.4", "n1"),
+	both("till", Pod, "10.244.1.5", "n1"),
+	both("bare", Pod, "10.244.1.6", "n1"), both("vault", Pod, "10.244.1.7", "n1"), both("safe", Pod, "10.244.1.8", "n1"),
+	both("miner", Pod, "10.244.1.9", "n1"),
 	both("helper", Pod, "10.244.1.10", "n1"), both("dns", Pod, "10.244.1.11", "n1"), both("metrics-server", Pod, "10.244.1.12", "n1"),
 	both("prometheus", Pod, "10.244.1.13", "n1"),
 	both("outside", Outside, "172.18.0.250", ""), both("partner", Outside, "203.0.113.7", ""),
@@ -65,6 +67,7 @@ func (c *Cluster) service(path, actor, selector string, ports ...corev1.ServiceP
 	a, _ := c.Actor(actor)
 	named := NewPod(path, "")
 	s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: named.Namespace, Name: named.Name}}
-	s.Spec = corev1.ServiceSpec{Selector: labelMap([]string{selector}), ClusterIP: a.V4.String(), ClusterIPs: []string{a.V4.String(), a.V6.String()}, Ports: ports}
+	s.Spec = corev1.ServiceSpec{Selector: labelMap([]string{selector}), Ports: ports}
+	s.Spec.ClusterIP, s.Spec.ClusterIPs = a.V4.String(), []string{a.V4.String(), a.V6.String()}
 	return s
 }

@@ -55,9 +55,12 @@ func Standard(f Family) *Cluster {
 // standardActors are those of the standard cluster. Some are second names for an address: host is a pod on the network of n2, gateway an address of n1 in the
 // range of its pods, as a bridge has one. The halves are those of all addresses.
 var standardActors = []Actor{
-	both("n1", Node, "172.18.0.1", "n1"), both("n2", Node, "172.18.0.2", "n2"), both("host", Node, "172.18.0.2", "n2"), both("gateway", Node, "10.244.1.1", "n1"),
-	both("web", Pod, "10.244.1.2", "n1"), both("db", Pod, "10.244.1.3", "n1"), both("client", Pod, "10.244.1.4", "n1"), both("alone", Pod, "10.244.1.5", "n1"),
-	both("far", Pod, "10.244.2.2", "n2"), both("remote", Pod, "10.244.2.3", "n2"), both("bare", Pod, "10.244.2.4", "n2"), both("twin", Pod, "10.244.2.5", "n2"),
+	both("n1", Node, "172.18.0.1", "n1"), both("n2", Node, "172.18.0.2", "n2"), both("host", Node, "172.18.0.2", "n2"),
+	both("gateway", Node, "10.244.1.1", "n1"),
+	both("web", Pod, "10.244.1.2", "n1"), both("db", Pod, "10.244.1.3", "n1"), both("client", Pod, "10.244.1.4", "n1"),
+	both("alone", Pod, "10.244.1.5", "n1"),
+	both("far", Pod, "10.244.2.2", "n2"), both("remote", Pod, "10.244.2.3", "n2"), both("bare", Pod, "10.244.2.4", "n2"),
+	both("twin", Pod, "10.244.2.5", "n2"),
 	both("job", Pod, "10.244.2.6", "n2"), both("names", Pod, "10.244.2.7", "n2"),
 	both("outside", Outside, "172.18.0.250", ""), both("10.0.1.5", Outside, "10.0.1.5", ""), both("10.0.2.5", Outside, "10.0.2.5", ""),
 	both("10.9.0.1", Outside, "10.9.0.1", ""), both("203.0.113.7", Outside, "203.0.113.7", ""),

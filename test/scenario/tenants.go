@@ -11,7 +11,8 @@ var namespaceIsolation = []Scenario{{
 	Objects: `isolation fence: {namespaceSelector: {matchExpressions: [{key: team, operator: Exists}]}}`,
 	Lines: []string{
 		"far reaches web", "web reaches db", "client reaches remote", "client does not reach web", "web does not reach client", "bare does not reach web",
-		"web does not reach bare", "outside does not reach web", "web does not reach outside", "bare reaches outside", "n1 reaches web", "web does not reach n1",
+		"web does not reach bare", "outside does not reach web", "web does not reach outside", "bare reaches outside", "n1 reaches web",
+		"web does not reach n1",
 	},
 }, {
 	Name:    "namespaces that share the tenant label's value are one tenant, selected or not",
@@ -41,7 +42,8 @@ red/wide: {podSelector: {matchLabels: {app: db}}, ingress: [{}]}`,
 	Name: "Admin rules come before Admin isolation: Accept and Pass are exceptions to it",
 	Objects: `
 isolation fence: {tier: Admin, namespaceSelector: {matchLabels: {team: red}}, directions: [Ingress]}
-cnp monitoring: {tier: Admin, priority: 1, subject: {namespaces: {}}, ingress: [{action: Accept, from: [{pods: {podSelector: {matchLabels: {app: client}}}}]}]}
+cnp monitoring: {tier: Admin, priority: 1, subject: {namespaces: {}},
+  ingress: [{action: Accept, from: [{pods: {podSelector: {matchLabels: {app: client}}}}]}]}
 cnp pass: {tier: Admin, priority: 2, subject: {namespaces: {}}, ingress: [{action: Pass, from: [{pods: {podSelector: {matchLabels: {app: remote}}}}]}]}
 red/closed: {podSelector: {matchLabels: {app: web}}}`,
 	Lines: []string{
@@ -54,7 +56,8 @@ red/closed: {podSelector: {matchLabels: {app: web}}}`,
 }, {
 	Name: "sameTenant can be refused, and allow lists are exact",
 	Objects: `isolation fence: {namespaceSelector: {matchLabels: {team: red}}, allow: {sameTenant: false,
-  ingress: [{from: [{pods: {podSelector: {matchLabels: {app: client}}}}], protocols: [{tcp: {destinationPort: {number: 80}}}]}, {from: [{nodes: {matchLabels: {zone: b}}}]}],
+  ingress: [{from: [{pods: {podSelector: {matchLabels: {app: client}}}}], protocols: [{tcp: {destinationPort: {number: 80}}}]},
+  {from: [{nodes: {matchLabels: {zone: b}}}]}],
   egress: [{to: [{networks: [10.9.0.0/16]}]}]}}`,
 	Lines: []string{
 		"far does not reach web", "client reaches web on tcp/80", "client does not reach web on tcp/81 icmp", "n2 reaches web", "web reaches 10.9.0.1",
@@ -64,7 +67,8 @@ red/closed: {podSelector: {matchLabels: {app: web}}}`,
 	Name: "DNS is allowed at its pods, at its Service's address and at the node-local address",
 	Given: func(c *Cluster) {
 		c.DNSServices = []*corev1.Service{c.service("blue/dns", "10.9.0.1", "app=remote",
-			corev1.ServicePort{Protocol: corev1.ProtocolUDP, Port: 80, TargetPort: intstr.FromInt32(81)}, corev1.ServicePort{Protocol: corev1.ProtocolTCP, Port: 82})}
+			corev1.ServicePort{Protocol: corev1.ProtocolUDP, Port: 80, TargetPort: intstr.FromInt32(81)},
+			corev1.ServicePort{Protocol: corev1.ProtocolTCP, Port: 82})}
 		c.localDNS("10.0.1.5")
 	},
 	Objects: `isolation fence: {namespaceSelector: {matchLabels: {team: red}}}`,
@@ -80,7 +84,8 @@ red/closed: {podSelector: {matchLabels: {app: web}}}`,
 	Objects: `
 isolation a: {namespaceSelector: {matchLabels: {team: red}}, directions: [Ingress],
   allow: {sameTenant: false, ingress: [{from: [{pods: {podSelector: {matchLabels: {app: client}}}}]}]}}
-isolation b: {namespaceSelector: {}, directions: [Ingress], allow: {ingress: [{from: [{pods: {namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: plain}}, podSelector: {}}}]}]}}`,
+isolation b: {namespaceSelector: {}, directions: [Ingress],
+  allow: {ingress: [{from: [{pods: {namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: plain}}, podSelector: {}}}]}]}}`,
 	Lines: []string{
 		"client reaches web", "bare reaches web", "far reaches web", "remote does not reach web", "outside does not reach web", "bare reaches client",
 	},
@@ -89,7 +94,8 @@ isolation b: {namespaceSelector: {}, directions: [Ingress], allow: {ingress: [{f
 	Objects: `isolation fence: {namespaceSelector: {matchLabels: {fenced: "yes"}}, directions: [Ingress]}`,
 	Lines:   []string{"client reaches web"},
 	Then: []Step{
-		{What: "labelled", Given: func(c *Cluster) { c.Namespace("red").Labels["fenced"] = "yes" }, Lines: []string{"client does not reach web", "far reaches web"}},
+		{What: "labelled", Given: func(c *Cluster) { c.Namespace("red").Labels["fenced"] = "yes" },
+			Lines: []string{"client does not reach web", "far reaches web"}},
 		{What: "moved to another value", Given: func(c *Cluster) { c.Namespace("red").Labels["fenced"] = "no" }, Lines: []string{"client reaches web"}},
 		{What: "labelled again", Given: func(c *Cluster) { c.Namespace("red").Labels["fenced"] = "yes" }, Lines: []string{"client does not reach web"}},
 		{What: "unlabelled", Given: func(c *Cluster) { delete(c.Namespace("red").Labels, "fenced") }, Lines: []string{"client reaches web"}},
@@ -142,7 +148,8 @@ isolation x: {namespaceSelector: {}, directions: []}`,
 }, {
 	Name: "allow.ingress and allow.egress",
 	Objects: `
-isolation x: {namespaceSelector: {matchLabels: {team: red}}, allow: {ingress: [{from: [{namespaces: {matchLabels: {team: blue}}}], protocols: [{destinationNamedPort: dual}]},
+isolation x: {namespaceSelector: {matchLabels: {team: red}}, allow: {ingress: [{from: [{namespaces: {matchLabels: {team: blue}}}],
+  protocols: [{destinationNamedPort: dual}]},
   {from: [{networks: [203.0.113.0/24]}]}], egress: [{to: [{nodes: {matchLabels: {zone: b}}}, {pods: {podSelector: {matchLabels: {app: client}}}}],
   protocols: [{tcp: {destinationPort: {number: 443}}}]}]}}`,
 	Lines: []string{

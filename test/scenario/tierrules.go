@@ -4,14 +4,16 @@ package scenario
 var tierRules = []Scenario{{
 	Name: "Admin comes before NetworkPolicies",
 	Objects: `
-admin x: {priority: 1, ingress: [{action: Accept, from: [{namespaces: {}}], protocols: [{tcp: {destinationPort: {number: 80}}}]}, {action: Deny, from: [{namespaces: {}}],
+admin x: {priority: 1, ingress: [{action: Accept, from: [{namespaces: {}}], protocols: [{tcp: {destinationPort: {number: 80}}}]},
+  {action: Deny, from: [{namespaces: {}}],
   protocols: [{tcp: {destinationPort: {number: 81}}}]}]}
 red/p: {podSelector: {}, ingress: [{ports: [{port: 81}, {port: 82}]}]}`,
 	Lines: []string{"client reaches web on tcp/80 tcp/82", "client does not reach web on tcp/81 tcp/83"},
 }, {
 	Name: "Baseline comes behind NetworkPolicies, whichever they decide",
 	Objects: `
-baseline x: {priority: 1, ingress: [{action: Accept, from: [{namespaces: {}}], protocols: [{tcp: {destinationPort: {number: 80}}}]}, {action: Deny, from: [{namespaces: {}}]}]}
+baseline x: {priority: 1, ingress: [{action: Accept, from: [{namespaces: {}}], protocols: [{tcp: {destinationPort: {number: 80}}}]},
+  {action: Deny, from: [{namespaces: {}}]}]}
 red/p: {podSelector: {matchLabels: {app: web}}, ingress: [{ports: [{port: 81}]}]}`,
 	Lines: []string{
 		"client does not reach web on tcp/80", "client reaches web on tcp/81", "client reaches db on tcp/80", "client does not reach db on tcp/81",
@@ -59,8 +61,8 @@ admin b: {created: 10, priority: 1, ingress: [{action: Accept, from: [{namespace
 }, {
 	Name: "the first rule that matches decides",
 	Objects: `
-admin a: {priority: 1, ingress: [{action: Deny, from: [{pods: {podSelector: {matchLabels: {app: client}}}}]}, {action: Accept, from: [{namespaces: {}}]}, {
-  action: Deny, from: [{networks: [0.0.0.0/0]}]}]}`,
+admin a: {priority: 1, ingress: [{action: Deny, from: [{pods: {podSelector: {matchLabels: {app: client}}}}]}, {action: Accept, from: [{namespaces: {}}]},
+  {action: Deny, from: [{networks: [0.0.0.0/0]}]}]}`,
 	Lines: []string{"client does not reach web on tcp/80", "db reaches web on tcp/80", "outside does not reach web on tcp/80"},
 }, {
 	Name: "a policy whose rules do not match leaves it to the next",
@@ -80,7 +82,8 @@ admin a: {priority: 1, subject: {namespaces: {matchLabels: {team: red}}}, egress
 	Objects: `
 admin a: {priority: 1, ingress: [{action: Pass, from: [{namespaces: {matchLabels: {team: blue}}}]}]}
 isolation x: {tier: Admin, namespaceSelector: {matchLabels: {team: red}}, directions: [Ingress]}
-isolation w: {namespaceSelector: {}, directions: [Ingress], allow: {ingress: [{from: [{namespaces: {}}], protocols: [{tcp: {destinationPort: {number: 80}}}]}]}}`,
+isolation w: {namespaceSelector: {}, directions: [Ingress], allow: {ingress: [{from: [{namespaces: {}}],
+  protocols: [{tcp: {destinationPort: {number: 80}}}]}]}}`,
 	Lines: []string{"client reaches web on tcp/80", "client does not reach web on tcp/81", "bare does not reach web on tcp/80"},
 }, {
 	Name: "Accept in Admin skips all else",
@@ -120,8 +123,8 @@ admin a: {priority: 1, ingress: [{action: Deny, from: [{networks: [0.0.0.0/0]}]}
 }, {
 	Name: "a pod is the subject by its own labels and its namespace's",
 	Objects: `
-admin a: {priority: 1, subject: {pods: {namespaceSelector: {matchLabels: {team: red}}, podSelector: {matchExpressions: [{key: app, operator: NotIn, values: [
-  db]}]}}}, ingress: [{action: Deny, from: [{namespaces: {}}]}]}`,
+admin a: {priority: 1, subject: {pods: {namespaceSelector: {matchLabels: {team: red}}, podSelector: {matchExpressions: [{key: app, operator: NotIn,
+  values: [db]}]}}}, ingress: [{action: Deny, from: [{namespaces: {}}]}]}`,
 	Lines: []string{
 		"client does not reach web on tcp/80", "client reaches db on tcp/80", "client reaches bare on tcp/80", "client does not reach twin on tcp/80",
 	},
@@ -171,7 +174,8 @@ admin a: {priority: 1, ingress: [{action: Deny, from: [{namespaces: {}}]}], egre
 	Name:  "nodes are all IP addresses in their status, in both directions",
 	Given: func(c *Cluster) { addAddresses(c.Node("n2"), "203.0.113.7", Twin(c.v4("203.0.113.7")).String()) },
 	Objects: `
-admin a: {priority: 1, ingress: [{action: Deny, from: [{nodes: {matchLabels: {zone: b}}}]}], egress: [{action: Deny, to: [{nodes: {matchLabels: {zone: b}}}]}]}`,
+admin a: {priority: 1, ingress: [{action: Deny, from: [{nodes: {matchLabels: {zone: b}}}]}],
+  egress: [{action: Deny, to: [{nodes: {matchLabels: {zone: b}}}]}]}`,
 	Lines: []string{
 		"n2 does not reach web on tcp/80", "203.0.113.7 does not reach web on tcp/80", "n1 reaches names on tcp/80", "web does not reach n2 on tcp/80",
 		"web does not reach n2 on icmp", "web does not reach 203.0.113.7 on tcp/80", "web reaches n1 on tcp/80", "n2 reaches names on tcp/80",
@@ -186,7 +190,8 @@ admin a: {priority: 1, egress: [{action: Deny, to: [{nodes: {}}]}]}`,
 }, {
 	Name: "networks hold whoever has the address, in both directions",
 	Objects: `
-admin a: {priority: 1, ingress: [{action: Deny, from: [{networks: [10.244.1.4/31, 203.0.113.0/24]}]}], egress: [{action: Deny, to: [{networks: [10.9.0.0/16]}]}]}`,
+admin a: {priority: 1, ingress: [{action: Deny, from: [{networks: [10.244.1.4/31, 203.0.113.0/24]}]}],
+  egress: [{action: Deny, to: [{networks: [10.9.0.0/16]}]}]}`,
 	Lines: []string{
 		"client does not reach web on tcp/80", "203.0.113.7 does not reach web on tcp/80", "bare reaches web on tcp/80",
 		"db reaches web on tcp/80", "web does not reach 10.9.0.1 on tcp/80", "web reaches client on tcp/80",
@@ -194,7 +199,8 @@ admin a: {priority: 1, ingress: [{action: Deny, from: [{networks: [10.244.1.4/31
 }, {
 	Name: "any peer of a list matches",
 	Objects: `
-admin a: {priority: 1, ingress: [{action: Deny, from: [{networks: [10.244.2.4/32]}, {pods: {namespaceSelector: {matchLabels: {team: blue}}, podSelector: {}}}]}]}`,
+admin a: {priority: 1, ingress: [{action: Deny, from: [{networks: [10.244.2.4/32]},
+  {pods: {namespaceSelector: {matchLabels: {team: blue}}, podSelector: {}}}]}]}`,
 	Lines: []string{"client does not reach web on tcp/80", "bare does not reach web on tcp/80", "db reaches web on tcp/80"},
 }, {
 	Name: "without protocols all are meant",
@@ -205,14 +211,14 @@ admin a: {priority: 1, ingress: [{action: Deny, from: [{namespaces: {}}], protoc
 }, {
 	Name: "protocols, numbers and ranges",
 	Objects: `
-admin a: {priority: 1, ingress: [{action: Deny, from: [{namespaces: {}}], protocols: [{tcp: {}}, {udp: {destinationPort: {number: 53}}}, {sctp: {destinationPort: {
-  range: {start: 10, end: 12}}}}, {sctp: {destinationPort: {range: {start: 65535, end: 65535}}}}]}]}`,
+admin a: {priority: 1, ingress: [{action: Deny, from: [{namespaces: {}}], protocols: [{tcp: {}}, {udp: {destinationPort: {number: 53}}}, {sctp: {
+  destinationPort: {range: {start: 10, end: 12}}}}, {sctp: {destinationPort: {range: {start: 65535, end: 65535}}}}]}]}`,
 	Lines: []string{"client does not reach web on tcp/1 udp/53 sctp/10 sctp/12 sctp/65535", "client reaches web on udp/54 sctp/9 sctp/13 icmp"},
 }, {
 	Name: "a named port is of any protocol, on the destination pod",
 	Objects: `
-admin a: {priority: 1, ingress: [{action: Deny, from: [{namespaces: {}}], protocols: [{destinationNamedPort: dual}]}], egress: [{action: Deny, to: [{networks: [
-  0.0.0.0/0]}], protocols: [{destinationNamedPort: query}, {destinationNamedPort: nobody}]}]}`,
+admin a: {priority: 1, ingress: [{action: Deny, from: [{namespaces: {}}], protocols: [{destinationNamedPort: dual}]}], egress: [{action: Deny, to: [{
+  networks: [0.0.0.0/0]}], protocols: [{destinationNamedPort: query}, {destinationNamedPort: nobody}]}]}`,
 	Lines: []string{
 		"client does not reach web on tcp/81 udp/82", "client reaches web on tcp/82 sctp/81 icmp", "client reaches db on tcp/81",
 		"client does not reach names on udp/81 tcp/82", "client reaches names on tcp/81", "client reaches outside on udp/81",

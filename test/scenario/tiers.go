@@ -40,7 +40,8 @@ cnp first: {tier: Admin, priority: 10, subject: {pods: {podSelector: {matchLabel
   egress: [{action: Deny, to: [{namespaces: {matchLabels: {team: red}}}], protocols: [{tcp: {destinationPort: {number: 81}}}]},
            {action: Accept, to: [{namespaces: {matchLabels: {team: red}}}], protocols: [{tcp: {}}]}]}`,
 	Lines: []string{
-		"web reaches db on tcp/80 tcp/82", "web does not reach db on tcp/81 udp/80 icmp", "web does not reach client", "web reaches outside", "web reaches n1",
+		"web reaches db on tcp/80 tcp/82", "web does not reach db on tcp/81 udp/80 icmp", "web does not reach client", "web reaches outside",
+		"web reaches n1",
 		"client does not reach web", "far does not reach remote",
 	},
 }, {
@@ -59,7 +60,9 @@ red/out: {podSelector: {matchLabels: {app: db}}, policyTypes: [Egress], egress: 
   ingress: [{action: Accept, from: [{namespaces: {matchLabels: {team: red}}}]},
             {action: Pass, from: [{pods: {podSelector: {matchLabels: {app: client}}}}]},
             {action: Deny, from: [{networks: [0.0.0.0/0]}]}]}`,
-	Lines: []string{"far reaches web", "client reaches web", "remote does not reach web", "outside does not reach web", "n1 reaches web", "web reaches remote"},
+	Lines: []string{
+		"far reaches web", "client reaches web", "remote does not reach web", "outside does not reach web", "n1 reaches web", "web reaches remote",
+	},
 }, {
 	Name: "nodes and networks are peers in both directions",
 	Objects: `
@@ -70,7 +73,8 @@ cnp out: {tier: Admin, priority: 2, subject: {pods: {podSelector: {matchLabels: 
   egress: [{action: Deny, to: [{nodes: {matchExpressions: [{key: zone, operator: In, values: [b]}]}}, {networks: [203.0.113.0/24]}]}]}`,
 	Lines: []string{
 		"n2 reaches web", "10.0.1.5 reaches web", "10.9.0.1 reaches web", "10.0.2.5 does not reach web", "db does not reach web", "far does not reach web",
-		"n1 reaches web", "client does not reach n2", "client reaches n1", "client does not reach 203.0.113.7", "client reaches 10.0.1.5", "client reaches far",
+		"n1 reaches web", "client does not reach n2", "client reaches n1", "client does not reach 203.0.113.7", "client reaches 10.0.1.5",
+		"client reaches far",
 	},
 }, {
 	Name: "a named port is of any protocol",
@@ -97,7 +101,8 @@ cnp accept: {tier: Admin, priority: 1, subject: {pods: {podSelector: {matchLabel
 cnp deny: {tier: Admin, priority: 2, subject: {pods: {podSelector: {matchLabels: {app: db}}}}, ingress: [{action: Deny, from: [{}]}]}
 cnp pass: {tier: Admin, priority: 3, subject: {pods: {podSelector: {matchLabels: {app: far}}}},
   ingress: [{action: Pass, from: [{namespaces: {}}], protocols: [{}]}]}
-cnp names: {tier: Admin, priority: 4, subject: {pods: {podSelector: {matchLabels: {app: client}}}}, egress: [{action: Accept, to: [{domainNames: [example.com]}]}]}
+cnp names: {tier: Admin, priority: 4, subject: {pods: {podSelector: {matchLabels: {app: client}}}},
+  egress: [{action: Accept, to: [{domainNames: [example.com]}]}]}
 red/closed: {podSelector: {matchLabels: {app: web}}}
 blue/closed: {podSelector: {matchLabels: {app: client}}, policyTypes: [Egress]}`,
 	Lines: []string{
@@ -123,7 +128,8 @@ cnp b: {tier: Admin, priority: 1, subject: {namespaces: {}}, ingress: [{action: 
 		{What: "the tier becomes Baseline", Objects: `
 cnp p: {tier: Baseline, priority: 1, subject: {namespaces: {}}, ingress: [{action: Deny, from: [{namespaces: {}}]}]}
 red/open: {podSelector: {matchLabels: {app: web}}, ingress: [{}]}`, Lines: []string{"client reaches web", "client does not reach db"}},
-		{What: "the subject shrinks", Objects: `cnp p: {tier: Baseline, priority: 1, subject: {namespaces: {matchLabels: {team: blue}}}, ingress: [{action: Deny, from: [{namespaces: {}}]}]}`,
+		{What: "the subject shrinks", Objects: `
+cnp p: {tier: Baseline, priority: 1, subject: {namespaces: {matchLabels: {team: blue}}}, ingress: [{action: Deny, from: [{namespaces: {}}]}]}`,
 			Lines: []string{"client reaches db", "web does not reach remote"}},
 		{What: "it goes", Objects: `cnp p: null`, Lines: []string{"client reaches db", "web reaches remote"}},
 	},
