@@ -1,11 +1,10 @@
 package packets
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"slices"
 
 	"github.com/ringfence-io/ringfence/lab/oracle"
 	"github.com/ringfence-io/ringfence/test/scenario"
@@ -43,7 +42,9 @@ func TestPackets(t *testing.T) {
 func play(t *testing.T, w *world, s scenario.Scenario) {
 	states := 0
 	err := s.Play(w.cluster(), func(state scenario.State) {
-		t.Log(state.What)
+		if state.What != "" {
+			t.Log(state.What)
+		}
 		problems := w.apply(t, state.Cluster)
 		if states++; states == 1 {
 			if d := cmp.Diff(slices.Sorted(slices.Values(s.Problems)), s.Reported(problems)); d != "" {

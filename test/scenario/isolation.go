@@ -5,7 +5,7 @@ var isolation = []Scenario{{
 	Name: "without policies everybody reaches everybody",
 	Lines: []string{
 		"client reaches web", "web reaches client", "web reaches far", "far reaches web", "bare reaches remote", "web reaches n1",
-		"web reaches n2", "n1 reaches web", "n2 reaches web", "outside reaches web", "web reaches outside", "host reaches web",
+		"10.0.1.5 reaches outside", "web reaches n2", "n1 reaches web", "n2 reaches web", "outside reaches web", "web reaches outside", "host reaches web",
 	},
 }, {
 	Name:    "a policy isolates the pods that it selects for ingress, and nobody else",

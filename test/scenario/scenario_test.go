@@ -1,6 +1,7 @@
 package scenario_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -19,11 +20,11 @@ import (
 
 // TestAllows holds Compile and Node.Allows to every scenario, and Compile to the problems that it must report.
 func TestAllows(t *testing.T) {
-	reported := map[string]bool{} // scenarios whose first state has been looked at
+	reported := map[string]bool{} // scenarios, families and nodes whose first state has been looked at
 	scenario.Ask(t, func(t *testing.T, s scenario.Scenario, c *scenario.Cluster, node string) scenario.Judge {
 		compiled, problems := compile.Compile(ladder.Snapshot(c.Cluster, node))
-		if !reported[s.Name] {
-			reported[s.Name] = true
+		if at := fmt.Sprint(s.Name, c.Family, node); !reported[at] {
+			reported[at] = true
 			var got []string
 			for _, p := range problems {
 				got = append(got, p.String())
