@@ -2,9 +2,9 @@ package scenario
 
 import "github.com/ringfence-io/ringfence/api/v1alpha1"
 
-// dryRun is about what changes no verdict.
+// dryRun is about objects in dry run, whose mode is Audit. They change no verdict, and note what they would deny.
 var dryRun = []Scenario{{
-	Name:  "audited objects of every kind and tier change nothing",
+	Name:  "objects in dry run change nothing, of whatever kind and tier",
 	Given: func(c *Cluster) { c.mode("blue", "Audit") },
 	Objects: `
 cnp admin: {mode: Audit, tier: Admin, priority: 1, subject: {namespaces: {}},
@@ -23,15 +23,15 @@ red/closed: {podSelector: {matchLabels: {app: web}}, ingress: [{from: [{podSelec
 		"bare does not reach web noting egress cnp admin, egress isolation admin, egress isolation baseline, ingress cnp admin, ingress isolation admin",
 	},
 }, {
-	Name: "audited and enforced side by side",
+	Name: "objects in dry run and enforced ones side by side",
 	Objects: `
-cnp audited: {mode: Audit, tier: Admin, priority: 1, subject: {namespaces: {}}, ingress: [{action: Accept, from: [{namespaces: {}}]}]}
+cnp dry: {mode: Audit, tier: Admin, priority: 1, subject: {namespaces: {}}, ingress: [{action: Accept, from: [{namespaces: {}}]}]}
 cnp enforced: {tier: Admin, priority: 2, subject: {namespaces: {}}, ingress: [{action: Deny, from: [{namespaces: {matchLabels: {team: blue}}}]}]}
-isolation audited: {mode: Audit, namespaceSelector: {}, allow: {ingress: [{from: [{networks: [0.0.0.0/0]}]}]}}
+isolation dry: {mode: Audit, namespaceSelector: {}, allow: {ingress: [{from: [{networks: [0.0.0.0/0]}]}]}}
 isolation enforced: {namespaceSelector: {matchLabels: {team: red}}, directions: [Ingress]}`,
 	Lines: []string{
-		"client does not reach web noting egress isolation audited", "far reaches web", "bare does not reach web noting egress isolation audited",
-		"bare would not reach remote noting egress isolation audited", "outside does not reach db",
+		"client does not reach web noting egress isolation dry", "far reaches web", "bare does not reach web noting egress isolation dry",
+		"bare would not reach remote noting egress isolation dry", "outside does not reach db",
 	},
 }, {
 	Name:    "from Audit to Enforce and back",
@@ -44,12 +44,12 @@ isolation enforced: {namespaceSelector: {matchLabels: {team: red}}, directions: 
 			Lines: []string{"client would not reach web noting ingress isolation fence", "web would not reach client noting egress isolation fence"}},
 	},
 }, {
-	Name: "nothing audited, nothing noted",
+	Name: "without a dry run nothing is noted",
 	Objects: `
 admin x: {priority: 1, ingress: [{action: Deny, from: [{namespaces: {}}]}]}`,
 	Lines: []string{"client does not reach web on tcp/80"},
 }, {
-	Name: "an audited rule's Deny is noted, its Accept and Pass are not, and the walk goes on",
+	Name: "in dry run a Deny is noted, Accept and Pass are not, and the next policy is asked",
 	Objects: `
 admin x: {mode: Audit, priority: 1, ingress: [{action: Accept, from: [{namespaces: {}}], protocols: [{tcp: {destinationPort: {number: 80}}}]}, {action: Pass,
   from: [{namespaces: {}}], protocols: [{tcp: {}}]}, {action: Deny, from: [{namespaces: {}}]}]}
@@ -106,7 +106,7 @@ admin b: {priority: 2, egress: [{action: Deny, to: [{namespaces: {}}]}]}`,
 admin a: {mode: Audit, priority: 1, ingress: [{action: Deny, from: [{networks: [0.0.0.0/0]}]}]}`,
 	Lines: []string{"n1 reaches web on tcp/80", "outside reaches host on tcp/80", "n2 would not reach web on tcp/80 noting ingress cnp a"},
 }, {
-	Name: "audited NetworkPolicies do not isolate: Baseline is asked",
+	Name: "NetworkPolicies in dry run do not isolate: Baseline is asked",
 	Objects: `
 red/p: {mode: Audit, podSelector: {}, ingress: [{ports: [{port: 80}]}]}
 baseline z: {priority: 1, ingress: [{action: Deny, from: [{namespaces: {}}], protocols: [{udp: {}}, {tcp: {destinationPort: {number: 80}}}]}]}`,
@@ -115,7 +115,7 @@ baseline z: {priority: 1, ingress: [{action: Deny, from: [{namespaces: {}}], pro
 		"client does not reach web on udp/1 noting ingress red/p",
 	},
 }, {
-	Name: "audited NetworkPolicies add up, and each that applies is noted",
+	Name: "NetworkPolicies in dry run add up, and each that applies is noted",
 	Objects: `
 red/p: {mode: Audit, podSelector: {}, ingress: [{ports: [{port: 80}]}]}
 red/q: {mode: Audit, podSelector: {matchLabels: {app: web}}, ingress: [{ports: [{port: 81}]}]}
@@ -125,7 +125,7 @@ red/r: {mode: Audit, podSelector: {}, policyTypes: [Egress]}`,
 		"client would not reach db on tcp/81 noting ingress red/p", "web would not reach outside on tcp/80 noting egress red/r",
 	},
 }, {
-	Name: "audited NetworkPolicies do not count where one is enforced for the pod and the direction",
+	Name: "NetworkPolicies in dry run do not count where one is enforced for the pod and the direction",
 	Objects: `
 red/p: {mode: Audit, podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{ports: [{port: 80}]}]}
 red/q: {podSelector: {matchLabels: {app: web}}, ingress: [{ports: [{port: 81}]}]}`,
@@ -134,7 +134,7 @@ red/q: {podSelector: {matchLabels: {app: web}}, ingress: [{ports: [{port: 81}]}]
 		"web would not reach outside on tcp/1 noting egress red/p",
 	},
 }, {
-	Name: "a pod that reaches itself would have been allowed by audited NetworkPolicies",
+	Name: "NetworkPolicies in dry run would let a pod reach itself",
 	Objects: `
 red/p: {mode: Audit, podSelector: {}, policyTypes: [Ingress, Egress]}`,
 	Lines: []string{"web reaches service-web on tcp/8080", "web would not reach db on tcp/80 noting egress red/p, ingress red/p"},
@@ -160,7 +160,7 @@ red/q: {mode: "", podSelector: {matchLabels: {app: db}}}`,
 	Lines:    []string{"client does not reach web on tcp/80", "client does not reach db on tcp/80"},
 	Problems: []string{"NetworkPolicy red/p: metadata.annotations[policy.ringfence.io/mode]:"},
 }, {
-	Name:  "audited isolations, in both tiers, each that applies",
+	Name:  "isolations in dry run, in both tiers: each that applies is noted",
 	Given: serveDNS,
 	Objects: `
 isolation x: {mode: Audit, tier: Admin, namespaceSelector: {matchLabels: {team: red}}}
@@ -173,7 +173,7 @@ isolation z: {mode: Audit, namespaceSelector: {}, allow: {ingress: [{from: [{nam
 		"db reaches web on tcp/80", "web reaches 10.0.1.5 on udp/53",
 	},
 }, {
-	Name: "audited isolations do not count where one of the tier is enforced for the pod and the direction",
+	Name: "isolations in dry run do not count where one of the tier is enforced for the pod and the direction",
 	Objects: `
 isolation x: {mode: Audit, namespaceSelector: {}}
 isolation w: {namespaceSelector: {matchLabels: {team: red}}, directions: [Ingress], allow: {ingress: [{from: [{namespaces: {}}]}]}}
@@ -197,7 +197,7 @@ isolation w: {mode: Audit, namespaceSelector: {}, directions: [Ingress]}`,
 		"client would not reach web on sctp/80 noting ingress isolation w, ingress isolation x",
 	},
 }, {
-	Name: "Pass in Baseline skips audited Baseline isolation",
+	Name: "Pass in Baseline skips Baseline isolation in dry run",
 	Objects: `
 baseline a: {priority: 1, ingress: [{action: Pass, from: [{namespaces: {}}]}]}
 isolation w: {mode: Audit, namespaceSelector: {}, directions: [Ingress]}`,
