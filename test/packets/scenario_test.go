@@ -72,7 +72,7 @@ func (w *world) listenFor(t *testing.T, themes []scenario.Theme) {
 		protocol oracle.Protocol
 		port     uint16
 	}
-	open := map[socket]bool{}
+	open, refusing := map[socket]bool{}, map[socket]bool{}
 	c := w.cluster()
 	for _, theme := range themes {
 		if theme.Cluster(c.Family).Name != c.Name {
@@ -87,15 +87,22 @@ func (w *world) listenFor(t *testing.T, themes []scenario.Theme) {
 			must(t, err)
 			for _, l := range all {
 				for _, service := range l.Services {
-					if l.To.Role != scenario.Virtual && (l.Verb == scenario.Reaches || l.Verb == scenario.WouldNotReach) && service.Port != 0 &&
-						!slices.Contains(listening, service.Port) {
-						open[socket{l.To.Name, service.Protocol, service.Port}] = true
+					at := socket{l.To.Name, service.Protocol, service.Port}
+					switch {
+					case l.To.Role == scenario.Virtual || service.Port == 0 || slices.Contains(listening, service.Port):
+					case l.Verb == scenario.IsRefused:
+						refusing[at] = true
+					case l.Verb.Passes():
+						open[at] = true
 					}
 				}
 			}
 		}
 	}
 	for s := range open {
+		if refusing[s] {
+			t.Fatalf("%v is said to answer, and to refuse", s)
+		}
 		listenOn(t, w.place(t, s.actor).host, protocolOf(s.protocol), w.place(t, s.actor).in(w.family), s.port)
 	}
 }

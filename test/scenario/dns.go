@@ -96,14 +96,12 @@ func dnsServices() []Scenario {
 			Objects: `isolation x: {namespaceSelector: {matchLabels: {team: red}}, allow: {sameTenant: false}}`,
 		})
 	}
-	for family, line := range map[Family]string{IPv4: "web reaches 10.9.0.1 on udp/53", IPv6: "web does not reach 10.9.0.1 on udp/53"} {
-		all = append(all, Scenario{
-			Name:    "DNS Services: an address that stands in one field only counts" + map[Family]string{IPv4: "", IPv6: ", and no other"}[family],
-			Only:    family,
-			Given:   func(c *Cluster) { serveDNS(c); c.DNSServices[0].Spec.ClusterIPs = nil },
-			Objects: `isolation x: {namespaceSelector: {matchLabels: {team: red}}, allow: {sameTenant: false}}`,
-			Lines:   []string{line},
-		})
+	oneField := Scenario{
+		Given:   func(c *Cluster) { serveDNS(c); c.DNSServices[0].Spec.ClusterIPs = nil },
+		Objects: `isolation x: {namespaceSelector: {matchLabels: {team: red}}, allow: {sameTenant: false}}`,
 	}
-	return all
+	v4, v6 := oneField, oneField
+	v4.Name, v4.Only, v4.Lines = "DNS Services: an address that stands in one field only counts", IPv4, []string{"web reaches 10.9.0.1 on udp/53"}
+	v6.Name, v6.Only, v6.Lines = v4.Name+", and no other", IPv6, []string{"web does not reach 10.9.0.1 on udp/53"}
+	return append(all, v4, v6)
 }

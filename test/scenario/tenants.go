@@ -74,7 +74,7 @@ red/closed: {podSelector: {matchLabels: {app: web}}}`,
 	Objects: `isolation fence: {namespaceSelector: {matchLabels: {team: red}}}`,
 	Lines: []string{
 		"web reaches remote on udp/81 tcp/82", "web does not reach remote on tcp/81 udp/82 icmp", "web reaches 10.9.0.1 on udp/80 tcp/82",
-		"web does not reach 10.9.0.1 on tcp/80 udp/81", "web is refused by 10.0.1.5 on tcp/53 udp/53", "web does not reach 10.0.1.5 on udp/80 icmp",
+		"web does not reach 10.9.0.1 on tcp/80 udp/81", "web reaches 10.0.1.5 on tcp/53 udp/53", "web does not reach 10.0.1.5 on udp/80 icmp",
 		"web does not reach client on udp/81",
 	},
 	Then: []Step{{What: "it can be refused", Objects: `isolation fence: {namespaceSelector: {matchLabels: {team: red}}, allow: {dns: false}}`,
