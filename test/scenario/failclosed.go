@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// failClosed is about what is not understood of a ClusterNetworkPolicy or a NamespaceIsolation. An Accept, and what an isolation allows, matches nothing then. A
-// Deny and a Pass deny everything.
+// failClosed is about what is not understood of a ClusterNetworkPolicy or a NamespaceIsolation. An Accept, and what an isolation allows, matches
+// nothing then. A Deny and a Pass deny everything.
 func failClosed() []Scenario {
 	const one = `namespaces: {matchLabels: {team: blue}}` // client is in it
 	var all []Scenario
@@ -89,8 +89,8 @@ admin a: {priority: 1, ingress: [{action: Log, from: [{namespaces: {matchLabels:
 }, {
 	Name: "a subject without fields is every pod, for Deny only",
 	Objects: `
-cnp a: {tier: Admin, priority: 1, subject: {}, ingress: [{action: Accept, from: [{namespaces: {matchLabels: {team: blue}}}]}, {action: Pass, from: [{
-  namespaces: {matchLabels: {team: blue}}}]}, {action: Deny, from: [{namespaces: {matchLabels: {team: blue}}}]}]}`,
+cnp a: {tier: Admin, priority: 1, subject: {}, ingress: [{action: Accept, from: [{namespaces: {matchLabels: {team: blue}}}]},
+  {action: Pass, from: [{namespaces: {matchLabels: {team: blue}}}]}, {action: Deny, from: [{namespaces: {matchLabels: {team: blue}}}]}]}`,
 	Lines:    []string{"client does not reach web on tcp/80", "client does not reach bare on tcp/80", "db reaches web on tcp/80"},
 	Problems: []string{"ClusterNetworkPolicy a: spec.subject:"},
 }, {
@@ -103,10 +103,10 @@ cnp a: {tier: Admin, priority: 1, subject: {namespaces: {matchLabels: {team: red
 }, {
 	Name: "a subject whose selectors are not understood",
 	Objects: `
-cnp a: {tier: Admin, priority: 1, subject: {namespaces: {matchExpressions: [{key: team, operator: Is}]}}, ingress: [{action: Accept, from: [{
-  namespaces: {matchLabels: {team: blue}}}]}, {action: Deny, from: [{namespaces: {}}], protocols: [{tcp: {}}]}]}
-cnp b: {tier: Admin, priority: 1, subject: {pods: {podSelector: {matchExpressions: [{key: team, operator: NotIn}]}}}, ingress: [{action: Pass, from: [{
-  namespaces: {matchLabels: {team: blue}}}]}, {action: Deny, from: [{namespaces: {}}], protocols: [{udp: {}}]}]}`,
+cnp a: {tier: Admin, priority: 1, subject: {namespaces: {matchExpressions: [{key: team, operator: Is}]}}, ingress: [
+  {action: Accept, from: [{namespaces: {matchLabels: {team: blue}}}]}, {action: Deny, from: [{namespaces: {}}], protocols: [{tcp: {}}]}]}
+cnp b: {tier: Admin, priority: 1, subject: {pods: {podSelector: {matchExpressions: [{key: team, operator: NotIn}]}}}, ingress: [
+  {action: Pass, from: [{namespaces: {matchLabels: {team: blue}}}]}, {action: Deny, from: [{namespaces: {}}], protocols: [{udp: {}}]}]}`,
 	Lines:    []string{"client does not reach bare on tcp/80", "client does not reach web on udp/80", "client reaches web on sctp/80"},
 	Problems: []string{"ClusterNetworkPolicy a: spec.subject:", "ClusterNetworkPolicy b: spec.priority:", "ClusterNetworkPolicy b: spec.subject:"},
 }, {

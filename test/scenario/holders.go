@@ -109,8 +109,8 @@ func (row contested) rotate(c *Cluster) {
 	c.Pods = slices.Concat(c.Pods[:len(c.Pods)-len(claims)], claims[1:], claims[:1])
 }
 
-// strangeAddresses are addresses that no pod can have, or that mean another host on each node. A pod of n2 shows one of them: on its own node the address would be
-// isolated, and elsewhere it would be a peer.
+// strangeAddresses are addresses that no pod can have, or that mean another host on each node. A pod of n2 shows one of them: on its
+// own node the address would be isolated, and elsewhere it would be a peer.
 func strangeAddresses() []Scenario {
 	var all []Scenario
 	for _, row := range []struct{ addr, here, elsewhere string }{

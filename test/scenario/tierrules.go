@@ -211,14 +211,14 @@ admin a: {priority: 1, ingress: [{action: Deny, from: [{namespaces: {}}], protoc
 }, {
 	Name: "protocols, numbers and ranges",
 	Objects: `
-admin a: {priority: 1, ingress: [{action: Deny, from: [{namespaces: {}}], protocols: [{tcp: {}}, {udp: {destinationPort: {number: 53}}}, {sctp: {
-  destinationPort: {range: {start: 10, end: 12}}}}, {sctp: {destinationPort: {range: {start: 65535, end: 65535}}}}]}]}`,
+admin a: {priority: 1, ingress: [{action: Deny, from: [{namespaces: {}}], protocols: [{tcp: {}}, {udp: {destinationPort: {number: 53}}},
+  {sctp: {destinationPort: {range: {start: 10, end: 12}}}}, {sctp: {destinationPort: {range: {start: 65535, end: 65535}}}}]}]}`,
 	Lines: []string{"client does not reach web on tcp/1 udp/53 sctp/10 sctp/12 sctp/65535", "client reaches web on udp/54 sctp/9 sctp/13 icmp"},
 }, {
 	Name: "a named port is of any protocol, on the destination pod",
 	Objects: `
-admin a: {priority: 1, ingress: [{action: Deny, from: [{namespaces: {}}], protocols: [{destinationNamedPort: dual}]}], egress: [{action: Deny, to: [{
-  networks: [0.0.0.0/0]}], protocols: [{destinationNamedPort: query}, {destinationNamedPort: nobody}]}]}`,
+admin a: {priority: 1, ingress: [{action: Deny, from: [{namespaces: {}}], protocols: [{destinationNamedPort: dual}]}], egress: [
+  {action: Deny, to: [{networks: [0.0.0.0/0]}], protocols: [{destinationNamedPort: query}, {destinationNamedPort: nobody}]}]}`,
 	Lines: []string{
 		"client does not reach web on tcp/81 udp/82", "client reaches web on tcp/82 sctp/81 icmp", "client reaches db on tcp/81",
 		"client does not reach names on udp/81 tcp/82", "client reaches names on tcp/81", "client reaches outside on udp/81",
