@@ -207,9 +207,9 @@ func checkAtomic(before, after oracle.Cluster, node gen.Node, flows []oracle.Flo
 		}
 		meanwhile := &Judges{Node: node, Tracer: tracer}
 		for _, f := range flows {
-			was, _, _ := old.trace(f)
-			willBe, _, _ := next.trace(f)
-			is, hits, err := meanwhile.trace(f)
+			was, _, _, _ := old.Trace(f)
+			willBe, _, _, _ := next.Trace(f)
+			is, _, hits, err := meanwhile.Trace(f)
 			if err != nil || was == willBe && is != was {
 				wrong = fmt.Errorf("before step %v: %s is allowed=%v, and by the old and the new policy it is %v: %q %v\n%s", step, f, is, was, hits, err, now)
 			}

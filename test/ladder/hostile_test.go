@@ -113,7 +113,7 @@ func TestATenantsObjectsStayWithinBudgets(t *testing.T) {
 			}
 			for i, f := range hostileFlows() {
 				got := j.Compiled.Allows(PolicyFlow(f, "node1"))
-				traced, hits, err := j.trace(f)
+				traced, _, hits, err := j.Trace(f)
 				if err != nil || traced != got.Allowed {
 					t.Fatalf("%s: Allows says %v (%s), the tracer %v (%v, %v)", f, got.Allowed, got.Reason, traced, hits, err)
 				}

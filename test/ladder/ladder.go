@@ -128,14 +128,17 @@ func (j *Judges) Judge(f oracle.Flow) Opinion {
 	o.Oracle, o.OracleReason = j.Cluster.AllowedAt(j.Node.Name, f)
 	verdict := j.Compiled.Allows(PolicyFlow(f, j.Node.Name))
 	o.Allows, o.AllowsReason = verdict.Allowed, verdict.Reason
-	o.Trace, o.TraceHits, o.TraceError = j.trace(f)
+	var points []policy.Point
+	o.Trace, points, o.TraceHits, o.TraceError = j.Trace(f)
+	for _, p := range points {
+		o.TraceNotes = append(o.TraceNotes, note(p.Ref, p.Direction.String()))
+	}
 	for _, d := range j.Cluster.AuditedAt(j.Node.Name, f) {
 		o.OracleNotes = append(o.OracleNotes, note(policy.Ref{Kind: d.Kind, Namespace: d.Namespace, Name: d.Name}, d.Direction))
 	}
 	for _, d := range verdict.WouldDeny {
 		o.AllowsNotes = append(o.AllowsNotes, note(d.Ref, d.Direction.String()))
 	}
-	o.TraceNotes = j.notes(o.TraceHits)
 	for _, notes := range [][]string{o.OracleNotes, o.AllowsNotes, o.TraceNotes} {
 		slices.Sort(notes)
 	}
@@ -144,21 +147,21 @@ func (j *Judges) Judge(f oracle.Flow) Opinion {
 
 func note(r policy.Ref, direction string) string { return r.String() + " " + direction }
 
-// notes are those of the counting rules that a packet has hit.
-func (j *Judges) notes(hits []string) []string {
-	var notes []string
+// noted are the points of the counting rules that a packet has hit.
+func (j *Judges) noted(hits []string) []policy.Point {
+	var points []policy.Point
 	for _, hit := range hits {
 		chain, rule, _ := strings.Cut(hit, " ")
 		if p, ok := iptables.OwnLayout.PointOfChain(chain); ok && p.Audit && strings.HasPrefix(rule, `-m comment --comment "would deny: `) {
-			p = j.Rendered.Points[p.ID]
-			notes = append(notes, note(p.Ref, p.Direction.String()))
+			points = append(points, j.Rendered.Points[p.ID])
 		}
 	}
-	return notes
+	return points
 }
 
-// trace walks the flow through the hook that it passes on this node. The node's own packets pass OUTPUT.
-func (j *Judges) trace(f oracle.Flow) (bool, []string, error) {
+// Trace walks the flow through the hook that it passes on this node, and reports whether it passed, what noted it, and which rules matched. The node's own
+// packets pass OUTPUT.
+func (j *Judges) Trace(f oracle.Flow) (passed bool, noted []policy.Point, hits []string, err error) {
 	hook := "FORWARD"
 	switch {
 	case f.FromNode == j.Node.Name:
@@ -170,7 +173,7 @@ func (j *Judges) trace(f oracle.Flow) (bool, []string, error) {
 		Src: f.Src, Dst: f.Dst, Protocol: uint8(f.Protocol), SrcPort: 40000, DstPort: f.DstPort, Type: f.ICMPType,
 		SrcLocal: slices.Contains(j.Node.Addrs, f.Src), DstLocal: slices.Contains(j.Node.Addrs, f.Dst),
 	})
-	return v.Passed, v.Hits, err
+	return v.Passed, j.noted(v.Hits), v.Hits, err
 }
 
 // PolicyFlow is f in the words of package policy, as the node sees it.

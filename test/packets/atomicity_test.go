@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net/netip"
 	"os"
 	"os/exec"
 	"sync"
@@ -23,6 +22,7 @@ import (
 	"github.com/ringfence-io/ringfence/lab/probe"
 	"github.com/ringfence-io/ringfence/lab/topology"
 	"github.com/ringfence-io/ringfence/test/kit"
+	"github.com/ringfence-io/ringfence/test/ladder"
 )
 
 const (
@@ -78,7 +78,7 @@ func TestNoVerdictIsEverWrong(t *testing.T) {
 func (w *world) listenInBothFamilies(t *testing.T) {
 	t.Helper()
 	for _, name := range []string{"web", "db", "client", "far", "remote", "outside"} {
-		listen(t, w.places[name].host, topology.Twin(w.places[name].addr))
+		listen(t, w.places[name].host, w.places[name].V6)
 	}
 }
 
@@ -139,7 +139,7 @@ func (f *fire) apply(change int) {
 // endAt stops the processes, and holds the kernel to what the last of them should have left after a change.
 func (f *fire) endAt(change int) {
 	f.t.Helper()
-	c, err := churned(f.w.addrs(), f.seed, change)
+	c, err := churned(f.seed, change)
 	kit.Must(f.t, err)
 	for _, p := range f.processes {
 		p.kill(f.t, true)
@@ -174,15 +174,6 @@ func (f *fire) disturb() (stop func()) {
 	return func() { cancel(); wg.Wait() }
 }
 
-// addrs are the addresses that churned needs.
-func (w *world) addrs() map[string]netip.Addr {
-	all := map[string]netip.Addr{}
-	for _, name := range []string{"web", "db", "client", "far", "remote", "bare", "host", "outside"} {
-		all[name] = w.places[name].addr
-	}
-	return all
-}
-
 // process is an enforcer in a process of its own.
 type process struct {
 	node   *node
@@ -197,7 +188,6 @@ type processConfig struct {
 	Node, Backend string
 	Layout        iptables.Layout
 	Seed          uint64
-	Addrs         map[string]netip.Addr
 	Mortal        bool
 }
 
@@ -231,7 +221,7 @@ func (f *fire) start(n *node) *process {
 // command is an enforcer process that has not been started. A mortal one dies after the first step of its first plan.
 func (f *fire) command(n *node, mortal bool) *exec.Cmd {
 	f.t.Helper()
-	config, err := json.Marshal(processConfig{Node: n.name, Backend: f.version.backend, Layout: f.version.layout, Seed: f.seed, Addrs: f.w.addrs(), Mortal: mortal})
+	config, err := json.Marshal(processConfig{Node: n.name, Backend: f.version.backend, Layout: f.version.layout, Seed: f.seed, Mortal: mortal})
 	kit.Must(f.t, err)
 	cmd := n.Command(f.t.Context(), f.version.program)
 	cmd.Env = append(os.Environ(), enforcerEnv+"="+string(config))
@@ -306,11 +296,11 @@ func enforce(in io.Reader, out io.Writer) error {
 		if _, err := fmt.Sscan(lines.Text(), &change); err != nil {
 			return err
 		}
-		c, err := churned(config.Addrs, config.Seed, change)
+		c, err := churned(config.Seed, change)
 		if err != nil {
 			return err
 		}
-		_, err = e.Sync(ctx, c.snapshot(config.Node), false)
+		_, err = e.Sync(ctx, ladder.Snapshot(c.Cluster, config.Node), false)
 		if errors.Is(err, errDied) && dying.err == nil {
 			_, err := fmt.Fprintln(out, dying.died)
 			return err

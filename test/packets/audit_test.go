@@ -19,6 +19,8 @@ import (
 	"github.com/ringfence-io/ringfence/lab/oracle"
 	"github.com/ringfence-io/ringfence/lab/probe"
 	"github.com/ringfence-io/ringfence/test/kit"
+	"github.com/ringfence-io/ringfence/test/ladder"
+	"github.com/ringfence-io/ringfence/test/scenario"
 )
 
 const (
@@ -28,29 +30,25 @@ const (
 
 // The objects of every kind and tier, and the ways in which a NetworkPolicy is audited: by its own annotation, and by its namespace's. None has
 // a mode of its own here.
-var (
-	auditedWide = map[string]string{
-		"cnp admin": `{tier: Admin, priority: 1, subject: {namespaces: {matchLabels: {team: red}}}, ingress: [
+var audited = map[string]string{
+	"cnp admin": `{tier: Admin, priority: 1, subject: {namespaces: {matchLabels: {team: red}}}, ingress: [
   {action: Accept, from: [{pods: {podSelector: {matchLabels: {app: client}}}}],
    protocols: [{tcp: {destinationPort: {number: 80}}}, {destinationNamedPort: dual}]},
   {action: Pass, from: [{networks: [10.0.2.0/24]}]},
   {action: Deny, from: [{namespaces: {matchLabels: {team: blue}}}, {networks: [10.0.0.0/16]}]}],
   egress: [{action: Deny, to: [{nodes: {matchLabels: {zone: b}}}, {namespaces: {matchLabels: {team: blue}}}],
     protocols: [{udp: {}}, {tcp: {destinationPort: {range: {start: 81, end: 82}}}}]}]}`,
-		"cnp second": `{tier: Admin, priority: 2, subject: {namespaces: {}}, ingress: [{action: Deny, from: [{namespaces: {}}], protocols: [{sctp: {}}]}]}`,
-		"cnp base": `{tier: Baseline, priority: 1, subject: {namespaces: {}},
+	"cnp second": `{tier: Admin, priority: 2, subject: {namespaces: {}}, ingress: [{action: Deny, from: [{namespaces: {}}], protocols: [{sctp: {}}]}]}`,
+	"cnp base": `{tier: Baseline, priority: 1, subject: {namespaces: {}},
   ingress: [{action: Accept, from: [{namespaces: {matchLabels: {team: red}}}]}, {action: Deny, from: [{namespaces: {}}, {networks: [10.9.0.0/16]}]}]}`,
-		"isolation admin": `{tier: Admin, namespaceSelector: {matchLabels: {team: red}},
+	"isolation admin": `{tier: Admin, namespaceSelector: {matchLabels: {team: red}},
   allow: {ingress: [{from: [{pods: {podSelector: {matchLabels: {app: remote}}}}]}], egress: [{to: [{networks: [10.9.0.0/16]}], protocols: [{tcp: {}}]}]}}`,
-		"isolation base": `{tier: Baseline, namespaceSelector: {}, directions: [Ingress], allow: {ingress: [{from: [{nodes: {}}]}]}}`,
-	}
-	auditedPolicies = map[string]string{
-		"red/own": `{podSelector: {matchExpressions: [{key: app, operator: In, values: [web, far]}]}, policyTypes: [Ingress, Egress],
+	"isolation base": `{tier: Baseline, namespaceSelector: {}, directions: [Ingress], allow: {ingress: [{from: [{nodes: {}}]}]}}`,
+	"red/own": `{podSelector: {matchExpressions: [{key: app, operator: In, values: [web, far]}]}, policyTypes: [Ingress, Egress],
   ingress: [{from: [{podSelector: {}}], ports: [{port: 80}, {port: 81, protocol: UDP}]}],
   egress: [{to: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.0.2.0/24]}}]}]}`,
-		"blue/namespaces": `{podSelector: {matchLabels: {app: client}}, policyTypes: [Ingress, Egress], egress: [{to: [{podSelector: {}}]}]}`,
-	}
-)
+	"blue/namespaces": `{podSelector: {matchLabels: {app: client}}, policyTypes: [Ingress, Egress], egress: [{to: [{podSelector: {}}]}]}`,
+}
 
 // TestAuditIsExact sends the same packets without any object, with objects that are audited, and with the same objects enforced. An audit changes no
 // verdict and counts, for each object and direction, exactly the packets that the API texts say it would deny; and an object that was
@@ -63,7 +61,7 @@ func TestAuditIsExact(t *testing.T) {
 			seed := rand.Uint64()
 			t.Logf("seed %d", seed)
 			a := newAudit(t, c, seed)
-			all := slices.Concat(slices.Sorted(maps.Keys(auditedWide)), slices.Sorted(maps.Keys(auditedPolicies)))
+			all := slices.Sorted(maps.Keys(audited))
 
 			a.apply(t, a.cluster(), "without objects")
 			a.auditThenEnforce(t, "all objects", all)
@@ -114,14 +112,14 @@ func (*audit) options(n *node) iptables.Options {
 // addFlows adds those from one place to another, if one of them is a pod and neither a second name.
 func (a *audit) addFlows(t *testing.T, from, to string) {
 	t.Helper()
-	podFrom, podTo := a.isPod(from), a.isPod(to)
+	podFrom, podTo := a.places[from].Role == scenario.Pod, a.places[to].Role == scenario.Pod
 	for _, name := range []string{from, to} {
-		if name == "host" || name == "lower half" || name == "upper half" {
+		if name == "host" || name == "gateway" || name == "lower half" || name == "upper half" {
 			return
 		}
 	}
-	service := strings.HasPrefix(to, "service-")
-	if strings.HasPrefix(from, "service-") || from == to || !podFrom && !podTo || service && !podFrom {
+	service := a.places[to].Role == scenario.Virtual
+	if a.places[from].Role == scenario.Virtual || from == to || !podFrom && !podTo || service && !podFrom {
 		return
 	}
 	on := "tcp/53 icmp other"
@@ -129,47 +127,27 @@ func (a *audit) addFlows(t *testing.T, from, to string) {
 		on += fmt.Sprintf(" tcp/%d udp/%d sctp/%d", port, port, port)
 	}
 	if service {
-		on = fmt.Sprintf("tcp/%d udp/%d sctp/%d", servicePort, servicePort, servicePort)
+		on = fmt.Sprintf("tcp/%d udp/%d sctp/%d", scenario.ServicePort, scenario.ServicePort, scenario.ServicePort)
 	}
-	for _, e := range a.expectations(t, fmt.Sprintf("%s reaches %s on %s", from, to, on)) {
+	c := a.cluster()
+	lines, err := c.ParseLines([]string{fmt.Sprintf("%s reaches %s on %s", from, to, on)})
+	kit.Must(t, err)
+	l := lines[0]
+	for i, e := range a.expected(t, l) {
 		// Connection tracking knows packets of a protocol without ports by their addresses alone: one that is allowed makes the
 		// other direction its reply.
 		if e.flow.Protocol == probe.Experimental && !e.flow.Src.Less(e.flow.Dst) {
 			continue
 		}
-		a.flows = append(a.flows, auditFlow{probe.Watched{Host: e.from, Flow: e.flow, Allowed: true}, a.seen(from, to, e.flow)})
+		a.flows = append(a.flows, auditFlow{probe.Watched{Host: e.from, Flow: e.flow, Allowed: true}, c.Flow(l, l.Services[i])})
 	}
-}
-
-func (a *audit) isPod(name string) bool {
-	return slices.Contains(standardPods["n1"], name) || slices.Contains(standardPods["n2"], name)
-}
-
-// seen is the flow as policy sees it.
-func (a *audit) seen(from, to string, f probe.Flow) oracle.Flow {
-	o := oracle.Flow{Src: f.Src, Dst: f.Dst, Protocol: oracle.Protocol(f.Protocol), DstPort: f.Port}
-	if from == "n1" || from == "n2" {
-		o.FromNode = from
-	}
-	if f.Protocol == policy.ICMP {
-		o.ICMPType = 8
-		if a.family == iptables.IPv6 {
-			o.Protocol, o.ICMPType = oracle.ICMPv6, 128
-		}
-	}
-	for _, s := range services {
-		if s.name == to {
-			o.Dst, o.DstPort = a.places[s.backend].in(a.family), targetPort
-		}
-	}
-	return o
 }
 
 // auditThenEnforce audits objects, enforces them, and compares both with what the API texts say.
 func (a *audit) auditThenEnforce(t *testing.T, what string, objects []string) {
 	t.Helper()
-	audited := a.with(t, objects, v1alpha1.Audit)
-	a.apply(t, audited, what+" audited")
+	dry := a.with(t, objects, v1alpha1.Audit)
+	a.apply(t, dry, what+" audited")
 	enforced := a.with(t, objects, v1alpha1.Enforce)
 	a.apply(t, enforced, what+" enforced")
 	if len(objects) > 1 {
@@ -178,8 +156,8 @@ func (a *audit) auditThenEnforce(t *testing.T, what string, objects []string) {
 	// What the object denies now, as packets have shown, must be what its audit had listed.
 	denied := 0
 	for _, f := range a.flows {
-		listed := len(notes(audited, f.seen, "n1"))+len(notes(audited, f.seen, "n2")) > 0
-		allowed, reason := judge(enforced).Allowed(f.seen)
+		listed := len(notes(dry, f.seen, "n1"))+len(notes(dry, f.seen, "n2")) > 0
+		allowed, reason := enforced.Allowed(f.seen)
 		if listed == allowed {
 			t.Errorf("%s: %s: its audit listed it: %v, enforced allows it: %v (%s)", what, f.Flow, listed, allowed, reason)
 		}
@@ -193,53 +171,39 @@ func (a *audit) auditThenEnforce(t *testing.T, what string, objects []string) {
 }
 
 // with is the standard cluster with some of the objects in a mode.
-func (a *audit) with(t *testing.T, objects []string, mode v1alpha1.Mode) *cluster {
+func (a *audit) with(t *testing.T, objects []string, mode v1alpha1.Mode) *scenario.Cluster {
 	t.Helper()
 	c := a.cluster()
-	var wides, nps []string
 	for _, o := range objects {
-		if spec, ok := auditedWide[o]; ok {
-			wides = append(wides, o+": "+spec)
-		} else {
-			nps = append(nps, o+": "+auditedPolicies[o])
-		}
+		kit.Must(t, c.Apply(o+": "+audited[o]))
 	}
-	c.wide = readWide(t, strings.Join(wides, "\n"), a.family)
-	for _, p := range c.wide.policies {
+	for _, p := range c.ClusterPolicies {
 		p.Spec.Mode = mode
 	}
-	for _, i := range c.wide.isolations {
+	for _, i := range c.Isolations {
 		i.Spec.Mode = mode
 	}
-	c.policies = policies(t, strings.Join(nps, "\n"), a.family)
 	annotation := map[string]string{v1alpha1.ModeAnnotation: string(mode)}
-	for _, p := range c.policies {
+	for _, p := range c.Policies {
 		if p.Namespace == "red" {
 			p.Annotations = annotation
 		}
 	}
-	c.namespaces[1].Annotations = annotation // blue's
+	c.Namespace("blue").Annotations = annotation
 	return c
 }
 
-// judge is the cluster to the one who reads the API texts.
-func judge(c *cluster) oracle.Cluster {
-	return oracle.Cluster{
-		Pods: c.pods, Namespaces: c.namespaces, Nodes: c.nodes, Policies: c.policies, ClusterPolicies: c.wide.policies, Isolations: c.wide.isolations,
-	}
-}
-
 // notes are what audited objects would deny of a flow at a node, as comments have it.
-func notes(c *cluster, f oracle.Flow, node string) []string {
+func notes(c *scenario.Cluster, f oracle.Flow, node string) []string {
 	var all []string
-	for _, d := range judge(c).AuditedAt(node, f) {
+	for _, d := range c.AuditedAt(node, f) {
 		all = append(all, policy.Ref{Kind: d.Kind, Namespace: d.Namespace, Name: d.Name}.String()+" "+d.Direction)
 	}
 	return all
 }
 
 // apply enforces the cluster, sends a packet of every flow, and compares verdicts and counters with what the API texts say.
-func (a *audit) apply(t *testing.T, c *cluster, when string) {
+func (a *audit) apply(t *testing.T, c *scenario.Cluster, when string) {
 	t.Helper()
 	if problems := a.world.apply(t, c); len(problems) > 0 {
 		t.Fatalf("%s: %v", when, problems)
@@ -268,12 +232,12 @@ func (a *audit) apply(t *testing.T, c *cluster, when string) {
 
 // probe sends a packet of every flow: first of those that are denied, so that their answers, if there are any, come before the last
 // answer that is waited for.
-func (a *audit) probe(t *testing.T, c *cluster, when string) {
+func (a *audit) probe(t *testing.T, c *scenario.Cluster, when string) {
 	t.Helper()
 	var denied, allowed []probe.Watched
 	for _, f := range a.flows {
 		var reason string
-		if f.Allowed, reason = judge(c).Allowed(f.seen); f.Allowed {
+		if f.Allowed, reason = c.Allowed(f.seen); f.Allowed {
 			allowed = append(allowed, f.Watched)
 			continue
 		}
@@ -290,11 +254,11 @@ func (a *audit) probe(t *testing.T, c *cluster, when string) {
 }
 
 // counted are the packets that counting rules have counted, by node, object and direction.
-func (a *audit) counted(t *testing.T, c *cluster) map[string]int {
+func (a *audit) counted(t *testing.T, c *scenario.Cluster) map[string]int {
 	t.Helper()
 	all := map[string]int{}
 	for _, n := range a.nodes {
-		compiled, _ := compile.Compile(c.snapshot(n.name))
+		compiled, _ := compile.Compile(ladder.Snapshot(c.Cluster, n.name))
 		points := iptables.Render(compiled, a.options(n)).Points
 		out, err := n.Command(t.Context(), programOf(a.family, a.backend)+"-save", "-c", "-t", "security").Output()
 		kit.Must(t, err)

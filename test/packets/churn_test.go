@@ -1,6 +1,7 @@
 package packets
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/probe"
+	"github.com/ringfence-io/ringfence/test/scenario"
 )
 
 // churn is a cluster whose policies change all the time without ever changing what they mean for the watched flows. Each
@@ -24,7 +26,7 @@ type churn [len(ways)]int
 type way struct {
 	name string
 	n    int
-	add  func(c *cluster, i int) string
+	add  func(c *scenario.Cluster, i int) string
 }
 
 // watchedLines must hold all the time.
@@ -38,7 +40,7 @@ var watchedLines = []string{
 }
 
 var ways = [...]way{
-	{"blue to web on tcp/80", 7, func(_ *cluster, i int) string {
+	{"blue to web on tcp/80", 7, func(_ *scenario.Cluster, i int) string {
 		return policyFor("red/blue-to-web", "app: web", "ingress", []string{
 			`{from: [{namespaceSelector: {matchLabels: {team: blue}}}], ports: [{port: 80}]}`,
 			`{from: [{namespaceSelector: {matchExpressions: [{key: env, operator: Exists}]}}], ports: [{port: 80, protocol: TCP}]}`,
@@ -49,7 +51,7 @@ var ways = [...]way{
 			`{from: [{namespaceSelector: {matchExpressions: [{key: team, operator: NotIn, values: [red]}]}, podSelector: {matchExpressions: [{key: app, operator: Exists}]}}], ports: [{port: 80}]}`,
 		}[i])
 	}},
-	{"db to web on udp/80", 4, func(_ *cluster, i int) string {
+	{"db to web on udp/80", 4, func(_ *scenario.Cluster, i int) string {
 		return policyFor("red/db-to-web", "app: web", "ingress", []string{
 			`{from: [{podSelector: {matchLabels: {app: db}}}], ports: [{port: 80, protocol: UDP}]}`,
 			`{from: [{podSelector: {matchExpressions: [{key: app, operator: NotIn, values: [web, far]}]}}], ports: [{port: 80, protocol: UDP}, {port: 7, protocol: UDP}]}`,
@@ -57,14 +59,14 @@ var ways = [...]way{
 			`{from: [{podSelector: {}}, {podSelector: {matchLabels: {app: ghost}}}], ports: [{port: 80, endPort: 80, protocol: UDP}]}`,
 		}[i])
 	}},
-	{"db to web on udp/82, by a label of db that changes together with the policy; the label's other sets stay", 3, func(c *cluster, i int) string {
-		c.pod("db").Labels["tier"] = []string{"a", "b", "c"}[i]
+	{"db to web on udp/82, by a label of db that changes together with the policy; the label's other sets stay", 3, func(c *scenario.Cluster, i int) string {
+		c.Pod("db").Labels["tier"] = []string{"a", "b", "c"}[i]
 		return policyFor("red/tier-to-web", "app: web", "ingress", fmt.Sprintf(
-			`{from: [{podSelector: {matchLabels: {tier: %s}}}], ports: [{port: 82, protocol: UDP}]}`, c.pod("db").Labels["tier"])) + "\n" +
+			`{from: [{podSelector: {matchLabels: {tier: %s}}}], ports: [{port: 82, protocol: UDP}]}`, c.Pod("db").Labels["tier"])) + "\n" +
 			policyFor("red/tiers-to-web", "app: web", "ingress",
 				`{from: [{podSelector: {matchLabels: {tier: a}}}, {podSelector: {matchLabels: {tier: b}}}, {podSelector: {matchLabels: {tier: c}}}], ports: [{port: 7000}]}`)
 	}},
-	{"egress of web", 6, func(_ *cluster, i int) string {
+	{"egress of web", 6, func(_ *scenario.Cluster, i int) string {
 		return policyFor("red/from-web", "app: web", "egress", []string{
 			`{to: [{podSelector: {matchLabels: {app: far}}}], ports: [{port: 81, protocol: UDP}, {port: 81, protocol: SCTP}]}, {to: [{ipBlock: {cidr: $outside}}], ports: [{port: 80}]}`,
 			`{to: [{namespaceSelector: {matchLabels: {team: red}}, podSelector: {matchLabels: {role: x}}}], ports: [{port: 81, endPort: 81, protocol: UDP}, {port: 81, protocol: SCTP}]}, {to: [{ipBlock: {cidr: 172.18.0.128/25}}], ports: [{port: 80}]}`,
@@ -74,7 +76,7 @@ var ways = [...]way{
 			`{to: [{namespaceSelector: {}}, {ipBlock: {cidr: 192.0.2.0/24}}], ports: [{port: 81, protocol: UDP}, {port: 81, protocol: SCTP}]}, {to: [{ipBlock: {cidr: $outside}}, {ipBlock: {cidr: 10.0.0.0/8, except: [10.9.0.0/16]}}], ports: [{port: 80}]}`,
 		}[i])
 	}},
-	{"far", 4, func(_ *cluster, i int) string {
+	{"far", 4, func(_ *scenario.Cluster, i int) string {
 		return []string{
 			`red/far: {podSelector: {matchLabels: {app: far}}, policyTypes: [Ingress, Egress], ingress: [{from: [{namespaceSelector: {}}]}], egress: [{to: [{namespaceSelector: {matchLabels: {team: blue}}}]}]}`,
 			`red/far: {podSelector: {matchLabels: {role: x}}, policyTypes: [Ingress, Egress], ingress: [{from: [{podSelector: {}}, {namespaceSelector: {matchLabels: {team: blue}}}]}], egress: [{to: [{ipBlock: {cidr: $remote}}]}]}`,
@@ -82,54 +84,54 @@ var ways = [...]way{
 			"red/far-in: {podSelector: {matchLabels: {role: x}}, ingress: [{from: [{podSelector: {matchLabels: {app: web}}}]}, {from: [{namespaceSelector: {}, podSelector: {matchLabels: {app: remote}}}]}]}\nred/far-out: {podSelector: {matchLabels: {app: far}}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: $remote}}], ports: [{port: 80}]}]}",
 		}[i]
 	}},
-	{"a policy that isolates and allows nothing", 2, func(_ *cluster, i int) string {
+	{"a policy that isolates and allows nothing", 2, func(_ *scenario.Cluster, i int) string {
 		return strings.Repeat("red/deny: {podSelector: {matchExpressions: [{key: app, operator: In, values: [web, far]}]}, policyTypes: [Ingress, Egress]}", i)
 	}},
-	{"policies for web that allow nobody who is there", 6, func(_ *cluster, i int) string {
+	{"policies for web that allow nobody who is there", 6, func(_ *scenario.Cluster, i int) string {
 		var b strings.Builder
 		for k := range i {
 			fmt.Fprintf(&b, "red/%c-extra: {podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress, Egress], ingress: [{from: [{podSelector: {matchLabels: {app: nobody%d}}}]}], egress: [{to: [{ipBlock: {cidr: 192.0.2.%d/32}}]}]}\n", 'a'+4*k, k, k)
 		}
 		return b.String()
 	}},
-	{"policies for the neighbours", 5, func(_ *cluster, i int) string {
+	{"policies for the neighbours", 5, func(_ *scenario.Cluster, i int) string {
 		var b strings.Builder
 		for k := range i {
 			fmt.Fprintf(&b, "red/more%d: {podSelector: {matchLabels: {app: more%d}}, policyTypes: [Ingress, Egress], ingress: [{from: [{namespaceSelector: {matchLabels: {team: blue}}}]}]}\n", k, k)
 		}
 		return b.String()
 	}},
-	{"neighbours of web, isolated or not", 60, func(c *cluster, i int) string {
+	{"neighbours of web, isolated or not", 60, func(c *scenario.Cluster, i int) string {
 		for k := range i {
-			p := pod(fmt.Sprintf("red/more%d", k), "n1", fmt.Sprintf("app=more%d", k%5))
-			c.pods = append(c.pods, at(p, netip.AddrFrom4([4]byte{10, 244, 1, byte(20 + 3*k)})))
+			p := scenario.NewPod(fmt.Sprintf("red/more%d", k), "n1", fmt.Sprintf("app=more%d", k%5))
+			c.Pods = append(c.Pods, scenario.At(p, netip.AddrFrom4([4]byte{10, 244, 1, byte(20 + 3*k)})))
 		}
 		return ""
 	}},
-	{"neighbours of far", 20, func(c *cluster, i int) string {
+	{"neighbours of far", 20, func(c *scenario.Cluster, i int) string {
 		for k := range i {
-			p := pod(fmt.Sprintf("red/distant%d", k), "n2", fmt.Sprintf("app=more%d", k%5))
-			c.pods = append(c.pods, at(p, netip.AddrFrom4([4]byte{10, 244, 2, byte(150 + k)})))
+			p := scenario.NewPod(fmt.Sprintf("red/distant%d", k), "n2", fmt.Sprintf("app=more%d", k%5))
+			c.Pods = append(c.Pods, scenario.At(p, netip.AddrFrom4([4]byte{10, 244, 2, byte(150 + k)})))
 		}
 		return ""
 	}},
-	{"pods elsewhere that selectors select", 40, func(c *cluster, i int) string {
+	{"pods elsewhere that selectors select", 40, func(c *scenario.Cluster, i int) string {
 		for k := range i {
-			p := pod(fmt.Sprintf("%s/ghost%d", []string{"red", "blue", "plain"}[k%3], k), "n9", "app="+[]string{"db", "client", "far", "ghost"}[k%4])
-			ports(&p.Spec.Containers, "http=TCP/80")
-			c.pods = append(c.pods, at(p, netip.AddrFrom4([4]byte{100, 64, 0, byte(k)})))
+			p := scenario.NewPod(fmt.Sprintf("%s/ghost%d", []string{"red", "blue", "plain"}[k%3], k), "n9", "app="+[]string{"db", "client", "far", "ghost"}[k%4])
+			scenario.AddPorts(&p.Spec.Containers, "http=TCP/80")
+			c.Pods = append(c.Pods, scenario.At(p, netip.AddrFrom4([4]byte{100, 64, 0, byte(k)})))
 		}
 		return ""
 	}},
-	{"addresses that no pod is known to hold are closed, or not", 2, func(c *cluster, i int) string {
+	{"addresses that no pod is known to hold are closed, or not", 2, func(c *scenario.Cluster, i int) string {
 		if i > 0 {
-			c.close()
+			c.CloseUnknown()
 		}
 		return ""
 	}},
-	{"labels that no policy's selector needs", 3, func(c *cluster, i int) string {
-		c.pod("db").Labels["generation"] = fmt.Sprint(i)
-		c.namespaces[1].Labels["generation"] = fmt.Sprint(i)
+	{"labels that no policy's selector needs", 3, func(c *scenario.Cluster, i int) string {
+		c.Pod("db").Labels["generation"] = fmt.Sprint(i)
+		c.Namespace("blue").Labels["generation"] = fmt.Sprint(i)
 		return ""
 	}},
 }
@@ -144,39 +146,33 @@ func policyFor(path, subject, direction, rules string) string {
 
 // churned is the cluster after a number of changes; the same seed and number always give the same. Blocks are there in both
 // families.
-func churned(addrs map[string]netip.Addr, seed uint64, changes int) (*cluster, error) {
+func churned(seed uint64, changes int) (*scenario.Cluster, error) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	var state churn
 	for range changes {
 		part := rng.IntN(len(ways))
 		state[part] = rng.IntN(ways[part].n)
 	}
-	c := standardCluster(iptables.IPv4, func(pod string) netip.Addr { return addrs[pod] })
+	c, c6 := scenario.Standard(scenario.IPv4), scenario.Standard(scenario.IPv6)
 	var texts []string
 	for i, w := range ways {
 		texts = append(texts, w.add(c, state[i]))
 	}
 	text := strings.Join(texts, "\n")
-	for name, a := range addrs {
-		text = strings.ReplaceAll(text, "$"+name, netip.PrefixFrom(a, 32).String())
+	for _, a := range c.Actors {
+		text = strings.ReplaceAll(text, "$"+a.Name, netip.PrefixFrom(a.V4, 32).String())
 	}
-	v4, err := readPolicies(text, iptables.IPv4)
-	if err != nil {
+	if err := errors.Join(c.Apply(text), c6.Apply(text)); err != nil {
 		return nil, err
 	}
-	v6, err := readPolicies(text, iptables.IPv6)
-	if err != nil {
-		return nil, err
-	}
-	for i, np := range v4 {
+	for i, np := range c.Policies {
 		for k := range np.Spec.Ingress {
-			np.Spec.Ingress[k].From = append(np.Spec.Ingress[k].From, blocks(v6[i].Spec.Ingress[k].From)...)
+			np.Spec.Ingress[k].From = append(np.Spec.Ingress[k].From, blocks(c6.Policies[i].Spec.Ingress[k].From)...)
 		}
 		for k := range np.Spec.Egress {
-			np.Spec.Egress[k].To = append(np.Spec.Egress[k].To, blocks(v6[i].Spec.Egress[k].To)...)
+			np.Spec.Egress[k].To = append(np.Spec.Egress[k].To, blocks(c6.Policies[i].Spec.Egress[k].To)...)
 		}
 	}
-	c.policies = v4
 	return c, nil
 }
 

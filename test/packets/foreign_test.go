@@ -16,6 +16,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/topology"
 	"github.com/ringfence-io/ringfence/test/kit"
+	"github.com/ringfence-io/ringfence/test/scenario"
 )
 
 // command runs a program on the node and returns what it prints.
@@ -148,7 +149,7 @@ func TestForeignRulesStay(t *testing.T) {
 			cluster := w.cluster()
 			n.sync(t, cluster, false)
 			check("a sync without policies")
-			cluster.policies = policies(t, tamperPolicies, c.family)
+			setPolicies(t, cluster, tamperPolicies)
 			n.sync(t, cluster, false)
 			check("a sync")
 			n.sync(t, cluster, true)
@@ -157,13 +158,13 @@ func TestForeignRulesStay(t *testing.T) {
 			want = n.foreign(t)
 			n.sync(t, cluster, true)
 			check("a repair of the jump")
-			cluster.policies = policies(t, allowDB, c.family)
+			setPolicies(t, cluster, scenario.FromDB)
 			n.sync(t, cluster, false)
 			check("a change of policies")
-			cluster.policies = nil
+			cluster.Withdraw()
 			n.sync(t, cluster, false)
 			check("the last policy's end")
-			cluster.policies = policies(t, tamperPolicies, c.family)
+			setPolicies(t, cluster, tamperPolicies)
 			n.sync(t, cluster, false)
 			n = newNode(t, first.Node, first.name, c.backend)
 			if r := n.sync(t, cluster, false); !r.Applied.Empty() {

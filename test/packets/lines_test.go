@@ -2,63 +2,36 @@ package packets
 
 import (
 	"net/netip"
-	"strconv"
-	"strings"
 	"sync"
 	"testing"
 
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/lab/host"
+	"github.com/ringfence-io/ringfence/lab/oracle"
 	"github.com/ringfence-io/ringfence/lab/probe"
-	"github.com/ringfence-io/ringfence/lab/topology"
 	"github.com/ringfence-io/ringfence/test/kit"
+	"github.com/ringfence-io/ringfence/test/scenario"
 )
 
-// A line states what becomes of connections:
-//
-//	client reaches web                           over every protocol: TCP, UDP and SCTP to port 80, ICMP echo, and one without a name
-//	client does not reach web on tcp/81 udp/81   each times out; a refusal would be an answer
-//	client is refused by web on tcp/99           the packet arrives, nobody listens, and the client is told so
-//
-// Ends are pods, the nodes n1 and n2, places outside of the cluster, services, and IPv4 addresses that are among those.
-
-// verbs are the middle of lines, longest first.
-var verbs = []struct {
-	text string
-	want probe.Outcome
-}{
-	{" does not reach ", probe.TimedOut},
-	{" is refused by ", probe.Refused},
-	{" reaches ", probe.Reached},
-}
-
-// everyProtocol stands for a line without "on".
-const everyProtocol = "tcp/80 udp/80 sctp/80 icmp other"
-
-var protocolNames = map[string]policy.Protocol{
-	"tcp": policy.TCP, "udp": policy.UDP, "sctp": policy.SCTP, "icmp": policy.ICMP, "other": probe.Experimental,
+// outcomes are what becomes of the connections of a line.
+var outcomes = map[scenario.Verb]probe.Outcome{
+	scenario.Reaches: probe.Reached, scenario.WouldNotReach: probe.Reached, scenario.DoesNotReach: probe.TimedOut, scenario.IsRefused: probe.Refused,
 }
 
 // listening are the ports on which every place listens, over every protocol.
 var listening = []uint16{80, 81, 82, 90}
 
-// place is an end of a line.
+// protocolOf is a protocol of lines. ICMP stands for ICMPv6 too.
+func protocolOf(p oracle.Protocol) policy.Protocol { return policy.Protocol(p) }
+
+// place is where an actor is.
 type place struct {
+	scenario.Actor
 	host *host.Host // that answers
-	addr netip.Addr // IPv4
-	v6   netip.Addr // its twin, if not set
 }
 
-func (p place) in(f iptables.Family) netip.Addr {
-	switch {
-	case f == iptables.IPv4:
-		return p.addr
-	case p.v6.IsValid():
-		return p.v6
-	}
-	return topology.Twin(p.addr)
-}
+func (p place) in(f iptables.Family) netip.Addr { return p.In(scenario.Family(f)) }
 
 // expectation is one flow of a line.
 type expectation struct {
@@ -68,48 +41,27 @@ type expectation struct {
 	want probe.Result
 }
 
+// expectations are the flows of a line.
 func (w *world) expectations(t *testing.T, line string) []expectation {
 	t.Helper()
-	for _, v := range verbs {
-		src, rest, ok := strings.Cut(line, v.text)
-		if !ok {
-			continue
-		}
-		dst, on, _ := strings.Cut(rest, " on ")
-		if on == "" {
-			on = everyProtocol
-		}
-		from, to := w.place(t, src), w.place(t, dst)
-		var all []expectation
-		for _, service := range strings.Fields(on) {
-			e := expectation{line: line, from: from.host, want: probe.Result{Outcome: v.want}}
-			e.flow = flowTo(t, service)
-			e.flow.Src, e.flow.Dst = from.in(w.family), to.in(w.family)
-			if v.want == probe.Reached && e.flow.Protocol != policy.ICMP {
-				e.want.Identity = to.host.Name()
-			}
-			all = append(all, e)
-		}
-		return all
-	}
-	t.Fatalf("no line: %q", line)
-	return nil
+	lines, err := w.cluster().ParseLines([]string{line})
+	kit.Must(t, err)
+	return w.expected(t, lines[0])
 }
 
-// flowTo reads "tcp/80" or "icmp".
-func flowTo(t *testing.T, service string) probe.Flow {
+func (w *world) expected(t *testing.T, l scenario.Line) []expectation {
 	t.Helper()
-	name, number, ported := strings.Cut(service, "/")
-	f := probe.Flow{Protocol: protocolNames[name]}
-	if ported {
-		port, err := strconv.ParseUint(number, 10, 16)
-		kit.Must(t, err)
-		f.Port = uint16(port)
+	from, to := w.place(t, l.From.Name), w.place(t, l.To.Name)
+	var all []expectation
+	for _, s := range l.Services {
+		e := expectation{line: l.Text, from: from.host, want: probe.Result{Outcome: outcomes[l.Verb]}}
+		e.flow = probe.Flow{Protocol: protocolOf(s.Protocol), Src: from.in(w.family), Dst: to.in(w.family), Port: s.Port}
+		if e.want.Outcome == probe.Reached && e.flow.Protocol != policy.ICMP {
+			e.want.Identity = to.host.Name()
+		}
+		all = append(all, e)
 	}
-	if f.Protocol == 0 {
-		t.Fatalf("no protocol: %q", service)
-	}
-	return f
+	return all
 }
 
 func (w *world) place(t *testing.T, name string) place {
@@ -121,18 +73,24 @@ func (w *world) place(t *testing.T, name string) place {
 	return p
 }
 
-// check probes all lines, first those that deny: a connection that is allowed makes its way back an established one, and a
-// protocol without ports has only one connection between two hosts.
+// check probes all lines.
 func (w *world) check(t *testing.T, lines []string) {
 	t.Helper()
+	all, err := w.cluster().ParseLines(lines)
+	kit.Must(t, err)
+	w.checkLines(t, all)
+}
+
+// checkLines probes all lines, first those that deny: a connection that is allowed makes its way back an established one, and a
+// protocol without ports has only one connection between two hosts.
+func (w *world) checkLines(t *testing.T, lines []scenario.Line) {
+	t.Helper()
 	var denied, answered []expectation
-	for _, line := range lines {
-		for _, e := range w.expectations(t, line) {
-			if e.want.Outcome == probe.TimedOut {
-				denied = append(denied, e)
-			} else {
-				answered = append(answered, e)
-			}
+	for _, l := range lines {
+		if l.Verb.Passes() {
+			answered = append(answered, w.expected(t, l)...)
+		} else {
+			denied = append(denied, w.expected(t, l)...)
 		}
 	}
 	checkAll(t, denied)

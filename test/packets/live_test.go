@@ -22,6 +22,7 @@ import (
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/topology"
 	"github.com/ringfence-io/ringfence/test/kit"
+	"github.com/ringfence-io/ringfence/test/scenario"
 )
 
 const (
@@ -176,7 +177,7 @@ func (k *talks) start(t *testing.T, w *world, count int) {
 	})
 	for i := range count {
 		network := []string{"tcp", "udp"}[i%2]
-		to := []netip.AddrPort{netip.AddrPortFrom(web, talkPort), netip.AddrPortFrom(vip, servicePort)}[i/2%2]
+		to := []netip.AddrPort{netip.AddrPortFrom(web, talkPort), netip.AddrPortFrom(vip, scenario.ServicePort)}[i/2%2]
 		from := []string{"client", "db", "remote", "far"}[i/4%4]
 		if i < 20 {
 			from, to = "n1", netip.AddrPortFrom(web, talkPort) // as the kubelet would
@@ -246,7 +247,7 @@ func (w *world) cutting(t *testing.T) []*counted {
 	return all
 }
 
-func (w *world) sync(t *testing.T, c *cluster) {
+func (w *world) sync(t *testing.T, c *scenario.Cluster) {
 	t.Helper()
 	for _, n := range w.nodes {
 		n.sync(t, c, false)
@@ -263,7 +264,7 @@ func TestExactlyWhatIsNewlyDeniedIsCut(t *testing.T) {
 			web := w.places["web"]
 			answerTalk(t, web.host, netip.AddrPortFrom(web.in(w.family), talkPort))
 			for _, protocol := range []policy.Protocol{policy.TCP, policy.UDP} {
-				kit.Must(t, w.top.Service(netip.MustParseAddr(talkVIP), protocol, servicePort, w.pods[0], talkPort))
+				kit.Must(t, w.top.Service(netip.MustParseAddr(talkVIP), protocol, scenario.ServicePort, w.pods[0], talkPort))
 			}
 			cuts := w.cutting(t)
 			before := w.cluster()
@@ -273,7 +274,7 @@ func TestExactlyWhatIsNewlyDeniedIsCut(t *testing.T) {
 			k.start(t, w, 1000)
 			going(t, k.all(), 3)
 			after := w.cluster()
-			after.policies = policies(t, fromRed, w.family)
+			setPolicies(t, after, fromRed)
 			began := time.Now()
 			w.sync(t, after)
 			programmed := time.Now()

@@ -7,6 +7,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/test/kit"
+	"github.com/ringfence-io/ringfence/test/scenario"
 )
 
 // answersAlone lets client and remote speak to web, which may begin nothing itself.
@@ -26,7 +27,7 @@ func (w *world) flush(t *testing.T) {
 }
 
 // repair has every node look at its kernel, as it does with each resync.
-func (w *world) repair(t *testing.T, c *cluster) {
+func (w *world) repair(t *testing.T, c *scenario.Cluster) {
 	t.Helper()
 	for _, n := range w.nodes {
 		n.sync(t, c, true)
@@ -58,7 +59,7 @@ func TestWhatIsAllowedGoesOnAfterAFlush(t *testing.T) {
 			w := newWorld(t, c)
 			lives := w.enforcers(true)
 			answers := w.cluster()
-			answers.policies = policies(t, answersAlone, w.family)
+			setPolicies(t, answers, answersAlone)
 			for _, network := range []string{"tcp", "udp"} {
 				for _, from := range []string{"client", "remote"} {
 					w.sync(t, answers)
@@ -69,7 +70,7 @@ func TestWhatIsAllowedGoesOnAfterAFlush(t *testing.T) {
 					if !l.carries(l.server, l.client) {
 						t.Fatalf("%s from %s: without rules the server is not heard", network, from)
 					}
-					if all := w.begun(t, protocolNames[network], "web", from); len(all) != 1 || all[0].SYN {
+					if all := w.begun(t, map[string]policy.Protocol{"tcp": policy.TCP, "udp": policy.UDP}[network], "web", from); len(all) != 1 || all[0].SYN {
 						t.Fatalf("%s from %s: the kernel knows of %v, not of the one connection from web", network, from, all)
 					}
 					w.repair(t, answers)
@@ -106,7 +107,7 @@ func TestWhatSlippedInStaysCut(t *testing.T) {
 			w := newWorld(t, c)
 			lives := w.enforcers(true)
 			closed := w.cluster()
-			closed.policies = policies(t, fromRed, w.family)
+			setPolicies(t, closed, fromRed)
 			w.sync(t, closed)
 			w.cutNow(t, lives)
 			w.flush(t)

@@ -149,7 +149,7 @@ func TestCutConnectionsStayCut(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, c)
 			open, closed := w.cluster(), w.cluster()
-			closed.policies = policies(t, fromRed, w.family)
+			setPolicies(t, closed, fromRed)
 			for _, holdCut := range []bool{false, true} {
 				lives := w.enforcers(holdCut)
 				for i, network := range []string{"tcp", "udp"} {
@@ -221,7 +221,7 @@ func TestLiveConnectionsCanBeLeftAlone(t *testing.T) {
 			w.sync(t, w.cluster())
 			denied, allowed := call(t, w, "tcp", "client", "web", 0), call(t, w, "tcp", "db", "web", 0)
 			closed := w.cluster()
-			closed.policies = policies(t, fromRed, w.family)
+			setPolicies(t, closed, fromRed)
 			w.sync(t, closed)
 			if !denied.carries(denied.client, denied.server) || !denied.carries(denied.server, denied.client) {
 				t.Error("a live connection ended")

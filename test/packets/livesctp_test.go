@@ -98,7 +98,7 @@ func TestAnINITIsJudgedByPolicy(t *testing.T) {
 			}
 
 			closed := w.cluster()
-			closed.policies = policies(t, fromRed, w.family)
+			setPolicies(t, closed, fromRed)
 			w.sync(t, closed)
 			if cut := w.cutNow(t, lives); cut != 1 {
 				t.Errorf("%d associations were cut, want one", cut)

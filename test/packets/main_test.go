@@ -1,12 +1,8 @@
 // Package packets judges the whole pipeline by what the kernel lets through: Kubernetes objects go in, real packets
 // between network namespaces come out, or don't.
 //
-// A scenario is a name, policies as somebody would write them, and lines such as "client does not reach web on tcp/81"
-// that follow from the API's text, worked out by hand. Every scenario runs on iptables legacy and nft, over IPv4 and IPv6, on
-// bridged and on routed nodes. Scenarios are written with IPv4 addresses; over IPv6 their twins take their place (see
-// topology.Twin).
-//
-// The cluster of the scenarios is in cluster_test.go, the lines are explained in lines_test.go.
+// It is the judge of test/scenario that has a network. Every scenario runs on iptables legacy and nft, over IPv4 and IPv6, on bridged and on routed nodes. Besides,
+// this package holds what a scenario cannot state: what happens while policies change, while enforcers die, and to connections that are open.
 package packets
 
 import (

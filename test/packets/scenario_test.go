@@ -1,116 +1,116 @@
 package packets
 
 import (
-	"net/netip"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	corev1 "k8s.io/api/core/v1"
 
+	"github.com/ringfence-io/ringfence/lab/oracle"
 	"github.com/ringfence-io/ringfence/test/kit"
+	"github.com/ringfence-io/ringfence/test/scenario"
 )
 
-// scenario is one behaviour.
-type scenario struct {
-	name     string
-	given    func(*cluster) // changes to the standard cluster
-	policies string
-	wide     string   // cluster-wide objects, as readWide takes them
-	want     []string // lines
-	// problems are the beginnings of what the compiler must report, none by default.
-	problems []string
-	// then are further changes, each made to what the ones before have left.
-	then []step
-	// before runs once, after the policies are in force and before anything is probed.
-	before func(*testing.T, *world)
-}
-
-// step is a change to a scenario's cluster and what holds after it.
-type step struct {
-	what     string
-	given    func(*cluster)
-	policies string // instead of those before, if not empty
-	wide     string // likewise
-	want     []string
-}
-
-// TestPackets runs every scenario on every combination. The scenarios of a combination share one cluster, one after the
+// TestPackets runs every scenario on every combination. The scenarios of a combination that play in the same cluster share one network, one after the
 // other, so that each is also a change from the policies of the one before.
 func TestPackets(t *testing.T) {
 	kit.NeedNetfilter(t)
-	scenarios := slices.Concat(
-		isolationScenarios, hostScenarios, peerScenarios(), portScenarios(), namedPortScenarios,
-		blockScenarios, serviceScenarios, tierScenarios, namespaceIsolationScenarios, auditScenarios, lifecycleScenarios, closedScenarios, claimScenarios, invalidScenarios, largeScenarios)
-	seen := map[string]bool{}
-	for _, s := range scenarios {
-		if seen[s.name] {
-			t.Fatalf("two scenarios are called %q", s.name)
-		}
-		seen[s.name] = true
+	themes, count := scenario.Themes(), 0
+	for _, theme := range themes {
+		count += len(theme.Scenarios)
 	}
-	t.Logf("%d scenarios on %d combinations", len(scenarios), len(combinations()))
+	t.Logf("%d scenarios on %d combinations", count, len(combinations()))
 	for _, c := range combinations() {
 		t.Run(c.String(), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, c)
-			for _, s := range scenarios {
-				t.Run(s.name, func(t *testing.T) { s.run(t, w) })
+			worlds := map[string]*world{}
+			for _, theme := range themes {
+				name := theme.Cluster(scenario.Family(c.family)).Name
+				if worlds[name] == nil {
+					worlds[name] = newWorldOf(t, c, theme.Cluster)
+					worlds[name].listenFor(t, themes)
+				}
+				for _, s := range theme.Scenarios {
+					if slices.Contains(s.Families(), scenario.Family(c.family)) {
+						t.Run(s.Name, func(t *testing.T) { play(t, worlds[name], s) })
+					}
+				}
 			}
 		})
 	}
 }
 
-func (s scenario) run(t *testing.T, w *world) {
-	c := w.cluster()
-	if s.given != nil {
-		s.given(c)
-	}
-	c.policies = append(c.policies, policies(t, s.policies, w.family)...)
-	c.wide = readWide(t, s.wide, w.family)
-	s.checkProblems(t, w.apply(t, c))
-	if s.before != nil {
-		s.before(t, w)
-	}
-	w.check(t, s.want)
-	for _, st := range s.then {
-		t.Log(st.what)
-		if st.given != nil {
-			st.given(c)
+func play(t *testing.T, w *world, s scenario.Scenario) {
+	states := 0
+	err := s.Play(w.cluster(), func(state scenario.State) {
+		if state.What != "" {
+			t.Log(state.What)
 		}
-		if st.policies != "" {
-			c.policies = policies(t, st.policies, w.family)
+		problems := w.apply(t, state.Cluster)
+		if states++; states == 1 {
+			if d := cmp.Diff(slices.Sorted(slices.Values(s.Problems)), s.Reported(problems)); d != "" {
+				t.Errorf("problems, -want +got:\n%s", d)
+			}
 		}
-		if st.wide != "" {
-			c.wide = readWide(t, st.wide, w.family)
+		if s.NeighboursForgotten {
+			for _, p := range w.pods {
+				kit.Must(t, p.ForgetNeighbours())
+			}
 		}
-		w.apply(t, c)
-		w.check(t, st.want)
+		w.checkLines(t, state.Lines)
+	})
+	kit.Must(t, err)
+	if want := 1 + len(s.Then); states != want {
+		t.Errorf("%d states were tried, want %d", states, want)
 	}
 }
 
-// checkProblems compares the beginnings of what is reported. Both nodes report the same.
-func (s scenario) checkProblems(t *testing.T, got []string) {
+// listenFor has every actor answer what a line of the themes says that it answers.
+func (w *world) listenFor(t *testing.T, themes []scenario.Theme) {
 	t.Helper()
-	slices.Sort(got)
-	got = slices.Compact(got)
-	for i := range got {
-		for _, p := range s.problems {
-			if strings.HasPrefix(got[i], p) {
-				got[i] = p
+	type socket struct {
+		actor    string
+		protocol oracle.Protocol
+		port     uint16
+	}
+	open, refusing := map[socket]bool{}, map[socket]bool{}
+	c := w.cluster()
+	for _, theme := range themes {
+		if theme.Cluster(c.Family).Name != c.Name {
+			continue
+		}
+		for _, s := range theme.Scenarios {
+			lines := slices.Clone(s.Lines)
+			for _, step := range s.Then {
+				lines = append(lines, step.Lines...)
+			}
+			all, err := c.ParseLines(lines)
+			kit.Must(t, err)
+			for _, l := range all {
+				for _, service := range l.Services {
+					at := socket{l.To.Name, service.Protocol, service.Port}
+					switch {
+					case l.To.Role == scenario.Virtual || service.Port == 0 || slices.Contains(listening, service.Port):
+					case l.Verb == scenario.IsRefused:
+						refusing[at] = true
+					case l.Verb.Passes():
+						open[at] = true
+					}
+				}
 			}
 		}
 	}
-	want := slices.Sorted(slices.Values(s.problems))
-	if d := cmp.Diff(want, slices.Compact(got)); d != "" {
-		t.Errorf("problems, -want +got:\n%s", d)
+	for s := range open {
+		if refusing[s] {
+			t.Fatalf("%v is said to answer, and to refuse", s)
+		}
+		listenOn(t, w.place(t, s.actor).host, protocolOf(s.protocol), w.place(t, s.actor).in(w.family), s.port)
 	}
 }
 
-// cluster is the standard cluster with the addresses of this world.
-func (w *world) cluster() *cluster {
-	c := standardCluster(w.family, func(pod string) netip.Addr { return w.places[pod].addr })
-	c.nodes = []*corev1.Node{clusterNode("n1", w.places["n1"].addr, "zone=a"), clusterNode("n2", w.places["n2"].addr, "zone=b")}
-	return c
+// setPolicies gives the cluster other policies than it has had.
+func setPolicies(t *testing.T, c *scenario.Cluster, objects string) {
+	t.Helper()
+	c.Withdraw()
+	kit.Must(t, c.Apply(objects))
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/topology"
 	"github.com/ringfence-io/ringfence/test/kit"
+	"github.com/ringfence-io/ringfence/test/ladder"
+	"github.com/ringfence-io/ringfence/test/scenario"
 )
 
 // mortal is a dataplane that dies after the first step of every plan.
@@ -78,8 +80,8 @@ func TestDyingBetweenStepsOpensAndClosesNothing(t *testing.T) {
 			t.Logf("seed %d", seed)
 			w := newWorld(t, c)
 			seen := map[string]int{}
-			state := func(i int) *cluster {
-				s, err := churned(w.addrs(), seed, 25*i)
+			state := func(i int) *scenario.Cluster {
+				s, err := churned(seed, 25*i)
 				kit.Must(t, err)
 				return s
 			}
@@ -108,7 +110,7 @@ func TestDyingBetweenStepsOpensAndClosesNothing(t *testing.T) {
 }
 
 // oneStep brings every node one step nearer to the cluster, and names the steps, none if all has been done.
-func (w *world) oneStep(t *testing.T, c *cluster) []string {
+func (w *world) oneStep(t *testing.T, c *scenario.Cluster) []string {
 	t.Helper()
 	var steps []string
 	for _, n := range w.nodes {
@@ -116,7 +118,7 @@ func (w *world) oneStep(t *testing.T, c *cluster) []string {
 		caps := n.plane.Capabilities()
 		e := enforcer.New(m, iptables.Options{Families: caps.Families, Table: caps.Table, SelfMatch: caps.SelfMatch, HoldCut: caps.HoldCut})
 		kit.Must(t, n.Do(func() error {
-			_, err := e.Sync(t.Context(), c.snapshot(n.name), false)
+			_, err := e.Sync(t.Context(), ladder.Snapshot(c.Cluster, n.name), false)
 			if errors.Is(err, errDied) {
 				return m.err
 			}

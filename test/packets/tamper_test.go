@@ -16,6 +16,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/topology"
 	"github.com/ringfence-io/ringfence/test/kit"
+	"github.com/ringfence-io/ringfence/test/scenario"
 )
 
 // tamperPolicies make chains and sets of every type.
@@ -225,7 +226,7 @@ func TestTamperingIsRepaired(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, c)
 			cluster := w.cluster()
-			cluster.policies = policies(t, tamperPolicies, c.family)
+			setPolicies(t, cluster, tamperPolicies)
 			w.apply(t, cluster)
 			n := w.nodes[0]
 			n.installForeign(t)
@@ -250,7 +251,7 @@ func TestTamperingIsRepaired(t *testing.T) {
 }
 
 // wantRepair resyncs once, and holds the kernel and the report to it.
-func (n *node) wantRepair(t *testing.T, c *cluster, what string) {
+func (n *node) wantRepair(t *testing.T, c *scenario.Cluster, what string) {
 	t.Helper()
 	foreign := n.foreign(t)
 	if r := n.sync(t, c, true); r.Repairs.Empty() {
@@ -288,7 +289,7 @@ func TestSyncWaitsForTheLock(t *testing.T) {
 			w := newWorld(t, c)
 			cluster := w.cluster()
 			w.apply(t, cluster)
-			cluster.policies = policies(t, allowDB, c.family)
+			setPolicies(t, cluster, scenario.FromDB)
 
 			lock, err := os.OpenFile("/run/xtables.lock", os.O_CREATE, 0o600)
 			kit.Must(t, err)

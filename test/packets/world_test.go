@@ -11,10 +11,13 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/probe"
 	"github.com/ringfence-io/ringfence/lab/topology"
 	"github.com/ringfence-io/ringfence/test/kit"
+	"github.com/ringfence-io/ringfence/test/ladder"
+	"github.com/ringfence-io/ringfence/test/scenario"
 )
 
 // combination is one kind of kernel state, network and family to judge.
@@ -39,13 +42,15 @@ func combinations() []combination {
 	return all
 }
 
-// world is the standard cluster's network, with an enforcer on each node.
+// world is the network of a scenarios' cluster, with an enforcer on each node.
 type world struct {
 	combination
 	top    *topology.Topology
 	nodes  []*node
 	pods   []*topology.Pod
 	places map[string]place
+
+	newCluster func(scenario.Family) *scenario.Cluster
 }
 
 // node is a node with its enforcer, which lives in the node's namespace: all its methods run there.
@@ -56,62 +61,79 @@ type node struct {
 	enforcer *enforcer.Enforcer
 }
 
-// The places outside of the cluster, and services.
-var (
-	outsideAddrs = []string{"10.0.1.5", "10.0.2.5", "10.9.0.1", "203.0.113.7"}
-	// low is an IPv6 address in the lower half of all; the twins, and with them everything else here, are in the upper one.
-	low = netip.MustParseAddr("2001:db8::7")
-
-	services = []struct {
-		name, vip, backend string
-	}{
-		{"service-web", "10.96.0.1", "web"},
-		{"service-far", "10.96.0.2", "far"},
-	}
-)
-
-const (
-	servicePort = 8080
-	targetPort  = 80
-)
-
 var worlds atomic.Int32
 
+// newWorld is the network of the standard cluster.
 func newWorld(t *testing.T, c combination) *world {
 	t.Helper()
-	top, err := topology.New(topology.Options{
-		Prefix: fmt.Sprintf("%s%d-", host.RunPrefix(hostPrefix), worlds.Add(1)), Kind: c.kind, Nodes: 2, Backend: c.backend,
+	return newWorldOf(t, c, scenario.Standard)
+}
+
+func newWorldOf(t *testing.T, c combination, newCluster func(scenario.Family) *scenario.Cluster) *world {
+	t.Helper()
+	w := &world{combination: c, places: map[string]place{}, newCluster: newCluster}
+	names := w.cluster().NodeNames()
+	var err error
+	w.top, err = topology.New(topology.Options{
+		Prefix: fmt.Sprintf("%s%d-", host.RunPrefix(hostPrefix), worlds.Add(1)), Kind: c.kind, Nodes: len(names), Backend: c.backend,
 	})
 	kit.Must(t, err)
-	t.Cleanup(func() { kit.Must(t, top.Close()) })
-	w := &world{combination: c, top: top, places: map[string]place{}}
-	for i, n := range top.Nodes {
-		name := fmt.Sprintf("n%d", i+1)
-		w.places[name] = place{host: n.Host, addr: n.Addr}
-		for _, pod := range standardPods[name] {
-			p, err := top.AddPod(n, pod)
-			kit.Must(t, err)
-			w.pods = append(w.pods, p)
-			w.places[pod] = place{host: p.Host, addr: p.Addr}
-			w.backends(t, p)
-		}
-	}
-	w.places["host"] = w.places["n2"]
-	w.addOutside(t)
-	addrs := map[netip.Addr]*host.Host{} // some places are second names for an address
+	t.Cleanup(func() { kit.Must(t, w.top.Close()) })
+	w.settle(t)
+	addrs := map[netip.Addr]*host.Host{} // some actors are second names for an address
 	for _, p := range w.places {
 		addrs[p.in(w.family)] = p.host
 	}
 	for a, h := range addrs {
 		listen(t, h, a)
 	}
-	for _, s := range services {
-		w.places[s.name] = place{host: w.places[s.backend].host, addr: netip.MustParseAddr(s.vip)}
+	for _, a := range w.cluster().Actors {
+		if a.Role == scenario.Virtual {
+			w.places[a.Name] = place{a, w.places[a.Backend].host}
+		}
 	}
-	for i, n := range top.Nodes {
-		w.nodes = append(w.nodes, newNode(t, n, fmt.Sprintf("n%d", i+1), c.backend))
+	for i, n := range w.top.Nodes {
+		w.nodes = append(w.nodes, newNode(t, n, names[i], c.backend))
 	}
 	return w
+}
+
+// cluster is the cluster as it is before a scenario changes it.
+func (w *world) cluster() *scenario.Cluster { return w.newCluster(scenario.Family(w.family)) }
+
+// settle gives each actor its place.
+func (w *world) settle(t *testing.T) {
+	t.Helper()
+	nodes := map[string]*topology.Node{}
+	for i, name := range w.cluster().NodeNames() {
+		nodes[name] = w.top.Nodes[i]
+	}
+	outside := map[netip.Addr]bool{topology.OutsideAddr: true, topology.Twin(topology.OutsideAddr): true}
+	for _, a := range w.cluster().Actors {
+		switch a.Role {
+		case scenario.Node:
+			n := nodes[a.Node]
+			if a.V4 != n.Addr && w.kind == topology.Routed { // a bridge has it
+				kit.Must(t, n.Address("lo", netip.PrefixFrom(a.V4, 32)))
+				kit.Must(t, n.Address("lo", netip.PrefixFrom(a.V6, 128)))
+			}
+			w.places[a.Name] = place{a, n.Host}
+		case scenario.Pod:
+			p, err := w.top.AddPodAt(nodes[a.Node], a.Name, a.V4)
+			kit.Must(t, err)
+			w.pods = append(w.pods, p)
+			w.places[a.Name] = place{a, p.Host}
+			w.backends(t, p, a.Name)
+		case scenario.Outside:
+			for _, addr := range []netip.Addr{a.V4, a.V6} {
+				if !outside[addr] {
+					kit.Must(t, w.top.AddOutside(addr))
+					outside[addr] = true
+				}
+			}
+			w.places[a.Name] = place{a, w.top.Outside}
+		}
+	}
 }
 
 func newNode(t *testing.T, n *topology.Node, name, backend string) *node {
@@ -130,57 +152,41 @@ func newNode(t *testing.T, n *topology.Node, name, backend string) *node {
 }
 
 // backends makes the services that the pod is behind. Clients outside of the cluster reach them through the pod's node.
-func (w *world) backends(t *testing.T, p *topology.Pod) {
+func (w *world) backends(t *testing.T, p *topology.Pod, name string) {
 	t.Helper()
-	for _, s := range services {
-		if w.places[s.backend].host != p.Host {
+	for _, a := range w.cluster().Actors {
+		if a.Role != scenario.Virtual || a.Backend != name {
 			continue
 		}
-		vip := netip.MustParseAddr(s.vip)
-		for _, name := range []string{"tcp", "udp", "sctp"} {
-			kit.Must(t, w.top.Service(vip, protocolNames[name], servicePort, p, targetPort))
+		for _, protocol := range []policy.Protocol{policy.TCP, policy.UDP, policy.SCTP} {
+			kit.Must(t, w.top.Service(a.V4, protocol, scenario.ServicePort, p, scenario.TargetPort))
 		}
-		kit.Must(t, w.top.Outside.Route(netip.PrefixFrom(vip, 32), p.Node.Addr, ""))
-		kit.Must(t, w.top.Outside.Route(netip.PrefixFrom(topology.Twin(vip), 128), topology.Twin(p.Node.Addr), ""))
+		kit.Must(t, w.top.Outside.Route(netip.PrefixFrom(a.V4, 32), p.Node.Addr, ""))
+		kit.Must(t, w.top.Outside.Route(netip.PrefixFrom(a.V6, 128), topology.Twin(p.Node.Addr), ""))
 	}
 }
 
-func (w *world) addOutside(t *testing.T) {
-	t.Helper()
-	w.places["outside"] = place{host: w.top.Outside, addr: topology.OutsideAddr}
-	for _, text := range outsideAddrs {
-		a := netip.MustParseAddr(text)
-		kit.Must(t, w.top.AddOutside(a))
-		kit.Must(t, w.top.AddOutside(topology.Twin(a)))
-		w.places[text] = place{host: w.top.Outside, addr: a}
-	}
-	kit.Must(t, w.top.AddOutside(low))
-	w.places["lower half"] = place{host: w.top.Outside, addr: netip.MustParseAddr("10.9.0.1"), v6: low}
-	w.places["upper half"] = place{host: w.top.Outside, addr: netip.MustParseAddr("203.0.113.7")}
-}
-
-// listen serves every protocol.
+// listen serves every protocol. The kernel answers ICMP echoes.
 func listen(t *testing.T, h *host.Host, a netip.Addr) {
 	t.Helper()
-	for name, protocol := range protocolNames {
-		on := listening
-		switch name {
-		case "icmp": // the kernel answers
-			continue
-		case "other":
-			on = []uint16{0}
-		}
-		for _, port := range on {
-			c, err := probe.Listen(h, protocol, netip.AddrPortFrom(a, port))
-			kit.Must(t, err)
-			t.Cleanup(func() { kit.Must(t, c.Close()) })
+	listenOn(t, h, probe.Experimental, a, 0)
+	for _, protocol := range []policy.Protocol{policy.TCP, policy.UDP, policy.SCTP} {
+		for _, port := range listening {
+			listenOn(t, h, protocol, a, port)
 		}
 	}
+}
+
+func listenOn(t *testing.T, h *host.Host, protocol policy.Protocol, a netip.Addr, port uint16) {
+	t.Helper()
+	c, err := probe.Listen(h, protocol, netip.AddrPortFrom(a, port))
+	kit.Must(t, err)
+	t.Cleanup(func() { kit.Must(t, c.Close()) })
 }
 
 // apply makes every node enforce the cluster, and holds the enforcer to what it says of itself: what it has written, it reads
 // back as written.
-func (w *world) apply(t *testing.T, c *cluster) []string {
+func (w *world) apply(t *testing.T, c *scenario.Cluster) []string {
 	t.Helper()
 	var problems []string
 	for _, n := range w.nodes {
@@ -197,13 +203,13 @@ func (w *world) apply(t *testing.T, c *cluster) []string {
 	return problems
 }
 
-func (n *node) sync(t *testing.T, c *cluster, verify bool) enforcer.Report {
+func (n *node) sync(t *testing.T, c *scenario.Cluster, verify bool) enforcer.Report {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), slower*time.Minute)
 	defer cancel()
 	var r enforcer.Report
 	err := n.Do(func() (err error) {
-		r, err = n.enforcer.Sync(ctx, c.snapshot(n.name), verify)
+		r, err = n.enforcer.Sync(ctx, ladder.Snapshot(c.Cluster, n.name), verify)
 		return err
 	})
 	if err != nil {
