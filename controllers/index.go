@@ -31,6 +31,7 @@ type known struct {
 	uid        types.UID
 	generation int64
 	mode       string // that the policy itself says, in an annotation which has no generation
+	object     metav1.Object
 	understood *compile.Understood
 	since      string    // resource version at which this version was first seen
 	seen       time.Time // likewise
@@ -65,7 +66,7 @@ func (x *index) see(key policyKey, o metav1.Object, now time.Time) bool {
 	defer x.mu.Unlock()
 	before := x.policies[key]
 	after := &known{
-		uid: o.GetUID(), generation: o.GetGeneration(), mode: ownMode(o), understood: understood,
+		uid: o.GetUID(), generation: o.GetGeneration(), mode: ownMode(o), object: o, understood: understood,
 		since: o.GetResourceVersion(), seen: now, first: before == nil, unreviewed: true,
 	}
 	if before != nil {
@@ -90,10 +91,9 @@ func (x *index) has(key policyKey, o metav1.Object) bool {
 	return k != nil && k.isOf(o)
 }
 
-// isOf reports whether k is this version of a policy.
-func (k *known) isOf(o metav1.Object) bool {
-	return k.uid == o.GetUID() && k.generation == o.GetGeneration() && k.mode == ownMode(o)
-}
+// isOf reports whether k is this version of a policy. The generation alone does not tell: once a CustomResourceDefinition (CRD) has lost a field, the API
+// server hands objects out without it, and counts no new generation.
+func (k *known) isOf(o metav1.Object) bool { return k.object == o || sameForPolicy(k.object, o) }
 
 // ownMode is the mode that a policy says of itself outside of its spec.
 func ownMode(o metav1.Object) string {

@@ -93,12 +93,12 @@ func (r *Policies) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 	}
 	for _, d := range r.watches.definitions {
 		d.objects.transform = oursWithStatus
-		if d.objects.kind.Group != v1alpha1.GroupVersion.Group {
+		if d.name == sigPolicies {
 			d.objects.transform = sigsWithStatus
 		}
 	}
 	r.index, r.claims = newIndex(), newClaimants()
-	r.writer = &statusWriter{clients: r.watches.watcher.clients}
+	r.writer = newStatusWriter(r.watches)
 	r.recorder = m.GetEventRecorder("ringfence-controller")
 	if err := m.Add(outlook{r.watches.watcher.clients[v1alpha1.GroupVersion]}); err != nil {
 		return fmt.Errorf("setting up the policy controller: %w", err)

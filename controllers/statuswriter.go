@@ -14,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
-	signetv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 )
@@ -24,7 +23,16 @@ const statusManager = "ringfence-controller"
 
 // statusWriter writes statuses by server-side apply: fields of others, as conditions of other types, stay.
 type statusWriter struct {
-	clients map[schema.GroupVersion]rest.Interface
+	clients  map[schema.GroupVersion]rest.Interface
+	versions map[string]*versions // in which the statuses of policies are written, by the policies' resource
+}
+
+func newStatusWriter(w *watches) *statusWriter {
+	written := map[string]*versions{networkPolicies.String(): newVersions(v1alpha1.GroupVersion)} // their PolicyEnforcements
+	for _, d := range w.definitions {
+		written[d.objects.groupResource().String()] = d.objects.versions
+	}
+	return &statusWriter{clients: w.watcher.clients, versions: written}
 }
 
 // apply is a server-side apply: what manager says in body is its own, whoever said it before. It asks for no more than the metadata in return.
@@ -37,16 +45,14 @@ func apply(c rest.Interface, manager string, body []byte) *rest.Request {
 const onlyMetadata = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1, application/json"
 
 // statusTarget says where the status of a policy is written.
-func statusTarget(key policyKey) (version schema.GroupVersion, kind, resource string) {
+func statusTarget(key policyKey) (kind, resource string) {
 	switch key.resource {
 	case networkPolicies.String():
-		return v1alpha1.GroupVersion, "PolicyEnforcement", "policyenforcements"
-	case sigPolicies:
-		return schema.GroupVersion(signetv1alpha2.GroupVersion), "ClusterNetworkPolicy", "clusternetworkpolicies"
-	case "clusternetworkpolicies." + v1alpha1.GroupVersion.Group:
-		return v1alpha1.GroupVersion, "ClusterNetworkPolicy", "clusternetworkpolicies"
+		return "PolicyEnforcement", "policyenforcements"
+	case sigPolicies, "clusternetworkpolicies." + v1alpha1.GroupVersion.Group:
+		return "ClusterNetworkPolicy", "clusternetworkpolicies"
 	}
-	return v1alpha1.GroupVersion, "NamespaceIsolation", "namespaceisolations"
+	return "NamespaceIsolation", "namespaceisolations"
 }
 
 // appliedStatus is a status as it is written: also of what there is none of it says so, or it would stay as somebody else has written it.
@@ -69,7 +75,7 @@ type appliedEnforcement struct {
 // write writes a policy's status into an object that stands at a resource version, and returns the one that came of it. A policy that is gone
 // needs none. Where another version stands, which may be another policy's of the same name, nothing is written, and the error is a conflict.
 func (w *statusWriter) write(ctx context.Context, key policyKey, at string, status *v1alpha1.EnforcementStatus) (string, error) {
-	version, kind, resource := statusTarget(key)
+	kind, resource := statusTarget(key)
 	written := appliedStatus{*status, appliedNodes{status.Nodes, append([]v1alpha1.NodeTrouble{}, status.Nodes.NotProgrammed...)}}
 	written.Conditions = slices.DeleteFunc(slices.Clone(status.Conditions), func(c metav1.Condition) bool {
 		return !slices.Contains(ourConditions, c.Type)
@@ -89,12 +95,14 @@ func (w *statusWriter) write(ctx context.Context, key policyKey, at string, stat
 	if key.namespace != "" {
 		metadata["namespace"] = key.namespace
 	}
-	body, err := json.Marshal(map[string]any{"apiVersion": version.String(), "kind": kind, "metadata": metadata, "status": say})
-	if err != nil {
-		return "", fmt.Errorf("writing the status of %s: %w", key, err)
-	}
-	answer, err := apply(w.clients[version], statusManager, body).NamespaceIfScoped(key.namespace, key.namespace != "").
-		Resource(resource).Name(key.name).SubResource("status").Do(ctx).Raw()
+	answer, err := inServed(w.versions[key.resource], func(version schema.GroupVersion) ([]byte, error) {
+		body, err := json.Marshal(map[string]any{"apiVersion": version.String(), "kind": kind, "metadata": metadata, "status": say})
+		if err != nil {
+			return nil, err
+		}
+		return apply(w.clients[version], statusManager, body).NamespaceIfScoped(key.namespace, key.namespace != "").
+			Resource(resource).Name(key.name).SubResource("status").Do(ctx).Raw()
+	})
 	if apierrors.IsNotFound(err) && kind != "PolicyEnforcement" {
 		return "", nil
 	}
@@ -149,7 +157,7 @@ func (r *Policies) tell(o metav1.Object, previous, status *v1alpha1.EnforcementS
 			level = corev1.EventTypeWarning
 		}
 		if level != "" {
-			r.recorder.Eventf(referenceTo(o), nil, level, now.Reason, "Enforce", "%s", shortened(note(o, now), maxNote))
+			r.recorder.Eventf(r.writer.referenceTo(o), nil, level, now.Reason, "Enforce", "%s", shortened(note(o, now), maxNote))
 		}
 	}
 }
@@ -166,8 +174,8 @@ func note(o metav1.Object, c *metav1.Condition) string {
 // maxNote is the longest note of an Event, in bytes.
 const maxNote = 1024
 
-// referenceTo names a policy for an Event.
-func referenceTo(o metav1.Object) *corev1.ObjectReference {
+// referenceTo names a policy for an Event, in the version that the API serves.
+func (w *statusWriter) referenceTo(o metav1.Object) *corev1.ObjectReference {
 	ref := &corev1.ObjectReference{
 		APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "NetworkPolicy",
 		Namespace: o.GetNamespace(), Name: o.GetName(), UID: o.GetUID(), ResourceVersion: o.GetResourceVersion(),
@@ -175,6 +183,9 @@ func referenceTo(o metav1.Object) *corev1.ObjectReference {
 	switch o := o.(type) {
 	case *v1alpha1.ClusterNetworkPolicy:
 		ref.APIVersion, ref.Kind = o.APIVersion, o.Kind
+		if o.APIVersion == sigVersions[0].String() {
+			ref.APIVersion = w.versions[sigPolicies].newest().String()
+		}
 	case *v1alpha1.NamespaceIsolation:
 		ref.APIVersion, ref.Kind = o.APIVersion, o.Kind
 	}

@@ -18,14 +18,14 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	"sigs.k8s.io/controller-runtime/pkg/log"
-	signetv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 )
 
 // target is what a watch of its own looks at: a kind's objects, all or the one of a name.
 type target struct {
-	kind      schema.GroupVersionKind
+	kind      string
+	versions  *versions
 	resource  string
 	only      types.NamespacedName // no name: all of the cluster
 	example   runtime.Object
@@ -36,15 +36,15 @@ type target struct {
 func (t target) String() string {
 	switch {
 	case t.only.Name == "":
-		return t.resource + "." + t.kind.GroupVersion().String()
+		return t.resource + "." + t.versions.newest().String()
 	case t.only.Namespace == "":
-		return t.kind.Kind + " " + t.only.Name
+		return t.kind + " " + t.only.Name
 	}
-	return t.kind.Kind + " " + t.only.String()
+	return t.kind + " " + t.only.String()
 }
 
 func (t target) groupResource() schema.GroupResource {
-	return schema.GroupResource{Group: t.kind.Group, Resource: t.resource}
+	return schema.GroupResource{Group: t.versions.newest().Group, Resource: t.resource}
 }
 
 // watch is an informer that comes and goes. The manager's cache cannot hold these: it keeps one informer, with one selector, for a kind,
@@ -68,7 +68,7 @@ type watcher struct {
 func newWatcher(config *rest.Config, client *http.Client, targets []target) (*watcher, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		corev1.AddToScheme, apiextensionsv1.AddToScheme, v1alpha1.AddToScheme, signetv1alpha2.Install,
+		corev1.AddToScheme, apiextensionsv1.AddToScheme, v1alpha1.AddToScheme, installSIG,
 	} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("making the API's kinds known: %w", err)
@@ -77,15 +77,16 @@ func newWatcher(config *rest.Config, client *http.Client, targets []target) (*wa
 	codecs := serializer.NewCodecFactory(scheme)
 	w := &watcher{clients: map[schema.GroupVersion]rest.Interface{}}
 	for _, t := range targets {
-		version := t.kind.GroupVersion()
-		if w.clients[version] != nil {
-			continue
+		for _, version := range t.versions.known {
+			if w.clients[version] != nil {
+				continue
+			}
+			c, err := apiutil.RESTClientForGVK(version.WithKind(t.kind), false, false, config, codecs, client)
+			if err != nil {
+				return nil, fmt.Errorf("making a client of %s: %w", version, err)
+			}
+			w.clients[version] = c
 		}
-		c, err := apiutil.RESTClientForGVK(t.kind, false, false, config, codecs, client)
-		if err != nil {
-			return nil, fmt.Errorf("making a client of %s: %w", version, err)
-		}
-		w.clients[version] = c
 	}
 	return w, nil
 }
@@ -122,7 +123,7 @@ func (w *watcher) informer(t target) (toolscache.SharedIndexInformer, error) {
 		only = fields.OneTermEqualSelector("metadata.name", t.only.Name)
 	}
 	informer := toolscache.NewSharedIndexInformer(
-		toolscache.NewListWatchFromClient(w.clients[t.kind.GroupVersion()], t.resource, t.only.Namespace, only),
+		w.listWatch(t, only),
 		t.example, 0, toolscache.Indexers{})
 	if err := informer.SetTransform(t.transform); err != nil {
 		return nil, fmt.Errorf("watching %s: %w", t, err)

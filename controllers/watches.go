@@ -11,11 +11,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/log"
-	signetv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
+	signetv1beta1 "sigs.k8s.io/network-policy-api/apis/v1beta1"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
@@ -61,27 +60,28 @@ type definition struct {
 }
 
 // allNodes are watched only on demand: kubelets write their status all the time, and thousands of enforcers would be told.
-var allNodes = target{kind: corev1.SchemeGroupVersion.WithKind("Node"), resource: "nodes", example: &corev1.Node{}, transform: nodeToEntry}
+var allNodes = target{
+	kind: "Node", versions: newVersions(corev1.SchemeGroupVersion), resource: "nodes", example: &corev1.Node{}, transform: nodeToEntry,
+}
 
 func definitions() []*definition {
 	const (
 		policy  = "ClusterNetworkPolicy"
 		ours    = "apply the CustomResourceDefinitions of the enforcer's release, or run the enforcer of theirs"
-		theSIGs = "install the CustomResourceDefinition of network-policy-api v0.2, or an enforcer that knows one of the versions"
+		theSIGs = "install the CustomResourceDefinition of network-policy-api v0.2 or v0.3, or an enforcer that knows one of the versions"
 	)
 	return []*definition{
 		{name: "clusternetworkpolicies." + v1alpha1.GroupVersion.Group, remedy: ours, objects: target{
-			kind: v1alpha1.GroupVersion.WithKind(policy), resource: "clusternetworkpolicies",
+			kind: policy, versions: newVersions(v1alpha1.GroupVersion), resource: "clusternetworkpolicies",
 			example: &v1alpha1.ClusterNetworkPolicy{}, transform: stripOurs,
 		}},
 		{name: "namespaceisolations." + v1alpha1.GroupVersion.Group, remedy: ours, objects: target{
-			kind: v1alpha1.GroupVersion.WithKind("NamespaceIsolation"), resource: "namespaceisolations",
+			kind: "NamespaceIsolation", versions: newVersions(v1alpha1.GroupVersion), resource: "namespaceisolations",
 			example: &v1alpha1.NamespaceIsolation{}, transform: stripOurs,
 		}},
-		{name: "clusternetworkpolicies." + signetv1alpha2.GroupVersion.Group, remedy: theSIGs, objects: target{
-			kind:     schema.GroupVersion(signetv1alpha2.GroupVersion).WithKind(policy),
-			resource: "clusternetworkpolicies",
-			example:  &signetv1alpha2.ClusterNetworkPolicy{}, transform: convertSIGs,
+		{name: sigPolicies, remedy: theSIGs, objects: target{
+			kind: policy, versions: newVersions(sigVersions...), resource: "clusternetworkpolicies",
+			example: &signetv1beta1.ClusterNetworkPolicy{}, transform: convertSIGs,
 		}},
 	}
 }
@@ -91,7 +91,7 @@ func definitions() []*definition {
 // hands events of a watch by name to nobody else, and such a watch needs no right to read the other CRDs.
 func crdTarget(name string) target {
 	return target{
-		kind: apiextensionsv1.SchemeGroupVersion.WithKind("CustomResourceDefinition"), resource: "customresourcedefinitions",
+		kind: "CustomResourceDefinition", versions: newVersions(apiextensionsv1.SchemeGroupVersion), resource: "customresourcedefinitions",
 		only:    types.NamespacedName{Name: name},
 		example: &apiextensionsv1.CustomResourceDefinition{}, transform: crdToEntry,
 	}
@@ -100,7 +100,7 @@ func crdTarget(name string) target {
 // dnsTarget is the one Service of a name, for the same reasons.
 func dnsTarget(name types.NamespacedName) target {
 	return target{
-		kind: corev1.SchemeGroupVersion.WithKind("Service"), resource: "services", only: name,
+		kind: "Service", versions: newVersions(corev1.SchemeGroupVersion), resource: "services", only: name,
 		example: &corev1.Service{}, transform: stripService,
 	}
 }
@@ -154,18 +154,23 @@ func (w *watches) follow(ctx context.Context) error {
 	return nil
 }
 
-// served reports whether the API has the kind in the version that we know. It logs, once, if it has others only.
+// served reports whether the API has the kind in a version that we know, and has the newest of those used from now on. It logs, once, if the API has
+// other versions only.
 func (d *definition) served(ctx context.Context) bool {
 	var crd crdEntry
 	for _, e := range list(d.crd.informer, func(e *crdEntry) *crdEntry { return e }) {
 		crd = *e
 	}
-	known := d.objects.kind.Version
-	served := crd.established && slices.Contains(crd.served, known)
+	before := d.objects.versions.newest()
+	served := crd.established && d.objects.versions.serve(crd.served)
+	if now := d.objects.versions.newest(); served && d.watch != nil && now != before {
+		log.FromContext(ctx).Info("the cluster has a kind of policy in another version now: its objects stay in force, and are read in that one",
+			"customResourceDefinition", d.name, "before", before.Version, "now", now.Version)
+	}
 	unknown := crd.established && !served
 	if unknown && !d.said {
 		log.FromContext(ctx).Info("the cluster has a kind of policy in versions only that this enforcer does not know, so none of its objects are "+
-			"enforced", "customResourceDefinition", d.name, "served", crd.served, "known", known, "remedy", d.remedy)
+			"enforced", "customResourceDefinition", d.name, "served", crd.served, "known", d.objects.versions.names(), "remedy", d.remedy)
 	}
 	d.said = unknown
 	return served

@@ -118,7 +118,7 @@ func clusterPolicy(name string, dated datedPolicy) *v1alpha1.ClusterNetworkPolic
 	p := &v1alpha1.ClusterNetworkPolicy{Spec: dated.ClusterNetworkPolicySpec}
 	p.APIVersion = "policy.ringfence.io/v1alpha1"
 	if rest, ok := strings.CutPrefix(name, "sig/"); ok {
-		name, p.APIVersion = rest, "policy.networking.k8s.io/v1alpha2"
+		name, p.APIVersion = rest, "policy.networking.k8s.io/v1beta1"
 	}
 	p.Name = name
 	if dated.Created != 0 {

@@ -143,6 +143,18 @@ admin: {a: {priority: 1, egress: [{action: Deny, to: [{nodes: {}}]}]}}`,
 admin: {a: {priority: 1, ingress: [{action: Deny, from: [{networks: [10.1.0.2/31, 203.0.113.0/24]}]}], egress: [{action: Deny, to: [{networks: ["fd00::/8"]}]}]}}`, want: []string{
 			"denied: client -> web TCP/80", "denied: outside -> web TCP/80", "allowed: bare -> web TCP/80", "denied: web6 -> client6 TCP/80",
 		}},
+		{name: "networks match ICMP too, each family its own", objects: `
+admin: {a: {priority: 1, egress: [{action: Deny, to: [{networks: [203.0.113.0/24, "fd00::/8"]}]}], ingress: [{action: Deny, from: [{networks: ["::/0"]}]}]}}`, want: []string{
+			"denied: web -> outside ICMP/8", "denied: web -> outside GRE", "denied: web6 -> client6 ICMPv6/128", "allowed: web -> client ICMP/8", "allowed: client -> web ICMP/8",
+		}},
+		{name: "networks accept ICMP too", objects: `
+admin: {a: {priority: 1, ingress: [{action: Accept, from: [{networks: [203.0.113.0/24]}]}, {action: Deny, from: [{networks: [0.0.0.0/0]}]}]}}`, want: []string{
+			"allowed: outside -> web ICMP/8", "allowed: outside -> web TCP/80", "denied: client -> web ICMP/8",
+		}},
+		{name: "networks with protocols match none but these", objects: `
+admin: {a: {priority: 1, ingress: [{action: Deny, from: [{networks: [0.0.0.0/0]}], protocols: [{tcp: {}}]}]}}`, want: []string{
+			"denied: outside -> web TCP/80", "allowed: outside -> web ICMP/8",
+		}},
 		{name: "any peer of a list matches", objects: `
 admin: {a: {priority: 1, ingress: [{action: Deny, from: [{networks: [10.1.0.4/32]}, {pods: {namespaceSelector: {matchLabels: {team: b}}, podSelector: {}}}]}]}}`, want: []string{
 			"denied: client -> web TCP/80", "denied: bare -> web TCP/80", "allowed: db -> web TCP/80",

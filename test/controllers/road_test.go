@@ -16,6 +16,7 @@ type road struct {
 	mu      sync.Mutex
 	broken  bool
 	barred  func(*http.Request) bool // nil: nobody
+	lacking func(*http.Request) bool // nil: nothing
 	changed chan struct{}            // closed, and made anew, by each change of barred
 	waiting int                      // at the bar
 	watches map[*http.Request]bool   // that are being answered
@@ -37,6 +38,12 @@ func (r *road) to(config *rest.Config) *rest.Config {
 func (r *road) travel(q *http.Request, next http.RoundTripper) (*http.Response, error) {
 	if err := r.enter(q); err != nil {
 		return nil, err
+	}
+	if r.lacks(q) {
+		return &http.Response{
+			Request: q, StatusCode: http.StatusNotFound, ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"Content-Type": {"text/plain; charset=utf-8"}},
+			Body: io.NopCloser(strings.NewReader("404 page not found\n")),
+		}, nil
 	}
 	response, err := next.RoundTrip(q)
 	if err == nil && q.URL.Query().Get("watch") == "true" && response.StatusCode == http.StatusOK {
@@ -88,6 +95,19 @@ func (r *road) bar(which func(*http.Request) bool) {
 	r.barred = which
 	close(r.changed)
 	r.changed = make(chan struct{})
+}
+
+// lack makes requests be answered as by an API server that does not have the resource.
+func (r *road) lack(which func(*http.Request) bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lacking = which
+}
+
+func (r *road) lacks(q *http.Request) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lacking != nil && r.lacking(q)
 }
 
 // atTheBar is how many requests wait there.

@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -28,6 +27,7 @@ import (
 	"github.com/ringfence-io/ringfence/config"
 	labserver "github.com/ringfence-io/ringfence/lab/apiserver"
 	"github.com/ringfence-io/ringfence/test/apiserver"
+	"github.com/ringfence-io/ringfence/test/sig"
 )
 
 // What is installed.
@@ -54,11 +54,11 @@ func TestMain(m *testing.M) { apiserver.Main(m, prepare) }
 // prepare installs config/default, as kubectl apply -k would, the SIG's kind, and two nodes.
 func prepare(env *envtest.Environment) error {
 	restConfig = env.Config
-	sig, err := sigCRDs(context.Background())
+	theSIGs, err := sig.V03.Bases("standard")
 	if err != nil {
 		return err
 	}
-	crds := []string{"../../config/crd/bases", sig}
+	crds := []string{"../../config/crd/bases", theSIGs}
 	if _, err := envtest.InstallCRDs(restConfig, envtest.CRDInstallOptions{Paths: crds, ErrorIfPathMissing: true}); err != nil {
 		return fmt.Errorf("installing the CRDs: %w", err)
 	}
@@ -88,15 +88,6 @@ func prepare(env *envtest.Environment) error {
 		}
 	}
 	return untilInForce(ctx)
-}
-
-// sigCRDs is the directory with the SIG's CustomResourceDefinition.
-func sigCRDs(ctx context.Context) (string, error) {
-	module, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/network-policy-api").Output()
-	if err != nil {
-		return "", fmt.Errorf("looking for the SIG's module: %w", err)
-	}
-	return filepath.Join(strings.TrimSpace(string(module)), "config/crd/standard"), nil
 }
 
 // render is what kustomize makes of a directory.

@@ -46,7 +46,7 @@ const (
 {apiVersion: policy.ringfence.io/v1alpha1, kind: ClusterNetworkPolicy, metadata: {name: ours}, spec: {tier: Admin, priority: 7,
   subject: {namespaces: {matchLabels: {story: told}}}, ingress: [{action: Accept, from: [{nodes: {}}]}]}}
 ---
-{apiVersion: policy.networking.k8s.io/v1alpha2, kind: ClusterNetworkPolicy, metadata: {name: sigs}, spec: {tier: Admin, priority: 8,
+{apiVersion: policy.networking.k8s.io/v1beta1, kind: ClusterNetworkPolicy, metadata: {name: sigs}, spec: {tier: Admin, priority: 8,
   subject: {namespaces: {matchLabels: {story: told}}}, ingress: [{action: Deny, from: [{namespaces: {}}]}]}}
 ---
 {apiVersion: policy.ringfence.io/v1alpha1, kind: NamespaceIsolation, metadata: {name: alone}, spec: {tier: Baseline,
@@ -185,7 +185,7 @@ func programmed(t *testing.T, l *lab.Lab) {
 			name string
 		}{
 			{"our ClusterNetworkPolicy", c.Resource(clusterPolicies), "ours"},
-			{"the SIG's ClusterNetworkPolicy", c.Resource(in("policy.networking.k8s.io", "v1alpha2", "clusternetworkpolicies")), "sigs"},
+			{"the SIG's ClusterNetworkPolicy", c.Resource(in("policy.networking.k8s.io", "v1beta1", "clusternetworkpolicies")), "sigs"},
 			{"NamespaceIsolation", c.Resource(isolations), "alone"},
 		} {
 			object, err := p.of.Get(ctx, p.name, metav1.GetOptions{})

@@ -6,10 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -26,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	signetv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
+	signetv1beta1 "sigs.k8s.io/network-policy-api/apis/v1beta1"
 
 	"github.com/ringfence-io/ringfence/controllers"
 	"github.com/ringfence-io/ringfence/test/apiserver"
@@ -60,17 +58,14 @@ func install(config *rest.Config, dir string) error {
 	return nil
 }
 
-// sigBases is where the SIG's CustomResourceDefinition is.
-var sigBases = sync.OnceValues(func() (string, error) {
-	dir, err := exec.CommandContext(context.Background(), "go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/network-policy-api").Output()
-	return filepath.Join(strings.TrimSpace(string(dir)), "config/crd/experimental"), err
-})
-
 func connect(config *rest.Config) (client.WithWatch, error) {
 	config = rest.CopyConfig(config)
 	config.QPS = -1
 	scheme := controllers.Scheme()
 	if err := signetv1alpha2.Install(scheme); err != nil {
+		return nil, err
+	}
+	if err := signetv1beta1.Install(scheme); err != nil {
 		return nil, err
 	}
 	if err := apiextensionsv1.AddToScheme(scheme); err != nil {
