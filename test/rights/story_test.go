@@ -22,6 +22,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/lab"
+	"github.com/ringfence-io/ringfence/test/sig"
 )
 
 const (
@@ -134,7 +135,7 @@ func tell(t *testing.T, flags []string) *lab.Lab {
 		}
 		must(t, l.Close())
 	})
-	crds, err := sigCRDs(t.Context())
+	crds, err := sig.V03.Bases("standard")
 	must(t, err)
 	crd, err := os.ReadFile(filepath.Join(crds, "policy.networking.k8s.io_clusternetworkpolicies.yaml"))
 	must(t, err)
