@@ -5,7 +5,7 @@ import (
 )
 
 // ClusterNetworkPolicy sets rules for the pods of many namespaces, by tier and priority. It has every field of the
-// ClusterNetworkPolicy of policy.networking.k8s.io/v1alpha2, with the same meaning, and adds mode, log, and nodes and networks as
+// ClusterNetworkPolicy of policy.networking.k8s.io/v1beta1, with the same meaning, and adds mode, log, and nodes and networks as
 // sources.
 //
 // +kubebuilder:object:root=true
@@ -231,7 +231,8 @@ type Peer struct {
 	//
 	// +optional
 	Nodes *LabelSelector `json:"nodes,omitempty"`
-	// networks are IP blocks, as in 10.0.0.0/8 or fd00::/8, at most 25. Pods whose addresses lie in them are meant too.
+	// networks are IP blocks such as 10.0.0.0/8 or fd00::/8, at most 25. Bits behind the prefix are zero. Pods whose addresses lie in them are
+	// meant too, and without protocols all traffic, ICMP included.
 	//
 	// +optional
 	// +listType=set
@@ -246,10 +247,12 @@ type Peer struct {
 	DomainNames []string `json:"domainNames,omitempty"`
 }
 
-// CIDR is an IP block, as in 10.0.0.0/8 or fd00::/8. Bits behind the prefix are tolerated, and mean nothing.
+// CIDR is an IP block such as 10.0.0.0/8 or fd00::/8. All bits behind the prefix are zero. Objects that were stored before this was asked for stay
+// in force as if they were.
 //
 // +kubebuilder:validation:MaxLength=43
 // +kubebuilder:validation:XValidation:rule="isCIDR(self)",message="write a CIDR such as 10.0.0.0/8 or fd00::/8"
+// +kubebuilder:validation:XValidation:rule="!isCIDR(self) || cidr(self) == cidr(self).masked()",message="write the CIDR with all bits behind the prefix zero",messageExpression="'write ' + string(cidr(self).masked()) + ': bits behind the prefix are not zero'"
 type CIDR string
 
 // Protocol selects protocols and ports. Exactly one field is set.

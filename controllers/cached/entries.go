@@ -6,7 +6,7 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	signetv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
+	signetv1beta1 "sigs.k8s.io/network-policy-api/apis/v1beta1"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
@@ -166,7 +166,7 @@ func OurType(kind string) metav1.TypeMeta {
 
 // convertSIGs stores the SIG's policies as ours.
 func convertSIGs(obj any) (any, error) {
-	p, ok := obj.(*signetv1alpha2.ClusterNetworkPolicy)
+	p, ok := obj.(*signetv1beta1.ClusterNetworkPolicy)
 	if !ok {
 		return obj, nil
 	}
@@ -212,7 +212,7 @@ func oursWithStatus(obj any) (any, error) {
 
 func sigsWithStatus(obj any) (any, error) {
 	converted, err := convertSIGs(obj)
-	if p, ok := obj.(*signetv1alpha2.ClusterNetworkPolicy); ok {
+	if p, ok := obj.(*signetv1beta1.ClusterNetworkPolicy); ok {
 		converted.(*v1alpha1.ClusterNetworkPolicy).Status.Conditions = p.Status.Conditions
 	}
 	return converted, err

@@ -3,15 +3,13 @@ package cached
 import (
 	"context"
 	"net/http"
-	"slices"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/log"
-	signetv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
+	signetv1beta1 "sigs.k8s.io/network-policy-api/apis/v1beta1"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
@@ -43,7 +41,7 @@ func NewKinds(config *rest.Config, client *http.Client, others ...Target) (*Kind
 func (k *Kinds) KeepStatus() {
 	for _, d := range k.definitions {
 		d.objects.Transform = oursWithStatus
-		if d.objects.Kind.Group != v1alpha1.GroupVersion.Group {
+		if d.name == SIGPolicies {
 			d.objects.Transform = sigsWithStatus
 		}
 	}
@@ -121,6 +119,15 @@ func (k *Kinds) Fill(s *compile.Snapshot) {
 	}
 }
 
+// Versions are the API versions of the kinds, by their resource, as resource.group.
+func (k *Kinds) Versions() map[string]*Versions {
+	all := map[string]*Versions{}
+	for _, d := range k.definitions {
+		all[d.objects.GroupResource().String()] = d.objects.Versions
+	}
+	return all
+}
+
 // Absent are the resources, as resource.group, of the kinds that the API does not have.
 func (k *Kinds) Absent() []string {
 	var resources []string
@@ -142,6 +149,9 @@ func (k *Kinds) Object(resource, key string) metav1.Object {
 	return nil
 }
 
+// SIGPolicies are the SIG's ClusterNetworkPolicies, as resource.group.
+const SIGPolicies = "clusternetworkpolicies.policy.networking.k8s.io"
+
 // definition is a CRD, whether it is there or not, and the kind that it defines.
 type definition struct {
 	name    string // the CRD's
@@ -156,21 +166,20 @@ func definitions() []*definition {
 	const (
 		policy  = "ClusterNetworkPolicy"
 		ours    = "apply the CustomResourceDefinitions of the enforcer's release, or run the enforcer of theirs"
-		theSIGs = "install the CustomResourceDefinition of network-policy-api v0.2, or an enforcer that knows one of the versions"
+		theSIGs = "install the CustomResourceDefinition of network-policy-api v0.2 or v0.3, or an enforcer that knows one of the versions"
 	)
 	return []*definition{
 		{name: "clusternetworkpolicies." + v1alpha1.GroupVersion.Group, remedy: ours, objects: Target{
-			Kind: v1alpha1.GroupVersion.WithKind(policy), Resource: "clusternetworkpolicies",
+			Kind: policy, Versions: NewVersions(v1alpha1.GroupVersion), Resource: "clusternetworkpolicies",
 			Example: &v1alpha1.ClusterNetworkPolicy{}, Transform: stripOurs,
 		}},
 		{name: "namespaceisolations." + v1alpha1.GroupVersion.Group, remedy: ours, objects: Target{
-			Kind: v1alpha1.GroupVersion.WithKind("NamespaceIsolation"), Resource: "namespaceisolations",
+			Kind: "NamespaceIsolation", Versions: NewVersions(v1alpha1.GroupVersion), Resource: "namespaceisolations",
 			Example: &v1alpha1.NamespaceIsolation{}, Transform: stripOurs,
 		}},
-		{name: "clusternetworkpolicies." + signetv1alpha2.GroupVersion.Group, remedy: theSIGs, objects: Target{
-			Kind:     schema.GroupVersion(signetv1alpha2.GroupVersion).WithKind(policy),
-			Resource: "clusternetworkpolicies",
-			Example:  &signetv1alpha2.ClusterNetworkPolicy{}, Transform: convertSIGs,
+		{name: SIGPolicies, remedy: theSIGs, objects: Target{
+			Kind: policy, Versions: NewVersions(sigVersions...), Resource: "clusternetworkpolicies",
+			Example: &signetv1beta1.ClusterNetworkPolicy{}, Transform: convertSIGs,
 		}},
 	}
 }
@@ -180,24 +189,29 @@ func definitions() []*definition {
 // hands events of a watch by name to nobody else, and such a watch needs no right to read the other CRDs.
 func crdTarget(name string) Target {
 	return Target{
-		Kind: apiextensionsv1.SchemeGroupVersion.WithKind("CustomResourceDefinition"), Resource: "customresourcedefinitions",
+		Kind: "CustomResourceDefinition", Versions: NewVersions(apiextensionsv1.SchemeGroupVersion), Resource: "customresourcedefinitions",
 		Only:    types.NamespacedName{Name: name},
 		Example: &apiextensionsv1.CustomResourceDefinition{}, Transform: crdToEntry,
 	}
 }
 
-// served reports whether the API has the kind in the version that we know. It logs, once, if it has others only.
+// served reports whether the API has the kind in a version that we know, and has the newest of those used from now on. It logs, once, if the API has
+// other versions only.
 func (d *definition) served(ctx context.Context) bool {
 	var crd crdEntry
 	for _, e := range List(d.crd.Informer, func(e *crdEntry) *crdEntry { return e }) {
 		crd = *e
 	}
-	known := d.objects.Kind.Version
-	served := crd.established && slices.Contains(crd.served, known)
+	before := d.objects.Versions.Newest()
+	served := crd.established && d.objects.Versions.serve(crd.served)
+	if now := d.objects.Versions.Newest(); served && d.watch != nil && now != before {
+		log.FromContext(ctx).Info("the cluster has a kind of policy in another version now: its objects stay in force, and are read in that one",
+			"customResourceDefinition", d.name, "before", before.Version, "now", now.Version)
+	}
 	unknown := crd.established && !served
 	if unknown && !d.said {
 		log.FromContext(ctx).Info("the cluster has a kind of policy in versions only that this enforcer does not know, so none of its objects are "+
-			"enforced", "customResourceDefinition", d.name, "served", crd.served, "known", known, "remedy", d.remedy)
+			"enforced", "customResourceDefinition", d.name, "served", crd.served, "known", d.objects.Versions.names(), "remedy", d.remedy)
 	}
 	d.said = unknown
 	return served

@@ -2,17 +2,33 @@ package cached
 
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	signetv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
+	signetv1beta1 "sigs.k8s.io/network-policy-api/apis/v1beta1"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 )
 
-// fromSIG is the SIG's policy as one of ours, which has all its fields. It takes over o's maps and keeps its APIVersion, by which reports tell
-// the two apart. What o says in a field that the SIG's type does not have yet is not in o: the peer, protocol or port is an empty one
-// then, which no packet matches in an Accept rule, and every packet in another.
-func fromSIG(o *signetv1alpha2.ClusterNetworkPolicy) *v1alpha1.ClusterNetworkPolicy {
+// sigVersions are the versions of the SIG's ClusterNetworkPolicy, the newest first. [TestTheSIGsVersionsHaveTheSameFields] holds them to one shape.
+var sigVersions = []schema.GroupVersion{schema.GroupVersion(signetv1beta1.GroupVersion), schema.GroupVersion(signetv1alpha2.GroupVersion)}
+
+// installSIG makes the SIG's kind known in all its versions. Objects of each version are read into the type of the newest.
+func installSIG(s *runtime.Scheme) error {
+	for _, version := range sigVersions {
+		s.AddKnownTypes(version, &signetv1beta1.ClusterNetworkPolicy{}, &signetv1beta1.ClusterNetworkPolicyList{})
+		metav1.AddToGroupVersion(s, version)
+	}
+	return nil
+}
+
+// fromSIG is the SIG's policy as one of ours, which has all its fields. It takes over o's maps. Its APIVersion has the SIG's group, by which reports
+// tell the two apart, and always the newest version: which one it was read in makes no difference to policy. What o says in a field that the SIG's
+// type does not have yet is not in o: the peer, protocol or port is an empty one then, which no packet matches in an Accept rule, and every packet
+// in another.
+func fromSIG(o *signetv1beta1.ClusterNetworkPolicy) *v1alpha1.ClusterNetworkPolicy {
 	return &v1alpha1.ClusterNetworkPolicy{
-		TypeMeta:   metav1.TypeMeta{APIVersion: signetv1alpha2.GroupVersion.String(), Kind: "ClusterNetworkPolicy"},
+		TypeMeta:   metav1.TypeMeta{APIVersion: sigVersions[0].String(), Kind: "ClusterNetworkPolicy"},
 		ObjectMeta: versioned(o),
 		Spec: v1alpha1.ClusterNetworkPolicySpec{
 			Tier:     v1alpha1.Tier(o.Spec.Tier),
@@ -21,7 +37,7 @@ func fromSIG(o *signetv1alpha2.ClusterNetworkPolicy) *v1alpha1.ClusterNetworkPol
 				Namespaces: selectorFromSIG(o.Spec.Subject.Namespaces),
 				Pods:       podsFromSIG(o.Spec.Subject.Pods),
 			},
-			Ingress: each(o.Spec.Ingress, func(r signetv1alpha2.ClusterNetworkPolicyIngressRule) v1alpha1.IngressRule {
+			Ingress: each(o.Spec.Ingress, func(r signetv1beta1.ClusterNetworkPolicyIngressRule) v1alpha1.IngressRule {
 				return v1alpha1.IngressRule{
 					Name:      r.Name,
 					Action:    v1alpha1.Action(r.Action),
@@ -29,7 +45,7 @@ func fromSIG(o *signetv1alpha2.ClusterNetworkPolicy) *v1alpha1.ClusterNetworkPol
 					Protocols: each(r.Protocols, protocolFromSIG),
 				}
 			}),
-			Egress: each(o.Spec.Egress, func(r signetv1alpha2.ClusterNetworkPolicyEgressRule) v1alpha1.EgressRule {
+			Egress: each(o.Spec.Egress, func(r signetv1beta1.ClusterNetworkPolicyEgressRule) v1alpha1.EgressRule {
 				return v1alpha1.EgressRule{
 					Name:      r.Name,
 					Action:    v1alpha1.Action(r.Action),
@@ -41,21 +57,21 @@ func fromSIG(o *signetv1alpha2.ClusterNetworkPolicy) *v1alpha1.ClusterNetworkPol
 	}
 }
 
-func sourceFromSIG(p signetv1alpha2.ClusterNetworkPolicyIngressPeer) v1alpha1.Peer {
+func sourceFromSIG(p signetv1beta1.ClusterNetworkPolicyIngressPeer) v1alpha1.Peer {
 	return v1alpha1.Peer{Namespaces: selectorFromSIG(p.Namespaces), Pods: podsFromSIG(p.Pods)}
 }
 
-func destinationFromSIG(p signetv1alpha2.ClusterNetworkPolicyEgressPeer) v1alpha1.Peer {
+func destinationFromSIG(p signetv1beta1.ClusterNetworkPolicyEgressPeer) v1alpha1.Peer {
 	return v1alpha1.Peer{
 		Namespaces:  selectorFromSIG(p.Namespaces),
 		Pods:        podsFromSIG(p.Pods),
 		Nodes:       selectorFromSIG(p.Nodes),
-		Networks:    each(p.Networks, func(c signetv1alpha2.CIDR) v1alpha1.CIDR { return v1alpha1.CIDR(c) }),
-		DomainNames: each(p.DomainNames, func(d signetv1alpha2.DomainName) string { return string(d) }),
+		Networks:    each(p.Networks, func(c signetv1beta1.CIDR) v1alpha1.CIDR { return v1alpha1.CIDR(c) }),
+		DomainNames: each(p.DomainNames, func(d signetv1beta1.DomainName) string { return string(d) }),
 	}
 }
 
-func podsFromSIG(p *signetv1alpha2.NamespacedPod) *v1alpha1.NamespacedPod {
+func podsFromSIG(p *signetv1beta1.NamespacedPod) *v1alpha1.NamespacedPod {
 	if p == nil {
 		return nil
 	}
@@ -77,7 +93,7 @@ func selectorFromSIG(s *metav1.LabelSelector) *v1alpha1.LabelSelector {
 	}
 }
 
-func protocolFromSIG(p signetv1alpha2.ClusterNetworkPolicyProtocol) v1alpha1.Protocol {
+func protocolFromSIG(p signetv1beta1.ClusterNetworkPolicyProtocol) v1alpha1.Protocol {
 	out := v1alpha1.Protocol{DestinationNamedPort: p.DestinationNamedPort}
 	if p.TCP != nil {
 		out.TCP = &v1alpha1.PortMatch{DestinationPort: portFromSIG(p.TCP.DestinationPort)}
@@ -91,7 +107,7 @@ func protocolFromSIG(p signetv1alpha2.ClusterNetworkPolicyProtocol) v1alpha1.Pro
 	return out
 }
 
-func portFromSIG(p *signetv1alpha2.Port) *v1alpha1.Port {
+func portFromSIG(p *signetv1beta1.Port) *v1alpha1.Port {
 	if p == nil {
 		return nil
 	}

@@ -10,13 +10,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	signetv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
+	signetv1beta1 "sigs.k8s.io/network-policy-api/apis/v1beta1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 )
 
 func TestNothingOfTheSIGsPolicyIsLost(t *testing.T) {
-	var theirs signetv1alpha2.ClusterNetworkPolicy
+	var theirs signetv1beta1.ClusterNetworkPolicy
 	f := filler{t: t}
 	f.fill(reflect.ValueOf(&theirs).Elem(), "")
 	ours := fromSIG(&theirs)
@@ -33,12 +34,25 @@ func TestNothingOfTheSIGsPolicyIsLost(t *testing.T) {
 	if diff := cmp.Diff(wantMeta, ours.ObjectMeta); diff != "" {
 		t.Errorf("metadata (-want +got):\n%s", diff)
 	}
-	wantType := metav1.TypeMeta{APIVersion: "policy.networking.k8s.io/v1alpha2", Kind: "ClusterNetworkPolicy"}
+	wantType := metav1.TypeMeta{APIVersion: "policy.networking.k8s.io/v1beta1", Kind: "ClusterNetworkPolicy"}
 	if diff := cmp.Diff(wantType, ours.TypeMeta); diff != "" {
 		t.Errorf("type (-want +got):\n%s", diff)
 	}
 	if ours.Spec.Mode != "" {
 		t.Errorf("mode is %q: the SIG's policies have none", ours.Spec.Mode)
+	}
+}
+
+// Objects of each version are read into the type of the newest: none may have a field that another one lacks.
+func TestTheSIGsVersionsHaveTheSameFields(t *testing.T) {
+	var newer signetv1beta1.ClusterNetworkPolicy
+	f := filler{t: t}
+	f.fill(reflect.ValueOf(&newer).Elem(), "")
+	var older signetv1alpha2.ClusterNetworkPolicy
+	f = filler{t: t}
+	f.fill(reflect.ValueOf(&older).Elem(), "")
+	if diff := cmp.Diff(asJSON(t, older), asJSON(t, newer)); diff != "" {
+		t.Errorf("the fields of v1alpha2 (-) are not those of v1beta1 (+):\n%s", diff)
 	}
 }
 
@@ -66,7 +80,7 @@ func TestWhatIsEmptyInTheSIGsPolicyStaysEmptyInOurs(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			var theirs signetv1alpha2.ClusterNetworkPolicy
+			var theirs signetv1beta1.ClusterNetworkPolicy
 			if err := yaml.Unmarshal([]byte(tt.spec), &theirs.Spec); err != nil {
 				t.Fatal(err)
 			}

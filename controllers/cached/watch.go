@@ -18,7 +18,6 @@ import (
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 	"sigs.k8s.io/controller-runtime/pkg/log"
-	signetv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 )
@@ -42,7 +41,8 @@ func OnChange[T any](changed func(before, after T)) toolscache.ResourceEventHand
 
 // Target is what a watch of its own looks at: a kind's objects, all or the one of a name.
 type Target struct {
-	Kind      schema.GroupVersionKind
+	Kind      string
+	Versions  *Versions
 	Resource  string
 	Only      types.NamespacedName // no name: all of the cluster
 	Example   runtime.Object
@@ -53,16 +53,16 @@ type Target struct {
 func (t Target) String() string {
 	switch {
 	case t.Only.Name == "":
-		return t.Resource + "." + t.Kind.GroupVersion().String()
+		return t.Resource + "." + t.Versions.Newest().String()
 	case t.Only.Namespace == "":
-		return t.Kind.Kind + " " + t.Only.Name
+		return t.Kind + " " + t.Only.Name
 	}
-	return t.Kind.Kind + " " + t.Only.String()
+	return t.Kind + " " + t.Only.String()
 }
 
 // GroupResource is how reports name the kind.
 func (t Target) GroupResource() schema.GroupResource {
-	return schema.GroupResource{Group: t.Kind.Group, Resource: t.Resource}
+	return schema.GroupResource{Group: t.Versions.Newest().Group, Resource: t.Resource}
 }
 
 // Watch is an informer that comes and goes. The manager's cache cannot hold these: it keeps one informer, with one selector, for a kind,
@@ -89,7 +89,7 @@ type Watcher struct {
 func NewWatcher(config *rest.Config, client *http.Client, targets []Target) (*Watcher, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		corev1.AddToScheme, apiextensionsv1.AddToScheme, v1alpha1.AddToScheme, signetv1alpha2.Install,
+		corev1.AddToScheme, apiextensionsv1.AddToScheme, v1alpha1.AddToScheme, installSIG,
 	} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("making the API's kinds known: %w", err)
@@ -98,15 +98,16 @@ func NewWatcher(config *rest.Config, client *http.Client, targets []Target) (*Wa
 	codecs := serializer.NewCodecFactory(scheme)
 	w := &Watcher{Clients: map[schema.GroupVersion]rest.Interface{}}
 	for _, t := range targets {
-		version := t.Kind.GroupVersion()
-		if w.Clients[version] != nil {
-			continue
+		for _, version := range t.Versions.known {
+			if w.Clients[version] != nil {
+				continue
+			}
+			c, err := apiutil.RESTClientForGVK(version.WithKind(t.Kind), false, false, config, codecs, client)
+			if err != nil {
+				return nil, fmt.Errorf("making a client of %s: %w", version, err)
+			}
+			w.Clients[version] = c
 		}
-		c, err := apiutil.RESTClientForGVK(t.Kind, false, false, config, codecs, client)
-		if err != nil {
-			return nil, fmt.Errorf("making a client of %s: %w", version, err)
-		}
-		w.Clients[version] = c
 	}
 	return w, nil
 }
@@ -142,9 +143,7 @@ func (w *Watcher) informer(t Target) (toolscache.SharedIndexInformer, error) {
 	if t.Only.Name != "" {
 		only = fields.OneTermEqualSelector("metadata.name", t.Only.Name)
 	}
-	informer := toolscache.NewSharedIndexInformer(
-		toolscache.NewListWatchFromClient(w.Clients[t.Kind.GroupVersion()], t.Resource, t.Only.Namespace, only),
-		t.Example, 0, toolscache.Indexers{})
+	informer := toolscache.NewSharedIndexInformer(w.listWatch(t, only), t.Example, 0, toolscache.Indexers{})
 	if err := informer.SetTransform(t.Transform); err != nil {
 		return nil, fmt.Errorf("watching %s: %w", t, err)
 	}

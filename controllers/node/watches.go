@@ -49,13 +49,14 @@ var (
 
 // allNodes are watched only on demand: kubelets write their status all the time, and thousands of enforcers would be told.
 var allNodes = cached.Target{
-	Kind: corev1.SchemeGroupVersion.WithKind("Node"), Resource: "nodes", Example: &corev1.Node{}, Transform: cached.NodeToEntry,
+	Kind: "Node", Versions: cached.NewVersions(corev1.SchemeGroupVersion), Resource: "nodes",
+	Example: &corev1.Node{}, Transform: cached.NodeToEntry,
 }
 
 // dnsTarget is the one Service of a name: like a CRD, it is watched by its name, which costs an API server less and needs no right to read others.
 func dnsTarget(name types.NamespacedName) cached.Target {
 	return cached.Target{
-		Kind: corev1.SchemeGroupVersion.WithKind("Service"), Resource: "services", Only: name,
+		Kind: "Service", Versions: cached.NewVersions(corev1.SchemeGroupVersion), Resource: "services", Only: name,
 		Example: &corev1.Service{}, Transform: cached.StripService,
 	}
 }

@@ -25,7 +25,7 @@ func (r *Policies) emit(o metav1.Object, previous, status *v1alpha1.EnforcementS
 			level = corev1.EventTypeWarning
 		}
 		if level != "" {
-			r.recorder.Eventf(referenceTo(o), nil, level, now.Reason, "Enforce", "%s", cached.Shortened(note(o, now), cached.MaxNote))
+			r.recorder.Eventf(r.writer.referenceTo(o), nil, level, now.Reason, "Enforce", "%s", cached.Shortened(note(o, now), cached.MaxNote))
 		}
 	}
 }
@@ -39,8 +39,8 @@ func note(o metav1.Object, c *metav1.Condition) string {
 	return c.Message
 }
 
-// referenceTo names a policy for an Event.
-func referenceTo(o metav1.Object) *corev1.ObjectReference {
+// referenceTo names a policy for an Event, in the version that the API serves.
+func (w *statusWriter) referenceTo(o metav1.Object) *corev1.ObjectReference {
 	ref := &corev1.ObjectReference{
 		APIVersion: networkingv1.SchemeGroupVersion.String(), Kind: "NetworkPolicy",
 		Namespace: o.GetNamespace(), Name: o.GetName(), UID: o.GetUID(), ResourceVersion: o.GetResourceVersion(),
@@ -48,6 +48,9 @@ func referenceTo(o metav1.Object) *corev1.ObjectReference {
 	switch o := o.(type) {
 	case *v1alpha1.ClusterNetworkPolicy:
 		ref.APIVersion, ref.Kind = o.APIVersion, o.Kind
+		if o.APIVersion != v1alpha1.GroupVersion.String() {
+			ref.APIVersion = w.versions[sigPolicies].Newest().String()
+		}
 	case *v1alpha1.NamespaceIsolation:
 		ref.APIVersion, ref.Kind = o.APIVersion, o.Kind
 	}

@@ -54,6 +54,7 @@ func TestSinceWhenAVersionIsKnown(t *testing.T) {
 		{"a mode", webAt(1, "11", "Audit"), true, "11", false},
 		{"the same mode in words", webAt(1, "11", "Enforce"), true, "11", false},
 		{"another of its name", anew(webAt(1, "11")), true, "11", false},
+		{"without a field that the API server does not know any more", cutShort(webAt(1, "11")), true, "11", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			x := newIndex()
@@ -71,13 +72,21 @@ func TestSinceWhenAVersionIsKnown(t *testing.T) {
 	}
 }
 
+// cutShort is a policy as an API server hands it out that does not have a field of it.
+func cutShort(np *networkingv1.NetworkPolicy) *networkingv1.NetworkPolicy {
+	np.Spec.Ingress = append(np.Spec.Ingress, networkingv1.NetworkPolicyIngressRule{})
+	return np
+}
+
 func TestAWorkerThatHasAnotherVersionWaits(t *testing.T) {
 	x := newIndex()
 	if _, ok := x.begin(web, webAt(1, "10"), started); ok {
 		t.Error("a policy that nobody has seen is known")
 	}
 	x.see(web, webAt(2, "11"), started)
-	for _, np := range []*networkingv1.NetworkPolicy{webAt(1, "10"), webAt(3, "12"), webAt(2, "11", "Audit"), anew(webAt(2, "11"))} {
+	for _, np := range []*networkingv1.NetworkPolicy{
+		webAt(1, "10"), webAt(3, "12"), webAt(2, "11", "Audit"), anew(webAt(2, "11")), cutShort(webAt(2, "11")),
+	} {
 		if _, ok := x.begin(web, np, started); ok {
 			t.Errorf("generation %d of %s in mode %q is known", np.Generation, np.UID, ownMode(np))
 		}

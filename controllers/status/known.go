@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/controllers/cached"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 )
 
@@ -24,6 +25,7 @@ type version struct {
 	uid        types.UID
 	generation int64
 	mode       string // that the policy itself says, in an annotation which has no generation
+	object     metav1.Object
 	understood *compile.Understood
 	since      string    // resource version at which this version was first seen
 	seen       time.Time // likewise
@@ -70,14 +72,15 @@ func (k *known) becomes(seen version) *known {
 // versionOf is the version of a policy that is seen now.
 func versionOf(o metav1.Object, now time.Time) version {
 	return version{
-		uid: o.GetUID(), generation: o.GetGeneration(), mode: ownMode(o), understood: compile.Understand(objectOf(o)),
+		uid: o.GetUID(), generation: o.GetGeneration(), mode: ownMode(o), object: o, understood: compile.Understand(objectOf(o)),
 		since: o.GetResourceVersion(), seen: now,
 	}
 }
 
-// isOf reports whether v is the version of an object.
+// isOf reports whether v is the version of an object. The generation alone does not tell: once a CustomResourceDefinition (CRD) has lost a field, the API
+// server hands objects out without it, and counts no new generation.
 func (v *version) isOf(o metav1.Object) bool {
-	return v.uid == o.GetUID() && v.generation == o.GetGeneration() && v.mode == ownMode(o)
+	return v.object == o || cached.SameForPolicy(v.object, o)
 }
 
 // same reports whether two are the same version.

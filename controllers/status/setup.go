@@ -31,7 +31,7 @@ const (
 	// listenEvery is how often it is looked which nodes have fallen silent.
 	listenEvery = time.Second
 	// sigPolicies is the resource whose status has conditions and nothing else.
-	sigPolicies = "clusternetworkpolicies.policy.networking.k8s.io"
+	sigPolicies = cached.SIGPolicies
 )
 
 // SetupWithManager starts the watches and the workers.
@@ -45,7 +45,7 @@ func (r *Policies) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 	}
 	r.kinds.KeepStatus()
 	r.index, r.claims = newIndex(), newClaimants()
-	r.writer = &statusWriter{clients: r.kinds.Watcher.Clients}
+	r.writer = newStatusWriter(r.kinds)
 	r.recorder = m.GetEventRecorder("ringfence-controller")
 	if err := m.Add(outlook{r.kinds.Watcher.Clients[v1alpha1.GroupVersion]}); err != nil {
 		return fmt.Errorf("setting up the policy controller: %w", err)

@@ -12,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
-	signetv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/controllers/cached"
@@ -20,20 +19,25 @@ import (
 
 // statusWriter writes statuses by server-side apply: fields of others, as conditions of other types, stay.
 type statusWriter struct {
-	clients map[schema.GroupVersion]rest.Interface
+	clients  map[schema.GroupVersion]rest.Interface
+	versions map[string]*cached.Versions // in which the statuses of policies are written, by the policies' resource
+}
+
+func newStatusWriter(k *cached.Kinds) *statusWriter {
+	versions := k.Versions()
+	versions[cached.NetworkPolicies.String()] = cached.NewVersions(v1alpha1.GroupVersion) // of their PolicyEnforcements
+	return &statusWriter{clients: k.Watcher.Clients, versions: versions}
 }
 
 // statusTarget says where the status of a policy is written.
-func statusTarget(key policyKey) (version schema.GroupVersion, kind, resource string) {
+func statusTarget(key policyKey) (kind, resource string) {
 	switch key.resource {
 	case cached.NetworkPolicies.String():
-		return v1alpha1.GroupVersion, "PolicyEnforcement", "policyenforcements"
-	case sigPolicies:
-		return schema.GroupVersion(signetv1alpha2.GroupVersion), "ClusterNetworkPolicy", "clusternetworkpolicies"
-	case "clusternetworkpolicies." + v1alpha1.GroupVersion.Group:
-		return v1alpha1.GroupVersion, "ClusterNetworkPolicy", "clusternetworkpolicies"
+		return "PolicyEnforcement", "policyenforcements"
+	case sigPolicies, "clusternetworkpolicies." + v1alpha1.GroupVersion.Group:
+		return "ClusterNetworkPolicy", "clusternetworkpolicies"
 	}
-	return v1alpha1.GroupVersion, "NamespaceIsolation", "namespaceisolations"
+	return "NamespaceIsolation", "namespaceisolations"
 }
 
 // appliedStatus is a status as it is written: also of what there is none of it says so, or it would stay as somebody else has written it.
@@ -56,7 +60,7 @@ type appliedEnforcement struct {
 // write writes a policy's status into an object that stands at a resource version, and returns the one that came of it. A policy that is gone
 // needs none. Where another version stands, which may be another policy's of the same name, nothing is written, and the error is a conflict.
 func (w *statusWriter) write(ctx context.Context, key policyKey, at string, status *v1alpha1.EnforcementStatus) (string, error) {
-	version, kind, resource := statusTarget(key)
+	kind, resource := statusTarget(key)
 	written := appliedStatus{*status, appliedNodes{status.Nodes, append([]v1alpha1.NodeTrouble{}, status.Nodes.NotProgrammed...)}}
 	written.Conditions = slices.DeleteFunc(slices.Clone(status.Conditions), func(c metav1.Condition) bool {
 		return !slices.Contains(ourConditions, c.Type)
@@ -76,12 +80,14 @@ func (w *statusWriter) write(ctx context.Context, key policyKey, at string, stat
 	if key.namespace != "" {
 		metadata["namespace"] = key.namespace
 	}
-	body, err := json.Marshal(map[string]any{"apiVersion": version.String(), "kind": kind, "metadata": metadata, "status": say})
-	if err != nil {
-		return "", fmt.Errorf("writing the status of %s: %w", key, err)
-	}
-	answer, err := cached.Apply(w.clients[version], cached.ControllerManager, body).NamespaceIfScoped(key.namespace, key.namespace != "").
-		Resource(resource).Name(key.name).SubResource("status").Do(ctx).Raw()
+	answer, err := cached.InServed(w.versions[key.resource], func(version schema.GroupVersion) ([]byte, error) {
+		body, err := json.Marshal(map[string]any{"apiVersion": version.String(), "kind": kind, "metadata": metadata, "status": say})
+		if err != nil {
+			return nil, err
+		}
+		return cached.Apply(w.clients[version], cached.ControllerManager, body).NamespaceIfScoped(key.namespace, key.namespace != "").
+			Resource(resource).Name(key.name).SubResource("status").Do(ctx).Raw()
+	})
 	if apierrors.IsNotFound(err) && kind != "PolicyEnforcement" {
 		return "", nil
 	}

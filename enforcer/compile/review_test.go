@@ -29,7 +29,7 @@ func clusterPolicyOf(name string, created int64, spec string) Object {
 
 func sigPolicy(name string, created int64, spec string) Object {
 	o := clusterPolicyOf(name, created, spec)
-	o.ClusterNetworkPolicy.APIVersion = "policy.networking.k8s.io/v1alpha2"
+	o.ClusterNetworkPolicy.APIVersion = "policy.networking.k8s.io/v1beta1"
 	return o
 }
 

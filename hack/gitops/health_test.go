@@ -18,7 +18,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-const ours, theSIGs = "policy.ringfence.io/v1alpha1", "policy.networking.k8s.io/v1alpha2"
+const ours, theSIGs = "policy.ringfence.io/v1alpha1", "policy.networking.k8s.io/v1beta1"
 
 // policy is an object with a status, and what is to be thought of it.
 type policy struct {

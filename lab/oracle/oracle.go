@@ -2,7 +2,7 @@
 //
 // It answers two questions, slowly and in plain sight: may this first packet of a connection pass, given these pods, namespaces, nodes
 // and policies? And what would objects that are only audited have denied of it? It is written from the doc comments of
-// networking.k8s.io/v1, policy.networking.k8s.io/v1alpha2 and policy.ringfence.io/v1alpha1 and from the project's semantics table, to be
+// networking.k8s.io/v1, policy.networking.k8s.io/v1beta1 and policy.ringfence.io/v1alpha1 and from the project's semantics table, to be
 // compared with what the enforcer computes.
 //
 // Invariants:

@@ -13,8 +13,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
-	"github.com/ringfence-io/ringfence/test/apiserver"
 	"github.com/ringfence-io/ringfence/test/kit"
+	"github.com/ringfence-io/ringfence/test/sig"
 )
 
 // kind is a kind of policy whose CustomResourceDefinition comes and goes.
@@ -23,6 +23,7 @@ type kind struct {
 	definition func(*testing.T) *unstructured.Unstructured
 	path       string // of its objects in the API
 	apiVersion string
+	shown      string // the API version in snapshots
 	kind       string
 	plain      string // a spec that the kind's schema takes
 	nodes      string // one with nodes for a peer
@@ -30,35 +31,38 @@ type kind struct {
 
 const (
 	selectAll = `tier: Admin, priority: 7, subject: {namespaces: {}}`
-	theSIGs   = "policy.networking.k8s.io/v1alpha2"
+	theSIGs   = "policy.networking.k8s.io/v1beta1"
 	ours      = "policy.ringfence.io/v1alpha1"
 )
 
 var (
 	clusterPolicies = kind{
 		name: "ClusterNetworkPolicy", definition: definitionOf("ClusterNetworkPolicy", "clusternetworkpolicies", "v1alpha1"),
-		path: "/policy.ringfence.io/v1alpha1/clusternetworkpolicies", apiVersion: ours, kind: "ClusterNetworkPolicy",
+		path: "/policy.ringfence.io/v1alpha1/clusternetworkpolicies", apiVersion: ours, shown: ours, kind: "ClusterNetworkPolicy",
 		plain: `{` + selectAll + `}`,
 		nodes: `{` + selectAll + `, ingress: [{action: Deny, from: [{networks: [10.0.0.0/8]}, {nodes: {}}]}]}`,
 	}
 	isolations = kind{
 		name: "NamespaceIsolation", definition: definitionOf("NamespaceIsolation", "namespaceisolations", "v1alpha1"),
-		path: "/policy.ringfence.io/v1alpha1/namespaceisolations", apiVersion: ours, kind: "NamespaceIsolation",
+		path: "/policy.ringfence.io/v1alpha1/namespaceisolations", apiVersion: ours, shown: ours, kind: "NamespaceIsolation",
 		plain: `{namespaceSelector: {}, tier: Admin}`,
 		nodes: `{namespaceSelector: {}, tier: Baseline, allow: {ingress: [{from: [{nodes: {}}]}]}}`,
 	}
 	// The channels of the SIG's kind are two schemas of one definition, of which a cluster has one at a time. Only one knows nodes.
-	sigExperimental = sigKind("experimental")
-	sigStandard     = sigKind("standard")
+	sigExperimental = sigKind(sig.V03, "experimental")
+	sigStandard     = sigKind(sig.V03, "standard")
 
 	kindsWithNodes = []kind{clusterPolicies, isolations, sigExperimental}
-	allKinds       = []kind{clusterPolicies, isolations, sigExperimental, sigStandard}
+	allKinds       = []kind{
+		clusterPolicies, isolations, sigExperimental, sigStandard, sigKind(sig.V02, "experimental"), sigKind(sig.V02, "standard"),
+	}
 )
 
-func sigKind(channel string) kind {
+func sigKind(release sig.Release, channel string) kind {
+	version := release.GroupVersion().String()
 	return kind{
-		name: "the SIG's ClusterNetworkPolicy, channel " + channel, definition: sigDefinition(channel),
-		path: "/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies", apiVersion: theSIGs, kind: "ClusterNetworkPolicy",
+		name: "the SIG's ClusterNetworkPolicy of " + release.Name + ", channel " + channel, definition: sigDefinition(release, channel),
+		path: "/" + version + "/clusternetworkpolicies", apiVersion: version, shown: theSIGs, kind: "ClusterNetworkPolicy",
 		plain: `{` + selectAll + `}`,
 		nodes: `{` + selectAll + `, egress: [{action: Deny, to: [{nodes: {}}]}]}`,
 	}
@@ -79,10 +83,10 @@ func definitionOf(kind, plural string, versions ...string) func(*testing.T) *uns
 }
 
 // sigDefinition is the SIG's own, from its module.
-func sigDefinition(channel string) func(*testing.T) *unstructured.Unstructured {
+func sigDefinition(release sig.Release, channel string) func(*testing.T) *unstructured.Unstructured {
 	return func(t *testing.T) *unstructured.Unstructured {
 		t.Helper()
-		dir, err := apiserver.SIGCRDs(channel)
+		dir, err := release.Bases(channel)
 		kit.Must(t, err)
 		text, err := os.ReadFile(filepath.Join(dir, "policy.networking.k8s.io_clusternetworkpolicies.yaml"))
 		if err != nil {

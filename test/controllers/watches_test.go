@@ -32,12 +32,12 @@ func TestKindsComeAndGoWithTheirDefinitions(t *testing.T) {
 
 			c.install(k)
 			one := c.create(k, "one", k.plain)
-			n.untilNow("an object", func(s seen) bool { return cmp.Equal(s.objects(), []string{k.apiVersion + " one"}) })
+			n.untilNow("an object", func(s seen) bool { return cmp.Equal(s.objects(), []string{k.shown + " one"}) })
 			c.delete(one)
 			n.untilNow("its end", func(s seen) bool { return len(s.objects()) == 0 })
 
 			c.create(k, "two", k.plain)
-			n.untilNow("another", func(s seen) bool { return cmp.Equal(s.objects(), []string{k.apiVersion + " two"}) })
+			n.untilNow("another", func(s seen) bool { return cmp.Equal(s.objects(), []string{k.shown + " two"}) })
 			c.remove(k)
 			n.untilNow("the end of the kind", func(s seen) bool { return len(s.objects()) == 0 })
 			n.untilClosed(transport.Path(k.path))
@@ -46,7 +46,7 @@ func TestKindsComeAndGoWithTheirDefinitions(t *testing.T) {
 
 			c.install(k)
 			c.create(k, "three", k.plain)
-			n.untilNow("the kind again", func(s seen) bool { return cmp.Equal(s.objects(), []string{k.apiVersion + " three"}) })
+			n.untilNow("the kind again", func(s seen) bool { return cmp.Equal(s.objects(), []string{k.shown + " three"}) })
 		})
 	}
 }
@@ -57,7 +57,7 @@ func TestADefinitionThatIsThereBeforeTheEnforcer(t *testing.T) {
 	for _, k := range kindsWithNodes {
 		c.install(k)
 		c.create(k, "early", k.plain)
-		want = append(want, k.apiVersion+" early")
+		want = append(want, k.shown+" early")
 	}
 	slices.Sort(want)
 	n := c.start(time.Hour)
@@ -77,7 +77,7 @@ func TestTheFirstSyncWaitsForEachWatch(t *testing.T) {
 	for _, k := range kindsWithNodes {
 		c.install(k)
 		c.create(k, "early", k.nodes)
-		want = append(want, k.apiVersion+" early")
+		want = append(want, k.shown+" early")
 	}
 	slices.Sort(want)
 
@@ -193,12 +193,12 @@ func TestWhatStandsInASnapshot(t *testing.T) {
 	for _, k := range kindsWithNodes {
 		c.install(k)
 		o := c.create(k, "one", k.plain)
-		n.untilNow("the object", func(s seen) bool { return slices.Contains(s.objects(), k.apiVersion+" one") })
+		n.untilNow("the object", func(s seen) bool { return slices.Contains(s.objects(), k.shown+" one") })
 		s := n.all()[len(n.all())-1]
 		var got metav1.ObjectMeta
 		var gotType metav1.TypeMeta
 		for _, p := range s.ClusterPolicies {
-			if p.APIVersion == k.apiVersion {
+			if p.APIVersion == k.shown {
 				got, gotType = p.ObjectMeta, p.TypeMeta
 			}
 		}
@@ -214,7 +214,7 @@ func TestWhatStandsInASnapshot(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s: metadata (-want +got):\n%s", k.name, diff)
 		}
-		if want := (metav1.TypeMeta{APIVersion: k.apiVersion, Kind: k.kind}); want != gotType {
+		if want := (metav1.TypeMeta{APIVersion: k.shown, Kind: k.kind}); want != gotType {
 			t.Errorf("%s: type %v, want %v", k.name, gotType, want)
 		}
 		c.remove(k)
@@ -268,7 +268,7 @@ func TestNodesAreWatchedAsLongAsAPolicyAsksForThem(t *testing.T) {
 				t.Errorf("the node is %v, want node-x at %v", last, want)
 			}
 			for _, s := range n.all() {
-				if slices.Contains(s.objects(), k.apiVersion+" asking") && len(s.Nodes) == 0 {
+				if slices.Contains(s.objects(), k.shown+" asking") && len(s.Nodes) == 0 {
 					t.Error("a snapshot has the policy and not its nodes")
 				}
 			}

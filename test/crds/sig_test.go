@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -21,48 +20,57 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
-	sig "sigs.k8s.io/network-policy-api/apis/v1alpha2"
+	signetv1beta1 "sigs.k8s.io/network-policy-api/apis/v1beta1"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	shipped "github.com/ringfence-io/ringfence/config"
 	"github.com/ringfence-io/ringfence/test/kit"
+	"github.com/ringfence-io/ringfence/test/sig"
 )
 
-const (
-	sigModule     = "sigs.k8s.io/network-policy-api"
-	sigAPIVersion = "policy.networking.k8s.io/v1alpha2"
-)
-
-// channels are the SIG's: what its CRD has in each.
-var channels = []string{"standard", "experimental"}
+// eachCRD runs a test with each of the SIG's CRDs in turn.
+func eachCRD(t *testing.T, test func(*testing.T, sig.Release, string)) {
+	for _, release := range sig.Releases {
+		for _, channel := range sig.Channels {
+			t.Run(release.Name+" "+channel, func(t *testing.T) {
+				dir, err := release.Bases(channel)
+				if err != nil {
+					t.Fatal(err)
+				}
+				install(t, dir)
+				test(t, release, channel)
+			})
+		}
+	}
+}
 
 // An object that the SIG's CRD accepts is accepted by ours with another apiVersion, and what is kept of it is the same but for our
 // defaults.
 func TestWhatTheSIGAcceptsWeAccept(t *testing.T) {
-	dir := moduleDir(t, sigModule)
-	theirs := slices.Concat(manifests(t, dir, "conformance/base"), userStories(t, dir))
-	if len(theirs) < 25 {
-		t.Fatalf("the SIG's module has %d ClusterNetworkPolicies: that cannot be all", len(theirs))
-	}
-	for name, spec := range sigSpecs {
-		theirs = append(theirs, manifest{name, object(t, sigAPIVersion, "ClusterNetworkPolicy", spec)})
-	}
-	for _, channel := range channels {
-		t.Run(channel, func(t *testing.T) {
-			install(t, filepath.Join(dir, "config/crd", channel))
-			for _, m := range theirs {
-				t.Run(m.name, func(t *testing.T) { compareWithOurs(t, channel, m.object) })
-			}
-		})
-	}
+	eachCRD(t, func(t *testing.T, release sig.Release, channel string) {
+		dir, err := release.Dir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs := slices.Concat(manifests(t, dir, "conformance/base"), userStories(t, dir))
+		if len(theirs) < 25 {
+			t.Fatalf("the SIG's module has %d ClusterNetworkPolicies: that cannot be all", len(theirs))
+		}
+		for name, spec := range sigSpecs {
+			theirs = append(theirs, manifest{name, object(t, release.GroupVersion().String(), "ClusterNetworkPolicy", spec)})
+		}
+		for _, m := range theirs {
+			t.Run(m.name, func(t *testing.T) { compareWithOurs(t, release, channel, m.object) })
+		}
+	})
 }
 
-func compareWithOurs(t *testing.T, channel string, o *unstructured.Unstructured) {
+func compareWithOurs(t *testing.T, release sig.Release, channel string, o *unstructured.Unstructured) {
 	t.Helper()
 	theirs, err := stored(t, o)
-	if channel == "standard" && (hasPeer(t, o, "nodes") || hasPeer(t, o, "domainNames")) {
+	if channel == "standard" && (hasPeer(t, o, "nodes") || hasPeer(t, o, "domainNames") || release != sig.V02 && hasNamedPort(t, o)) {
 		if err == nil {
-			t.Error("the SIG's standard CRD accepts a peer of the experimental channel")
+			t.Error("the SIG's standard CRD accepts a field of the experimental channel")
 		}
 		return
 	}
@@ -103,6 +111,16 @@ func hasPeer(t *testing.T, o *unstructured.Unstructured, kind string) bool {
 	})
 }
 
+// hasNamedPort reports whether a rule has a named port.
+func hasNamedPort(t *testing.T, o *unstructured.Unstructured) bool {
+	t.Helper()
+	text, err := o.MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Contains(text, []byte(`"destinationNamedPort"`))
+}
+
 // stored is what the server hands out after it has been given the object, which is gone again afterwards.
 func stored(t *testing.T, o *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	t.Helper()
@@ -139,7 +157,6 @@ var sigSpecs = map[string]string{
 	"25 networks":  to("{networks: " + times(25, "10.#.0.0/16") + "}"),
 	"25 protocols": egress("action: Accept, protocols: " + times(25, "{tcp: {destinationPort: {number: 80#}}}")),
 	"longest name": ingress("action: Accept, name: " + strings.Repeat("ü", 100)),
-	"host bits":    to("{networks: [10.0.0.1/8, 'fd00::1/8']}"),
 	"everything":   to("{networks: [0.0.0.0/0, '::/0']}"),
 	"all ports":    port("{range: {start: 1, end: 65535}}"),
 	"named port":   protocol("{destinationNamedPort: dns-tcp}"),
@@ -151,12 +168,18 @@ var sigSpecs = map[string]string{
 
 // These the SIG's CRD accepts, in one channel at least, and ours refuses: nobody could enforce them.
 func TestWhatTheSIGAcceptsWeRefuseWithAReason(t *testing.T) {
-	dir := moduleDir(t, sigModule)
 	named := policy("egress: [{action: Accept, to: [{networks: [10.0.0.0/8]}], protocols: [{destinationNamedPort: http}]}]")
+	portName := row{"a port name that cannot be", protocol("{destinationNamedPort: HTTP}"), `spec.ingress[0].protocols[0].destinationNamedPort: Invalid value: "HTTP": ` +
+		"write the name of a container port, such as http: at most 15 of a-z, 0-9 and single hyphens inside, at least one letter"}
+	unmasked := row{"bits behind the prefix", to("{networks: [10.0.0.1/8, 'fd00::1/8']}"),
+		`spec.egress[0].to[0].networks[0]: Invalid value: "10.0.0.1/8": write 10.0.0.0/8: bits behind the prefix are not zero; ` +
+			`spec.egress[0].to[0].networks[1]: Invalid value: "fd00::1/8": write fd00::/8: bits behind the prefix are not zero`}
 	tests := map[string][]row{
+		"v0.2.0 standard": {portName, unmasked, {"named ports of networks", named, "spec.egress[0].protocols: Invalid value: destinationNamedPort does not go " +
+			"with networks or nodes, whose ports have no names: write tcp, udp or sctp with a number, or a rule of its own"}},
+		"v0.2.0 experimental": {portName, unmasked},
+		"v0.3.0 experimental": {portName},
 		"standard": {
-			{"named ports of networks", named, "spec.egress[0].protocols: Invalid value: destinationNamedPort does not go with networks or nodes, " +
-				"whose ports have no names: write tcp, udp or sctp with a number, or a rule of its own"},
 			{"an operator of other selectors", expression("{key: app, operator: Gt, values: ['1']}"),
 				`spec.subject.namespaces.matchExpressions[0].operator: Unsupported value: "Gt": supported values: "In", "NotIn", "Exists", "DoesNotExist"`},
 			{"no values", expression("{key: app, operator: In}"),
@@ -165,30 +188,26 @@ func TestWhatTheSIGAcceptsWeRefuseWithAReason(t *testing.T) {
 				`spec.subject.namespaces.matchLabels[app]: Invalid value: "my app": write the value of a label, such as web or v1.2: letters, digits, and between them - _ . too`},
 			{"more labels than we take", selector("{matchLabels: " + fields(33, "k#: v") + "}"),
 				"spec.subject.namespaces.matchLabels: Too many: 33: must have at most 32 items"},
-			{"a port name that cannot be", protocol("{destinationNamedPort: HTTP}"), `spec.ingress[0].protocols[0].destinationNamedPort: Invalid value: "HTTP": ` +
-				"write the name of a container port, such as http: at most 15 of a-z, 0-9 and single hyphens inside, at least one letter"},
 		},
 		"experimental": {
 			{"domain names", policy("egress: [{action: Accept, to: [{domainNames: ['*.example.com']}]}]"),
 				"spec.egress[0].to[0].domainNames: Invalid value: domainNames is not enforced: write networks"},
 		},
 	}
-	for _, channel := range channels {
-		t.Run(channel, func(t *testing.T) {
-			install(t, filepath.Join(dir, "config/crd", channel))
-			for _, r := range tests[channel] {
-				if _, err := dryRun(t, object(t, sigAPIVersion, "ClusterNetworkPolicy", r.spec)); err != nil {
-					t.Errorf("%s: the SIG's CRD refuses it too: %v", r.name, err)
-				}
+	eachCRD(t, func(t *testing.T, release sig.Release, channel string) {
+		rows := slices.Concat(tests[channel], tests[release.Name+" "+channel])
+		for _, r := range rows {
+			if _, err := dryRun(t, object(t, release.GroupVersion().String(), "ClusterNetworkPolicy", r.spec)); err != nil {
+				t.Errorf("%s: the SIG's CRD refuses it too: %v", r.name, err)
 			}
-			check(t, "ClusterNetworkPolicy", tests[channel])
-		})
-	}
+		}
+		check(t, "ClusterNetworkPolicy", rows)
+	})
 }
 
 // What the conversion of Go objects relies on, too.
 func TestOursHasEveryFieldOfTheSIGs(t *testing.T) {
-	hasFields(t, "spec", reflect.TypeFor[v1alpha1.ClusterNetworkPolicySpec](), reflect.TypeFor[sig.ClusterNetworkPolicySpec]())
+	hasFields(t, "spec", reflect.TypeFor[v1alpha1.ClusterNetworkPolicySpec](), reflect.TypeFor[signetv1beta1.ClusterNetworkPolicySpec]())
 }
 
 // hasFields compares two types by their fields' JSON names.
@@ -226,16 +245,6 @@ func fieldNamed(in reflect.Type, name string) (reflect.StructField, bool) {
 		}
 	}
 	return reflect.StructField{}, false
-}
-
-// moduleDir is where a module's files are.
-func moduleDir(t *testing.T, path string) string {
-	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", path).Output()
-	if err != nil {
-		t.Fatalf("looking for the module %s: %v", path, err)
-	}
-	return strings.TrimSpace(string(out))
 }
 
 // A manifest is a ClusterNetworkPolicy, and where it is from.

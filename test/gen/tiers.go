@@ -16,7 +16,7 @@ import (
 // The groups' versions that objects carry.
 const (
 	ownVersion = "policy.ringfence.io/v1alpha1"
-	sigVersion = "policy.networking.k8s.io/v1alpha2"
+	sigVersion = "policy.networking.k8s.io/v1beta1"
 )
 
 // addTiers draws all that tiers look at for a case that is complete without. It draws after everything else, so that a seed's

@@ -28,6 +28,7 @@ import (
 	labserver "github.com/ringfence-io/ringfence/lab/apiserver"
 	"github.com/ringfence-io/ringfence/test/apiserver"
 	"github.com/ringfence-io/ringfence/test/kit"
+	"github.com/ringfence-io/ringfence/test/sig"
 )
 
 // What is installed.
@@ -54,11 +55,11 @@ func TestMain(m *testing.M) { apiserver.Main(m, prepare) }
 // prepare installs config/default, as kubectl apply -k would, the SIG's kind, and two nodes.
 func prepare(env *envtest.Environment) error {
 	restConfig = env.Config
-	sig, err := apiserver.SIGCRDs("standard")
+	theSIGs, err := sig.V03.Bases("standard")
 	if err != nil {
 		return err
 	}
-	if err := apiserver.InstallCRDs(restConfig, apiserver.CRDs, sig); err != nil {
+	if err := apiserver.InstallCRDs(restConfig, apiserver.CRDs, theSIGs); err != nil {
 		return err
 	}
 	plain, err := client.New(restConfig, client.Options{})

@@ -22,8 +22,8 @@ import (
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/lab"
-	"github.com/ringfence-io/ringfence/test/apiserver"
 	"github.com/ringfence-io/ringfence/test/kit"
+	"github.com/ringfence-io/ringfence/test/sig"
 )
 
 const (
@@ -48,7 +48,7 @@ const (
 {apiVersion: policy.ringfence.io/v1alpha1, kind: ClusterNetworkPolicy, metadata: {name: ours}, spec: {tier: Admin, priority: 7,
   subject: {namespaces: {matchLabels: {story: told}}}, ingress: [{action: Accept, from: [{nodes: {}}]}]}}
 ---
-{apiVersion: policy.networking.k8s.io/v1alpha2, kind: ClusterNetworkPolicy, metadata: {name: sigs}, spec: {tier: Admin, priority: 8,
+{apiVersion: policy.networking.k8s.io/v1beta1, kind: ClusterNetworkPolicy, metadata: {name: sigs}, spec: {tier: Admin, priority: 8,
   subject: {namespaces: {matchLabels: {story: told}}}, ingress: [{action: Deny, from: [{namespaces: {}}]}]}}
 ---
 {apiVersion: policy.ringfence.io/v1alpha1, kind: NamespaceIsolation, metadata: {name: alone}, spec: {tier: Baseline,
@@ -136,7 +136,7 @@ func tell(t *testing.T, flags []string) *lab.Lab {
 		}
 		kit.Must(t, l.Close())
 	})
-	crds, err := apiserver.SIGCRDs("standard")
+	crds, err := sig.V03.Bases("standard")
 	kit.Must(t, err)
 	crd, err := os.ReadFile(filepath.Join(crds, "policy.networking.k8s.io_clusternetworkpolicies.yaml"))
 	kit.Must(t, err)
@@ -187,7 +187,7 @@ func programmed(t *testing.T, l *lab.Lab) {
 			name string
 		}{
 			{"our ClusterNetworkPolicy", c.Resource(clusterPolicies), "ours"},
-			{"the SIG's ClusterNetworkPolicy", c.Resource(in("policy.networking.k8s.io", "v1alpha2", "clusternetworkpolicies")), "sigs"},
+			{"the SIG's ClusterNetworkPolicy", c.Resource(in("policy.networking.k8s.io", "v1beta1", "clusternetworkpolicies")), "sigs"},
 			{"NamespaceIsolation", c.Resource(isolations), "alone"},
 		} {
 			object, err := p.of.Get(ctx, p.name, metav1.GetOptions{})

@@ -66,7 +66,7 @@ func (c *Cluster) apply(key string, spec []byte) error {
 	case "cnp", "admin", "baseline":
 		version := v1alpha1.GroupVersion.String()
 		if rest, ok := strings.CutPrefix(name, "sig/"); ok {
-			name, version = rest, "policy.networking.k8s.io/v1alpha2"
+			name, version = rest, "policy.networking.k8s.io/v1beta1"
 		}
 		c.ClusterPolicies = slices.DeleteFunc(c.ClusterPolicies, func(p *v1alpha1.ClusterNetworkPolicy) bool {
 			return p.Name == name && p.APIVersion == version

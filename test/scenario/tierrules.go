@@ -224,4 +224,22 @@ admin a: {priority: 1, ingress: [{action: Deny, from: [{namespaces: {}}], protoc
 		"client does not reach names on udp/81 tcp/82", "client reaches names on tcp/81", "client reaches outside on udp/81",
 		"outside reaches web on tcp/81",
 	},
+}, {
+	Name: "networks match ICMP and protocols without ports too",
+	Objects: `
+admin a: {priority: 1, egress: [{action: Deny, to: [{networks: [203.0.113.0/24]}]}], ingress: [{action: Deny, from: [{networks: [10.9.0.0/16]}]}]}`,
+	Lines: []string{
+		"web does not reach 203.0.113.7 on icmp other tcp/80", "10.9.0.1 does not reach web on icmp other udp/80", "web reaches 10.9.0.1 on icmp",
+		"203.0.113.7 reaches web on icmp other", "web reaches client on icmp",
+	},
+}, {
+	Name: "networks accept ICMP too",
+	Objects: `
+admin a: {priority: 1, ingress: [{action: Accept, from: [{networks: [203.0.113.0/24]}]}, {action: Deny, from: [{networks: [0.0.0.0/0]}]}]}`,
+	Lines: []string{"203.0.113.7 reaches web on icmp tcp/80", "10.9.0.1 does not reach web on icmp tcp/80", "client does not reach web on icmp"},
+}, {
+	Name: "networks with protocols match none but these",
+	Objects: `
+admin a: {priority: 1, ingress: [{action: Deny, from: [{networks: [0.0.0.0/0]}], protocols: [{tcp: {}}]}]}`,
+	Lines: []string{"outside does not reach web on tcp/80", "outside reaches web on icmp udp/80 other"},
 }}

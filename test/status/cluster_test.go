@@ -13,11 +13,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	signetv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
+	signetv1beta1 "sigs.k8s.io/network-policy-api/apis/v1beta1"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/test/apiserver"
 	"github.com/ringfence-io/ringfence/test/kit"
+	"github.com/ringfence-io/ringfence/test/sig"
 )
 
 // ours and the SIG's take this spec; the placeholder is the priority.
@@ -72,17 +73,17 @@ func inDefault(p client.Object) client.Object {
 
 // theSIGs: its status has conditions and nothing else, and other controllers' conditions stay. Its kind goes and comes.
 func theSIGs(s *story) {
-	dir, err := apiserver.SIGCRDs("experimental")
+	dir, err := sig.V03.Bases("experimental")
 	kit.Must(s.t, err)
 	kit.Must(s.t, apiserver.InstallCRDs(restConfig, dir))
 	s.pod("one", s.node)
 	s.node.enforces()
-	p := &signetv1alpha2.ClusterNetworkPolicy{}
+	p := &signetv1beta1.ClusterNetworkPolicy{}
 	s.clusterPolicy("p", fmt.Sprintf(denyAll, 30), p)
 	s.says(p, "False Pending at 1: 1 of 1 node does not enforce generation 1: NODE-a")
 	theirs := `{"type":"Somebodys","status":"True","reason":"Else","message":"stays","observedGeneration":1,"lastTransitionTime":"2020-01-01T00:00:00Z"}`
 	kit.Must(s.t, s.c.Status().Patch(s.t.Context(), p, client.RawPatch(types.ApplyPatchType, []byte(
-		fmt.Sprintf(`{"apiVersion":"policy.networking.k8s.io/v1alpha2","kind":"ClusterNetworkPolicy","metadata":{"name":%q},"status":{"conditions":[%s]}}`,
+		fmt.Sprintf(`{"apiVersion":"policy.networking.k8s.io/v1beta1","kind":"ClusterNetworkPolicy","metadata":{"name":%q},"status":{"conditions":[%s]}}`,
 			p.Name, theirs))), client.FieldOwner("somebody")))
 	s.node.enforces()
 	s.says(p, programmed(1, 1, 1))
@@ -119,7 +120,7 @@ func theSIGs(s *story) {
 	s.node.enforces()
 	s.says(np, programmed(1, 1, 1))
 	kit.Must(s.t, apiserver.InstallCRDs(restConfig, dir))
-	p = &signetv1alpha2.ClusterNetworkPolicy{}
+	p = &signetv1beta1.ClusterNetworkPolicy{}
 	kit.EventuallySucceeds(s.t, patience, "the SIG's kind to come again", func(context.Context) error { // the API server takes a moment
 		s.parse("{metadata: {name: NAMESPACE-p}, spec: "+fmt.Sprintf(denyAll, 30)+"}", p)
 		return s.c.Create(s.t.Context(), p)

@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	signetv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
+	signetv1beta1 "sigs.k8s.io/network-policy-api/apis/v1beta1"
 
 	"github.com/ringfence-io/ringfence/controllers/startup"
 	"github.com/ringfence-io/ringfence/controllers/status"
@@ -59,6 +60,9 @@ func unlimited(config *rest.Config) *rest.Config {
 func connect(config *rest.Config) (client.WithWatch, error) {
 	scheme := status.Scheme()
 	if err := signetv1alpha2.Install(scheme); err != nil {
+		return nil, err
+	}
+	if err := signetv1beta1.Install(scheme); err != nil {
 		return nil, err
 	}
 	if err := apiextensionsv1.AddToScheme(scheme); err != nil {

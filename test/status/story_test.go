@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	signetv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
+	signetv1beta1 "sigs.k8s.io/network-policy-api/apis/v1beta1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
@@ -142,6 +143,8 @@ func statusIn(o client.Object) *v1alpha1.EnforcementStatus {
 		return &o.Status
 	case *v1alpha1.NamespaceIsolation:
 		return &o.Status
+	case *signetv1beta1.ClusterNetworkPolicy:
+		return &v1alpha1.EnforcementStatus{Conditions: o.Status.Conditions}
 	case *signetv1alpha2.ClusterNetworkPolicy:
 		return &v1alpha1.EnforcementStatus{Conditions: o.Status.Conditions}
 	}

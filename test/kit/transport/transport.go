@@ -20,6 +20,7 @@ type Transport struct {
 	broken   bool
 	held     func(*http.Request) bool // nil: no request
 	changed  chan struct{}            // closed, and made anew, by each change of held
+	lacking  func(*http.Request) bool // nil: no request
 	waiting  int                      // requests that are held
 	underway int                      // requests that write, not held and not yet answered
 	answered *sync.Cond               // of those
@@ -47,7 +48,7 @@ func (t *Transport) roundTrip(q *http.Request, next http.RoundTripper) (*http.Re
 	if err := t.enter(q); err != nil {
 		return nil, err
 	}
-	response, err := next.RoundTrip(q)
+	response, err := t.answer(q, next)
 	if isWrite(q) {
 		t.noteWrite(q, response, err)
 	}
@@ -56,6 +57,27 @@ func (t *Transport) roundTrip(q *http.Request, next http.RoundTripper) (*http.Re
 		response.Body = &body{ReadCloser: response.Body, closed: func() { t.setWatch(q, false) }}
 	}
 	return response, err
+}
+
+// answer sends a request on, unless the API server is to lack the resource.
+func (t *Transport) answer(q *http.Request, next http.RoundTripper) (*http.Response, error) {
+	t.mu.Lock()
+	lacks := t.lacking != nil && t.lacking(q)
+	t.mu.Unlock()
+	if !lacks {
+		return next.RoundTrip(q)
+	}
+	return &http.Response{
+		Request: q, StatusCode: http.StatusNotFound, ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"Content-Type": {"text/plain; charset=utf-8"}},
+		Body: io.NopCloser(strings.NewReader("404 page not found\n")),
+	}, nil
+}
+
+// Lack makes requests be answered as by an API server that does not have their resource. Nil has all go on.
+func (t *Transport) Lack(which func(*http.Request) bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.lacking = which
 }
 
 // enter returns when a request may pass, or with the reason why it may not.

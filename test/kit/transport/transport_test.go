@@ -90,6 +90,21 @@ func TestWatches(t *testing.T) {
 	}
 }
 
+func TestLack(t *testing.T) {
+	to, do := newClient(t)
+	to.Lack(Path("/lacking"))
+	for _, path := range []string{"/lacking", "/other"} {
+		_, err := do(t.Context(), http.MethodPatch, path)
+		kit.Must(t, err)
+	}
+	to.Lack(nil)
+	_, err := do(t.Context(), http.MethodPatch, "/lacking")
+	kit.Must(t, err)
+	if diff := cmp.Diff([]string{"PATCH /lacking 404", "PATCH /other 200", "PATCH /lacking 200"}, to.Writes("")); diff != "" {
+		t.Errorf("writes (-want +got):\n%s", diff)
+	}
+}
+
 func TestWrites(t *testing.T) {
 	to, do := newClient(t)
 	for _, request := range [][2]string{{"GET", "/pods/a"}, {"PATCH", "/pods/a"}, {"PUT", "/leases/a"}, {"POST", "/nodes"}} {
