@@ -51,11 +51,23 @@ func (t *rendering) newPodSet(id policy.SetID) Set {
 
 // alike are lists of members with the entries that were made from them. Sets with the same members share their entries: a tenant may have many sets of every
 // pod of the cluster.
-type alike map[policy.Ends]madeEntries
+type alike map[policy.Ends][]madeEntries
+
+// mostAlike is how many lists with the same ends are remembered: each further one is compared with all of them.
+const mostAlike = 4
 
 type madeEntries struct {
 	members []policy.Member
 	entries []Entry
+}
+
+// holds reports whether the entries were made from these members, which have the same ends.
+func (m madeEntries) holds(members []policy.Member) bool {
+	if policy.IsOneSlice(m.members, members) {
+		return true
+	}
+	front, _ := inCommon(m.members, members)
+	return front == len(members)
 }
 
 // entries are those of members of one family. Short lists are not worth the search.
@@ -64,17 +76,15 @@ func (a alike) entries(members []policy.Member, entries func([]policy.Member) []
 		return entries(members)
 	}
 	key := policy.EndsOf(members)
-	made, ok := a[key]
-	if ok {
-		if policy.IsOneSlice(made.members, members) {
-			return made.entries
-		}
-		if front, _ := inCommon(made.members, members); front == len(members) {
+	for _, made := range a[key] {
+		if made.holds(members) {
 			return made.entries
 		}
 	}
-	made = madeEntries{members, entries(members)}
-	a[key] = made
+	made := madeEntries{members, entries(members)}
+	if len(a[key]) < mostAlike {
+		a[key] = append(a[key], made)
+	}
 	return made.entries
 }
 
