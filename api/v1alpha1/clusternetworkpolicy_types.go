@@ -252,7 +252,7 @@ type Peer struct {
 //
 // +kubebuilder:validation:MaxLength=43
 // +kubebuilder:validation:XValidation:rule="isCIDR(self)",message="write a CIDR such as 10.0.0.0/8 or fd00::/8"
-// +kubebuilder:validation:XValidation:rule="!isCIDR(self) || cidr(self) == cidr(self).masked()",message="write the CIDR with all bits behind the prefix zero",messageExpression="'write ' + string(cidr(self).masked()) + ': bits behind the prefix are not zero'"
+// +kubebuilder:validation:XValidation:rule="!isCIDR(self) || cidr(self) == cidr(self).masked()",message="bits behind the prefix must be zero: write 10.0.0.0/8 for 10.1.2.3/8"
 type CIDR string
 
 // Protocol selects protocols and ports. Exactly one field is set.

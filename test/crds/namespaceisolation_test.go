@@ -85,7 +85,7 @@ func TestNamespaceIsolationAdmission(t *testing.T) {
 		{"allow: a range backwards", isolation("allow: {ingress: [{from: [{namespaces: {}}], protocols: [{udp: {destinationPort: {range: {start: 2, end: 1}}}}]}]}"),
 			"spec.allow.ingress[0].protocols[0].udp.destinationPort.range: Invalid value: start must be less than end; one port is number"},
 		{"allow: networks with bits behind the prefix", isolation("allow: {egress: [{to: [{networks: [10.0.0.1/8]}]}]}"),
-			`spec.allow.egress[0].to[0].networks[0]: Invalid value: "10.0.0.1/8": write 10.0.0.0/8: bits behind the prefix are not zero`},
+			`spec.allow.egress[0].to[0].networks[0]: Invalid value: "10.0.0.1/8": bits behind the prefix must be zero: write 10.0.0.0/8 for 10.1.2.3/8`},
 		{"allow: a named port of networks", isolation("allow: {egress: [{to: [{networks: [10.0.0.0/8]}], protocols: [{destinationNamedPort: http}]}]}"),
 			"spec.allow.egress[0].protocols: Invalid value: destinationNamedPort does not go with networks or nodes, whose ports have no names: write tcp, udp or sctp with a number, or a rule of its own"},
 		{"allow: a named port from networks", isolation("allow: {ingress: [{from: [{networks: [10.0.0.0/8]}], protocols: [{destinationNamedPort: http}]}]}"), ""},

@@ -32,7 +32,7 @@ func TestCIDRsThatAreStoredAlreadyMayStay(t *testing.T) {
 		{"the priority", `{"spec":{"priority":2}}`, ""},
 		{"the rules of the other direction", `{"spec":{"egress":[]}}`, ""},
 		{"another rule beside it", `{"spec":{"ingress":[{"action":"Deny","from":[{"networks":["10.0.0.1/8"]}]},{"action":"Deny","from":[{"namespaces":{}}]}]}}`,
-			`spec.ingress[0].from[0].networks[0]: Invalid value: "10.0.0.1/8": write 10.0.0.0/8: bits behind the prefix are not zero`},
+			`spec.ingress[0].from[0].networks[0]: Invalid value: "10.0.0.1/8": bits behind the prefix must be zero: write 10.0.0.0/8 for 10.1.2.3/8`},
 		{"what it should be", `{"spec":{"ingress":[{"action":"Deny","from":[{"networks":["10.0.0.0/8"]}]}]}}`, ""},
 	}
 	for _, tt := range changes {

@@ -172,8 +172,8 @@ func TestWhatTheSIGAcceptsWeRefuseWithAReason(t *testing.T) {
 	portName := row{"a port name that cannot be", protocol("{destinationNamedPort: HTTP}"), `spec.ingress[0].protocols[0].destinationNamedPort: Invalid value: "HTTP": ` +
 		"write the name of a container port, such as http: at most 15 of a-z, 0-9 and single hyphens inside, at least one letter"}
 	unmasked := row{"bits behind the prefix", to("{networks: [10.0.0.1/8, 'fd00::1/8']}"),
-		`spec.egress[0].to[0].networks[0]: Invalid value: "10.0.0.1/8": write 10.0.0.0/8: bits behind the prefix are not zero; ` +
-			`spec.egress[0].to[0].networks[1]: Invalid value: "fd00::1/8": write fd00::/8: bits behind the prefix are not zero`}
+		`spec.egress[0].to[0].networks[0]: Invalid value: "10.0.0.1/8": bits behind the prefix must be zero: write 10.0.0.0/8 for 10.1.2.3/8; ` +
+			`spec.egress[0].to[0].networks[1]: Invalid value: "fd00::1/8": bits behind the prefix must be zero: write 10.0.0.0/8 for 10.1.2.3/8`}
 	tests := map[string][]row{
 		"v0.2.0 standard": {portName, unmasked, {"named ports of networks", named, "spec.egress[0].protocols: Invalid value: destinationNamedPort does not go " +
 			"with networks or nodes, whose ports have no names: write tcp, udp or sctp with a number, or a rule of its own"}},
