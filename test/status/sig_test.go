@@ -22,6 +22,7 @@ func TestWhatIsSaidOfTheSIGsPoliciesWhileTheirDefinitionChanges(t *testing.T) {
 	for _, channel := range sig.Channels {
 		t.Run(channel, func(t *testing.T) {
 			admin := sigAdmin(t)
+			kit.Must(t, admin.Remove(t.Context())) // another test may have left it
 			kit.Must(t, admin.Install(t.Context(), sig.V02, channel))
 			by := startController(t, restConfig)
 			s := begin(t)
