@@ -22,7 +22,6 @@ func TestWhatIsSaidOfTheSIGsPoliciesWhileTheirDefinitionChanges(t *testing.T) {
 	for _, channel := range sig.Channels {
 		t.Run(channel, func(t *testing.T) {
 			admin := sigAdmin(t)
-			kit.Must(t, admin.Remove(t.Context())) // another test may have left it
 			kit.Must(t, admin.Install(t.Context(), sig.V02, channel))
 			by := startController(t, restConfig)
 			s := begin(t)
@@ -97,6 +96,7 @@ func sigAdmin(t *testing.T) *sig.Admin {
 	t.Helper()
 	a, err := sig.NewAdmin(restConfig)
 	kit.Must(t, err)
+	kit.Must(t, a.Remove(t.Context())) // another test may have left it
 	t.Cleanup(func() { kit.Must(t, a.Remove(context.Background())) })
 	return a
 }
