@@ -45,12 +45,23 @@ func (x *index) see(key policyKey, o metav1.Object, now time.Time) bool {
 	return true
 }
 
-// has reports whether this version of a policy is known.
+// has reports whether this version of a policy is known. What is known of it is of o from then on, so that a worker that has o need not compare, and the
+// object that o has taken the place of is not kept.
 func (x *index) has(key policyKey, o metav1.Object) bool {
+	k := x.known(key)
+	if k == nil || !k.version.isOf(o) { // without the lock, as in see: nobody else writes to the object of the version
+		return false
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	k := x.policies[key]
-	return k != nil && k.version.isOf(o)
+	k.version.object = o
+	return true
+}
+
+func (x *index) known(key policyKey) *known {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.policies[key]
 }
 
 // begin begins a worker's transaction with a policy. It is not ok if the index knows another version than the worker has: the worker read a cache

@@ -24,8 +24,8 @@ type known struct {
 type version struct {
 	uid        types.UID
 	generation int64
-	mode       string // that the policy itself says, in an annotation which has no generation
-	object     metav1.Object
+	mode       string        // that the policy itself says, in an annotation which has no generation
+	object     metav1.Object // the last one that was seen of this version
 	understood *compile.Understood
 	since      string    // resource version at which this version was first seen
 	seen       time.Time // likewise
