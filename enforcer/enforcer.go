@@ -79,7 +79,7 @@ func (e *Enforcer) SetOptions(o iptables.Options) {
 
 // follower is told of each change of what is in force.
 type follower interface {
-	// change has apply make changes that put node in force. May deny says that live connections may be denied from then on. The error is that of apply.
+	// change has apply make the changes that put node in force. With mayDeny, live connections may be denied from then on. The error is that of apply.
 	change(node *policy.Node, c policy.Changes, mayDeny bool, apply func() error) error
 }
 
@@ -135,6 +135,7 @@ type Counts struct {
 func (e *Enforcer) Sync(ctx context.Context, s compile.Snapshot, verify bool) (Report, error) {
 	present, node, problems := e.plan(s)
 	node = e.waiting.close(node)
+	e.waiting.refuse(problems)
 	e.refusals.begin(&node, time.Now())
 	closed := e.refusals.close(node)
 	report, err := e.enforce(ctx, closed, verify)

@@ -27,10 +27,11 @@ type waiting struct {
 	atOnce     int         // as workAtOnce
 	inForce    compile.Lag // of the last snapshot that came into force
 	namespaces map[string]bool
-	before     compile.Lag     // of these namespaces, as it is in force
-	applied    map[part]bool   // their policies that applied to a pod here
-	freed      map[string]bool // which of them ask for more though nothing is new: where a policy goes, there is room in a budget for others
-	next       *next           // what is being made ready, nil if nothing is
+	before     compile.Lag         // of these namespaces, as it is in force
+	applied    map[part]bool       // their policies that applied to a pod here
+	freed      map[string]bool     // which of them ask for more though nothing is new: where a policy goes, there is room in a budget for others
+	closed     map[policy.Ref]bool // the policies of which something may come that is not in force: a budget refuses them, or only a new pod has brought them
+	next       *next               // what is being made ready, nil if nothing is
 }
 
 // next is a change that is being made ready. What it is does not change any more, so that it comes to an end: what comes meanwhile is the next one.
@@ -70,6 +71,7 @@ func (w *waiting) lags(namespace string) bool {
 
 // close is n with the policies closed that only a new pod of a namespace that waits has brought.
 func (w *waiting) close(n policy.Node) policy.Node {
+	w.closed = map[policy.Ref]bool{}
 	if len(w.namespaces) == 0 {
 		return n
 	}
@@ -77,6 +79,7 @@ func (w *waiting) close(n policy.Node) policy.Node {
 	for i, p := range n.Policies {
 		if p.Stage == policy.NetworkPolicies && w.lags(p.Ref.Namespace) && !w.applied[part{p.Ref, p.Part}] {
 			n.Policies[i] = p.Closed(func(policy.Direction, policy.Rule) bool { return false })
+			w.closed[p.Ref] = true
 		}
 	}
 	return n
@@ -89,16 +92,31 @@ func (w *waiting) end(s compile.Snapshot) {
 	}
 	now := s.Lag()
 	for ns := range w.namespaces {
-		coming := w.next != nil && w.next.namespaces[ns]
-		gone := now.HasNothingNew(w.before, ns) || coming && !now.HasOneOf(w.before, w.next.lag, ns)
-		if w.freed[ns] || !gone {
-			continue
+		if w.hasGone(now, ns) {
+			w.leave(ns)
 		}
-		w.leave(ns)
 	}
 	w.before = w.before.Of(w.namespaces)
 	if w.next != nil && len(w.next.namespaces) == 0 {
 		w.next = nil
+	}
+}
+
+// hasGone reports whether nothing is left to come of what a namespace waits for.
+func (w *waiting) hasGone(now compile.Lag, namespace string) bool {
+	if w.freed[namespace] {
+		return now.HasNothingNew(w.before, namespace) && !now.HasPolicy(namespace, func(ref policy.Ref) bool { return w.closed[ref] })
+	}
+	coming := w.next != nil && w.next.namespaces[namespace]
+	return now.HasNothingNew(w.before, namespace) || coming && !now.HasOneOf(w.before, w.next.lag, namespace)
+}
+
+// refuse takes in which policies budgets refuse.
+func (w *waiting) refuse(problems []compile.Problem) {
+	for _, p := range problems {
+		if p.Here {
+			w.closed[p.Ref] = true
+		}
 	}
 }
 

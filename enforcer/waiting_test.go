@@ -202,6 +202,53 @@ func largeChangeThatGoesAgain(t *testing.T, also *networkingv1.NetworkPolicy) {
 	}
 }
 
+// Where policies go, there is room in the budget of their namespace for others, and these are what is waited for. They never come if they go too, or if only
+// those are left that were in force.
+func TestWhatThereIsRoomForGoesAgain(t *testing.T) {
+	for name, left := range map[string]func(all []*networkingv1.NetworkPolicy, refused map[string]bool) []*networkingv1.NetworkPolicy{
+		"all go": func([]*networkingv1.NetworkPolicy, map[string]bool) []*networkingv1.NetworkPolicy { return nil },
+		"those that were refused go": func(all []*networkingv1.NetworkPolicy, refused map[string]bool) []*networkingv1.NetworkPolicy {
+			return slices.DeleteFunc(slices.Clone(all), func(np *networkingv1.NetworkPolicy) bool { return refused[np.Namespace+"/"+np.Name] })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			kernel := dataplane.NewFake(dataplane.Capabilities{})
+			all := many(24)
+			e := settled(t, kernel, with(town(), all...))
+			report, err := e.Sync(t.Context(), with(town(), all...), false)
+			if err != nil || len(report.Refused) < 10 {
+				t.Fatalf("%v, refused are %q", err, refusedNames(report))
+			}
+			refused := map[string]bool{}
+			for _, name := range refusedNames(report) {
+				refused[name] = true
+			}
+			fewer := slices.DeleteFunc(slices.Clone(all), func(np *networkingv1.NetworkPolicy) bool {
+				return !refused[np.Namespace+"/"+np.Name] && np.Name < "large5"
+			})
+			sets := len(held(t, kernel).Sets)
+			for range 3 {
+				if report, err = e.Sync(t.Context(), with(town(), fewer...), false); err != nil || !slices.Equal(report.Waiting, []string{"a"}) {
+					t.Fatalf("%v, waiting are %q", err, report.Waiting)
+				}
+			}
+			if made := len(held(t, kernel).Sets) - sets; made < 900 {
+				t.Fatalf("%d sets more are there: nothing has been made ready", made)
+			}
+			s := with(town(), left(fewer, refused)...)
+			report, err = e.Sync(t.Context(), s, false)
+			if err != nil || len(report.Waiting) > 0 || countInForce(kernel, all) != len(s.Policies) || countInForce(kernel, s.Policies) != len(s.Policies) {
+				t.Errorf("%v, waiting are %q, %d are in force, and %d are left", err, report.Waiting, countInForce(kernel, all), len(s.Policies))
+			}
+			fresh := dataplane.NewFake(dataplane.Capabilities{})
+			settled(t, fresh, s)
+			if plan := iptables.Diff(held(t, fresh), held(t, kernel)); !plan.Empty() {
+				t.Errorf("an enforcer that begins now would change:\n%s", plan)
+			}
+		})
+	}
+}
+
 // Policies that selected nobody, until a pod is relabelled or comes, are as much work as new ones. The pod that is relabelled keeps what it had until they are
 // ready. One that comes gets nothing through until then.
 func TestAPodThatBringsManyPoliciesWaits(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	networkingv1 "k8s.io/api/networking/v1"
+
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
 // Lag is what of a snapshot decides which NetworkPolicies are in force on its node, and for whom: these policies, and the pods of the node as far as they are
@@ -107,4 +109,9 @@ func (l Lag) HasOneOf(before, after Lag, namespace string) bool {
 		return !slices.Contains(was.policies, p) &&
 			slices.ContainsFunc(is.policies, func(q *networkingv1.NetworkPolicy) bool { return q.UID == p.UID && q.Name == p.Name })
 	})
+}
+
+// HasPolicy reports whether l has a NetworkPolicy of a namespace that which is true for.
+func (l Lag) HasPolicy(namespace string, which func(policy.Ref) bool) bool {
+	return slices.ContainsFunc(l.policies, func(p *networkingv1.NetworkPolicy) bool { return p.Namespace == namespace && which(refOf(p)) })
 }

@@ -92,10 +92,14 @@ const (
 	namespaceModeField = modeField + " of the namespace"
 )
 
+func refOf(np *networkingv1.NetworkPolicy) policy.Ref {
+	return policy.Ref{Kind: "NetworkPolicy", Namespace: np.Namespace, Name: np.Name}
+}
+
 // parse understands what it can of np. Everything that it cannot understand is a problem and matches nothing.
 func parse(np *networkingv1.NetworkPolicy) *parsedPolicy {
 	p := &parsedPolicy{
-		ref:     policy.Ref{Kind: "NetworkPolicy", Namespace: np.Namespace, Name: np.Name},
+		ref:     refOf(np),
 		version: versionOf(np), born: np.CreationTimestamp.Unix(),
 		stage:      policy.NetworkPolicies,
 		rulesField: "spec.",
