@@ -133,6 +133,17 @@ type Counts struct {
 // before stays enforced, as far as it is not what failed, and the next Sync looks at the kernel again. A change that would take very long comes in several
 // Syncs, each of which brings what else has changed: see [Report.Waiting].
 func (e *Enforcer) Sync(ctx context.Context, s compile.Snapshot, verify bool) (Report, error) {
+	e.waiting.holdBack()
+	report, err := e.sync(ctx, s, verify)
+	if !e.waiting.letGo() || err != nil {
+		return report, err
+	}
+	last, err := e.sync(ctx, s, false)
+	last.Applied, last.Repairs = report.Applied.Then(last.Applied), report.Repairs
+	return last, err
+}
+
+func (e *Enforcer) sync(ctx context.Context, s compile.Snapshot, verify bool) (Report, error) {
 	present, node, problems := e.plan(s)
 	node = e.waiting.close(node)
 	e.waiting.refuse(problems)

@@ -40,16 +40,42 @@ type next struct {
 	namespaces map[string]bool
 	lag        compile.Lag      // theirs as it will be
 	made       iptables.Ruleset // its sets that are there
-	begun      bool             // a sync has begun with it
-	ready      bool
+	stage      readiness
 }
+
+// readiness is how far the next change has come. Each step but the third takes one sync.
+type readiness int
+
+const (
+	found    readiness = iota // a sync has found it, which has taken long enough
+	unread                    // it is to be read, which takes long too
+	unmade                    // some of its sets are to be made
+	ready                     // it is to be put in force
+	heldBack                  // likewise, once what others have changed is
+)
 
 func newWaiting() *waiting {
 	return &waiting{atOnce: workAtOnce, namespaces: map[string]bool{}, applied: map[part]bool{}, freed: map[string]bool{}}
 }
 
-// isReady reports whether the next sync is to put in force what has been made ready.
-func (w *waiting) isReady() bool { return w.next != nil && w.next.ready }
+// isReady reports whether what has been made ready is to be put in force now.
+func (w *waiting) isReady() bool { return w.next != nil && w.next.stage == ready }
+
+// holdBack has what is ready wait for what others have changed, since it takes long.
+func (w *waiting) holdBack() {
+	if w.isReady() {
+		w.next.stage = heldBack
+	}
+}
+
+// letGo ends that, and reports whether something was held back.
+func (w *waiting) letGo() bool {
+	if w.next == nil || w.next.stage != heldBack {
+		return false
+	}
+	w.next.stage = ready
+	return true
+}
 
 // snapshot is what of s is to be in force after this sync.
 func (w *waiting) snapshot(s compile.Snapshot) compile.Snapshot {
@@ -243,22 +269,30 @@ func (w *waiting) cameIntoForce(s, present compile.Snapshot, taken map[part]poli
 // out then.
 func (e *Enforcer) prepare(ctx context.Context, s compile.Snapshot) {
 	n := e.waiting.next
-	if n == nil || n.ready || e.known == nil {
+	switch {
+	case n == nil || n.stage > unmade || e.known == nil:
 		return
-	}
-	if !n.begun { // the sync that found this out has taken long enough
-		n.begun = true
+	case n.stage == found:
+		n.stage = unread
 		return
 	}
 	node, _ := n.planner.compiler.Compile(e.waiting.coming(s))
 	want := n.planner.renderer.Render(e.refusals.close(node), e.options, *e.known)
 	plan, all := iptables.MakingSets(want, *e.known, e.waiting.atOnce)
-	if n.ready = all; plan.Empty() {
+	switch {
+	case all && plan.Empty():
+		n.stage = ready
+		return
+	case n.stage == unread:
+		n.stage = unmade
 		return
 	}
 	if err := e.dataplane.Apply(ctx, plan); err != nil {
-		n.ready, e.known = true, nil
+		n.stage, e.known = ready, nil
 		return
+	}
+	if all {
+		n.stage = ready
 	}
 	known := e.known.WithSets(plan)
 	e.known, n.made = &known, n.made.WithSets(plan)

@@ -1,9 +1,11 @@
 package enforcer_test
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	networkingv1 "k8s.io/api/networking/v1"
@@ -96,6 +98,53 @@ func TestALargeChangeWaitsByItself(t *testing.T) {
 	if took < 5 {
 		t.Errorf("it took %d syncs; that many sets are not to come with so few", took)
 	}
+}
+
+// recorder is a Fake that remembers the plans which it has carried out.
+type recorder struct {
+	*dataplane.Fake
+	plans []iptables.Plan
+}
+
+func (r *recorder) Apply(ctx context.Context, p iptables.Plan) error {
+	r.plans = append(r.plans, p)
+	return r.Fake.Apply(ctx, p)
+}
+
+// The rules of a large change take long. What others have changed comes before them in the same sync, whose report has both.
+func TestALargeChangeComesBehindWhatOthersHaveChanged(t *testing.T) {
+	kernel := &recorder{Fake: dataplane.NewFake(dataplane.Capabilities{})}
+	e := enforcer.New(kernel, options)
+	if _, err := e.Sync(t.Context(), town(), true); err != nil {
+		t.Fatal(err)
+	}
+	s := with(town(), many(10)...)
+	mark := func(np *networkingv1.NetworkPolicy) string { return "NetworkPolicy " + np.Namespace + "/" + np.Name + " " }
+	for range 100 {
+		others := allow("b", fmt.Sprint("others", len(s.Policies)), 80, "client")
+		s = with(s, others)
+		kernel.plans = nil
+		report, err := e.Sync(t.Context(), s, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(report.Waiting) > 0 {
+			continue
+		}
+		at := func(np *networkingv1.NetworkPolicy) int {
+			return slices.IndexFunc(kernel.plans, func(p iptables.Plan) bool { return strings.Contains(p.Restore[iptables.IPv4], mark(np)) })
+		}
+		if first, large := at(others), at(s.Policies[0]); first != 0 || large <= first {
+			t.Errorf("of %d plans the one with the others' change is at %d, that with the large one at %d", len(kernel.plans), first, large)
+		}
+		for _, np := range []*networkingv1.NetworkPolicy{others, s.Policies[0]} {
+			if !strings.Contains(report.Applied.String(), mark(np)) {
+				t.Errorf("the report does not have the change of %s", np.Name)
+			}
+		}
+		return
+	}
+	t.Fatal("still waiting after 100 syncs")
 }
 
 // What is being made ready comes into force, however often it changes meanwhile, as long as some of it is still there; then what it has become.

@@ -26,6 +26,29 @@ func (c Changes) Empty() bool {
 	return c.Tables+c.Jumps+c.Sets+c.Added+c.Removed+c.Opened+c.Others == 0
 }
 
+// Then are the changes with others behind them.
+func (c Changes) Then(o Changes) Changes {
+	switch {
+	case c.Empty():
+		return o
+	case o.Empty():
+		return c
+	}
+	return Changes{
+		Tables: max(c.Tables, o.Tables), Jumps: c.Jumps + o.Jumps, Sets: c.Sets + o.Sets, Added: c.Added + o.Added, Removed: c.Removed + o.Removed,
+		Opened: c.Opened + o.Opened, Others: c.Others + o.Others, WereAway: c.WereAway || o.WereAway, Text: texts{c.Text, o.Text},
+	}
+}
+
+type texts []fmt.Stringer
+
+func (t texts) String() (all string) {
+	for _, one := range t {
+		all += one.String()
+	}
+	return all
+}
+
 // Counts are how many of each noun change: "table", "jump", "set", "entry". Each is there, with 0 if none does.
 func (c Changes) Counts() map[string]int {
 	return map[string]int{"table": c.Tables, "jump": c.Jumps, "set": c.Sets, "entry": c.Added + c.Removed + c.Opened}
