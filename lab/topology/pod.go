@@ -12,6 +12,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/lab/host"
+	"github.com/ringfence-io/ringfence/lab/twin"
 )
 
 // AddPod attaches a new pod to a node, with the node's next address.
@@ -67,7 +68,7 @@ func (t *Topology) route(p *Pod) error {
 	}
 	return errors.Join(err,
 		p.Node.Address(p.link, routedGatewayV6),
-		p.Host.Route(TwinPrefix(everything), routedGatewayV6.Addr(), "eth0"),
+		p.Host.Route(twin.OfPrefix(everything), routedGatewayV6.Addr(), "eth0"),
 	)
 }
 
@@ -140,7 +141,7 @@ func (t *Topology) Service(vip netip.Addr, protocol policy.Protocol, port uint16
 			vip, pod netip.Addr
 		}{
 			{"iptables-" + t.options.Backend, vip, backend.Addr},
-			{"ip6tables-" + t.options.Backend, Twin(vip), Twin(backend.Addr)},
+			{"ip6tables-" + t.options.Backend, twin.Of(vip), twin.Of(backend.Addr)},
 		}
 		if t.options.IPv4Only {
 			families = families[:1]

@@ -8,7 +8,7 @@
 //	       outside
 //
 // Invariants:
-//   - everything has an IPv4 address and its [Twin], so that a test written for one family holds for the other; where
+//   - everything has an IPv4 address and its twin, so that a test written for one family holds for the other; where
 //     [Options] say IPv4Only, links have the link-local addresses that the kernel gives them, and no other IPv6 address;
 //   - pod addresses are seen by everybody as they are: only what a service sends back to its own client is masqueraded;
 //   - a topology works when New returns: nothing needs to settle.
@@ -23,6 +23,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/ringfence-io/ringfence/lab/host"
+	"github.com/ringfence-io/ringfence/lab/twin"
 )
 
 // Kind is the way in which a node's pods are attached to it.
@@ -90,7 +91,6 @@ var OutsideAddr = netip.MustParseAddr("172.18.0.250")
 var (
 	wireNet    = netip.MustParsePrefix("172.18.0.0/24")
 	everything = netip.MustParsePrefix("0.0.0.0/0")
-	twinNet    = netip.MustParsePrefix("fd00:64::/96")
 
 	// A routed pod's gateway is a link-local address that every link of the node has.
 	routedGateway   = netip.MustParseAddr("169.254.1.1")
@@ -101,21 +101,6 @@ const (
 	wireBridge = "wire"
 	podBridge  = "pods"
 )
-
-// Twin is the IPv6 address that stands for an IPv4 one: it ends with its 32 bits.
-func Twin(a netip.Addr) netip.Addr {
-	bytes, four := twinNet.Addr().As16(), a.As4()
-	copy(bytes[12:], four[:])
-	return netip.AddrFrom16(bytes)
-}
-
-// TwinPrefix is the prefix of the twins of p's addresses, and ::/0 for 0.0.0.0/0.
-func TwinPrefix(p netip.Prefix) netip.Prefix {
-	if p.Bits() == 0 {
-		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-	}
-	return netip.PrefixFrom(Twin(p.Addr()), twinNet.Bits()+p.Bits())
-}
 
 // New builds a topology without pods.
 func New(o Options) (*Topology, error) {
@@ -236,7 +221,7 @@ func (t *Topology) routeTo(n *Node) error {
 func (t *Topology) AddOutside(a netip.Addr) error {
 	via := OutsideAddr
 	if a.Is6() {
-		via = Twin(via)
+		via = twin.Of(via)
 	}
 	p := netip.PrefixFrom(a, a.BitLen())
 	errs := []error{t.Outside.Address("eth0", p)}
@@ -268,7 +253,7 @@ func (t *Topology) addBoth(h *host.Host, link string, a netip.Addr, bits int) er
 	if t.options.IPv4Only {
 		return h.Address(link, p)
 	}
-	return errors.Join(h.Address(link, p), h.Address(link, netip.PrefixFrom(Twin(a), TwinPrefix(p).Bits())))
+	return errors.Join(h.Address(link, p), h.Address(link, netip.PrefixFrom(twin.Of(a), twin.OfPrefix(p).Bits())))
 }
 
 // routeBoth routes p, and its twin where there are twins; via may be the zero address.
@@ -278,7 +263,7 @@ func (t *Topology) routeBoth(h *host.Host, p netip.Prefix, via netip.Addr, link 
 	}
 	var viaV6 netip.Addr
 	if via.IsValid() {
-		viaV6 = Twin(via)
+		viaV6 = twin.Of(via)
 	}
-	return errors.Join(h.Route(p, via, link), h.Route(TwinPrefix(p), viaV6, link))
+	return errors.Join(h.Route(p, via, link), h.Route(twin.OfPrefix(p), viaV6, link))
 }

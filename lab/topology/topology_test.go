@@ -13,6 +13,7 @@ import (
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/probe"
 	"github.com/ringfence-io/ringfence/lab/topology"
+	"github.com/ringfence-io/ringfence/lab/twin"
 	"github.com/ringfence-io/ringfence/test/kit"
 )
 
@@ -29,7 +30,7 @@ func TestEverybodyReachesEverybody(t *testing.T) {
 			t.Parallel()
 			top := newTopology(t, kind)
 			kit.Must(t, top.AddOutside(elsewhere))
-			kit.Must(t, top.AddOutside(topology.Twin(elsewhere)))
+			kit.Must(t, top.AddOutside(twin.Of(elsewhere)))
 			ends := []end{{top.Outside, elsewhere}}
 			for i, n := range top.Nodes {
 				ends = append(ends, end{n.Host, n.Addr})
@@ -188,7 +189,7 @@ var protocols = []policy.Protocol{policy.TCP, policy.UDP, policy.SCTP}
 func (e end) listen(t *testing.T) {
 	t.Helper()
 	for _, p := range protocols {
-		for _, a := range []netip.Addr{e.addr, topology.Twin(e.addr)} {
+		for _, a := range []netip.Addr{e.addr, twin.Of(e.addr)} {
 			c, err := probe.Listen(e.host, p, netip.AddrPortFrom(a, 80))
 			kit.Must(t, err)
 			t.Cleanup(func() { kit.Must(t, c.Close()) })
@@ -199,7 +200,7 @@ func (e end) listen(t *testing.T) {
 // flows are one per family and protocol.
 func flows(src, dst netip.Addr) []probe.Flow {
 	var all []probe.Flow
-	for _, a := range [][2]netip.Addr{{src, dst}, {topology.Twin(src), topology.Twin(dst)}} {
+	for _, a := range [][2]netip.Addr{{src, dst}, {twin.Of(src), twin.Of(dst)}} {
 		all = append(all, probe.Flow{Protocol: policy.ICMP, Src: a[0], Dst: a[1]})
 		for _, p := range protocols {
 			all = append(all, probe.Flow{Protocol: p, Src: a[0], Dst: a[1], Port: 80})

@@ -15,7 +15,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
-	"github.com/ringfence-io/ringfence/lab/topology"
+	"github.com/ringfence-io/ringfence/lab/twin"
 	"github.com/ringfence-io/ringfence/test/kit"
 )
 
@@ -104,7 +104,7 @@ func (c *cluster) addrs(a netip.Addr) []string {
 	if c.stack == linkLocal {
 		return []string{a.String()}
 	}
-	return []string{a.String(), topology.Twin(a).String()}
+	return []string{a.String(), twin.Of(a).String()}
 }
 
 func (c *cluster) pod(p *party) *corev1.Pod {
@@ -132,7 +132,7 @@ func (c *cluster) node(p *party) *corev1.Node {
 	out.Spec.PodCIDR = p.itself.Pods.String()
 	out.Spec.PodCIDRs = []string{p.itself.Pods.String()}
 	if c.stack != linkLocal {
-		out.Spec.PodCIDRs = append(out.Spec.PodCIDRs, topology.TwinPrefix(p.itself.Pods).String())
+		out.Spec.PodCIDRs = append(out.Spec.PodCIDRs, twin.OfPrefix(p.itself.Pods).String())
 	}
 	return out
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/topology"
+	"github.com/ringfence-io/ringfence/lab/twin"
 	"github.com/ringfence-io/ringfence/test/kit"
 )
 
@@ -58,12 +59,12 @@ func (w *world) writeResults(t *testing.T, n *node) {
 		}
 		addrs := []netip.Addr{p.addr}
 		if w.stack != linkLocal {
-			addrs = append(addrs, topology.Twin(p.addr))
+			addrs = append(addrs, twin.Of(p.addr))
 		}
 		if p.name == "second" {
 			addrs = append(addrs, secondAddr)
 			if w.stack != linkLocal {
-				addrs = append(addrs, topology.Twin(secondAddr))
+				addrs = append(addrs, twin.Of(secondAddr))
 			}
 		}
 		var ips []map[string]any

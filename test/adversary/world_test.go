@@ -16,6 +16,7 @@ import (
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/probe"
 	"github.com/ringfence-io/ringfence/lab/topology"
+	"github.com/ringfence-io/ringfence/lab/twin"
 	"github.com/ringfence-io/ringfence/test/kit"
 )
 
@@ -129,7 +130,7 @@ func newWorld(t *testing.T, c combination) *world {
 	for _, a := range []netip.Addr{elsewhere, metadata} {
 		kit.Must(t, top.AddOutside(a))
 		if c.six() {
-			kit.Must(t, top.AddOutside(topology.Twin(a)))
+			kit.Must(t, top.AddOutside(twin.Of(a)))
 		}
 	}
 	w.add(t, &party{name: "outside", host: top.Outside, addr: topology.OutsideAddr})
@@ -152,7 +153,7 @@ func newWorld(t *testing.T, c combination) *world {
 func (w *world) prefixes(a netip.Addr) []netip.Prefix {
 	all := []netip.Prefix{netip.PrefixFrom(a, 32)}
 	if w.stack != linkLocal {
-		all = append(all, netip.PrefixFrom(topology.Twin(a), 128))
+		all = append(all, netip.PrefixFrom(twin.Of(a), 128))
 	}
 	return all
 }
@@ -288,7 +289,7 @@ func (w *world) makeServices(t *testing.T) {
 // in is an address in the family of the world.
 func (w *world) in(a netip.Addr) netip.Addr {
 	if w.six() {
-		return topology.Twin(a)
+		return twin.Of(a)
 	}
 	return a
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/lab/topology"
+	"github.com/ringfence-io/ringfence/lab/twin"
 	"github.com/ringfence-io/ringfence/test/kit"
 )
 
@@ -72,7 +73,7 @@ func tiered(o tierOptions) compile.Snapshot {
 // widePod is of both families.
 func widePod(node, ns, name string, a netip.Addr) *compile.Pod {
 	return &compile.Pod{
-		Namespace: ns, Name: name, UID: ns + "/" + name, Node: node, Addrs: []netip.Addr{a, topology.Twin(a)},
+		Namespace: ns, Name: name, UID: ns + "/" + name, Node: node, Addrs: []netip.Addr{a, twin.Of(a)},
 		Labels: compile.NewLabels(map[string]string{"app": name}),
 	}
 }

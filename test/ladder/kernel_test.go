@@ -25,6 +25,7 @@ import (
 	"github.com/ringfence-io/ringfence/lab/oracle"
 	"github.com/ringfence-io/ringfence/lab/probe"
 	"github.com/ringfence-io/ringfence/lab/topology"
+	"github.com/ringfence-io/ringfence/lab/twin"
 	"github.com/ringfence-io/ringfence/test/gen"
 	"github.com/ringfence-io/ringfence/test/kit"
 	"github.com/ringfence-io/ringfence/test/kit/netns"
@@ -121,7 +122,7 @@ func newKernels(t *testing.T, prefix, backend string, kind topology.Kind) *kerne
 	})
 	k := &kernels{top: top, hosts: map[netip.Addr]*host.Host{}}
 	k.addEnd(t, top.Outside, topology.OutsideAddr)
-	k.c.Others = []netip.Addr{topology.OutsideAddr, topology.Twin(topology.OutsideAddr)}
+	k.c.Others = []netip.Addr{topology.OutsideAddr, twin.Of(topology.OutsideAddr)}
 	for _, n := range top.Nodes {
 		k.addNode(t, n, backend)
 	}
@@ -131,7 +132,7 @@ func newKernels(t *testing.T, prefix, backend string, kind topology.Kind) *kerne
 // addEnd makes all addresses of a host answer.
 func (k *kernels) addEnd(t *testing.T, h *host.Host, addr netip.Addr) {
 	t.Helper()
-	for _, a := range []netip.Addr{addr, topology.Twin(addr)} {
+	for _, a := range []netip.Addr{addr, twin.Of(addr)} {
 		k.hosts[a] = h
 		k.ends = append(k.ends, a)
 		for _, f := range probed {
@@ -150,7 +151,7 @@ func (k *kernels) addEnd(t *testing.T, h *host.Host, addr netip.Addr) {
 func (k *kernels) addNode(t *testing.T, n *topology.Node, backend string) {
 	t.Helper()
 	k.addEnd(t, n.Host, n.Addr)
-	node := gen.Node{Name: n.Name(), Addrs: []netip.Addr{n.Addr, topology.Twin(n.Addr)}}
+	node := gen.Node{Name: n.Name(), Addrs: []netip.Addr{n.Addr, twin.Of(n.Addr)}}
 	k.c.Nodes = append(k.c.Nodes, node)
 	for i := range 3 {
 		p, err := k.top.AddPod(n, fmt.Sprintf("p%d%d", len(k.c.Nodes), i))
@@ -162,7 +163,7 @@ func (k *kernels) addNode(t *testing.T, n *topology.Node, backend string) {
 			ObjectMeta: metav1.ObjectMeta{Name: p.Name(), UID: types.UID(p.Name())},
 			Spec:       corev1.PodSpec{NodeName: node.Name},
 			Status: corev1.PodStatus{PodIP: p.Addr.String(), PodIPs: []corev1.PodIP{
-				{IP: p.Addr.String()}, {IP: topology.Twin(p.Addr).String()}}},
+				{IP: p.Addr.String()}, {IP: twin.Of(p.Addr).String()}}},
 		})
 	}
 	err := n.Do(func() error {

@@ -20,7 +20,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/lab/host"
-	"github.com/ringfence-io/ringfence/lab/topology"
+	"github.com/ringfence-io/ringfence/lab/twin"
 	"github.com/ringfence-io/ringfence/test/kit"
 	"github.com/ringfence-io/ringfence/test/scenario"
 )
@@ -163,7 +163,7 @@ func (k *talks) start(t *testing.T, w *world, count int) {
 	web := w.places["web"].in(w.family)
 	vip := netip.MustParseAddr(talkVIP)
 	if w.family == 6 {
-		vip = topology.Twin(vip)
+		vip = twin.Of(vip)
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	var asking, listening sync.WaitGroup

@@ -15,6 +15,7 @@ import (
 	"github.com/ringfence-io/ringfence/lab/host"
 	"github.com/ringfence-io/ringfence/lab/probe"
 	"github.com/ringfence-io/ringfence/lab/topology"
+	"github.com/ringfence-io/ringfence/lab/twin"
 	"github.com/ringfence-io/ringfence/test/kit"
 	"github.com/ringfence-io/ringfence/test/ladder"
 	"github.com/ringfence-io/ringfence/test/scenario"
@@ -108,7 +109,7 @@ func (w *world) settle(t *testing.T) {
 	for i, name := range w.cluster().NodeNames() {
 		nodes[name] = w.top.Nodes[i]
 	}
-	outside := map[netip.Addr]bool{topology.OutsideAddr: true, topology.Twin(topology.OutsideAddr): true}
+	outside := map[netip.Addr]bool{topology.OutsideAddr: true, twin.Of(topology.OutsideAddr): true}
 	for _, a := range w.cluster().Actors {
 		switch a.Role {
 		case scenario.Node:
@@ -162,7 +163,7 @@ func (w *world) backends(t *testing.T, p *topology.Pod, name string) {
 			kit.Must(t, w.top.Service(a.V4, protocol, scenario.ServicePort, p, scenario.TargetPort))
 		}
 		kit.Must(t, w.top.Outside.Route(netip.PrefixFrom(a.V4, 32), p.Node.Addr, ""))
-		kit.Must(t, w.top.Outside.Route(netip.PrefixFrom(a.V6, 128), topology.Twin(p.Node.Addr), ""))
+		kit.Must(t, w.top.Outside.Route(netip.PrefixFrom(a.V6, 128), twin.Of(p.Node.Addr), ""))
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/ringfence-io/ringfence/lab/oracle"
+	"github.com/ringfence-io/ringfence/lab/twin"
 )
 
 // Family is an IP family.
@@ -100,7 +101,7 @@ func (c *Cluster) actor(name string) (Actor, error) {
 	if addr.Is6() {
 		return Actor{Name: name, V6: addr}, nil
 	}
-	return Actor{Name: name, V4: addr, V6: Twin(addr)}, nil
+	return Actor{Name: name, V4: addr, V6: twin.Of(addr)}, nil
 }
 
 // NodeNames are the names of the nodes that are there.
@@ -157,7 +158,7 @@ func (c *Cluster) CloseUnknown() {
 	c.Closed = map[string][]netip.Prefix{}
 	for i, node := range c.NodeNames() {
 		p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 244, byte(i + 1), 0}), 24)
-		c.Closed[node] = []netip.Prefix{p, twinPrefix(p)}
+		c.Closed[node] = []netip.Prefix{p, twin.OfPrefix(p)}
 	}
 }
 
@@ -173,7 +174,7 @@ func newNamespace(name string, labels ...string) *corev1.Namespace {
 // newNode is a node with an address and its twin, and with its name for a host name.
 func newNode(name string, a netip.Addr, labels ...string) *corev1.Node {
 	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labelMap(labels)}}
-	addAddresses(n, a.String(), Twin(a).String(), name)
+	addAddresses(n, a.String(), twin.Of(a).String(), name)
 	return n
 }
 
@@ -196,7 +197,7 @@ func NewPod(path, node string, labels ...string) *corev1.Pod {
 }
 
 // At gives the pod an address and its twin.
-func At(p *corev1.Pod, a netip.Addr) *corev1.Pod { return atBoth(p, a, Twin(a)) }
+func At(p *corev1.Pod, a netip.Addr) *corev1.Pod { return atBoth(p, a, twin.Of(a)) }
 
 func atBoth(p *corev1.Pod, v4, v6 netip.Addr) *corev1.Pod {
 	p.Status.PodIP, p.Status.PodIPs = v4.String(), []corev1.PodIP{{IP: v4.String()}, {IP: v6.String()}}

@@ -8,6 +8,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ringfence-io/ringfence/lab/twin"
 )
 
 // large is about names and numbers that come near to the kernel's limits.
@@ -115,7 +117,7 @@ func manyPods(f Family, n int) []*corev1.Pod {
 	for i := range all {
 		a := netip.AddrFrom4([4]byte{100, byte(64 + i>>16), byte(i >> 8), byte(i)})
 		if f == IPv6 {
-			a = Twin(a)
+			a = twin.Of(a)
 		}
 		all[i] = NewPod(fmt.Sprintf("plain/pod%d", i), "n3", "app=db")
 		all[i].Status.PodIP = a.String()

@@ -2,7 +2,6 @@ package scenario
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -176,22 +175,4 @@ func (c *Cluster) Flow(l Line, s Service) oracle.Flow {
 		f.Dst, f.DstPort = backend.In(c.Family), TargetPort
 	}
 	return f
-}
-
-// twinNet has the twins.
-var twinNet = netip.MustParsePrefix("fd00:64::/96")
-
-// Twin is the IPv6 address that stands for an IPv4 one: it ends with its 32 bits.
-func Twin(a netip.Addr) netip.Addr {
-	bytes, four := twinNet.Addr().As16(), a.As4()
-	copy(bytes[12:], four[:])
-	return netip.AddrFrom16(bytes)
-}
-
-// twinPrefix is the prefix of the twins of p's addresses, and ::/0 for 0.0.0.0/0.
-func twinPrefix(p netip.Prefix) netip.Prefix {
-	if p.Bits() == 0 {
-		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-	}
-	return netip.PrefixFrom(Twin(p.Addr()), twinNet.Bits()+p.Bits())
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/config"
+	"github.com/ringfence-io/ringfence/lab/twin"
 )
 
 // annotated is a NetworkPolicy's spec, and the mode that its annotation says, if it has one.
@@ -176,7 +177,7 @@ func (c *Cluster) translateBlock(text string) string {
 	if err != nil || !ipv4Block.MatchString(text) || other == (c.Family == IPv6) {
 		return text
 	}
-	return twinPrefix(p).String()
+	return twin.OfPrefix(p).String()
 }
 
 // applySamples adds the objects of samples, as the API server would hold them.

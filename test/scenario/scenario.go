@@ -11,7 +11,7 @@
 // Invariants:
 //   - each judge is asked about every line of every scenario. A line about a packet that no probe can send stands under Unsent, and a test holds that no
 //     other line does;
-//   - each scenario holds in both families. Scenarios are written with IPv4 addresses; over IPv6 their twins take their place (see [Twin]). Where a text is
+//   - each scenario holds in both families. Scenarios are written with IPv4 addresses; over IPv6 their twins take their place (package twin). Where a text is
 //     about one family, Only says which;
 //   - this package imports nothing of the enforcer: a judge that shares code with the enforcer could not judge it. Judges adapt.
 package scenario

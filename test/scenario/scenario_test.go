@@ -11,7 +11,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/lab/oracle"
-	"github.com/ringfence-io/ringfence/lab/topology"
+	"github.com/ringfence-io/ringfence/lab/twin"
 	"github.com/ringfence-io/ringfence/test/gen"
 	"github.com/ringfence-io/ringfence/test/ladder"
 	"github.com/ringfence-io/ringfence/test/scenario"
@@ -110,7 +110,7 @@ func TestNothingIsLeftOut(t *testing.T) {
 func TestTwins(t *testing.T) {
 	for _, c := range []*scenario.Cluster{scenario.Standard(scenario.IPv4), scenario.Shop(scenario.IPv4)} {
 		for _, a := range c.Actors {
-			if a.Name != "lower half" && a.Name != "metadata" && a.V6 != topology.Twin(a.V4) {
+			if a.Name != "lower half" && a.Name != "metadata" && a.V6 != twin.Of(a.V4) {
 				t.Errorf("%s has %s and %s", a.Name, a.V4, a.V6)
 			}
 		}

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/ringfence-io/ringfence/lab/twin"
 )
 
 // Standard is the cluster of most scenarios. Pods' names are unique over all namespaces.
@@ -73,7 +75,7 @@ var standardActors = []Actor{
 // both is an actor with an address and its twin.
 func both(name string, role Role, addr, node string) Actor {
 	a := netip.MustParseAddr(addr)
-	return Actor{Name: name, Role: role, V4: a, V6: Twin(a), Node: node}
+	return Actor{Name: name, Role: role, V4: a, V6: twin.Of(a), Node: node}
 }
 
 func service(name, addr, backend string) Actor {

@@ -1,5 +1,7 @@
 package scenario
 
+import "github.com/ringfence-io/ringfence/lab/twin"
+
 // tierRules is about the order of the tiers' stages, the rules in them, their peers and protocols, one statement each.
 var tierRules = []Scenario{{
 	Name: "Admin comes before NetworkPolicies",
@@ -172,7 +174,7 @@ admin a: {priority: 1, ingress: [{action: Deny, from: [{namespaces: {}}]}], egre
 	},
 }, {
 	Name:  "nodes are all IP addresses in their status, in both directions",
-	Given: func(c *Cluster) { addAddresses(c.Node("n2"), "203.0.113.7", Twin(c.v4("203.0.113.7")).String()) },
+	Given: func(c *Cluster) { addAddresses(c.Node("n2"), "203.0.113.7", twin.Of(c.v4("203.0.113.7")).String()) },
 	Objects: `
 admin a: {priority: 1, ingress: [{action: Deny, from: [{nodes: {matchLabels: {zone: b}}}]}],
   egress: [{action: Deny, to: [{nodes: {matchLabels: {zone: b}}}]}]}`,
