@@ -246,7 +246,7 @@ func (p *parsedPolicy) parseRule(d policy.Direction, index int, peersField strin
 func (r *parsedRule) complete() {
 	for _, p := range r.peers {
 		if p != nil {
-			p.weigh(&r.weight)
+			r.weight.join(p.weigh())
 		}
 	}
 	r.weight.names = len(r.named)

@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -32,8 +33,8 @@ import (
 //   - a type that implements peers, and [podVisitor] if pods can be among them;
 //   - a [source] of its addresses, if these are not in the policy's text.
 type peers interface {
-	// weigh adds to w how much there is to compare. It is called once, when the rule has been read, and may drop what is written twice.
-	weigh(w *weight)
+	// weigh says how much there is to compare. It is called once, when the rule has been read, and may drop what is written twice.
+	weigh() weight
 	// never says why no address can be one of these, whatever there is in the cluster; empty if some address can.
 	never() string
 	// covers reports whether each address of o, which may be of any kind, is certainly one of these.
@@ -147,18 +148,8 @@ func fieldNames(fields []peerField) string {
 
 // never says why no remote end can be one of the rule's peers, empty if there may be one.
 func (r *parsedRule) never() string {
-	var first string
-	for _, p := range r.peers {
-		if p == nil {
-			continue
-		}
-		why := p.never()
-		if why == "" {
-			return ""
-		}
-		first = firstOf(first, why)
-	}
-	return first
+	some := slices.DeleteFunc(slices.Clone(r.peers[:]), func(p peers) bool { return p == nil })
+	return allNever(some, peers.never)
 }
 
 // coversPeers reports whether each address of a peer of o is certainly that of a peer of r.
@@ -171,11 +162,27 @@ func (r *parsedRule) coversPeers(o *parsedRule) bool {
 	return true
 }
 
-func firstOf(first, second string) string {
-	if first != "" {
-		return first
+// allNever is the first reason why none of some can be, empty if one of them can or there are none.
+func allNever[E any](all []E, never func(E) string) (first string) {
+	for _, one := range all {
+		why := never(one)
+		if why == "" {
+			return ""
+		}
+		first = cmp.Or(first, why)
 	}
-	return second
+	return first
+}
+
+// peersOf are the peers of a kind that a rule has, to add to.
+func peersOf[T any, P interface {
+	*T
+	peers
+}](r *parsedRule, kind peerKind) P {
+	if r.peers[kind] == nil {
+		r.peers[kind] = P(new(T))
+	}
+	return r.peers[kind].(P)
 }
 
 // selectorList is a list of selectors that select together.
@@ -186,16 +193,16 @@ type selectorList[E any] interface {
 
 // endsOf are the ends that selectors become: a set for each, or one for all if they are many. setID names that of one selector.
 func endsOf[S selectorList[E], E any](selectors S, setID func(E) policy.SetID) []end {
-	ids := make([]policy.SetID, len(selectors))
-	for i, s := range selectors {
-		ids[i] = setID(s)
-	}
 	if len(selectors) > maxOwnSets {
+		ids := make([]policy.SetID, len(selectors))
+		for i, s := range selectors {
+			ids[i] = setID(s)
+		}
 		return []end{{kind: policy.InSet, ruleSet: ruleSet{id: anyOf(ids), of: selectors}}}
 	}
 	ends := make([]end, len(selectors))
-	for i := range selectors {
-		ends[i] = end{kind: policy.InSet, ruleSet: ruleSet{id: ids[i], of: selectors[i : i+1]}}
+	for i, s := range selectors {
+		ends[i] = end{kind: policy.InSet, ruleSet: ruleSet{id: setID(s), of: selectors[i : i+1]}}
 	}
 	return ends
 }

@@ -13,7 +13,7 @@ var (
 // addAny adds every address to the rule's peers.
 func (r *parsedRule) addAny() { r.peers[ofAny] = anyPeer{} }
 
-func (anyPeer) weigh(*weight) {}
+func (anyPeer) weigh() weight { return weight{} }
 
 func (anyPeer) never() string { return "" }
 

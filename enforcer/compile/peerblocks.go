@@ -69,18 +69,16 @@ func (p *parsedPolicy) readBlock(r *parsedRule, field string, b *networkingv1.IP
 
 // addBlock adds a block to the rule's peers.
 func (r *parsedRule) addBlock(b policy.Block) {
-	if r.peers[ofBlocks] == nil {
-		r.peers[ofBlocks] = &blockPeers{}
-	}
-	p := r.peers[ofBlocks].(*blockPeers)
+	p := peersOf[blockPeers](r, ofBlocks)
 	p.blocks = append(p.blocks, b)
 }
 
-func (p *blockPeers) weigh(w *weight) {
+func (p *blockPeers) weigh() (w weight) {
 	p.blocks = normalBlocks(p.blocks)
 	for _, b := range p.blocks {
 		w.blocks += 1 + len(b.Except)
 	}
+	return w
 }
 
 func (p *blockPeers) never() string {

@@ -33,31 +33,26 @@ func (r *parsedRule) readNodes(p *v1alpha1.Peer) error {
 	if err != nil {
 		return fmt.Errorf("nodes: %w", err)
 	}
-	if r.peers[ofNodes] == nil {
-		r.peers[ofNodes] = &nodePeers{}
-	}
-	nodes := r.peers[ofNodes].(*nodePeers)
+	nodes := peersOf[nodePeers](r, ofNodes)
 	nodes.selectors = append(nodes.selectors, s)
 	return nil
 }
 
-func (p *nodePeers) weigh(w *weight) {
-	w.selectors += len(p.selectors)
+func (p *nodePeers) weigh() (w weight) {
+	w.selectors = len(p.selectors)
 	for _, s := range p.selectors {
 		w.values += valuesOf(s)
 	}
+	return w
 }
 
 func (p *nodePeers) never() string {
-	var first string
-	for _, s := range p.selectors {
-		texts := contradiction(s)
-		if texts == "" {
-			return ""
+	return allNever(p.selectors, func(s labels.Selector) string {
+		if texts := contradiction(s); texts != "" {
+			return fmt.Sprintf("no labels satisfy %q", texts)
 		}
-		first = firstOf(first, fmt.Sprintf("no labels satisfy %q", texts))
-	}
-	return first
+		return ""
+	})
 }
 
 func (p *nodePeers) covers(o peers) bool {

@@ -64,32 +64,22 @@ func (p *parsedPolicy) readSelectors(r *parsedRule, field string, peer *networki
 
 // addPods adds the pods of a selector to the rule's peers.
 func (r *parsedRule) addPods(s podSelector) {
-	if r.peers[ofPods] == nil {
-		r.peers[ofPods] = &podPeers{}
-	}
-	p := r.peers[ofPods].(*podPeers)
+	p := peersOf[podPeers](r, ofPods)
 	p.selectors = append(p.selectors, s)
 }
 
-func (p *podPeers) weigh(w *weight) {
-	w.selectors += len(p.selectors)
+func (p *podPeers) weigh() (w weight) {
+	w.selectors = len(p.selectors)
 	for _, s := range p.selectors {
 		for _, part := range s.parts() {
 			w.values += valuesOf(part)
 		}
 	}
+	return w
 }
 
 func (p *podPeers) never() string {
-	var first string
-	for _, s := range p.selectors {
-		why := s.never()
-		if why == "" {
-			return ""
-		}
-		first = firstOf(first, why)
-	}
-	return first
+	return allNever(p.selectors, podSelector.never)
 }
 
 func (p *podPeers) covers(o peers) bool {
@@ -134,8 +124,8 @@ func portsOf(selectors podSelectors, named []rulePort) []ruleSet {
 	if len(selectors) == 0 || len(named) == 0 {
 		return nil
 	}
+	names, protocol := namesOf(named)
 	if len(selectors)*len(named) > maxOwnSets {
-		names, protocol := namesOf(named)
 		of, ports := make([]string, 0, len(selectors)), make([]string, 0, len(names))
 		for _, s := range selectors {
 			of = append(of, string(s.setID()))
@@ -150,9 +140,10 @@ func portsOf(selectors podSelectors, named []rulePort) []ruleSet {
 	}
 	var all []ruleSet
 	for i, s := range selectors {
-		for _, p := range named {
-			id := setID("ports", s.scope(), selectorText(s.pods), p.name.text(), p.name.name)
-			all = append(all, ruleSet{id: id, of: selectors[i : i+1], names: []portName{p.name}, protocol: p.name.protocol})
+		var of source = selectors[i : i+1]
+		for k, n := range names {
+			id := setID("ports", s.scope(), selectorText(s.pods), n.text(), n.name)
+			all = append(all, ruleSet{id: id, of: of, names: names[k : k+1], protocol: n.protocol})
 		}
 	}
 	return all

@@ -40,7 +40,7 @@ func (r *parsedRule) addNamed(index int, n portName) {
 
 // namesOf are the names of ports, and the protocol of all of them, 0 if they differ.
 func namesOf(named []rulePort) (names []portName, protocol policy.Protocol) {
-	protocol = named[0].name.protocol
+	names, protocol = make([]portName, 0, len(named)), named[0].name.protocol
 	for _, p := range named {
 		names = append(names, p.name)
 		if p.name.protocol != protocol {
@@ -52,17 +52,18 @@ func namesOf(named []rulePort) (names []portName, protocol policy.Protocol) {
 
 // settlePorts are the sets of named ports of any pod that is the destination: one for each name, or one for all if they are many.
 func settlePorts(d policy.Direction, named []rulePort) []ruleSet {
-	var sets []ruleSet
-	var ids []policy.SetID
-	for _, p := range named {
-		id := setID("ports to", d.String(), p.name.text(), p.name.name)
-		ids = append(ids, id)
-		sets = append(sets, ruleSet{id: id, of: destinations(d), names: []portName{p.name}, protocol: p.name.protocol})
+	if len(named) == 0 {
+		return nil
+	}
+	names, protocol := namesOf(named)
+	sets, ids := make([]ruleSet, len(names)), make([]policy.SetID, len(names))
+	for i, n := range names {
+		ids[i] = setID("ports to", d.String(), n.text(), n.name)
+		sets[i] = ruleSet{id: ids[i], of: destinations(d), names: names[i : i+1], protocol: n.protocol}
 	}
 	if len(sets) <= maxOwnSets {
 		return sets
 	}
-	names, protocol := namesOf(named)
 	return []ruleSet{{id: anyOf(ids), of: destinations(d), names: names, protocol: protocol}}
 }
 
