@@ -17,6 +17,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 const group = 4210
@@ -167,15 +168,7 @@ func TestEachSampleIsALineOfThePolicyThatItIsOf(t *testing.T) {
 // run starts a journal in the test's bubble, and returns when it waits.
 func run(t *testing.T, j *Journal) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- j.Start(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
+	kit.Start(t, "the journal", j.Start)
 	synctest.Wait()
 }
 

@@ -2,12 +2,9 @@
 package apiserver
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -50,16 +47,6 @@ func run(m *testing.M, prepare func(*envtest.Environment) error) (int, error) {
 
 // CRDs is the directory of our CustomResourceDefinitions, as a package below test sees it.
 const CRDs = "../../config/crd/bases"
-
-// SIGCRDs returns the directory of the SIG's CustomResourceDefinitions in a channel, "standard" or "experimental", of the release that go.mod
-// requires.
-func SIGCRDs(channel string) (string, error) {
-	module, err := exec.CommandContext(context.Background(), "go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/network-policy-api").Output()
-	if err != nil {
-		return "", fmt.Errorf("looking for the SIG's module: %w", err)
-	}
-	return filepath.Join(strings.TrimSpace(string(module)), "config/crd", channel), nil
-}
 
 // InstallCRDs installs the CustomResourceDefinitions of directories in an API server, and returns when it serves them.
 func InstallCRDs(to *rest.Config, dirs ...string) error {

@@ -11,12 +11,15 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/test/apiserver"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
+
+// patience is how long the server may take to serve a kind as it has become.
+const patience = 30 * time.Second
 
 // A policy that was stored before its CIDRs had to be masked can be changed, and its status written, as long as its networks stay. Whoever changes its rules
 // is told what to write.
@@ -63,13 +66,13 @@ func storeUnmasked(t *testing.T, o *unstructured.Unstructured) {
 			}
 			replace(t, lax)
 			t.Cleanup(func() { replace(t, crd) })
-			eventually(t, "the server to store it", func() error { return server.Create(t.Context(), o) })
+			kit.EventuallySucceeds(t, patience, "the server stores it", func(ctx context.Context) error { return server.Create(ctx, o) })
 			t.Cleanup(func() { _ = server.Delete(context.Background(), o) })
 			replace(t, crd)
 			refused := object(t, o.GetAPIVersion(), o.GetKind(), "")
 			refused.Object["spec"] = o.Object["spec"]
 			refused.SetName("refused")
-			eventually(t, "the server to ask for masked CIDRs again", func() error {
+			kit.EventuallySucceeds(t, patience, "the server asks for masked CIDRs again", func(context.Context) error {
 				if _, err := dryRun(t, refused); err == nil {
 					return fmt.Errorf("it takes others")
 				}
@@ -104,8 +107,7 @@ func forget(schema *apiextensionsv1.JSONSchemaProps, text string) int {
 // replace gives a CRD of the server another spec.
 func replace(t *testing.T, with *apiextensionsv1.CustomResourceDefinition) {
 	t.Helper()
-	ctx := context.Background() // the test's own may be over
-	eventually(t, "another CRD", func() error {
+	kit.EventuallySucceeds(t, patience, "the CRD is another", func(ctx context.Context) error {
 		crd := new(apiextensionsv1.CustomResourceDefinition)
 		if err := server.Get(ctx, client.ObjectKeyFromObject(with), crd); err != nil {
 			return err
@@ -113,16 +115,4 @@ func replace(t *testing.T, with *apiextensionsv1.CustomResourceDefinition) {
 		crd.Spec = with.Spec
 		return server.Update(ctx, crd)
 	})
-}
-
-func eventually(t *testing.T, what string, done func() error) {
-	t.Helper()
-	var last error
-	err := wait.PollUntilContextTimeout(context.Background(), 20*time.Millisecond, 30*time.Second, true, func(context.Context) (bool, error) {
-		last = done()
-		return last == nil, nil
-	})
-	if err != nil {
-		t.Fatalf("waiting for %s: %v", what, last)
-	}
 }

@@ -60,6 +60,20 @@ func Context(t testing.TB, patience time.Duration) context.Context {
 	return ctx
 }
 
+// Start runs something beside the test until the test ends, and fails the test if that ends with an error.
+func Start(t testing.TB, what string, run func(context.Context) error) {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Errorf("%s ended with %v", what, err)
+		}
+	})
+}
+
 // Eventually waits until a condition holds. It ends the test if the condition does not hold within patience. A cleanup may call it too.
 func Eventually(t testing.TB, patience time.Duration, what string, holds func() bool) {
 	t.Helper()

@@ -10,7 +10,6 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -92,10 +91,10 @@ func owner(t *testing.T, role string, rules []rbacv1.PolicyRule) dynamic.Interfa
 func checkOwner(t *testing.T, c dynamic.Interface) {
 	t.Helper()
 	// The API server reads roles in its own time.
-	kit.Must(t, wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+	kit.EventuallySucceeds(t, time.Minute, "the owner may list the enforcement of the namespace's policies", func(ctx context.Context) error {
 		_, err := c.Resource(policyEnforcements).Namespace("default").List(ctx, metav1.ListOptions{})
-		return err == nil, nil
-	}))
+		return err
+	})
 	for _, resource := range []string{"policyenforcements", "clusternetworkpolicies", "namespaceisolations", "nodeenforcements"} {
 		_, err := c.Resource(ours(resource)).List(t.Context(), metav1.ListOptions{})
 		if !withoutRight(err, "list", resource) {

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // board is what announcements are written on.
@@ -68,15 +69,7 @@ var _ Writer = (*board)(nil)
 func startAnnouncer(t *testing.T) (*Announcer, *board) {
 	b := &board{}
 	a := New(b, logr.Discard())
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- a.Start(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
+	kit.Start(t, "the announcer", a.Start)
 	return a, b
 }
 
