@@ -7,14 +7,14 @@ import (
 	"github.com/ringfence-io/ringfence/controllers/cached"
 )
 
-// hearing says which nodes have been heard of, by this process's clock: nodes' own clocks may differ from it and from each other's. A node that was
+// heartbeats says which nodes have been heard of, by this process's clock: nodes' own clocks may differ from it and from each other's. A node that was
 // there before the controller is presumed to be heard of when the controller first sees its report.
-type hearing struct {
+type heartbeats struct {
 	mu    sync.Mutex
-	nodes map[string]heard
+	nodes map[string]heartbeat
 }
 
-type heard struct {
+type heartbeat struct {
 	at     time.Time     // that the last heartbeat was seen
 	silent time.Duration // after which the node is not heard of any more
 
@@ -25,43 +25,43 @@ type heard struct {
 const silentHeartbeats = 3
 
 // note takes in a report, and says whether the node was not heard of before.
-func (h *hearing) note(e *cached.ReportEntry, now time.Time) (again bool) {
+func (h *heartbeats) note(e *cached.ReportEntry, now time.Time) (again bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	before, known := h.nodes[e.Name]
-	h.nodes[e.Name] = heardAt(e, now)
+	h.nodes[e.Name] = heartbeatAt(e, now)
 	return !known || now.Sub(before.at) > before.silent
 }
 
 // presume takes in a report that was there before this process.
-func (h *hearing) presume(e *cached.ReportEntry, now time.Time) {
+func (h *heartbeats) presume(e *cached.ReportEntry, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	n := heardAt(e, now)
+	n := heartbeatAt(e, now)
 	n.presumed = true
 	h.nodes[e.Name] = n
 }
 
-func heardAt(e *cached.ReportEntry, now time.Time) heard {
-	return heard{at: now, silent: silentHeartbeats * max(e.Interval, time.Second)}
+func heartbeatAt(e *cached.ReportEntry, now time.Time) heartbeat {
+	return heartbeat{at: now, silent: silentHeartbeats * max(e.Interval, time.Second)}
 }
 
 // presumes reports whether it is only presumed that the node of a report is heard of.
-func (h *hearing) presumes(e *cached.ReportEntry) bool {
+func (h *heartbeats) presumes(e *cached.ReportEntry) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	n, ok := h.nodes[e.Name]
 	return !ok || n.presumed
 }
 
-func (h *hearing) forget(node string) {
+func (h *heartbeats) forget(node string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.nodes, node)
 }
 
 // recent reports whether the node of a report is heard of. Of a report that nobody has noted yet, it is.
-func (h *hearing) recent(e *cached.ReportEntry, now time.Time) bool {
+func (h *heartbeats) recent(e *cached.ReportEntry, now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	n, ok := h.nodes[e.Name]
@@ -69,7 +69,7 @@ func (h *hearing) recent(e *cached.ReportEntry, now time.Time) bool {
 }
 
 // lost are the nodes that fell silent between two moments.
-func (h *hearing) lost(since, now time.Time) []string {
+func (h *heartbeats) lost(since, now time.Time) []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var names []string

@@ -128,7 +128,7 @@ func (n *NodeCase) standing(c PolicyCase) (v1alpha1.NodeStanding, string) {
 	case n.Report.Passed && !n.Report.Covers(n.Pods):
 		return v1alpha1.NodeFailing, passedMessage
 	case len(n.Report.Digests) >= v1alpha1.MaxPodDigests:
-		return v1alpha1.NodeFailing, fmt.Sprintf("it has more than %d pods, of which it can report no more", v1alpha1.MaxPodDigests)
+		return v1alpha1.NodeFailing, fmt.Sprintf("it has more than %d pods, and can report no more of them", v1alpha1.MaxPodDigests)
 	}
 	return v1alpha1.NodePending, "its next report is waited for"
 }

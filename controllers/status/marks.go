@@ -116,7 +116,7 @@ func (r *Policies) onReport() toolscache.ResourceEventHandler {
 	return toolscache.ResourceEventHandlerDetailedFuncs{
 		AddFunc: func(o any, initial bool) {
 			if e := o.(*cached.ReportEntry); initial {
-				r.view.hearing.presume(e, time.Now())
+				r.view.heartbeats.presume(e, time.Now())
 				r.mark(reportPause, false, r.index.on(e.Name)...)
 				return
 			}
@@ -131,13 +131,13 @@ func (r *Policies) onReport() toolscache.ResourceEventHandler {
 func (r *Policies) reportChanged(before, after *cached.ReportEntry) {
 	switch {
 	case after == nil:
-		r.view.hearing.forget(before.Name)
+		r.view.heartbeats.forget(before.Name)
 		r.mark(0, false, r.index.on(before.Name)...)
 	case before == nil:
-		r.view.hearing.note(after, time.Now())
+		r.view.heartbeats.note(after, time.Now())
 		r.mark(reportPause, false, r.index.on(after.Name)...)
 	default:
-		again := !before.Heartbeat.Equal(after.Heartbeat) && r.view.hearing.note(after, time.Now())
+		again := !before.Heartbeat.Equal(after.Heartbeat) && r.view.heartbeats.note(after, time.Now())
 		if again || after.WorseThan(before) {
 			r.mark(reportPause, false, r.index.on(after.Name)...)
 		} else {

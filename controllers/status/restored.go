@@ -15,21 +15,21 @@ import (
 	"github.com/ringfence-io/ringfence/controllers/cached"
 )
 
-// outlook asks now and then how far the nodes' reports have come. Who leads and who waits to lead do so alike: both have caches.
-type outlook struct{ reports rest.Interface }
+// historyProbe asks now and then how far the nodes' reports have come. Who leads and who waits to lead do so alike: both have caches.
+type historyProbe struct{ reports rest.Interface }
 
-var _ manager.LeaderElectionRunnable = outlook{}
+var _ manager.LeaderElectionRunnable = historyProbe{}
 
-// outlookInterval is between two looks, and up to half as much more.
-const outlookInterval = time.Minute
+// historyInterval is between two looks, and up to half as much more.
+const historyInterval = time.Minute
 
 // NeedLeaderElection is false.
-func (outlook) NeedLeaderElection() bool { return false }
+func (historyProbe) NeedLeaderElection() bool { return false }
 
 // Start looks until ctx ends, or the API server has gone back to older data.
-func (o outlook) Start(ctx context.Context) error {
+func (o historyProbe) Start(ctx context.Context) error {
 	var seen cached.History
-	cached.Wait(ctx, rand.N(outlookInterval))
+	cached.Wait(ctx, rand.N(historyInterval))
 	for ctx.Err() == nil {
 		version, err := o.look(ctx)
 		if err != nil && ctx.Err() == nil {
@@ -38,13 +38,13 @@ func (o outlook) Start(ctx context.Context) error {
 		if err := seen.Note(version); err != nil {
 			return err
 		}
-		cached.Wait(ctx, cached.Spread(outlookInterval))
+		cached.Wait(ctx, cached.Spread(historyInterval))
 	}
 	return nil
 }
 
 // look lists one report at most: of the list, not of a cache's age.
-func (o outlook) look(ctx context.Context) (string, error) {
+func (o historyProbe) look(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, cached.RequestTimeout)
 	defer cancel()
 	answer, err := o.reports.Get().Resource("nodeenforcements").Param("limit", "1").

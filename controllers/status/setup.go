@@ -47,7 +47,7 @@ func (r *Policies) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 	r.index, r.claims = newIndex(), newClaimants()
 	r.writer = newStatusWriter(r.kinds)
 	r.recorder = m.GetEventRecorder("ringfence-controller")
-	if err := m.Add(outlook{r.kinds.Watcher.Clients[v1alpha1.GroupVersion]}); err != nil {
+	if err := m.Add(historyProbe{r.kinds.Watcher.Clients[v1alpha1.GroupVersion]}); err != nil {
 		return fmt.Errorf("setting up the policy controller: %w", err)
 	}
 	c, err := controller.NewTyped("policies", m, controller.TypedOptions[policyKey]{
@@ -107,7 +107,7 @@ func (r *Policies) listen(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			for _, node := range r.view.hearing.lost(since, now) {
+			for _, node := range r.view.heartbeats.lost(since, now) {
 				r.mark(0, false, r.index.on(node)...)
 			}
 			since = now

@@ -19,11 +19,11 @@ import (
 // view is the cluster as the controller has seen it.
 type view struct {
 	pods, namespaces, policies, nodes, reports, enforcements toolscache.SharedIndexInformer
-	hearing                                                  hearing
+	heartbeats                                               heartbeats
 }
 
 func newView(ctx context.Context, c cache.Cache) (*view, error) {
-	v := &view{hearing: hearing{nodes: map[string]heard{}}}
+	v := &view{heartbeats: heartbeats{nodes: map[string]heartbeat{}}}
 	return v, cached.Informers(ctx, c, []cached.Wanted{
 		{Object: &corev1.Pod{}, To: &v.pods},
 		{Object: &corev1.Namespace{}, To: &v.namespaces},
@@ -86,8 +86,8 @@ func (v *view) nodesOf(u *compile.Understood, now time.Time) (nodes map[string]*
 					continue
 				}
 				n = &NodeCase{Report: v.report(p.Node)}
-				n.Heard = n.Report != nil && v.hearing.recent(n.Report, now)
-				n.Presumed = n.Heard && v.hearing.presumes(n.Report)
+				n.Heard = n.Report != nil && v.heartbeats.recent(n.Report, now)
+				n.Presumed = n.Heard && v.heartbeats.presumes(n.Report)
 				nodes[p.Node] = n
 			}
 			n.Pods = append(n.Pods, p.Digest(ns))
@@ -114,7 +114,7 @@ func (v *view) missed(nodes map[string]*NodeCase, fresh []string) bool {
 			return exists == (n == nil)
 		}
 		report := v.report(name)
-		return report != n.Report || report != nil && v.hearing.recent(report, time.Now()) != n.Heard
+		return report != n.Report || report != nil && v.heartbeats.recent(report, time.Now()) != n.Heard
 	})
 }
 
@@ -123,7 +123,7 @@ func (v *view) count(now time.Time) map[string]int {
 	counts := map[string]int{"enforcing": 0, "failing": 0, "unknown": 0}
 	for _, name := range v.nodes.GetStore().ListKeys() {
 		switch report := v.report(name); {
-		case report == nil || !v.hearing.recent(report, now):
+		case report == nil || !v.heartbeats.recent(report, now):
 			counts["unknown"]++
 		case report.Failing || report.Passed:
 			counts["failing"]++

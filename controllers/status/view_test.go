@@ -48,7 +48,7 @@ func viewOf(t *testing.T, entries ...any) *view {
 	v := &view{
 		pods: informer(&corev1.Pod{}), namespaces: informer(&corev1.Namespace{}), policies: informer(&networkingv1.NetworkPolicy{}),
 		nodes: informer(&corev1.Node{}), reports: informer(&v1alpha1.NodeEnforcement{}), enforcements: informer(&v1alpha1.PolicyEnforcement{}),
-		hearing: hearing{nodes: map[string]heard{}},
+		heartbeats: heartbeats{nodes: map[string]heartbeat{}},
 	}
 	v.holds(t, entries...)
 	return v
@@ -94,7 +94,7 @@ func TestDesiredNodesAreThoseThatExistAndRunASelectedPod(t *testing.T) {
 		named("n1"), named("n2"), named("n3"), named("n4"), named("n5"), named("n6"), named("n7"),
 		old, reportOf("n3", time.Minute, started), reportOf("gone", time.Minute, started),
 	)
-	v.hearing.note(v.report("n3"), started)
+	v.heartbeats.note(v.report("n3"), started)
 	nodes, absent := v.nodesOf(everything, started.Add(time.Hour))
 
 	got := map[string]string{}
@@ -133,7 +133,7 @@ func TestWhatAWorkerHasMissed(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, true},
-		{"silence", []string{"n1"}, func(_ *testing.T, v *view) { v.hearing.note(v.report("n1"), time.Now().Add(-time.Hour)) }, true},
+		{"silence", []string{"n1"}, func(_ *testing.T, v *view) { v.heartbeats.note(v.report("n1"), time.Now().Add(-time.Hour)) }, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			v := viewOf(t, &cached.NamespaceEntry{ObjectMeta: metav1.ObjectMeta{Name: "shop"}, Namespace: &compile.Namespace{Name: "shop"}},
@@ -149,7 +149,7 @@ func TestWhatAWorkerHasMissed(t *testing.T) {
 
 func TestNodesAreHeardByTheControllersClock(t *testing.T) {
 	for _, clock := range []time.Time{started, started.AddDate(-30, 0, 0), started.AddDate(30, 0, 0), {}} {
-		h := hearing{nodes: map[string]heard{}}
+		h := heartbeats{nodes: map[string]heartbeat{}}
 		at := func(d time.Duration) time.Time { return started.Add(d) }
 		report := func(beat int) *cached.ReportEntry {
 			return reportOf("n1", 10*time.Second, clock.Add(time.Duration(beat)))
@@ -183,7 +183,7 @@ func TestNodesAreHeardByTheControllersClock(t *testing.T) {
 			t.Errorf("a node that is gone fell silent: %v", got)
 		}
 	}
-	h := hearing{nodes: map[string]heard{}}
+	h := heartbeats{nodes: map[string]heartbeat{}}
 	h.note(reportOf("n1", 0, started), started)
 	if h.recent(reportOf("n1", 0, started), started.Add(4*time.Second)) || !h.recent(reportOf("n1", 0, started), started.Add(3*time.Second)) {
 		t.Error("a node that does not say how often it reports is not taken for one that does so every second")
@@ -220,7 +220,7 @@ func TestWhatMakesAReportWorse(t *testing.T) {
 func TestNodesAreCountedByWhatIsKnownOfThem(t *testing.T) {
 	v := viewOf(t, named("n1"), named("n2"), named("n3"), named("n4"),
 		reportOf("n1", time.Minute, started), failing(reportOf("n2", time.Minute, started)), reportOf("n3", time.Minute, started))
-	v.hearing.note(v.report("n3"), started.Add(-time.Hour))
+	v.heartbeats.note(v.report("n3"), started.Add(-time.Hour))
 	want := map[string]int{"enforcing": 1, "failing": 1, "unknown": 2}
 	if diff := cmp.Diff(want, v.count(started), cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("counts (-want +got):\n%s", diff)

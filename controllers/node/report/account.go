@@ -45,7 +45,7 @@ type Account struct {
 	applied map[policy.Object]bool // what the last sync that succeeded has put in force
 	failing []policy.Object
 	said    string // concern, as of the last sync
-	crowd   int    // how many nodes may have something to write because of what the last sync found changed
+	fanOut  int    // how many nodes may have something to write because of what the last sync found changed
 }
 
 // NewAccount starts from what does not change as long as the enforcer runs.
@@ -91,9 +91,9 @@ func (a *Account) Note(s Synced) (changed bool) {
 	a.status.Addresses = AddressTroubles(s.Report.Concerns)
 	says := a.concern()
 	changed = says != a.said
-	a.said, a.crowd = says, 1
+	a.said, a.fanOut = says, 1
 	if changed {
-		a.crowd = crowdOf(objects(applied, failing), objects(a.applied, a.failing), s.Nodes)
+		a.fanOut = fanOutOf(objects(applied, failing), objects(a.applied, a.failing), s.Nodes)
 	}
 	return changed
 }
@@ -108,19 +108,19 @@ func objects(applied map[policy.Object]bool, failing []policy.Object) map[policy
 	return all
 }
 
-// crowdOf is the largest number of nodes that one of the changes may concern.
-func crowdOf(before, after map[policy.Object]bool, nodes func(namespace string) int) int {
-	crowd := 1
+// fanOutOf is the largest number of nodes that one of the changes may concern.
+func fanOutOf(before, after map[policy.Object]bool, nodes func(namespace string) int) int {
+	fanOut := 1
 	seen := map[string]bool{}
 	for _, change := range [][2]map[policy.Object]bool{{before, after}, {after, before}} {
 		for o := range change[0] {
 			if namespace := o.Ref.Namespace; nodes != nil && !change[1][o] && !seen[namespace] {
 				seen[namespace] = true
-				crowd = max(crowd, nodes(namespace))
+				fanOut = max(fanOut, nodes(namespace))
 			}
 		}
 	}
-	return crowd
+	return fanOut
 }
 
 func (a *Account) noteRepairs(s Synced) {

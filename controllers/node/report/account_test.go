@@ -241,8 +241,8 @@ func TestHowManyNodesMayWriteForTheSameReason(t *testing.T) {
 			s := syncOf(tt.after, 7, 8)
 			s.Nodes = nodes
 			a.Note(s)
-			if a.crowd != tt.want {
-				t.Errorf("a crowd of %d, want %d", a.crowd, tt.want)
+			if a.fanOut != tt.want {
+				t.Errorf("a fan-out of %d, want %d", a.fanOut, tt.want)
 			}
 		})
 	}

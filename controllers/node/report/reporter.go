@@ -25,7 +25,7 @@ import (
 // controller is its client too, and holds its lease by it.
 const (
 	reportDelay = 100 * time.Millisecond
-	// reportShare is what each node of a crowd adds to the time over which their writes are spread: 500 a second.
+	// reportShare is what each node that writes adds to the time over which their writes are spread: 500 a second.
 	reportShare   = 2 * time.Millisecond
 	reportSpacing = time.Second
 	maxReportWait = 30 * time.Second // between attempts that fail
@@ -54,7 +54,7 @@ type Reporter struct {
 	mu      sync.Mutex
 	account *Account
 	synced  bool // there is something to say
-	crowd   int  // how many nodes may be about to write for the same reason
+	fanOut  int  // how many nodes may be about to write for the same reason
 	changed chan struct{}
 }
 
@@ -81,7 +81,7 @@ func (r *Reporter) Note(s Synced) {
 	r.mu.Lock()
 	changed := r.account.Note(s) || !r.synced
 	if changed {
-		r.crowd = max(r.crowd, r.account.crowd)
+		r.fanOut = max(r.fanOut, r.account.fanOut)
 	}
 	r.synced = true
 	policiesFailing.Set(float64(r.account.status.Failing))
@@ -148,9 +148,9 @@ func (r *Reporter) soon(due *time.Timer, already bool, last time.Time) bool {
 func (r *Reporter) delay() time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	crowd := r.crowd
-	r.crowd = 0
-	return cached.Spread(reportDelay) + rand.N(time.Duration(max(crowd-1, 0))*reportShare+1)
+	fanOut := r.fanOut
+	r.fanOut = 0
+	return cached.Spread(reportDelay) + rand.N(time.Duration(max(fanOut-1, 0))*reportShare+1)
 }
 
 // write writes the account as it is now.

@@ -17,6 +17,7 @@ import (
 	"github.com/ringfence-io/ringfence/controllers/cached"
 	"github.com/ringfence-io/ringfence/controllers/internal/testapi"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // paper is what reports are written on. It remembers them, and refuses as long as it is told to.
@@ -84,15 +85,7 @@ func atWork(t *testing.T, heartbeat time.Duration) *desk {
 	d := &desk{paper: &paper{began: time.Now()}}
 	d.isNode("uid-1")
 	d.Reporter = NewReporter("n1", d.paper, d.uid, heartbeat, v1alpha1.NodeEnforcementStatus{Backend: "nft"}, nil)
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- d.Start(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-ended; err != nil {
-			t.Errorf("the reporter ended with %v", err)
-		}
-	})
+	kit.Start(t, "the reporter", d.Start)
 	return d
 }
 
