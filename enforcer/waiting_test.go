@@ -119,7 +119,9 @@ func TestALargeChangeComesBehindWhatOthersHaveChanged(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := with(town(), many(10)...)
-	mark := func(np *networkingv1.NetworkPolicy) string { return "NetworkPolicy " + np.Namespace + "/" + np.Name + " " }
+	mark := func(np *networkingv1.NetworkPolicy) string {
+		return "NetworkPolicy " + np.Namespace + "/" + np.Name + " "
+	}
 	for range 100 {
 		others := allow("b", fmt.Sprint("others", len(s.Policies)), 80, "client")
 		s = with(s, others)

@@ -170,7 +170,7 @@ type SourceCheckStatus struct {
 	//
 	// +optional
 	Mode SourceCheckMode `json:"mode,omitempty"`
-	// results is how many interfaces are tied to their pods by what CNI plugins have said of them.
+	// results is how many interfaces are tied to their pods by the results of CNI plugins.
 	//
 	// +optional
 	Results int32 `json:"results"`

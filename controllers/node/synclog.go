@@ -36,7 +36,7 @@ func (l *syncLog) concluded(ctx context.Context, o *outcome) { l.note(ctx, o.Rep
 func (l *syncLog) note(ctx context.Context, r enforcer.Report) {
 	logger := log.FromContext(ctx)
 	if !r.Repairs.Empty() {
-		logger.Info("somebody else changed our rules: repaired", "changes", r.Repairs.Counts(), "plan", abridged(r.Repairs.String()))
+		logger.Info("another program changed Ringfence's rules: repaired", "changes", r.Repairs.Counts(), "plan", abridged(r.Repairs.String()))
 	}
 	if debug := logger.V(1); debug.Enabled() && !r.Applied.Empty() { // the text of a whole policy is several megabytes
 		debug.Info("applied", "plan", r.Applied.String(), "counts", r.Counts)

@@ -154,7 +154,7 @@ func lock(d *os.File) error {
 		case err == nil, !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR):
 			return nil
 		case time.Since(start) > lockTime:
-			return errors.New("another process of ours writes there, and does not end")
+			return errors.New("another process of Ringfence writes there, and does not end")
 		}
 	}
 }

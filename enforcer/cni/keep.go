@@ -146,8 +146,8 @@ func (k *keeper) move() {
 // settle says that another plugin is the last of a list, and stays it.
 func (k *keeper) settle(settled bool, file string) {
 	if settled && k.settled != file {
-		k.log.Info("another plugin insists on being the last of the network configuration: ours stays before it, and does not see what it changes of a pod's "+
-			"addresses", "file", file, "tried again after", moveTime.String())
+		k.log.Info("another plugin insists on being the last of the network configuration: Ringfence's stays before it, and does not see "+
+			"what it changes of a pod's addresses", "file", file, "tried again after", moveTime.String())
 	}
 	if k.settled = ""; settled {
 		k.settled = file

@@ -382,7 +382,7 @@ func (g *guards) readInward() (iptables.Inward, error) {
 var limitedBroadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
 // changed stands for the digest of what somebody else has changed.
-const changed = "changed by somebody else"
+const changed = "changed by another program"
 
 // writeInward replaces what bridges bring to ports, in one transaction.
 func (g *guards) writeInward(in iptables.Inward) error {

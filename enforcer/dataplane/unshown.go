@@ -71,7 +71,7 @@ func (t *tools) withUnshown(ctx context.Context, f iptables.Family, out []byte, 
 		}
 		text, err := t.showOurs(ctx, f, table, counters)
 		if err != nil {
-			return nil, fmt.Errorf("reading what is ours of the table %s, which holds rules that are not iptables' (see nft list table %s %s): %w",
+			return nil, fmt.Errorf("reading Ringfence's part of the table %s, which holds rules that are not iptables' (see nft list table %s %s): %w",
 				table, map[iptables.Family]string{iptables.IPv4: "ip", iptables.IPv6: "ip6"}[f], table, err)
 		}
 		out = append(withoutLine(out, saysUnshown(table)), text...)

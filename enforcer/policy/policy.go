@@ -130,7 +130,7 @@ type Concerns struct {
 
 // LinkCounts are of the links of one node, and of its pods.
 type LinkCounts struct {
-	ByResult, ByKernel int    // links that are tied to a pod: by what CNI plugins have said, by the addresses that the kernel shows at their other end
+	ByResult, ByKernel int    // links that are tied to a pod: by the results of CNI plugins, by the addresses that the kernel shows at their other end
 	Exempt             int    // links of pods that may send from any address
 	Shut               int    // links whose pods are gone
 	Untied             int    // pods whose link is not known

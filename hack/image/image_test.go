@@ -276,7 +276,7 @@ func uninstall(t *testing.T, overlay, installed, bin string) {
 
 	after := render(t, overlay, "DaemonSet")
 	cleanup := after.Spec.Template.Spec.InitContainers[0]
-	if out := n.run(t, after, cleanup); !strings.Contains(out, "Nothing of ours is left on this node") {
+	if out := n.run(t, after, cleanup); !strings.Contains(out, "Nothing of Ringfence is left on this node") {
 		t.Errorf("cleanup prints %q", out)
 	}
 	text, err := os.ReadFile(filepath.Join(conf, "10-net.conflist"))

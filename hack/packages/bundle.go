@@ -120,7 +120,7 @@ func (b *parts) grant() error {
 			return is(o, fmt.Sprint(ref["kind"])) && o.GetName() == ref["name"]
 		})
 		if i < 0 {
-			return fmt.Errorf("%s gives the role %v, which is none of ours: a bundle can only say the rules themselves", identity(binding), ref["name"])
+			return fmt.Errorf("%s gives the role %v, which is not one of Ringfence's: a bundle can only say the rules themselves", identity(binding), ref["name"])
 		}
 		bound[identity(b.roles[i])] = true
 		rules, _, _ := unstructured.NestedSlice(b.roles[i].Object, "rules")
@@ -128,7 +128,7 @@ func (b *parts) grant() error {
 		for _, subject := range subjects {
 			s, _ := subject.(map[string]any)
 			if s["kind"] != "ServiceAccount" || s["namespace"] != b.namespace {
-				return fmt.Errorf("%s is for %v, which is no service account of ours", identity(binding), s)
+				return fmt.Errorf("%s is for %v, which is not one of Ringfence's service accounts", identity(binding), s)
 			}
 			of := b.rights[s["name"].(string)]
 			if of == nil {

@@ -98,7 +98,7 @@ func printAudit(w io.Writer, rows []auditRow, enforced bool, output string) erro
 	var err error
 	switch {
 	case !enforced:
-		_, err = fmt.Fprintln(w, "There are no rules of ours on this node: no enforcer has run here, or they were removed.")
+		_, err = fmt.Fprintln(w, "There are no rules of Ringfence on this node: no enforcer has run here, or they were removed.")
 	case len(rows) == 0:
 		_, err = fmt.Fprintln(w, "Nothing is in audit mode on this node, and nothing that is denied is logged: there are no counts.")
 	case !slices.ContainsFunc(rows, func(r auditRow) bool { return r.Audit }):

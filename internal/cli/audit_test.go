@@ -49,7 +49,7 @@ Nothing is in audit mode on this node.
 Nothing is in audit mode on this node, and nothing that is denied is logged: there are no counts.
 `},
 		{name: "nothing enforced", output: "text", absent: true, want: `
-There are no rules of ours on this node: no enforcer has run here, or they were removed.
+There are no rules of Ringfence on this node: no enforcer has run here, or they were removed.
 `},
 		{name: "JSON", output: "json", counts: sampleCounts[:2], want: `
 [

@@ -32,7 +32,8 @@ First stop the enforcer on the node: it would put everything back.`,
 			if err := errors.Join(left.remove(), dataplane.Cleanup(cmd.Context(), logger)); err != nil {
 				return fmt.Errorf("cleaning up: %w", err)
 			}
-			if _, err = fmt.Fprintln(cmd.OutOrStdout(), left.kept()+"Nothing of ours is left on this node: no policy is enforced here."); err != nil || !stay {
+			const done = "Nothing of Ringfence is left on this node: no policy is enforced here."
+			if _, err = fmt.Fprintln(cmd.OutOrStdout(), left.kept()+done); err != nil || !stay {
 				return err
 			}
 			<-cmd.Context().Done()

@@ -159,7 +159,7 @@ func (s *scene) look(ctx context.Context, a act, r *Result) (*Step, error) {
 		}
 	}
 	if a.tells && !s.opts.Lab.NoEnforcer {
-		err := s.wait(ctx, "what is said of the policies", func(ctx context.Context) (err error) {
+		err := s.wait(ctx, "the policies' statuses", func(ctx context.Context) (err error) {
 			step.Standings, err = s.waitForStandings(ctx)
 			return err
 		})

@@ -50,12 +50,12 @@ func (s *scene) standings(ctx context.Context) ([]Standing, error) {
 		name := p.Namespace + "/" + p.Name
 		i := slices.IndexFunc(said, func(e *v1alpha1.PolicyEnforcement) bool { return e.Namespace == p.Namespace && e.Name == p.Name })
 		if i < 0 {
-			return nil, fmt.Errorf("nothing is said of NetworkPolicy %s yet", name)
+			return nil, fmt.Errorf("NetworkPolicy %s has no status yet", name)
 		}
 		status := said[i].Status
 		c := meta.FindStatusCondition(status.Conditions, v1alpha1.ProgrammedCondition)
 		if c == nil || c.ObservedGeneration != p.Generation || c.Status != metav1.ConditionTrue {
-			return nil, fmt.Errorf("NetworkPolicy %s is not said to be in force: %+v", name, c)
+			return nil, fmt.Errorf("NetworkPolicy %s is not reported to be in force: %+v", name, c)
 		}
 		all = append(all, Standing{
 			Policy: name, Programmed: c.Status, Reason: c.Reason, Pods: status.Pods, Nodes: status.Nodes.Desired, Enforcing: status.Nodes.Programmed,

@@ -261,7 +261,7 @@ func (s *suite) uninstall(t *testing.T) {
 	kubectl(t, append([]string{"apply"}, from(t, *uninstall)...)...)
 	rolledOut(t, "daemonset/ringfence-enforcer")
 	said := kubectl(t, "-n", home, "logs", "-l", "app.kubernetes.io/component=enforcer", "-c", "cleanup", "--tail", "-1", "--max-log-requests", "1000")
-	if clean := strings.Count(said, "Nothing of ours is left on this node"); clean != len(s.programs) {
+	if clean := strings.Count(said, "Nothing of Ringfence is left on this node"); clean != len(s.programs) {
 		t.Errorf("%d of %d nodes are said to be clean:\n%s", clean, len(s.programs), said)
 	}
 	kubectl(t, "delete", "-k", inRepository("config/crd"))
