@@ -326,9 +326,9 @@ func TestWhatABundleCannotSayIsRefused(t *testing.T) {
 	tests := []struct{ name, object, why string }{
 		{"an object in another namespace", `{apiVersion: v1, kind: Service, metadata: {name: s, namespace: kube-system}}`, "in a namespace of its own"},
 		{"a role that is not ours", `{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: b},
-			roleRef: {kind: ClusterRole, name: view}` + account, "which is none of ours"},
+			roleRef: {kind: ClusterRole, name: view}` + account, "which is not one of Ringfence's"},
 		{"rights for a user", `{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: b},
-			roleRef: {kind: ClusterRole, name: r}, subjects: [{kind: User, name: u}]}`, "no service account of ours"},
+			roleRef: {kind: ClusterRole, name: r}, subjects: [{kind: User, name: u}]}`, "not one of Ringfence's service accounts"},
 	}
 	for _, tt := range tests {
 		objects, err := decode([]byte(strings.ReplaceAll(deployment+"\n---\n"+tt.object, "\t", " ") +
