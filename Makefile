@@ -25,15 +25,16 @@ LDFLAGS  := -X github.com/ringfence-io/ringfence/internal/cli.version=$(VERSION)
 comma := ,
 
 # Packages with tests, by what these need; Go is asked for them once, and only by targets that use them. UNIT needs nothing but Go;
-# PACKETS makes network namespaces, and rules in them; E2E needs the API server and the CNI plugins too, and is all the rest, so
-# that a new package cannot be forgotten.
+# PACKETS makes network namespaces, and rules in them; API needs the API server, and E2E the CNI plugins too. E2E is all the rest, so that a new
+# package cannot be forgotten.
 module   := github.com/ringfence-io/ringfence
 packages  = $(eval packages := $(shell go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./...))$(packages)
 PACKETS   = $(filter $(module)/enforcer/dataplane $(module)/lab/host $(module)/lab/probe $(module)/lab/topology $(module)/test/packets% $(module)/test/adversary%,$(packages))
 LADDER    = $(filter $(module)/test/ladder%,$(packages))
 BENCH     = $(filter $(module)/test/bench%,$(packages))
-UNIT      = $(filter-out $(PACKETS) $(LADDER) $(BENCH) $(module)/lab% $(module)/test/controllers% $(module)/test/crds% $(module)/test/e2e% $(module)/test/olm% $(module)/test/rights% $(module)/test/scale% $(module)/test/status%,$(packages))
-E2E       = $(filter-out $(PACKETS) $(LADDER) $(BENCH) $(UNIT),$(packages))
+UNIT      = $(filter-out $(PACKETS) $(LADDER) $(BENCH) $(API) $(module)/lab% $(module)/test/e2e%,$(packages))
+API       = $(filter $(foreach p,controllers crds olm rights scale status,$(module)/test/$(p)%),$(packages))
+E2E       = $(filter-out $(PACKETS) $(LADDER) $(BENCH) $(UNIT) $(API),$(packages))
 
 GOTEST = go run ./hack/gotest
 # KUBEBUILDER_ASSETS and CNI_PATH, as hack/kube/build.sh prints them. kube-apiserver, etcd and kubectl come from envtest's published archives where the
@@ -58,8 +59,8 @@ test-unit: ## pure packages, under the race detector
 	@$(GOTEST) -race $(UNIT)
 
 .PHONY: test-kernel
-test-kernel: ## the next four, two at a time: tests of packets mostly wait
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target $(addprefix stage/,test-e2e test-packets test-ladder test-image)
+test-kernel: ## the next five, two at a time: tests of packets mostly wait
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target $(addprefix stage/,test-e2e test-packets test-api test-ladder test-image)
 
 stage/%:
 	+@hack/stages.sh $*
@@ -72,8 +73,12 @@ test-packets: ## real packets through real rules, attacks among them: {legacy, n
 test-ladder: ## API texts = Node.Allows = traced ruleset = real packets, on random clusters
 	@$(GOTEST) -count=1 -p 1 -timeout 30m $(LADDER)
 
+.PHONY: test-api
+test-api: ## against a real API server: CRDs, rights, controllers, statuses, OLM
+	@$(ASSETS); $(GOTEST) -count=1 -p 1 -timeout 40m $(API)
+
 .PHONY: test-e2e
-test-e2e: ## against a real API server: CRDs, controllers, the lab and what happens in it
+test-e2e: ## the lab, and what happens in it: real packets, a real API server, enforcers that are killed
 	@$(ASSETS); $(GOTEST) -count=1 -p 1 -timeout 40m $(E2E)
 
 .PHONY: test-image
