@@ -1,6 +1,8 @@
 package cached
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -44,6 +46,18 @@ func (e *PodEntry) GetResourceVersion() string { return e.resourceVersion }
 // GetObjectMeta is the entry itself, so that nobody reads past it to the metadata that all share.
 func (e *PodEntry) GetObjectMeta() metav1.Object { return e }
 
+func (e *PodEntry) sameAs(before any) bool {
+	return same(e, before, func(a, b *PodEntry) bool { return samePod(a.Pod, b.Pod) })
+}
+
+// samePod leaves out whence the addresses are known: kubelets show what was announced a moment before, and would else have every node sync twice for
+// each pod. See [CanWait].
+func samePod(a, b *compile.Pod) bool {
+	return a.UID == b.UID && a.Node == b.Node && a.HostNetwork == b.HostNetwork && a.Finished == b.Finished &&
+		a.Terminating == b.Terminating && slices.Equal(a.Labels, b.Labels) && slices.Equal(a.Addrs, b.Addrs) &&
+		slices.Equal(a.Ports, b.Ports) && a.Impossible == b.Impossible
+}
+
 // noMeta is what entries have instead of a metadata of their own, a third of their size.
 var noMeta metav1.ObjectMeta
 
@@ -54,18 +68,37 @@ type NamespaceEntry struct {
 	Namespace *compile.Namespace
 }
 
-// NodeEntry stands in the cache for a node that is somebody's peer.
+func (e *NamespaceEntry) sameAs(before any) bool {
+	return same(e, before, func(a, b *NamespaceEntry) bool {
+		return slices.Equal(a.Namespace.Labels, b.Namespace.Labels) && a.Namespace.Mode == b.Namespace.Mode &&
+			a.Namespace.SourceCheckOff == b.Namespace.SourceCheckOff
+	})
+}
+
+// NodeEntry stands in the cache for a node that a policy may name as a peer.
 type NodeEntry struct {
 	metav1.ObjectMeta
 	// Node is the node, as policy sees it.
 	Node *compile.Node
 }
 
-// crdEntry stands in the cache for a CustomResourceDefinition, of which the most is its schema.
+// sameAs compares what is asked of nodes that are peers, or whose pods contest an address.
+func (e *NodeEntry) sameAs(before any) bool {
+	return same(e, before, func(a, b *NodeEntry) bool {
+		return a.UID == b.UID && slices.Equal(a.Node.Labels, b.Node.Labels) && slices.Equal(a.Node.Addrs, b.Node.Addrs) &&
+			a.Node.Impossible == b.Node.Impossible && slices.Equal(a.Node.Ranges, b.Node.Ranges)
+	})
+}
+
+// crdEntry stands in the cache for a CustomResourceDefinition. Most of the object is its schema, which the entry leaves out.
 type crdEntry struct {
 	metav1.ObjectMeta
 	established bool
 	served      []string // versions
+}
+
+func (e *crdEntry) sameAs(before any) bool {
+	return same(e, before, func(a, b *crdEntry) bool { return a.established == b.established && slices.Equal(a.served, b.served) })
 }
 
 // Transforms are those of one cache whose entries share what they have in common.
