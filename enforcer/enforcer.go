@@ -108,7 +108,7 @@ type Report struct {
 	Counts  Counts
 	// Concerns are the policies and pods that this node enforces something for: of the snapshot, whether the kernel took it or not.
 	Concerns policy.Concerns
-	// Leftover are sets that are needed no more, and stay because rules of somebody else refer to them, sorted. All else is in force.
+	// Leftover are sets that are needed no more, and stay because rules of another program refer to them, sorted. All else is in force.
 	Leftover []string
 	// Waiting are the namespaces whose NetworkPolicies are in force as they were, while what they have become is being made ready, sorted. The syncs that
 	// follow bring it, and are to begin soon.
@@ -119,7 +119,7 @@ type Report struct {
 	Points map[string]policy.Point
 	// Applied is what was changed in the kernel, empty if nothing was.
 	Applied policy.Changes
-	// Repairs is what somebody else had changed in our part of the kernel since the last Sync: it has been undone.
+	// Repairs is what another program had changed in Ringfence's part of the kernel since the last Sync: it has been undone.
 	Repairs policy.Changes
 }
 

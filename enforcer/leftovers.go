@@ -8,7 +8,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
 
-// leftoverPause is between two attempts at destroying a set that rules of somebody else refer to. An attempt waits for some seconds, since the kernel lets
+// leftoverPause is between two attempts at destroying a set that rules of another program refer to. An attempt waits for some seconds, since the kernel lets
 // go of sets late, and the changes of others wait with it.
 const leftoverPause = 10 * time.Minute
 
@@ -42,7 +42,7 @@ func (l leftovers) keep(observed, want iptables.Ruleset) {
 	})
 }
 
-// without leaves out of what somebody else has changed the sets that are known to be there still.
+// without leaves out of what another program has changed the sets that are known to be there still.
 func (l leftovers) without(p iptables.Plan) iptables.Plan {
 	return p.Keeping(func(set string) bool {
 		_, known := l[set]

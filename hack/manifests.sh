@@ -19,7 +19,7 @@ split_image "$image"
 
 eval "$(hack/kube/build.sh kube 2>/dev/null)"
 kubectl=$KUBEBUILDER_ASSETS/kubectl
-[[ -x $kubectl ]] || kubectl=kubectl # KUBEBUILDER_ASSETS may be somebody else's, without it
+[[ -x $kubectl ]] || kubectl=kubectl # KUBEBUILDER_ASSETS may be the user's own, without it
 
 # kustomize takes one of both; a digest says more.
 field="newTag: \"$tag\""

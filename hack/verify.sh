@@ -24,7 +24,7 @@ diff -q api/v1alpha1/zz_generated.deepcopy.go "$generated/api/v1alpha1" >&2 || s
 
 eval "$(hack/kube/build.sh kube 2>/dev/null)"
 kubectl=$KUBEBUILDER_ASSETS/kubectl
-[[ -x $kubectl ]] || kubectl=kubectl # KUBEBUILDER_ASSETS may be somebody else's, without it
+[[ -x $kubectl ]] || kubectl=kubectl # KUBEBUILDER_ASSETS may be the user's own, without it
 # renders DIR KIND...: whether kustomize makes objects of these kinds of it.
 renders() {
   local dir=$1 kind rendered

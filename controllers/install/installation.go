@@ -34,8 +34,8 @@ import (
 // Installation puts objects there and keeps them as they are given, for an installer that cannot: a bundle of the Operator Lifecycle Manager
 // carries neither DaemonSets nor admission policies (docs/adr/0016). It does so while this process leads.
 //
-// Each write is a server-side apply of all that is given: what somebody has changed of that is undone, what is not given any more goes, and
-// what others have added stays. An object that somebody else has put there is left alone, and it is said.
+// Each write is a server-side apply of all that is given: what another writer has changed of that is undone, what is not given any more goes, and
+// what others have added stays. An object that another owner has put there is left alone and reported.
 //
 // Nothing is ever deleted here. Objects in a namespace are owned by the Deployment that runs this program; cluster-scoped ones, which nothing in a
 // namespace can own, by the CRD of the NodeEnforcements. The garbage collector removes them with their owners.
@@ -169,7 +169,7 @@ func (r *Installation) uid(ctx context.Context, of owner) (types.UID, error) {
 	return o.GetUID(), nil
 }
 
-// put applies one object, unless it is there and somebody else's.
+// put applies one object, unless it is there and has another owner.
 func (r *Installation) put(ctx context.Context, o *unstructured.Unstructured, of owner, uid types.UID) error {
 	resource := r.objects.Resource(resourceOf(o.GroupVersionKind())).Namespace(o.GetNamespace())
 	there, err := resource.Get(ctx, o.GetName(), metav1.GetOptions{})

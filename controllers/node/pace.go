@@ -28,7 +28,7 @@ type pace struct {
 	mu     sync.Mutex
 	debt   time.Duration // at the time of since
 	since  time.Time
-	urgent chan struct{} // receives when somebody cannot wait
+	urgent chan struct{} // receives when a change cannot wait
 	once   sync.Once
 }
 

@@ -146,7 +146,7 @@ func (w *watches) watchNodes() (err error) {
 }
 
 // fillNodes adds all nodes to a snapshot with a policy that has nodes for a peer, and sees to it that they are watched as long as there is
-// one, or somebody asks for their ranges, and no longer. It reports whether they are missing from a policy.
+// one, or a rule asks for their ranges, and no longer. It reports whether they are missing from a policy.
 func (w *watches) fillNodes(s *compile.Snapshot) (late bool, err error) {
 	peers := hasNodes(s)
 	if !peers && time.Since(w.asked) >= rangesKept {

@@ -123,7 +123,7 @@ func (s *Taint) Reconcile(ctx context.Context, request reconcile.Request) (recon
 	case apierrors.IsNotFound(err):
 		return reconcile.Result{}, nil
 	case apierrors.IsConflict(err), apierrors.IsInvalid(err):
-		// Somebody else has written meanwhile, perhaps the taints. That comes to the cache, too, and may be there already.
+		// Another writer has written meanwhile, perhaps the taints. That comes to the cache, too, and may be there already.
 		return reconcile.Result{RequeueAfter: conflictPause}, nil
 	case err != nil:
 		return reconcile.Result{}, fmt.Errorf("removing the taint %s of node %s: %w", s.Key, node.Name, err)
@@ -133,7 +133,7 @@ func (s *Taint) Reconcile(ctx context.Context, request reconcile.Request) (recon
 	return reconcile.Result{}, nil
 }
 
-// conflictPause is how long a node is left alone that somebody else is writing to.
+// conflictPause is how long a node is left alone that another writer is writing to.
 const conflictPause = 100 * time.Millisecond
 
 func (s *Taint) isOn(node *corev1.Node) bool {

@@ -47,7 +47,7 @@ func (r *Policies) policyChanged(resource string) func(before, after metav1.Obje
 	}
 }
 
-// enforcementChanged marks the NetworkPolicy: somebody may have deleted what is said of it, or written something else.
+// enforcementChanged marks the NetworkPolicy: a user may have deleted its PolicyEnforcement, or written something else.
 func (r *Policies) enforcementChanged(before, after *v1alpha1.PolicyEnforcement) {
 	o := after
 	if o == nil {

@@ -40,7 +40,7 @@ func statusTarget(key policyKey) (kind, resource string) {
 	return "NamespaceIsolation", "namespaceisolations"
 }
 
-// appliedStatus is a status as it is written: also of what there is none of it says so, or it would stay as somebody else has written it.
+// appliedStatus is a status as it is written: a field without a value is written too, or it would stay as another writer left it.
 type appliedStatus struct {
 	v1alpha1.EnforcementStatus
 	Nodes appliedNodes `json:"nodes"`

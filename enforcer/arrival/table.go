@@ -50,7 +50,7 @@ type arrived struct {
 	at   time.Time
 }
 
-// waiter is somebody who waits for a sync.
+// waiter is a request that waits for a sync.
 type waiter struct {
 	pod   Pod
 	check bool // only looks: leaves nothing in the table

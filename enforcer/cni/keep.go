@@ -11,7 +11,7 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// How long the owner of a configuration may take to write it, and how often it is looked at without a sign that somebody has.
+// How long the owner of a configuration may take to write it, and how often it is looked at without a sign that it has.
 const (
 	settleTime = 50 * time.Millisecond
 	lookTime   = 10 * time.Second
@@ -26,7 +26,7 @@ const (
 	moveTime      = 10 * time.Minute
 )
 
-// Keep installs the plugin, and again whenever somebody else has changed the configuration or the program, until ctx ends.
+// Keep installs the plugin, and again whenever another program has changed the configuration or the program, until ctx ends.
 func (i Install) Keep(ctx context.Context, log logr.Logger) {
 	w := newWatch(log)
 	defer w.close()
@@ -34,7 +34,7 @@ func (i Install) Keep(ctx context.Context, log logr.Logger) {
 	next := time.Now()
 	due := time.NewTimer(0)
 	defer due.Stop()
-	soon := func() { // however often somebody writes, it is looked at in between
+	soon := func() { // however often files are written, it is looked at in between
 		if at := time.Now().Add(max(settleTime, time.Until(k.notBefore))); at.Before(next) {
 			next = at
 			due.Reset(time.Until(at))

@@ -129,7 +129,7 @@ func (p plugin) collect(args *skel.CmdArgs) error {
 	return nil
 }
 
-// tellTime is how long somebody who only tells something waits: runtimes tear pods down one after the other.
+// tellTime is how long a caller that only reports something waits: runtimes tear pods down one after the other.
 const tellTime = 2 * time.Second
 
 // tell tells as well as it can, by a configuration of which nothing but the socket has to be understood.

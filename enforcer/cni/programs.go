@@ -82,8 +82,8 @@ type olderError struct{ error }
 
 func (e *olderError) Unwrap() error { return e.error }
 
-// installProgram has the program in a directory as it is to be, and fails if a runtime could not run it there. It reads all of it only if somebody may have
-// changed it since.
+// installProgram has the program in a directory as it is to be, and fails if a runtime could not run it there. It reads all of it only if it may have
+// changed since.
 func (k *keeper) installProgram(dir string) error {
 	target := filepath.Join(dir, Type)
 	if err := runnable(dir); err != nil {
@@ -111,7 +111,7 @@ func (k *keeper) installProgram(dir string) error {
 	return err
 }
 
-// remember notes that a program has been found to be as it is to be, unless somebody may have changed it meanwhile: the kernel's times are some milliseconds
+// remember notes that a program has been found to be as it is to be, unless it may have changed meanwhile: the kernel's times are some milliseconds
 // apart.
 func (k *keeper) remember(target string, before stamp) {
 	if now, err := stampOf(target); err != nil || now != before || time.Since(time.Unix(now.ctime.Unix())).Abs() < time.Second {
@@ -174,7 +174,7 @@ func wholeLike(like, file string) bool {
 	return a.Machine == b.Machine && a.Class == b.Class && !slices.ContainsFunc(b.Progs, func(p *elf.Prog) bool { return p.Off+p.Filesz > size })
 }
 
-// stamp tells whether somebody has changed a file: whatever that is, the time of the change is another.
+// stamp tells whether a file has changed: whatever that is, the time of the change is another.
 type stamp struct {
 	dev, ino     uint64
 	size         int64

@@ -48,7 +48,7 @@ func ParseAnnouncement(text string) []netip.Addr {
 }
 
 // announced are the addresses that are announced of a pod, if that is to be believed: the condition outlives what it speaks of. A pod whose containers have
-// run has had its addresses in status.podIPs, so that what is announced may be of a sandbox before the present one, and somebody else's by now.
+// run has had its addresses in status.podIPs, so that what is announced may be of a sandbox before the present one, and another pod's by now.
 func announced(p *corev1.Pod) []netip.Addr {
 	if p.Spec.NodeName == "" || p.Spec.HostNetwork || hasRun(p.Status) {
 		return nil

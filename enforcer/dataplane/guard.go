@@ -21,7 +21,7 @@ import (
 
 // Guards are rules of nftables, whatever back end iptables has: the kernel has one hook where a frame enters from a link, and nf_tables' family netdev is at
 // it (Linux 4.2). A table of the family netdev has for each link a base chain. Each rule carries the digest of its guard and its place as a comment: rules
-// that somebody else has added, taken away or changed have not all of them.
+// that another program has added, taken away or changed have not all of them.
 
 var (
 	netdevTable = &nftables.Table{Name: iptables.GuardTable, Family: nftables.TableFamilyNetdev}
@@ -381,7 +381,7 @@ func (g *guards) readInward() (iptables.Inward, error) {
 // limitedBroadcast is for all on whatever link it is sent (RFC 919).
 var limitedBroadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
-// changed stands for the digest of what somebody else has changed.
+// changed stands for the digest of what another program has changed.
 const changed = "changed by another program"
 
 // writeInward replaces what bridges bring to ports, in one transaction.

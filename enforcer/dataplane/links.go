@@ -114,7 +114,7 @@ func tunnelOf(l netlink.Link) (policy.Tunnel, bool) {
 func (d *Dataplane) WatchLinks(ctx context.Context, changed func()) error {
 	events, failed := make(chan netlink.LinkUpdate, 64), make(chan string, 1)
 	ctx, cancel := context.WithCancel(ctx)
-	defer func() { // whoever sends ends only when somebody takes what is left
+	defer func() { // whoever sends ends only when the rest is taken
 		cancel()
 		go func() {
 			for range events {

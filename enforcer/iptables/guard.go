@@ -37,7 +37,7 @@ type Guard struct {
 	// Group is the NFLOG group of samples, 0 for none, and Point the ID by which they and the counter are known.
 	Group uint16
 	Point string
-	// Digest stands for all of the above. What is found in the kernel has, beside Link, this alone: empty if somebody else has changed it.
+	// Digest stands for all of the above. What is found in the kernel has, beside Link, this alone: empty if another program has changed it.
 	Digest string
 }
 
@@ -75,7 +75,7 @@ type Inward struct {
 	// Broadcasts are addresses that are for all, beside multicast and 255.255.255.255.
 	Broadcasts []netip.Addr
 	Audit      bool
-	// Digest stands for all of the above; it is empty where there is nothing, and where somebody else has changed what is there.
+	// Digest stands for all of the above; it is empty where there is nothing, and where another program has changed what is there.
 	Digest string
 }
 

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Leftover is the error of a plan of which everything is in force, and some sets are still there that it does away with: rules of somebody else refer to them.
-// They cost memory, and nothing else.
+// Leftover is the error of a plan that is in force as a whole, but for sets that it was to destroy: rules of another program refer to them. They cost memory, and
+// nothing else.
 type Leftover struct {
 	Sets []string
 	Err  error

@@ -32,7 +32,7 @@ type Options struct {
 	ShareAlways bool
 }
 
-// The first rule of a hook. The jump that leads there has left such packets out already; but a jump that somebody has put in its place, or an
+// The first rule of a hook. The jump that leads there has left such packets out already; but a jump that another program has put in its place, or an
 // older version's, may not have.
 const establishedRule Rule = "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN"
 

@@ -36,7 +36,7 @@ const (
 	dhcpv6Client, dhcpv6Server = 546, 547
 )
 
-// icmpv6 types, of RFC 4861 (neighbour discovery) and of RFC 3810 (which multicast groups somebody listens to).
+// icmpv6 types, of RFC 4861 (neighbour discovery) and of RFC 3810 (which multicast groups have listeners).
 const (
 	routerSolicitation    = 133
 	neighbourSolicitation = 135

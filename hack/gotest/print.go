@@ -38,7 +38,7 @@ type test struct{ pkg, name string }
 // printed is one line, and the test or subtest that printed it.
 type printed struct{ by, text string }
 
-// printer holds what tests that still run have printed, until it is known whether somebody wants to see it.
+// printer holds what tests that still run have printed, until it is known whether it is to be shown.
 type printer struct {
 	to     io.Writer
 	total  totals

@@ -50,8 +50,8 @@ func New(name string) (*Host, error) {
 	err := onOwnThread(func() error {
 		ns, err := netns.NewNamed(name)
 		if err != nil {
-			// NewNamed makes the file before it mounts the namespace there. A file that somebody
-			// else has mounted a namespace on is busy, and stays.
+			// NewNamed makes the file before it mounts the namespace there. A file that another program
+			// has mounted a namespace on is busy, and stays.
 			if !errors.Is(err, os.ErrExist) {
 				_ = os.Remove(h.Path())
 			}

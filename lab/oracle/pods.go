@@ -22,7 +22,7 @@ func (c Cluster) owner(a netip.Addr) *corev1.Pod {
 		case !holds(p, a) || !c.isFirstOfItsNode(p, a):
 		case p.Spec.NodeName == c.Judge:
 			here = p
-		case a.IsLinkLocalUnicast(): // which means somebody on this node's own links
+		case a.IsLinkLocalUnicast(): // which means a host on this node's own links
 		case c.fits(p.Spec.NodeName, a):
 			fitting = older(fitting, p)
 		default:
