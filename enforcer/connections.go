@@ -70,7 +70,7 @@ func (l *Connections) change(node *policy.Node, c policy.Changes, mayDeny bool, 
 	if mayDeny {
 		select {
 		case l.due <- struct{}{}:
-		default: // said already
+		default: // asked already
 		}
 	}
 	return err

@@ -159,7 +159,7 @@ type definition struct {
 	remedy  string // against versions that we do not know
 	crd     *Watch
 	watch   *Watch // of the objects; nil while the API does not have them
-	said    bool   // that it serves no version that we know
+	logged  bool   // that it serves no version that we know
 }
 
 func definitions() []*definition {
@@ -209,10 +209,10 @@ func (d *definition) served(ctx context.Context) bool {
 			"customResourceDefinition", d.name, "before", before.Version, "now", now.Version)
 	}
 	unknown := crd.established && !served
-	if unknown && !d.said {
+	if unknown && !d.logged {
 		log.FromContext(ctx).Info("the cluster has a kind of policy in versions only that this enforcer does not know, so none of its objects are "+
 			"enforced", "customResourceDefinition", d.name, "served", crd.served, "known", d.objects.Versions.names(), "remedy", d.remedy)
 	}
-	d.said = unknown
+	d.logged = unknown
 	return served
 }

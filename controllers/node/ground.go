@@ -70,7 +70,7 @@ func (g *grounds) look(ctx context.Context, every time.Duration) (found Looked, 
 	return found, true
 }
 
-// log logs each finding that was not there at the last look, or said something else, and each that has gone. What the first look finds has been logged at
+// log logs each finding that was not there at the last look, or had another text, and each that has gone. What the first look finds has been logged at
 // the start.
 func (g *grounds) log(ctx context.Context, findings []v1alpha1.Finding) {
 	logger := log.FromContext(ctx)

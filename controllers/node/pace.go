@@ -55,7 +55,7 @@ func (p *pace) hurry() {
 	p.init()
 	select {
 	case p.urgent <- struct{}{}:
-	default: // said already
+	default: // asked already
 	}
 }
 

@@ -10,7 +10,7 @@ const (
 	longestLine = 1024
 )
 
-// problemLines counts lines by namespace. What is left out is said when the while is over.
+// problemLines counts lines by namespace. What is left out is counted in one line when the while is over.
 type problemLines struct {
 	since time.Time
 	lines map[string]int

@@ -29,12 +29,12 @@ type watches struct {
 	services []*cached.Watch
 	nodes    *cached.Watch // nil while nobody asks for nodes
 
-	dns   []cached.Target
-	begin func(cached.Target) (*cached.Watch, error)
-	since time.Time // start
-	said  string    // what the log says is waited for
-	alone bool      // the log says that nodes are missing from what is enforced
-	asked time.Time // when pods of several other nodes were last found to contest an address
+	dns    []cached.Target
+	begin  func(cached.Target) (*cached.Watch, error)
+	since  time.Time // start
+	logged string    // what it waits for, as logged
+	alone  bool      // the log says that nodes are missing from what is enforced
+	asked  time.Time // when pods of several other nodes were last found to contest an address
 }
 
 // Where the cluster's DNS is looked for, unless flags say otherwise. config/rbac gives the right to read just these Services.
@@ -86,7 +86,7 @@ func (w *watches) start(begin func(cached.Target) (*cached.Watch, error)) error 
 }
 
 // patience is how long changes wait for the nodes, when the first policy appears that has nodes for a peer. It is also how long nothing is
-// said about waiting.
+// logged about waiting.
 const patience = 10 * time.Second
 
 // gather adds to a snapshot what is watched here. It returns how long the snapshot is not to be enforced yet, for want of what has not
@@ -190,10 +190,10 @@ func (w *watches) incomplete() error {
 // sayMissing logs what is waited for, when it takes long and whenever it has changed since.
 func (w *watches) sayMissing(ctx context.Context, missing []string) {
 	text := strings.Join(missing, ", ")
-	if text == w.said || time.Since(w.since) < patience {
+	if text == w.logged || time.Since(w.since) < patience {
 		return
 	}
-	w.said = text
+	w.logged = text
 	log.FromContext(ctx).Info("nothing is changed in the kernel before the API server has shown everything", "waiting for", missing)
 }
 

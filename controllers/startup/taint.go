@@ -34,7 +34,7 @@ var taintsRemoved = prometheus.NewCounter(prometheus.CounterOpts{
 	Help: "Startup taints that were removed from nodes once their enforcer had everything in force.",
 })
 
-// Metrics are what is said of startup taints.
+// Metrics are those of startup taints.
 func Metrics() []prometheus.Collector { return []prometheus.Collector{taintsRemoved} }
 
 // Taint takes a taint from each node, whatever effects it has there, when the node's enforcer reports that all is in force, and has been put in

@@ -31,7 +31,7 @@ func (r *Policies) emit(o metav1.Object, previous, status *v1alpha1.EnforcementS
 }
 
 // note is what an Event says of a condition. Events of the cluster's own objects are in the namespace default, where other people read them than those who
-// may read the objects: what is said of how they are understood may name other policies, and pods of any namespace.
+// may read the objects: the messages about how they are understood may name other policies, and pods of any namespace.
 func note(o metav1.Object, c *metav1.Condition) string {
 	if c.Type == v1alpha1.AcceptedCondition && o.GetNamespace() == "" {
 		return "the object's condition Accepted says what is meant"

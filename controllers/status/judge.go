@@ -43,7 +43,7 @@ type NodeCase struct {
 	Presumed bool // it is, as long as nobody knows better: it was there before this process
 }
 
-// Judge says what is to be said of a policy. The previous conditions give the times of the transitions.
+// Judge makes the status of a policy. The previous conditions give the times of the transitions.
 func Judge(c PolicyCase, previous []metav1.Condition) v1alpha1.EnforcementStatus {
 	status := v1alpha1.EnforcementStatus{
 		Conditions:         slices.Clone(previous),
@@ -87,7 +87,7 @@ func rank(s v1alpha1.NodeStanding) int {
 	return slices.Index([]v1alpha1.NodeStanding{v1alpha1.NodeFailing, v1alpha1.NodeUnknown, v1alpha1.NodePending}, s)
 }
 
-// What is said of a node that fails. Its own words are for administrators.
+// The message about a node that fails. Its own words are for administrators.
 const (
 	refusedMessage = "it cannot put a change in force, and keeps what it had: its NodeEnforcement and its enforcer's log " +
 		"have the reason, for administrators"

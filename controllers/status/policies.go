@@ -47,7 +47,7 @@ func (r *Policies) Reconcile(ctx context.Context, key policyKey) (reconcile.Resu
 	}
 	if key.namespace == "" {
 		if synced, err := r.kindsAreSynced(ctx); err != nil || !synced {
-			return reconcile.Result{RequeueAfter: reportPause}, err // with half of the policies, what is said of conflicts would be wrong
+			return reconcile.Result{RequeueAfter: reportPause}, err // with half of the policies, messages about conflicts would be wrong
 		}
 	}
 	o := r.object(key)

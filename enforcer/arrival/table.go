@@ -39,7 +39,7 @@ type Table struct {
 	synced  bool   // once, since this process started
 	saved   string // what the file holds, as far as is known
 	tell    func(error)
-	said    string // why the file cannot be written, empty if it could
+	logged  string // why the file cannot be written, empty if it could
 }
 
 // arrived is one pod of the table.
@@ -169,7 +169,7 @@ func (t *Table) Into(s *compile.Snapshot) (ended func(lacking func([]netip.Addr)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var ready []*waiter
-	if len(t.pods)+len(t.waiting) > 0 || t.said != "" {
+	if len(t.pods)+len(t.waiting) > 0 || t.logged != "" {
 		found := t.find(*s)
 		holders := map[netip.Addr]*compile.Pod{}
 		for key, a := range t.pods {
@@ -351,13 +351,13 @@ func (t *Table) save() {
 	err = replaceFile(t.file, text)
 	t.tell(err)
 	if err == nil {
-		t.saved, t.said = string(text), ""
+		t.saved, t.logged = string(text), ""
 		return
 	}
-	if t.said != err.Error() { // each sync tries again
-		t.said = err.Error()
+	if t.logged != err.Error() { // each sync tries again
+		t.logged = err.Error()
 		t.log.Info("new pods cannot be written down: an enforcer that starts now would not know them before the API shows their addresses; tried again",
-			"file", t.file, "error", t.said)
+			"file", t.file, "error", t.logged)
 	}
 }
 

@@ -61,7 +61,7 @@ type Table struct {
 
 	mu      sync.Mutex
 	results map[string]result // by file
-	said    map[string]bool   // what is wrong with the cache, said already
+	logged  map[string]bool   // what is wrong with the cache, logged already
 }
 
 // result is one file of the cache.
@@ -254,17 +254,17 @@ func decode(text []byte) (full *current.Result, err error) {
 	return current.NewResultFromResult(made)
 }
 
-// maxSaid is how many things that are wrong with the cache are said at once.
-const maxSaid = 10
+// maxLogged is how many things that are wrong with the cache are logged at once.
+const maxLogged = 10
 
 // say logs what is wrong with the cache, each thing once as long as it lasts.
 func (t *Table) say(wrong []string) {
-	before := t.said
-	t.said = make(map[string]bool, len(wrong))
+	before := t.logged
+	t.logged = make(map[string]bool, len(wrong))
 	for _, text := range wrong {
-		if !before[text] && len(t.said) < maxSaid {
+		if !before[text] && len(t.logged) < maxLogged {
 			t.Log.Info("a result of CNI plugins cannot be read: the pod's link is found by its addresses alone", "error", text)
 		}
-		t.said[text] = true
+		t.logged[text] = true
 	}
 }

@@ -351,7 +351,7 @@ func TestSeveralThingsThatAreWrongAreSaidOnceEach(t *testing.T) {
 	for i := range 1000 {
 		put(fmt.Sprintf("more-%d", i))
 	}
-	if owners(t, table); lines > 3+maxSaid {
+	if owners(t, table); lines > 3+maxLogged {
 		t.Errorf("%d lines in the log at once", lines)
 	}
 }

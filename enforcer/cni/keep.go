@@ -72,7 +72,7 @@ type keeper struct {
 	installed map[string]stamp // the programs as they were installed
 	good      time.Time        // when all was in place for the last time
 	cleaned   bool
-	said      string
+	logged    string
 
 	changes   *rate.Limiter // of the configuration, none of which is bounded without it
 	notBefore time.Time     // the next look
@@ -102,13 +102,13 @@ func (k *keeper) look() {
 	switch {
 	case err == nil && changed != "":
 		k.log.Info("the CNI plugin is in the network configuration: pods are policed from their first packet", "file", changed)
-		k.said = ""
+		k.logged = ""
 	case err == nil:
-		k.said = ""
-	case err.Error() != k.said:
-		k.said = err.Error()
+		k.logged = ""
+	case err.Error() != k.logged:
+		k.logged = err.Error()
 		k.log.Info("the CNI plugin is not installed as it should be: where it is not in the network configuration, pods that start are policed once the API "+
-			"shows their addresses; tried again", "error", k.said, "every", lookTime.String())
+			"shows their addresses; tried again", "error", k.logged, "every", lookTime.String())
 	}
 }
 

@@ -4,7 +4,7 @@
 //	Object   ── Understand ──> the pods that one policy selects, and Remarks for its author
 //
 // It is a pure function of the Snapshot: no client, no clock, no logger, and the order of the objects in the
-// Snapshot does not matter. What is said of one policy alone comes from the same parsers.
+// Snapshot does not matter. The problems of one policy alone come from the same parsers.
 //
 // To read it, start with Compiler.Compile (compile.go), which is the order of everything else. A policy is parsed (parse.go, parsecluster.go, isolation.go)
 // into rules, whose remote ends are of a few kinds (peer.go, and a file for each). Rules name sets (rulesets.go), whose members are found once and then

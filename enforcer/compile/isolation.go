@@ -118,7 +118,7 @@ func (p *parsedIsolation) tenantOf(ns *Namespace) (part string, same *labels.Req
 func (p *parsedIsolation) policyFor(ns *Namespace) *parsedPolicy {
 	tenant := podSelector{namespace: ns.Name, pods: labels.Everything()}
 	out := p.parsedPolicy
-	out.problems = nil // which are the isolation's, and said once
+	out.problems = nil // which are the isolation's, and reported once
 	out.subject = tenant
 	part, same := p.tenantOf(ns)
 	out.part = part

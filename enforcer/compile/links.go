@@ -24,7 +24,7 @@ type Link struct {
 	Given *Given
 }
 
-// Given is what CNI plugins have said of an attachment. It is written by root on the host alone.
+// Given is the result of CNI plugins for an attachment. It is written by root on the host alone.
 type Given struct {
 	UID, Namespace, Name string // of the pod; a UID may be a static pod's, which the API does not have
 	// Addrs are all addresses that the result names, of all its interfaces: those are the pod's, whether status.podIPs shows them or not.

@@ -65,7 +65,7 @@ func versionOf(o metav1.Object) version {
 type parsedRule struct {
 	index int // in the object's list, -1 for a rule that stands in no list
 	name  string
-	// understood is set if the rule stands in the object's list, and no field of it was refused. What is said of other rules depends on how they are mended.
+	// understood is set if the rule stands in the object's list, and no field of it was refused. The remarks about other rules depend on how they are mended.
 	understood bool
 	action     policy.Action
 	log        bool

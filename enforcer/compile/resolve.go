@@ -20,7 +20,7 @@ type account struct {
 	lost spending // on policies that were refused
 	// why is what refuses all policies that are newer, once something does.
 	why     string
-	refused [2]Problem // what is then said of each, but for its name: of those that are not ranked, and of those that are
+	refused [2]Problem // the problem of each then, but for its name: of those that are not ranked, and of those that are
 }
 
 // pay adds what a policy takes.
@@ -182,7 +182,7 @@ func (r *resolver) needAll(one *resolution, rule *parsedRule, named map[policy.S
 	return one.over(r.budgets.object)
 }
 
-// add adds one set that a policy names. How much too many its members are is not said: they are not counted to the end.
+// add adds one set that a policy names. By how many its members are too many is not reported: they are not counted to the end.
 func (r *resolver) add(one *resolution, set *knownSet) (why string) {
 	one.sets++
 	one.looks += set.looks

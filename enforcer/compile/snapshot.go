@@ -85,7 +85,7 @@ type Source uint8
 const (
 	// Shown are those in status.podIPs that could be parsed, which may be none.
 	Shown Source = iota
-	// Announced are those that the enforcer of the pod's node has said, as long as status.podIPs has none.
+	// Announced are those that the enforcer of the pod's node has announced, as long as status.podIPs has none.
 	Announced
 	// Arrived are those that the CNI plugins of this node have given the pod, as long as status.podIPs has none of them.
 	Arrived

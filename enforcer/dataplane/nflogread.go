@@ -35,7 +35,7 @@ func openLog() (*logSocket, error) {
 	return &logSocket{c}, nil
 }
 
-// bind makes the group ours. All is said in one message: no packet comes in another form.
+// bind takes the group. All is asked in one message: no packet comes in another form.
 func (s *logSocket) bind(group uint16) error {
 	ae := netlink.NewAttributeEncoder()
 	ae.ByteOrder = binary.BigEndian

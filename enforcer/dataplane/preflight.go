@@ -301,7 +301,7 @@ func (s *survey) matches(table string) {
 	}
 	for _, f := range iptables.Families {
 		if slices.Contains(s.lacking[f], "table "+table) {
-			continue // said already; without a table each of them would fail for that reason
+			continue // reported already; without a table each of them would fail for that reason
 		}
 		var rules []string
 		for _, e := range all {

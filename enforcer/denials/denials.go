@@ -102,7 +102,7 @@ func (j *Journal) point(id string) (policy.Point, bool) {
 	return p, ok
 }
 
-// Start runs until ctx ends. It never fails: what cannot be read is said, and tried again.
+// Start runs until ctx ends. It never fails: what cannot be read is logged, and tried again.
 func (j *Journal) Start(ctx context.Context) error {
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -129,7 +129,7 @@ const (
 
 // read writes a line for each sampled packet.
 func (j *Journal) read(ctx context.Context, group uint16) {
-	pause, said := shortestPause, ""
+	pause, logged := shortestPause, ""
 	for {
 		begun := time.Now()
 		err := j.Source.Denied(ctx, group, j.line)
@@ -140,11 +140,11 @@ func (j *Journal) read(ctx context.Context, group uint16) {
 			err = errors.New("the reading ended")
 		}
 		if time.Since(begun) > longestPause {
-			pause, said = shortestPause, ""
+			pause, logged = shortestPause, ""
 		}
-		if err.Error() != said { // and not again with each attempt
+		if err.Error() != logged { // and not again with each attempt
 			j.Log.Error(err, "denied packets are not logged for now, it will be tried again; enforcement goes on", "nflogGroup", group)
-			said = err.Error()
+			logged = err.Error()
 		}
 		select {
 		case <-ctx.Done():

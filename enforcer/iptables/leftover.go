@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Leftover is the error of a plan that is in force as a whole, but for sets that it was to destroy: rules of another program refer to them. They cost memory, and
-// nothing else.
+// Leftover is the error of a plan that is in force as a whole, but for sets that it was to destroy: rules of another program refer to them. They cost memory
+// alone.
 type Leftover struct {
 	Sets []string
 	Err  error

@@ -7,7 +7,7 @@ import (
 )
 
 // Point is a place in the rules where packets are denied, or would be, and that is counted or logged. Every back end has the same points for the same Node:
-// what is said of denied packets depends on no back end.
+// log lines about denied packets depend on no back end.
 type Point struct {
 	ID        string    // 16 characters: all that a sampled packet carries
 	Ref       Ref       // the object; where several isolate together, their names with commas

@@ -122,9 +122,9 @@ type Concerns struct {
 	Outside, Strange Some
 	// Links says how many of the node's links are tied to their pods, and how.
 	Links LinkCounts
-	// Contested are the addresses that several pods are said to have.
+	// Contested are the addresses that the API gives to several pods.
 	Contested Contests
-	// Impossible are the pods and nodes that are said to have an address which none can have.
+	// Impossible are the pods and nodes that the API gives an address which none can have.
 	Impossible Impossible
 }
 
@@ -140,7 +140,7 @@ type LinkCounts struct {
 // MaxNamed is how many contested addresses, and how many owners of impossible ones, are named; all are counted.
 const MaxNamed = 10
 
-// Contests are the addresses that several pods are said to have, as far as that concerns a node.
+// Contests are the addresses that the API gives to several pods, as far as that concerns a node.
 type Contests struct {
 	// Here is how many a pod of this node has, and Elsewhere how many pods of several other nodes.
 	Here, Elsewhere int
@@ -148,7 +148,7 @@ type Contests struct {
 	First []Contest
 }
 
-// Contest is an address that several pods are said to have.
+// Contest is an address that the API gives to several pods.
 type Contest struct {
 	Addr netip.Addr
 	Here bool // a pod of this node has it
@@ -168,7 +168,7 @@ func (c Contest) Compare(o Contest) int {
 	return c.Addr.Compare(o.Addr)
 }
 
-// Impossible are the pods and nodes that are said to have an address which none can have.
+// Impossible are the pods and nodes that the API gives an address which none can have.
 type Impossible struct {
 	// Here is how many of them are of this node, and Elsewhere how many of others.
 	Here, Elsewhere int
@@ -176,7 +176,7 @@ type Impossible struct {
 	First []Owner
 }
 
-// Owner is a pod or a Node that is said to have an address.
+// Owner is a pod or a Node that the API gives an address.
 type Owner struct {
 	Ref  Ref
 	Node string // that it is on, or is

@@ -212,7 +212,7 @@ func (l *leftovers) keeps() bool {
 	return err == nil
 }
 
-// kept is what is to be said of the program, if it stays.
+// kept is the message about the program, if it stays.
 func (l *leftovers) kept() string {
 	if !l.keeps() {
 		return ""

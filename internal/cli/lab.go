@@ -89,7 +89,7 @@ func (f *labFlags) complete(cmd *cobra.Command) error {
 	f.options.JSON = json
 	f.options.Out, f.options.Progress = cmd.OutOrStdout(), cmd.ErrOrStderr()
 	f.options.Style = matrix.Style{Color: colored(cmd.OutOrStdout())}
-	// What cannot be is said before anything is done.
+	// What cannot be is refused before anything is done.
 	return f.options.Lab.Defaults().Validate()
 }
 

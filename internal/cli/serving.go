@@ -32,7 +32,7 @@ type service struct {
 
 // keep serves until ctx ends, and tries again whenever that fails: what the process is there for never ends for it.
 func (s service) keep(ctx context.Context, retry time.Duration, note func(reason string, err error), log logr.Logger) {
-	said := ""
+	logged := ""
 	for ctx.Err() == nil {
 		works := time.AfterFunc(retry, func() { note(s.reason, nil) })
 		err := s.serve(ctx)
@@ -42,8 +42,8 @@ func (s service) keep(ctx context.Context, retry time.Duration, note func(reason
 		}
 		err = fmt.Errorf("the %s are not served on %s: %w", s.what, s.address, errors.Join(err))
 		note(s.reason, err)
-		if said != err.Error() {
-			said = err.Error()
+		if logged != err.Error() {
+			logged = err.Error()
 			log.Error(err, "another program may have the port: policy is enforced all the same, and the port is tried again", "every", retry.String())
 		}
 		select {

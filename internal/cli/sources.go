@@ -52,7 +52,7 @@ func (o *enforcerOptions) validateSources() error {
 	return fmt.Errorf("--source-check %q is not known: enforce, audit or off", o.sourceCheck)
 }
 
-// watchLinks calls changed whenever a link comes or goes. When nobody watches, that is said, and tried again; each resync looks at the links all the same.
+// watchLinks calls changed whenever a link comes or goes. When nobody watches, that is logged, and tried again; each resync looks at the links all the same.
 func watchLinks(plane *dataplane.Dataplane, logger logr.Logger) func(context.Context, func()) error {
 	const pause = 10 * time.Second
 	return func(ctx context.Context, changed func()) error {

@@ -13,7 +13,7 @@ var (
 	})
 )
 
-// Metrics are what is said of the announcements of a node.
+// Metrics are those of a node's announcements.
 func Metrics() []prometheus.Collector {
 	return []prometheus.Collector{announcementWrites, announcementErrors}
 }

@@ -41,18 +41,18 @@ type Synced struct {
 
 // Account is what a node says of itself, sync after sync. It does no I/O, and reads no clock.
 type Account struct {
-	status  v1alpha1.NodeEnforcementStatus
-	applied map[policy.Object]bool // what the last sync that succeeded has put in force
-	failing []policy.Object
-	said    string // concern, as of the last sync
-	fanOut  int    // how many nodes may have something to write because of what the last sync found changed
+	status   v1alpha1.NodeEnforcementStatus
+	applied  map[policy.Object]bool // what the last sync that succeeded has put in force
+	failing  []policy.Object
+	reported string // concern, as of the last sync
+	fanOut   int    // how many nodes may have something to write because of what the last sync found changed
 }
 
 // NewAccount starts from what does not change as long as the enforcer runs.
 func NewAccount(facts v1alpha1.NodeEnforcementStatus) *Account {
 	a := &Account{status: facts}
 	a.take(&facts)
-	a.said = a.concern()
+	a.reported = a.concern()
 	return a
 }
 
@@ -90,8 +90,8 @@ func (a *Account) Note(s Synced) (changed bool) {
 	}
 	a.status.Addresses = AddressTroubles(s.Report.Concerns)
 	says := a.concern()
-	changed = says != a.said
-	a.said, a.fanOut = says, 1
+	changed = says != a.reported
+	a.reported, a.fanOut = says, 1
 	if changed {
 		a.fanOut = fanOutOf(objects(applied, failing), objects(a.applied, a.failing), s.Nodes)
 	}

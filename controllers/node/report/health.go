@@ -14,10 +14,10 @@ import (
 	"github.com/ringfence-io/ringfence/controllers/cached"
 )
 
-// When trouble is said, and when no longer. What fails once may go well a moment later, and what fails now and then is in trouble all the time: a condition
+// When trouble is reported, and when no longer. What fails once may go well a moment later, and what fails now and then is in trouble all the time: a condition
 // that turns with every attempt would tell nobody anything, and cost a write each time.
 const (
-	troubleDelay = 2 * time.Second  // from the first failure to one that is said
+	troubleDelay = 2 * time.Second  // from the first failure to one that is reported
 	troubleHold  = 30 * time.Second // without a failure, until it is over
 )
 
@@ -27,16 +27,16 @@ const (
 type Health struct {
 	mu      sync.Mutex
 	now     map[string]*trouble // by reason
-	healthy metav1.Condition    // as last said
+	healthy metav1.Condition    // as last reported
 	changed chan struct{}       // receives when there is something new to say
 }
 
 // trouble is one thing that does not work.
 type trouble struct {
-	message string
-	since   time.Time // of the first failure
-	over    time.Time // of the first success after the last failure; zero while there is none
-	said    bool
+	message  string
+	since    time.Time // of the first failure
+	over     time.Time // of the first success after the last failure; zero while there is none
+	reported bool
 }
 
 // NewHealth begins with a node on which all works.
@@ -57,7 +57,7 @@ func (h *Health) Note(reason string, err error) {
 	if err == nil {
 		unhealthyNow.WithLabelValues(reason).Set(0)
 		switch {
-		case one != nil && !one.said:
+		case one != nil && !one.reported:
 			delete(h.now, reason)
 		case one != nil && one.over.IsZero():
 			one.over = at
@@ -70,8 +70,8 @@ func (h *Health) Note(reason string, err error) {
 		h.now[reason] = one
 	}
 	one.message, one.over = err.Error(), time.Time{}
-	if !one.said && at.Sub(one.since) >= troubleDelay {
-		one.said = true
+	if !one.reported && at.Sub(one.since) >= troubleDelay {
+		one.reported = true
 		select {
 		case h.changed <- struct{}{}:
 		default: // one is to be written already, and will say this too
@@ -79,7 +79,7 @@ func (h *Health) Note(reason string, err error) {
 	}
 }
 
-// condition is Healthy, as it is to be said now.
+// condition is Healthy, as it is to be reported now.
 func (h *Health) condition(at time.Time) metav1.Condition {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -88,7 +88,7 @@ func (h *Health) condition(at time.Time) metav1.Condition {
 		switch {
 		case !one.over.IsZero() && at.Sub(one.over) >= troubleHold:
 			delete(h.now, reason)
-		case one.said:
+		case one.reported:
 			reasons = append(reasons, reason)
 		}
 	}

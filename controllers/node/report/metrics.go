@@ -22,7 +22,7 @@ var (
 	})
 )
 
-// Metrics are what is said of the reports of a node.
+// Metrics are those of a node's reports.
 func Metrics() []prometheus.Collector {
 	return []prometheus.Collector{policiesFailing, reportWrites, reportErrors, lastReport, unhealthyNow}
 }

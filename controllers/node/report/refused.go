@@ -14,7 +14,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
-// What a node refuses of single policies is said by digests, which take 8 bytes each: the status of a policy must never say that it is in force where it is
+// What a node refuses of single policies is reported by digests, which take 8 bytes each: the status of a policy must never say that it is in force where it is
 // not, and one tenant with many such policies must not take the room of others.
 
 // refusedDigests are at most limit digests: where there are more policies, those namespaces that have most of them are named as a whole. Namespaces that wait

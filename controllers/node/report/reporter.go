@@ -194,7 +194,7 @@ type reportClient struct{ rest.Interface }
 
 var _ Writer = reportClient{}
 
-// WriteReport asks for no more than the metadata in return: a node need not be told what it has just said.
+// WriteReport asks for no more than the metadata in return: a node need not be told what it has just written.
 func (c reportClient) WriteReport(ctx context.Context, report *v1alpha1.NodeEnforcement) error {
 	body, err := json.Marshal(report)
 	if err != nil {
