@@ -12,12 +12,6 @@ import (
 // snapshot, whether they concern the node or not, sorted by object.
 func Compile(s Snapshot) (policy.Node, []Problem) { return new(Compiler).Compile(s) }
 
-// CompileReusing is [Compile], but where a set of before has the members that are wanted, it is these that stand in the result: a node that differs little
-// from another takes little memory of its own.
-func CompileReusing(s Snapshot, before map[policy.SetID]policy.Set) (policy.Node, []Problem) {
-	return (&Compiler{sets: before}).Compile(s)
-}
-
 // Compiler compiles one snapshot of a node after the other, and gives each what [Compile] would. It keeps what snapshots have in common, so that a change
 // costs what it reaches: policies that it has read, which of them apply to which pods, and sets. It knows objects by their address, since nobody writes to
 // what stands in a snapshot. Nodes share what they have in common, so that nobody may write to their lists either. It is not safe for concurrent use.

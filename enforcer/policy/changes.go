@@ -49,9 +49,9 @@ func (t texts) String() (all string) {
 	return all
 }
 
-// Counts are how many of each noun change: "table", "jump", "set", "entry". Each is there, with 0 if none does.
+// Counts are how many of each noun change: "table", "jump", "set", "entry", and "guard" for the rest. Each is there, with 0 if none does.
 func (c Changes) Counts() map[string]int {
-	return map[string]int{"table": c.Tables, "jump": c.Jumps, "set": c.Sets, "entry": c.Added + c.Removed + c.Opened}
+	return map[string]int{"table": c.Tables, "jump": c.Jumps, "set": c.Sets, "entry": c.Added + c.Removed + c.Opened, "guard": c.Others}
 }
 
 // String is the text of the changes, which may be several megabytes long.

@@ -44,3 +44,21 @@ func TestChangesComeBehindOthers(t *testing.T) {
 		t.Errorf("with none behind: %+v", got)
 	}
 }
+
+// Whatever changes counts under a noun, so that no repair is reported without saying of what.
+func TestEachChangeCountsUnderANoun(t *testing.T) {
+	for i, field := range reflect.VisibleFields(reflect.TypeFor[Changes]()) {
+		if field.Type.Kind() != reflect.Int {
+			continue
+		}
+		var c Changes
+		reflect.ValueOf(&c).Elem().Field(i).SetInt(1)
+		sum := 0
+		for _, n := range c.Counts() {
+			sum += n
+		}
+		if sum != 1 {
+			t.Errorf("%s: %v", field.Name, c.Counts())
+		}
+	}
+}

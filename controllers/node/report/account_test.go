@@ -215,6 +215,11 @@ func TestARepairIsSaid(t *testing.T) {
 	if a.status.Repairs.Count != 2 || a.status.Repairs.LastTime.Unix() != 1000 || a.status.Repairs.Last != "others had changed set: 2" {
 		t.Errorf("repairs: %+v", a.status.Repairs)
 	}
+	guards := syncOf(nil)
+	guards.Report.Repairs = policy.Changes{Others: 1}
+	if a.Note(guards); a.status.Repairs.Count != 3 || a.status.Repairs.Last != "others had changed guard: 1" {
+		t.Errorf("repairs of guards: %+v", a.status.Repairs)
+	}
 }
 
 // A policy of one namespace is the business of the nodes that run pods there, one of the cluster that of all.
