@@ -45,8 +45,8 @@ type ClusterNetworkPolicyList struct {
 
 // ClusterNetworkPolicySpec is what a ClusterNetworkPolicy demands.
 type ClusterNetworkPolicySpec struct {
-	// mode says whether the rules are enforced, or only shown: with Audit no verdict changes, and what the policy's Deny rules would
-	// have denied is counted and sampled into the log of each node's enforcer. The rules behind it are asked as if it were not there.
+	// mode is Enforce or Audit. In Audit (a dry run) the policy changes no verdict: nodes count what its Deny rules would deny, and log samples of it. Later
+	// rules are asked as if the policy did not exist.
 	//
 	// +optional
 	// +kubebuilder:default=Enforce
@@ -146,13 +146,13 @@ type NamespacedPod struct {
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.log) || !self.log || self.action == 'Deny'",message="log needs action Deny",fieldPath=".log"
 type IngressRule struct {
-	// name is for people: it stands in logs and messages. At most 100 characters.
+	// name is for people: logs and messages show it. At most 100 characters.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=100
 	Name string `json:"name,omitempty"`
-	// action is what happens to a connection that comes from one of from and goes to one of protocols. Accept allows it to come in,
-	// and nothing else is asked about that. Deny drops it. Pass leaves the tier: the rest of it is not asked, and the next decides.
+	// action decides about connections from a source in from to a port in protocols. Accept lets them in, and no further policy is asked about that. Deny
+	// drops them. Pass skips the rest of the tier, and the next tier decides.
 	//
 	// +required
 	Action Action `json:"action"`
@@ -167,7 +167,7 @@ type IngressRule struct {
 	// +kubebuilder:validation:MaxItems=25
 	// +kubebuilder:validation:XValidation:rule="size(self) > 0",message="write at least one peer; namespaces: {} is every pod"
 	From []Peer `json:"from"`
-	// protocols are the protocols and ports that the rule is for, at most 25; without them it is for all, ICMP included.
+	// protocols are the protocols and ports that the rule is for, at most 25. Without them it is for all traffic, ICMP included.
 	//
 	// +optional
 	// +listType=atomic
@@ -181,13 +181,13 @@ type IngressRule struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.log) || !self.log || self.action == 'Deny'",message="log needs action Deny",fieldPath=".log"
 // +kubebuilder:validation:XValidation:rule="!has(self.protocols) || !self.protocols.exists(p, has(p.destinationNamedPort)) || !self.to.exists(p, has(p.networks) || has(p.nodes))",message="destinationNamedPort does not go with networks or nodes, whose ports have no names: write tcp, udp or sctp with a number, or a rule of its own",fieldPath=".protocols"
 type EgressRule struct {
-	// name is for people: it stands in logs and messages. At most 100 characters.
+	// name is for people: logs and messages show it. At most 100 characters.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=100
 	Name string `json:"name,omitempty"`
-	// action is what happens to a connection that goes to one of to and to one of protocols. Accept allows it to go out, and nothing
-	// else is asked about that. Deny drops it. Pass leaves the tier: the rest of it is not asked, and the next decides.
+	// action decides about connections to a destination in to, at a port in protocols. Accept lets them out, and no further policy is asked about that. Deny
+	// drops them. Pass skips the rest of the tier, and the next tier decides.
 	//
 	// +required
 	Action Action `json:"action"`
@@ -202,7 +202,7 @@ type EgressRule struct {
 	// +kubebuilder:validation:MaxItems=25
 	// +kubebuilder:validation:XValidation:rule="size(self) > 0",message="write at least one peer; namespaces: {} is every pod"
 	To []Peer `json:"to"`
-	// protocols are the protocols and ports that the rule is for, at most 25; without them it is for all, ICMP included.
+	// protocols are the protocols and ports that the rule is for, at most 25. Without them it is for all traffic, ICMP included.
 	//
 	// +optional
 	// +listType=atomic
@@ -225,22 +225,20 @@ type Peer struct {
 	//
 	// +optional
 	Pods *NamespacedPod `json:"pods,omitempty"`
-	// nodes selects nodes by their labels, and stands for all their addresses: those in their status, those of the
-	// tunnels and bridges to their pods, and of the enforcer's own node all that it has; empty selects every node. A node's own traffic
-	// to its pods is always allowed.
+	// nodes selects nodes by their labels; empty selects every node. A node stands for the addresses in its status, and for those of its tunnels and bridges
+	// to pods. The enforcer's own node stands for all of its addresses. A node's own traffic to its pods is always allowed.
 	//
 	// +optional
 	Nodes *LabelSelector `json:"nodes,omitempty"`
-	// networks are IP blocks such as 10.0.0.0/8 or fd00::/8, at most 25. Bits behind the prefix are zero. Pods whose addresses lie in them are
-	// meant too, and without protocols all traffic, ICMP included.
+	// networks are IP blocks such as 10.0.0.0/8 or fd00::/8, at most 25. Bits behind the prefix are zero. A block includes the pods whose addresses lie in
+	// it. Without protocols it means all traffic, ICMP included.
 	//
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=25
 	// +kubebuilder:validation:XValidation:rule="size(self) > 0",message="write at least one CIDR such as 10.0.0.0/8 or fd00::/8"
 	Networks []CIDR `json:"networks,omitempty"`
-	// domainNames are not enforced: the field is here so that a policy of the SIG's experimental channel that has it is refused
-	// with a reason.
+	// domainNames are not enforced. The field exists so that a policy of the SIG's experimental channel that uses it is refused with a reason.
 	//
 	// +optional
 	// +listType=atomic

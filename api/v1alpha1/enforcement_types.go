@@ -6,15 +6,14 @@ import (
 
 // EnforcementStatus says of a policy whether it is understood, and where it is enforced. The controller writes it.
 type EnforcementStatus struct {
-	// conditions are Accepted, whether the policy is understood, Programmed, whether it is enforced on each node that runs a pod
-	// which it selects, and Ready, whether both are so.
+	// conditions are Accepted: whether the policy is understood; Programmed: whether each node that runs a pod which it selects enforces it; and Ready:
+	// whether both are True.
 	//
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
-	// observedGeneration is the generation of the policy that all of this speaks of. A PolicyEnforcement does not have it: there it is
-	// policyGeneration.
+	// observedGeneration is the generation of the policy that this status is about. A PolicyEnforcement has policyGeneration instead.
 	//
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
@@ -23,7 +22,7 @@ type EnforcementStatus struct {
 	//
 	// +optional
 	ObservedSince string `json:"observedSince,omitempty"`
-	// mode is the one that the policy is in: Enforce, or Audit, which is programmed like any other and denies nothing.
+	// mode is the policy's: Enforce or Audit. In Audit it is programmed like any other, and denies nothing.
 	//
 	// +optional
 	Mode Mode `json:"mode,omitempty"`
@@ -53,16 +52,16 @@ type NodeCounts struct {
 	//
 	// +optional
 	Programmed int32 `json:"programmed"`
-	// failed is how many have tried, and could not.
+	// failed is how many have tried and failed.
 	//
 	// +optional
 	Failed int32 `json:"failed"`
-	// unknown is how many have no enforcer, or one that has not been heard of for too long.
+	// unknown is how many have no enforcer, or one that has been silent for too long.
 	//
 	// +optional
 	Unknown int32 `json:"unknown"`
-	// notProgrammed names some of the nodes that do not enforce this generation, at most ten: those that fail first, then those that nobody
-	// knows of, then those that are waited for.
+	// notProgrammed names some of the nodes that do not enforce this generation, at most ten: first the nodes that fail, then the unknown ones, then those
+	// that are waited for.
 	//
 	// +optional
 	// +listType=atomic
@@ -76,7 +75,7 @@ type NodeTrouble struct {
 	//
 	// +required
 	Name string `json:"name"`
-	// standing is what is known of the node.
+	// standing is the node's state: Failing, Unknown or Pending.
 	//
 	// +required
 	Standing NodeStanding `json:"standing"`
@@ -117,7 +116,7 @@ type PolicyEnforcement struct {
 // PolicyEnforcementStatus is what has become of a NetworkPolicy.
 type PolicyEnforcementStatus struct {
 	EnforcementStatus `json:",inline"`
-	// policyGeneration is the generation of the NetworkPolicy that all of this speaks of. By the name observedGeneration, tools would compare it with
+	// policyGeneration is the generation of the NetworkPolicy that this status is about. If its name were observedGeneration, tools would compare it with
 	// the PolicyEnforcement's own generation, which is always 1.
 	//
 	// +optional

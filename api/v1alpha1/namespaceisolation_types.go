@@ -48,17 +48,17 @@ type NamespaceIsolationList struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.allow.ingress) || size(self.allow.ingress) == 0 || size(self.directions) == 0 || 'Ingress' in self.directions",message="allow.ingress needs Ingress in directions: without it ingress is not isolated, and there is nothing to allow",fieldPath=".allow.ingress"
 // +kubebuilder:validation:XValidation:rule="!has(self.allow.egress) || size(self.allow.egress) == 0 || size(self.directions) == 0 || 'Egress' in self.directions",message="allow.egress needs Egress in directions: without it egress is not isolated, and there is nothing to allow",fieldPath=".allow.egress"
 type NamespaceIsolationSpec struct {
-	// mode says whether isolation is enforced, or only shown: with Audit no verdict changes, and what would have been denied is
-	// counted and sampled into the log of each node's enforcer. Nothing is shown where an enforced isolation of the same tier decides.
+	// mode is Enforce or Audit. In Audit (a dry run) the isolation changes no verdict: nodes count what it would deny, and log samples of it, except where
+	// an enforced isolation of the same tier decides.
 	//
 	// +optional
 	// +kubebuilder:default=Enforce
 	Mode Mode `json:"mode,omitempty"`
 
-	// tier is Baseline, where a NetworkPolicy of an isolated namespace may open more, or Admin, where nothing below may: what is not
-	// allowed here is denied before any NetworkPolicy is asked, and what is allowed here still needs their consent. Within its tier an
-	// isolation comes after all ClusterNetworkPolicies: what they accept or deny is decided, what they pass skips it. Several
-	// isolations of a tier add up: what one of them allows is allowed.
+	// tier is Baseline or Admin. In Baseline, a NetworkPolicy of an isolated namespace may allow more. In Admin it may not: what the isolation does not
+	// allow is denied before any NetworkPolicy is asked, and what it allows still needs their consent. Within its tier an isolation comes after all
+	// ClusterNetworkPolicies: what they accept or deny is decided, and what they pass skips it. Several isolations of a tier add up: what one of them allows
+	// is allowed.
 	//
 	// +optional
 	// +kubebuilder:default=Baseline
@@ -70,15 +70,15 @@ type NamespaceIsolationSpec struct {
 	// +required
 	NamespaceSelector LabelSelector `json:"namespaceSelector"`
 
-	// tenantLabel is the key of a namespace label. Namespaces that share its value, selected or not, are one tenant; a namespace
-	// without the label is a tenant of its own. Without tenantLabel each namespace is.
+	// tenantLabel is the key of a namespace label. Namespaces with the same value, selected or not, are one tenant. A namespace without the label is a
+	// tenant of its own. Without tenantLabel each namespace is.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=317
 	// +kubebuilder:validation:XValidation:rule="self.indexOf('/') <= 253 && self.matches('^(([a-z0-9]+(-+|[.]))*[a-z0-9]+/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$')",message="write the key of a label, such as tenant or example.com/tenant"
 	TenantLabel string `json:"tenantLabel,omitempty"`
 
-	// directions are those that are isolated: Ingress, connections to the pods, and Egress, connections from them. Without it both are.
+	// directions are those that are isolated: Ingress (connections to the pods) and Egress (connections from them). Without it both are.
 	//
 	// +optional
 	// +kubebuilder:default={Ingress,Egress}
@@ -107,7 +107,7 @@ const (
 
 // IsolationAllow is what an isolation does not deny.
 type IsolationAllow struct {
-	// sameTenant allows connections between all pods of a tenant, of all protocols. If it is false, tenantLabel changes nothing.
+	// sameTenant allows all connections between the pods of a tenant. If it is false, tenantLabel changes nothing.
 	//
 	// +optional
 	// +kubebuilder:default=true

@@ -13,8 +13,8 @@ const (
 	MaxRefused         = 1024
 )
 
-// NodeEnforcement says what one node enforces. The node's enforcer writes the object of the node's name, and no other; the Node owns it.
-// It is written when something that concerns the node has changed, and as a sign of life now and then.
+// NodeEnforcement says what one node enforces. The node's enforcer writes the object of the node's name, and no other; the Node owns it. The enforcer
+// writes it when something that concerns the node has changed, and otherwise once in a heartbeat.
 //
 // It has no status subresource: one apply makes or changes all of it.
 //
@@ -51,33 +51,32 @@ type NodeEnforcementList struct {
 
 // NodeEnforcementStatus is what a node enforces, and how that is going.
 type NodeEnforcementStatus struct {
-	// conditions hold Enforcing: whether the last sync brought the kernel to what the API says; and Healthy: whether all else works that the
-	// enforcer does. Where unknown pods are to be dropped, they hold UnknownPodsDropped: whether just these are. Where packets within a bridge
-	// have been found to pass no rule, they hold BridgesPoliced: whether no pod that a policy selects is concerned.
+	// conditions are Enforcing: whether the last sync brought the kernel to what the API demands; and Healthy: whether the enforcer's other tasks work.
+	// UnknownPodsDropped is there if unknown pods are to be dropped: whether exactly these are. BridgesPoliced is there once packets within a bridge have
+	// been found to pass no rule: whether any selected pod still has such traffic. SourcesChecked is there if sources are checked: whether pods can send
+	// only from their own addresses.
 	//
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
-	// heartbeatTime is when the enforcer wrote this, by the node's clock. Who judges it by another clock looks at whether it changes, not at
-	// what it is.
+	// heartbeatTime is when the enforcer wrote this, by the node's clock. To judge it by another clock, watch whether it changes.
 	//
 	// +optional
 	HeartbeatTime metav1.MicroTime `json:"heartbeatTime,omitempty"`
-	// heartbeatSeconds is after how long the enforcer writes again even if nothing has changed. One that is silent for three times as long is
-	// not heard of any more.
+	// heartbeatSeconds is after how long the enforcer writes again if nothing has changed. An enforcer that is silent for three times as long counts as
+	// lost.
 	//
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	HeartbeatSeconds int32 `json:"heartbeatSeconds,omitempty"`
-	// before is the resource version of the report before this one, by the same process. This one's is higher, unless the API server has gone
-	// back to older data between the two: then nothing follows from how far the enforcer had seen.
+	// before is the resource version of the report before this one, by the same process. This report's is higher. If it is not, the API server has gone back
+	// to older data, and nothing follows from how far the enforcer had seen.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	Before string `json:"before,omitempty"`
-	// bootID is that of the node's kernel since its last boot, by which all else here is known to be of this boot. The Node has it too, in
-	// status.nodeInfo.
+	// bootID is that of the node's kernel since its last boot: all else here is of this boot. The Node has it in status.nodeInfo.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=128
@@ -112,41 +111,41 @@ type NodeEnforcementStatus struct {
 	//
 	// +optional
 	Applied *Applied `json:"applied,omitempty"`
-	// failing is how many policies that concern this node are not enforced here as they are now. While Enforcing is True these are the policies of which
-	// a part is refused: by the kernel, or by a budget.
+	// failing is how many policies that concern this node it does not enforce in their present version. While Enforcing is True, these are the policies that
+	// the kernel or a budget refuses in part.
 	//
 	// +optional
 	Failing int32 `json:"failing"`
-	// failingPolicies are some of these, at most ten.
+	// failingPolicies are some of the failing policies, at most ten.
 	//
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=10
 	FailingPolicies []FailingPolicy `json:"failingPolicies,omitempty"`
-	// refused are digests of the policies of which the node's kernel refuses a part, or which ask for more than a budget allows that depends on the node, 8
-	// bytes each, sorted, at most 1,024 of them. That part is closed, and the rest of the node's policies are in force. A namespace that has very many of
-	// them is named as a whole. So is one whose policies have changed so much that they are in force as they were, until all is ready.
+	// refused are digests of policies and of namespaces: 8 bytes each, sorted, at most 1,024 of them. A policy is here if the node's kernel refuses a part
+	// of it, or if it asks for more than a budget that depends on the node allows. That part is closed; the rest of the node's policies are in force. A
+	// namespace is here if it has very many such policies, or if its policies have changed so much that the old ones stay in force until the new ones are
+	// ready.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=10924
 	Refused []byte `json:"refused,omitempty"`
-	// findings are what the enforcer finds missing on the node, at most 20, and what that costs. It looks again with each resync.
+	// findings are what the node lacks, at most 20, and what each costs. The enforcer looks again with each resync.
 	//
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=20
 	Findings []Finding `json:"findings,omitempty"`
-	// sourceCheck says how the enforcer holds what pods send to the pods' own addresses.
+	// sourceCheck says how the enforcer makes pods send only from their own addresses.
 	//
 	// +optional
 	SourceCheck *SourceCheckStatus `json:"sourceCheck,omitempty"`
-	// addresses are those that cannot all be as the API says, as of the last sync: several pods are shown with one, or an owner with one that none can have.
-	// There is none while all is well. A change of it alone is written with the next report, unless a pod of this node begins or ceases to have such an
-	// address.
+	// addresses are those that the API cannot be right about, at the last sync: several pods have one, or a pod or node has one that none can have. Without
+	// such addresses the field is absent. A change of it alone waits for the next report, unless a pod of this node gets or loses such an address.
 	//
 	// +optional
 	Addresses *AddressTroubles `json:"addresses,omitempty"`
-	// repairs are changes that others have made to our chains, jumps and sets, and that were undone, since the enforcer started.
+	// repairs are changes that other programs made to Ringfence's chains, jumps, sets and guards, and that were undone, since the enforcer started.
 	//
 	// +optional
 	Repairs Repairs `json:"repairs,omitempty"`
@@ -182,11 +181,11 @@ type SourceCheckStatus struct {
 	//
 	// +optional
 	Exempt int32 `json:"exempt"`
-	// shut is how many belong to pods that are gone from the API, or have ended: nothing that comes from them gets through.
+	// shut is how many belong to pods that are gone from the API, or have ended. Nothing that comes from them passes.
 	//
 	// +optional
 	Shut int32 `json:"shut"`
-	// unknown is how many pods have no interface that is known to be theirs. These can pass for others if they may send raw packets.
+	// unknown is how many pods have no known interface. These pods can use the addresses of others if they may send raw packets.
 	//
 	// +optional
 	Unknown int32 `json:"unknown"`
@@ -209,15 +208,14 @@ type Applied struct {
 	//
 	// +optional
 	Time metav1.MicroTime `json:"time,omitempty"`
-	// resourceVersions are, by resource.group, how far the enforcer had seen the changes of each kind of policy when that sync began: all
-	// changes up to these are in the kernel, as far as they concern the node. A kind that the API does not have is not among them.
+	// resourceVersions are, by resource.group, how far the enforcer had seen the changes of each kind of policy when that sync began. All changes up to
+	// there are in the kernel, as far as they concern the node. A kind that the API does not have has no entry.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxProperties=8
 	ResourceVersions map[string]string `json:"resourceVersions,omitempty"`
-	// podDigests are the digests of the pods that policies are enforced on here, 8 bytes each, sorted, at most 1,024 of them. A pod whose traffic within
-	// its bridge passes no rule is not among them. A pod's digest
-	// changes with everything by which policies select, and with its addresses.
+	// podDigests are the digests of the pods that policies are enforced on here: 8 bytes each, sorted, at most 1,024 of them. Pods whose traffic within
+	// their bridge passes no rule have none. A pod's digest changes with its addresses, and with everything by which policies select it.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=10924
@@ -283,17 +281,16 @@ type FailingPolicy struct {
 
 // AddressTroubles are addresses that cannot all be as the API says.
 type AddressTroubles struct {
-	// contested is how many addresses of this node's pods other pods are shown with too. The node takes each for its own pod's, and enforces policy on
-	// it.
+	// contested is how many addresses of this node's pods other pods have too. The node takes each for its own pod's, and enforces policy on it.
 	//
 	// +optional
 	Contested int32 `json:"contested"`
-	// contestedElsewhere is how many addresses pods of several other nodes are shown with. Where such a pod is a peer, the node takes each for that of one of
-	// them.
+	// contestedElsewhere is how many addresses belong to pods of several other nodes. Where such a pod is a peer, the node takes the address for that of one
+	// of them.
 	//
 	// +optional
 	ContestedElsewhere int32 `json:"contestedElsewhere"`
-	// impossible is how many pods and nodes are shown with an address that none can have, such as 0.0.0.0. It is left out of everything.
+	// impossible is how many pods and nodes have an address that none can have, such as 0.0.0.0. Policies leave such an address out.
 	//
 	// +optional
 	Impossible int32 `json:"impossible"`
@@ -307,12 +304,12 @@ type AddressTroubles struct {
 
 // AddressTrouble is one address that cannot be as the API says.
 type AddressTrouble struct {
-	// address that several pods are shown with; empty for one that none can have.
+	// address that several pods have; empty for one that none can have.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	Address string `json:"address,omitempty"`
-	// message names who is shown with it, and what is made of that.
+	// message names the pods or nodes that have it, and what the node does about it.
 	//
 	// +required
 	// +kubebuilder:validation:MaxLength=1024
