@@ -26,7 +26,7 @@ type Ground interface {
 
 // Looked is what a look has found.
 type Looked struct {
-	// Facts are those of [Node.Facts], as they are now.
+	// Facts are those of [Config.Facts], as they are now.
 	Facts v1alpha1.NodeEnforcementStatus
 	// Unable is that of [UnknownPods], as it is now.
 	Unable string

@@ -8,7 +8,7 @@ import (
 
 func TestASyncThatDoesNotEndIsNoticed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var n Node
+		var n Reconciler
 		if err := n.Live(); err != nil {
 			t.Errorf("before the first sync: %v", err)
 		}

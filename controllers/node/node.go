@@ -36,7 +36,7 @@ type Arrivals interface {
 	OnArrival(ask func())
 }
 
-// Config is what a Node is told. It does not change while the node runs.
+// Config is what a Reconciler is told. It does not change while the node runs.
 type Config struct {
 	Name string
 	Sync Syncer
@@ -69,11 +69,11 @@ type Config struct {
 	Ground Ground
 }
 
-// Node keeps one node's kernel at what the cluster's policies say. All events are one key, so that however many come while
+// Reconciler keeps one node's kernel at what the cluster's policies say. All events are one key, so that however many come while
 // a sync runs, one more sync follows.
 //
-// [Node.Synced], [Node.Live] and [Node.PodsAt] may be called from any goroutine; everything else is the one worker's.
-type Node struct {
+// [Reconciler.Synced], [Reconciler.Live] and [Reconciler.PodsAt] may be called from any goroutine; everything else is the one worker's.
+type Reconciler struct {
 	Config
 
 	// What a snapshot is taken from.
@@ -106,9 +106,9 @@ type progress struct {
 	verified time.Time                 // of the last sync that looked at the kernel
 }
 
-// New makes a Node, which does nothing before it is set up with a manager that runs.
-func New(c Config) *Node {
-	n := &Node{
+// New makes a Reconciler, which does nothing before it is set up with a manager that runs.
+func New(c Config) *Reconciler {
+	n := &Reconciler{
 		Config: c, restored: newRestoration(),
 		closing: closing{UnknownPods: c.UnknownPods}, sources: sources{Sources: c.Sources}, grounds: grounds{Ground: c.Ground},
 	}
@@ -117,7 +117,7 @@ func New(c Config) *Node {
 }
 
 // Reconcile syncs the kernel with the caches.
-func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
+func (n *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
 	n.prepare(ctx)
 	o, wait, err := n.take(ctx)
 	if err != nil || wait > 0 {
@@ -132,7 +132,7 @@ func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Re
 }
 
 // prepare waits until a sync may begin, and looks at what the kernel has besides the rules.
-func (n *Node) prepare(ctx context.Context) {
+func (n *Reconciler) prepare(ctx context.Context) {
 	n.log.missingNode(ctx, n.Name, n.stores.hasNode(n.Name))
 	n.pace.wait(ctx)
 	if found, due := n.grounds.look(ctx, n.Resync); due {
@@ -146,7 +146,7 @@ const takes = 3
 // take takes a snapshot, and with it how far the caches had seen policies by then; or says how long to wait for what is missing. It looks at how far both
 // before and after: a policy that came in between would be enforced and not reported, since the sync that its own event asks for finds nothing
 // new. If policies change faster than that, what is said is less than what is so.
-func (n *Node) take(ctx context.Context) (o *outcome, wait time.Duration, err error) {
+func (n *Reconciler) take(ctx context.Context) (o *outcome, wait time.Duration, err error) {
 	o = &outcome{changed: n.changed.Swap(nil), began: time.Now()}
 	for range takes {
 		o.ResourceVersions = n.resourceVersions()
@@ -165,7 +165,7 @@ func (n *Node) take(ctx context.Context) (o *outcome, wait time.Duration, err er
 }
 
 // sync adds to the snapshot what the API does not know, and has the kernel enforce it.
-func (n *Node) sync(ctx context.Context, o *outcome) {
+func (n *Reconciler) sync(ctx context.Context, o *outcome) {
 	if n.Arrivals != nil {
 		o.ended = n.Arrivals.Into(&o.snapshot)
 	}
@@ -182,7 +182,7 @@ func (n *Node) sync(ctx context.Context, o *outcome) {
 }
 
 // requeue says when the next sync is due, if no event asks for one before.
-func (n *Node) requeue(o *outcome) (reconcile.Result, error) {
+func (n *Reconciler) requeue(o *outcome) (reconcile.Result, error) {
 	n.pace.took(time.Since(o.began))
 	if o.Err != nil {
 		n.changed.CompareAndSwap(nil, o.changed) // it still waits
@@ -203,14 +203,14 @@ func (n *Node) requeue(o *outcome) (reconcile.Result, error) {
 }
 
 // resourceVersions are how far the caches have seen each kind of policy that there is.
-func (n *Node) resourceVersions() map[string]string {
+func (n *Reconciler) resourceVersions() map[string]string {
 	versions := n.watches.kinds.ResourceVersions()
 	versions[cached.NetworkPolicies.String()] = n.stores.policies.GetStore().LastStoreSyncResourceVersion()
 	return versions
 }
 
 // cacheVersions are how far the caches of a snapshot have seen their kinds.
-func (n *Node) cacheVersions(policies map[string]string) map[string]string {
+func (n *Reconciler) cacheVersions(policies map[string]string) map[string]string {
 	versions := maps.Clone(policies)
 	versions["pods"] = n.stores.pods.GetStore().LastStoreSyncResourceVersion()
 	versions["namespaces"] = n.stores.namespaces.GetStore().LastStoreSyncResourceVersion()
@@ -218,7 +218,7 @@ func (n *Node) cacheVersions(policies map[string]string) map[string]string {
 }
 
 // Synced fails until the node has enforced the cluster's policies once: the readiness check.
-func (n *Node) Synced() error {
+func (n *Reconciler) Synced() error {
 	if !n.synced.Load() {
 		return fmt.Errorf("node %s: policy has not been enforced yet", n.Name)
 	}
@@ -230,7 +230,7 @@ const longestSync = 15 * time.Minute
 
 // Live fails while a sync does not end: the liveness check. Whatever holds it up, a program or a system call that does not return, a new start gets rid of, or
 // an administrator hears of.
-func (n *Node) Live() error {
+func (n *Reconciler) Live() error {
 	began := n.syncing.Load()
 	if began != nil && time.Since(*began) > longestSync {
 		return fmt.Errorf("node %s: a sync has not ended for %s", n.Name, time.Since(*began).Round(time.Second))

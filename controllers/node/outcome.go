@@ -30,7 +30,7 @@ type outcome struct {
 type listener func(ctx context.Context, o *outcome)
 
 // allListeners are told of each sync in this order.
-func (n *Node) allListeners() []listener {
+func (n *Reconciler) allListeners() []listener {
 	return []listener{
 		answerArrivals,        // first: pods wait for it before they start
 		measure,               // metrics
@@ -70,7 +70,7 @@ func lagging(s compile.Snapshot, waiting []string, addrs []netip.Addr) error {
 }
 
 // reportSync has the reporter take in the sync.
-func (n *Node) reportSync(_ context.Context, o *outcome) {
+func (n *Reconciler) reportSync(_ context.Context, o *outcome) {
 	if n.reporter == nil {
 		return
 	}
@@ -81,14 +81,14 @@ func (n *Node) reportSync(_ context.Context, o *outcome) {
 }
 
 // publishPoints says in which places of the rules packets are counted or logged.
-func (n *Node) publishPoints(_ context.Context, o *outcome) {
+func (n *Reconciler) publishPoints(_ context.Context, o *outcome) {
 	if n.Points != nil {
 		n.Points(o.Report.Points)
 	}
 }
 
 // noteSetsLeft has sets that others refer to count against the node's health.
-func (n *Node) noteSetsLeft(_ context.Context, o *outcome) {
+func (n *Reconciler) noteSetsLeft(_ context.Context, o *outcome) {
 	n.Health.Note(v1alpha1.SetsLeftReason, leftoverError(o.Report.Leftover))
 }
 
@@ -106,7 +106,7 @@ func leftoverError(sets []string) error {
 }
 
 // askRanges has the ranges of other nodes watched while their pods contest addresses. If they cannot be, the sync counts as failed.
-func (n *Node) askRanges(_ context.Context, o *outcome) {
+func (n *Reconciler) askRanges(_ context.Context, o *outcome) {
 	if err := n.watches.askRanges(o.Report.Concerns.Contested.Elsewhere > 0, time.Now()); o.Err == nil {
 		o.Err = err
 	}

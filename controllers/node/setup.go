@@ -35,7 +35,7 @@ type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 
 // SetupWithManager starts the watches and the one worker. The worker starts when the manager's cache has synced, and syncs nothing before
 // the other watches have: nothing is written to the kernel from half a picture.
-func (n *Node) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
+func (n *Reconciler) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 	var err error
 	if n.stores, err = newStores(ctx, m.GetCache()); err != nil {
 		return err
@@ -64,7 +64,7 @@ func (n *Node) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 }
 
 // addRunnables adds what runs beside the worker: the reports, the announcements, and what ends the process when the API server has gone back.
-func (n *Node) addRunnables(m ctrl.Manager) error {
+func (n *Reconciler) addRunnables(m ctrl.Manager) error {
 	clients := n.watches.kinds.Watcher.Clients
 	if n.Facts != nil {
 		n.reporter = report.NewReporter(n.Name, report.NewWriter(clients[v1alpha1.GroupVersion]), n.owner, n.Heartbeat, *n.Facts, n.Health)
@@ -82,7 +82,7 @@ func (n *Node) addRunnables(m ctrl.Manager) error {
 }
 
 // eventSources are whatever asks for a sync.
-func (n *Node) eventSources() []source.Source {
+func (n *Reconciler) eventSources() []source.Source {
 	var all []source.Source
 	for _, informer := range n.stores.all() {
 		all = append(all, n.dirtyOn(informer))
@@ -97,7 +97,7 @@ func (n *Node) eventSources() []source.Source {
 }
 
 // dirtyOn marks the node dirty on every event of an informer.
-func (n *Node) dirtyOn(informer toolscache.SharedIndexInformer) source.Source {
+func (n *Reconciler) dirtyOn(informer toolscache.SharedIndexInformer) source.Source {
 	return source.Func(func(_ context.Context, q queue) error {
 		dirty := func() { n.dirty(q) }
 		handler := cached.OnEvents(dirty)
@@ -115,7 +115,7 @@ func (n *Node) dirtyOn(informer toolscache.SharedIndexInformer) source.Source {
 }
 
 // watchArrivals has a pod that has just come be in the next sync, which begins at once.
-func (n *Node) watchArrivals(_ context.Context, q queue) error {
+func (n *Reconciler) watchArrivals(_ context.Context, q queue) error {
 	n.Arrivals.OnArrival(func() {
 		n.pace.hurry()
 		n.dirty(q)
@@ -123,30 +123,30 @@ func (n *Node) watchArrivals(_ context.Context, q queue) error {
 	return nil
 }
 
-func (n *Node) watchLinks(ctx context.Context, q queue) error {
+func (n *Reconciler) watchLinks(ctx context.Context, q queue) error {
 	return n.LinkEvents(ctx, func() { q.AddAfter(n.key(), linkDelay) })
 }
 
 // startWatches starts what the manager's cache does not hold.
-func (n *Node) startWatches(ctx context.Context, q queue) error {
+func (n *Reconciler) startWatches(ctx context.Context, q queue) error {
 	return n.watches.start(func(t cached.Target) (*cached.Watch, error) {
 		return n.watches.kinds.Watcher.Start(ctx, t, func() { n.dirty(q) })
 	})
 }
 
 // dirty asks for a sync, and remembers since when.
-func (n *Node) dirty(q queue) {
+func (n *Reconciler) dirty(q queue) {
 	now := time.Now()
 	n.changed.CompareAndSwap(nil, &now)
 	q.Add(n.key())
 }
 
-func (n *Node) key() reconcile.Request {
+func (n *Reconciler) key() reconcile.Request {
 	return reconcile.Request{NamespacedName: types.NamespacedName{Name: n.Name}}
 }
 
 // owner is the UID of the Node object, empty while there is none.
-func (n *Node) owner() types.UID {
+func (n *Reconciler) owner() types.UID {
 	node := cached.Get[metav1.Object](n.stores.nodes, n.Name)
 	if node == nil {
 		return ""

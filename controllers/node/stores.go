@@ -104,7 +104,7 @@ func nodesWith(pods []*compile.Pod, namespace string) int {
 
 // PodsAt are the pods that hold the addresses, as "namespace/name", empty for an address that no pod holds. It walks over all pods: an index
 // would take memory for every pod of the cluster, and only sampled packets ask.
-func (n *Node) PodsAt(addrs ...netip.Addr) []string {
+func (n *Reconciler) PodsAt(addrs ...netip.Addr) []string {
 	s := compile.Snapshot{Node: n.Name, Pods: cached.List(n.stores.pods, cached.PodOf)}
 	names := make([]string, len(addrs))
 	for i, a := range addrs {

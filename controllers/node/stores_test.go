@@ -38,7 +38,7 @@ func storesOf(t *testing.T, pods ...*compile.Pod) *stores {
 }
 
 // nodeOf is a node whose caches hold these pods.
-func nodeOf(t *testing.T, c Config, pods ...*compile.Pod) *Node {
+func nodeOf(t *testing.T, c Config, pods ...*compile.Pod) *Reconciler {
 	t.Helper()
 	n := New(c)
 	n.stores, n.watches = storesOf(t, pods...), &watches{kinds: &cached.Kinds{}}

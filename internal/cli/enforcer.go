@@ -223,7 +223,7 @@ type enforcerProcess struct {
 	arrivals *arrival.Table // nil if the CNI plugin cannot hand pods over
 	journal  *denials.Journal
 	ground   *ground
-	node     *node.Node
+	node     *node.Reconciler
 }
 
 // open opens the kernel and connects to the cluster.

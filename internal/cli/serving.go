@@ -77,7 +77,7 @@ func (p probes) serve(ctx context.Context) error {
 }
 
 // services are the enforcer's.
-func (o *enforcerOptions) services(manager ctrlmanager.Manager, n *node.Node) []service {
+func (o *enforcerOptions) services(manager ctrlmanager.Manager, n *node.Reconciler) []service {
 	var all []service
 	if o.health != "" && o.health != "0" {
 		p := probes{o.health, func(*http.Request) error { return n.Live() }, func(*http.Request) error { return n.Synced() }}
