@@ -236,7 +236,7 @@ func (r *recorder) fail(times int) { r.failures = times }
 type running struct {
 	*recorder
 	t         *testing.T
-	node      *nodectl.Node
+	node      *nodectl.Reconciler
 	manager   ctrl.Manager
 	transport *transport.Transport
 }
