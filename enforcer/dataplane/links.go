@@ -47,7 +47,11 @@ type Links struct {
 func (d *Dataplane) Links() (Links, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	all, err := netlink.LinkList()
+	var all []netlink.Link
+	err := whole(func() (err error) {
+		all, err = netlink.LinkList()
+		return err
+	})
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 		return Links{}, fmt.Errorf("listing the links: %w", err)
 	}

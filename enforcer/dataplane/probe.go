@@ -159,7 +159,11 @@ func (k *kernelProbes) ipvs() (string, error) {
 }
 
 func (k *kernelProbes) bridges() ([]string, error) {
-	links, err := netlink.LinkList()
+	var links []netlink.Link
+	err := whole(func() (err error) {
+		links, err = netlink.LinkList()
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("listing the links: %w", err)
 	}

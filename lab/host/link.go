@@ -50,7 +50,7 @@ func (e End) linkLocal() (found netip.Addr, err error) {
 	err = e.Host.link(e.Link, func(nl *netlink.Handle, l netlink.Link) error {
 		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
 			addrs, err := nl.AddrList(l, netlink.FAMILY_V6)
-			if err != nil {
+			if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) { // what was shown until then counts, and it is asked again
 				return fmt.Errorf("listing the addresses of %s in %s: %w", e.Link, e.Host.name, err)
 			}
 			for _, a := range addrs {

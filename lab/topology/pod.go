@@ -114,6 +114,9 @@ func (p *Pod) ForgetNeighbours() error {
 		}
 		for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 			list, err := nl.NeighList(0, family)
+			for errors.Is(err, netlink.ErrDumpInterrupted) {
+				list, err = nl.NeighList(0, family)
+			}
 			if err != nil {
 				return fmt.Errorf("listing the neighbours of %s: %w", h.Name(), err)
 			}
