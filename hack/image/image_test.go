@@ -312,7 +312,7 @@ func stays(t *testing.T, cmd *exec.Cmd) {
 	must(t, err)
 	must(t, cmd.Start())
 	line, err := bufio.NewReader(out).ReadString('\n')
-	if !strings.Contains(line, "Nothing of ours is left") {
+	if !strings.Contains(line, "Nothing of Ringfence is left") {
 		t.Errorf("it prints %q, %v", line, err)
 	}
 	must(t, cmd.Process.Signal(syscall.SIGTERM))
