@@ -25,16 +25,17 @@ LDFLAGS  := -X github.com/ringfence-io/ringfence/internal/cli.version=$(VERSION)
 comma := ,
 
 # Packages with tests, by what these need; Go is asked for them once, and only by targets that use them. UNIT needs nothing but Go;
-# PACKETS makes network namespaces, and rules in them; API needs the API server, and E2E the CNI plugins too. E2E is all the rest, so that a new
-# package cannot be forgotten.
+# PACKETS makes network namespaces, and rules in them; API and INSTALLED need the API server, and E2E the CNI plugins too. E2E is all the rest, so that a
+# new package cannot be forgotten.
 module   := github.com/ringfence-io/ringfence
 packages  = $(eval packages := $(shell go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./...))$(packages)
 PACKETS   = $(filter $(module)/enforcer/dataplane $(module)/lab/host $(module)/lab/probe $(module)/lab/topology $(module)/test/packets% $(module)/test/adversary%,$(packages))
 LADDER    = $(filter $(module)/test/ladder%,$(packages))
 BENCH     = $(filter $(module)/test/bench%,$(packages))
-UNIT      = $(filter-out $(PACKETS) $(LADDER) $(BENCH) $(API) $(module)/lab% $(module)/test/e2e%,$(packages))
-API       = $(filter $(foreach p,controllers crds olm rights scale status,$(module)/test/$(p)%),$(packages))
-E2E       = $(filter-out $(PACKETS) $(LADDER) $(BENCH) $(UNIT) $(API),$(packages))
+UNIT      = $(filter-out $(PACKETS) $(LADDER) $(BENCH) $(API) $(INSTALLED) $(module)/lab% $(module)/test/e2e%,$(packages))
+API       = $(filter $(foreach p,controllers scale status,$(module)/test/$(p)%),$(packages))
+INSTALLED = $(filter $(foreach p,crds olm rights,$(module)/test/$(p)%),$(packages))
+E2E       = $(filter-out $(PACKETS) $(LADDER) $(BENCH) $(UNIT) $(API) $(INSTALLED),$(packages))
 
 GOTEST = go run ./hack/gotest
 # KUBEBUILDER_ASSETS and CNI_PATH, as hack/kube/build.sh prints them. kube-apiserver, etcd and kubectl come from envtest's published archives where the
@@ -59,8 +60,8 @@ test-unit: ## pure packages, under the race detector
 	@$(GOTEST) -race $(UNIT)
 
 .PHONY: test-kernel
-test-kernel: ## the next five, two at a time: tests of packets mostly wait
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target $(addprefix stage/,test-e2e test-packets test-api test-ladder test-image)
+test-kernel: ## the next six, two at a time: tests of packets mostly wait
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target $(addprefix stage/,test-e2e test-packets test-api test-installed test-ladder test-image)
 
 stage/%:
 	+@hack/stages.sh $*
@@ -74,8 +75,12 @@ test-ladder: ## API texts = Node.Allows = traced ruleset = real packets, on rand
 	@$(GOTEST) -count=1 -p 1 -timeout 30m $(LADDER)
 
 .PHONY: test-api
-test-api: ## against a real API server: CRDs, rights, controllers, statuses, OLM
+test-api: ## against a real API server: controllers, statuses, many objects
 	@$(ASSETS); $(GOTEST) -count=1 -p 1 -timeout 40m $(API)
+
+.PHONY: test-installed
+test-installed: ## against a real API server: what an installation brings there, CRDs, rights, OLM
+	@$(ASSETS); $(GOTEST) -count=1 -p 1 -timeout 40m $(INSTALLED)
 
 .PHONY: test-e2e
 test-e2e: ## the lab, and what happens in it: real packets, a real API server, enforcers that are killed
