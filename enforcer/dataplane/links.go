@@ -42,16 +42,21 @@ type Links struct {
 	Tunnels []policy.Tunnel
 }
 
+// listLinks are the links of the node's own network namespace. After nl.ErrDumpInterrupted they are what was shown of them at last.
+func listLinks() (links []netlink.Link, err error) {
+	err = whole(func() (err error) {
+		links, err = netlink.LinkList()
+		return err
+	})
+	return links, err
+}
+
 // Links reads which links lead to other network namespaces. The kernel answers for another namespace whoever has NET_ADMIN over it (IFA_TARGET_NETNSID,
 // Linux 4.20); an older one knows links alone.
 func (d *Dataplane) Links() (Links, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var all []netlink.Link
-	err := whole(func() (err error) {
-		all, err = netlink.LinkList()
-		return err
-	})
+	all, err := listLinks()
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 		return Links{}, fmt.Errorf("listing the links: %w", err)
 	}

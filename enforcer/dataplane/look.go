@@ -128,11 +128,7 @@ func (d *Dataplane) Unseen(addrs []netip.Addr) ([]netip.Addr, error) {
 		return nil, nil
 	}
 	bridges := map[int]bool{}
-	var links []netlink.Link
-	err := whole(func() (err error) {
-		links, err = netlink.LinkList()
-		return err
-	})
+	links, err := listLinks()
 	if err != nil {
 		return nil, fmt.Errorf("listing the links: %w", err)
 	}

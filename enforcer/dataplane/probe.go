@@ -159,11 +159,7 @@ func (k *kernelProbes) ipvs() (string, error) {
 }
 
 func (k *kernelProbes) bridges() ([]string, error) {
-	var links []netlink.Link
-	err := whole(func() (err error) {
-		links, err = netlink.LinkList()
-		return err
-	})
+	links, err := listLinks()
 	if err != nil {
 		return nil, fmt.Errorf("listing the links: %w", err)
 	}

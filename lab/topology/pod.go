@@ -114,7 +114,7 @@ func (p *Pod) ForgetNeighbours() error {
 		}
 		for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 			list, err := nl.NeighList(0, family)
-			for errors.Is(err, netlink.ErrDumpInterrupted) {
+			for again := 0; errors.Is(err, netlink.ErrDumpInterrupted) && again < 5; again++ { // cut short by a change
 				list, err = nl.NeighList(0, family)
 			}
 			if err != nil {

@@ -133,6 +133,7 @@ func readTruth(t *testing.T) *truth {
 		return string(text)
 	}
 	reference, api := read("docs/reference.md"), read("docs/api.md")
+	var source strings.Builder
 	tr := &truth{
 		flags:     found(reference, `--([a-z][a-z0-9-]+)`),
 		commands:  found(reference, `(?m)^## ringfence ([a-z]+)`),
@@ -149,10 +150,11 @@ func readTruth(t *testing.T) *truth {
 				return err
 			}
 			text, err := os.ReadFile(path)
-			tr.source += string(text)
+			source.Write(text)
 			return err
 		}))
 	}
+	tr.source = source.String()
 	return tr
 }
 
@@ -271,8 +273,11 @@ func TestColumnsAreThoseOfThePage(t *testing.T) {
 	}
 }
 
-// objectStart begins an object of a block of code.
-var objectStart = regexp.MustCompile(`^apiVersion: \S+$`)
+// objectStart begins an object of a block of code, and blockEnd ends a here-document.
+var (
+	objectStart = regexp.MustCompile(`^apiVersion: \S+$`)
+	blockEnd    = regexp.MustCompile(`^[A-Z]+$`)
+)
 
 // TestObjectsOnPagesAreUnderstood: an object that a page shows has only fields that its kind has.
 func TestObjectsOnPagesAreUnderstood(t *testing.T) {
@@ -327,8 +332,8 @@ func objectBlocks(text string) (blocks []string) {
 		var block []string
 		for ; i < len(lines) && (strings.HasPrefix(lines[i], strings.Repeat(" ", indent)) || strings.TrimSpace(lines[i]) == ""); i++ {
 			line := strings.TrimPrefix(lines[i], strings.Repeat(" ", indent))
-			if regexp.MustCompile(`^[A-Z]+$`).MatchString(line) {
-				break // the end of a here-document
+			if blockEnd.MatchString(line) {
+				break
 			}
 			block = append(block, line)
 		}
