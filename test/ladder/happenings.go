@@ -131,11 +131,10 @@ var happenings = []happening{
 		}
 	})},
 	{"rules of a cluster policy have other actions", 1, onClusterPolicy(func(h *History, p *v1alpha1.ClusterNetworkPolicy) {
-		ours := p.APIVersion == "" || p.APIVersion == v1alpha1.GroupVersion.String() // the SIG's kind has no log
 		for i := range p.Spec.Ingress {
 			r := &p.Spec.Ingress[i]
 			r.Action = pickFrom(h, []v1alpha1.Action{v1alpha1.Accept, v1alpha1.Deny, v1alpha1.Pass})
-			r.Log = ours && h.random.IntN(2) == 0
+			r.Log = isOurs(p) && h.random.IntN(2) == 0 // the SIG's kind has no log
 		}
 	})},
 	{"many cluster policies are about one namespace, or no more", 1, (*History).fanOut},
@@ -206,6 +205,11 @@ func onPolicy(change func(*History, *networkingv1.NetworkPolicy)) func(*History)
 
 func onClusterPolicy(change func(*History, *v1alpha1.ClusterNetworkPolicy)) func(*History) {
 	return on(func(c *oracle.Cluster) *[]*v1alpha1.ClusterNetworkPolicy { return &c.ClusterPolicies }, change)
+}
+
+// isOurs reports whether a policy is of our kind, which may be written without a version, and not of the SIG's.
+func isOurs(p *v1alpha1.ClusterNetworkPolicy) bool {
+	return p.APIVersion == "" || p.APIVersion == v1alpha1.GroupVersion.String()
 }
 
 // before is the cluster as it was at some time.

@@ -220,7 +220,7 @@ func addTo[T metav1.Object](k cache, objects []T) {
 
 func keyOf(o metav1.Object) string {
 	kind := fmt.Sprintf("%T", o)
-	if p, ok := o.(*v1alpha1.ClusterNetworkPolicy); ok {
+	if p, ok := o.(*v1alpha1.ClusterNetworkPolicy); ok && !isOurs(p) {
 		kind = p.APIVersion // ours and the SIG's may have one name
 	}
 	return kind + " " + o.GetNamespace() + "/" + o.GetName()
