@@ -29,13 +29,14 @@ func TestWhatIsTooLargeForTheNodeIsRefusedByItself(t *testing.T) {
 	if r := report.Refused[0]; !r.TooLarge || r.Object.Generation != 1 || !strings.HasPrefix(r.Word, "spec: ") || !strings.Contains(r.Word, "4096") {
 		t.Errorf("it is said to be %+v", r)
 	}
-	if !inForce(kernel, s.Policies[0]) || !inForce(kernel, s.Policies[8]) || inForce(kernel, s.Policies[9]) {
+	if !inForce(kernel, named(s, "b", "own")) || !inForce(kernel, named(s, "a", "large7")) || inForce(kernel, named(s, "a", "large8")) {
 		t.Errorf("in force are %t of another namespace, %t of its own, %t of it; want all but the last",
-			inForce(kernel, s.Policies[0]), inForce(kernel, s.Policies[8]), inForce(kernel, s.Policies[9]))
+			inForce(kernel, named(s, "b", "own")), inForce(kernel, named(s, "a", "large7")), inForce(kernel, named(s, "a", "large8")))
 	}
-	s.Policies = slices.Delete(s.Policies, 1, 2)
+	last := named(s, "a", "large8")
+	s.Policies = s.Policies.Without("a", "large0")
 	untilReady(t, e, &s, func(bool) {})
-	if report, err = e.Sync(t.Context(), s, false); err != nil || len(report.Refused) > 0 || !inForce(kernel, s.Policies[8]) {
+	if report, err = e.Sync(t.Context(), s, false); err != nil || len(report.Refused) > 0 || !inForce(kernel, last) {
 		t.Errorf("once there is room: %v, refused are %q", err, refusedNames(report))
 	}
 }

@@ -34,7 +34,7 @@ func TestWhatASyncLacksForOnePod(t *testing.T) {
 			return nil
 		}
 		s := with(town(), allow("a", "mine", 80, "other"))
-		s.Pods[0].Addrs = both
+		s.Local[0].Addrs = both
 		_, err := e.Sync(t.Context(), s, false)
 		if err == nil {
 			t.Fatalf("%s: nothing failed", tt.name)

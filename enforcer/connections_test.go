@@ -70,16 +70,16 @@ func left(t *testing.T, kernel *dataplane.Fake) (ids []uint32) {
 func TestAChangeThatMayDenySaysSo(t *testing.T) {
 	both := snapshot(all, all)
 	fewer := snapshot(all, all)
-	fewer.Pods = fewer.Pods[:1]
-	more := snapshot(append(slices.Clone(all), "c"), append(slices.Clone(all), "c"))
-	more.Pods[2].Node = "elsewhere"
+	fewer.Local = fewer.Local[:1]
+	more := elsewhere(snapshot(append(slices.Clone(all), "c"), append(slices.Clone(all), "c")), 2)
 	remote := snapshot(append(slices.Clone(all), "c"), append(slices.Clone(all), "c"))
-	remote.Pods = remote.Pods[:2]
+	remote.Local = remote.Local[:2]
 	// wider has one rule more, and its author has put it first.
 	wider := snapshot(all, all)
-	wider.Policies = []*networkingv1.NetworkPolicy{wider.Policies[0].DeepCopy()}
-	wider.Policies[0].Spec.Ingress = append([]networkingv1.NetworkPolicyIngressRule{{From: []networkingv1.NetworkPolicyPeer{
-		{IPBlock: &networkingv1.IPBlock{CIDR: "192.0.2.0/24"}}}}}, wider.Policies[0].Spec.Ingress...)
+	p := named(wider, "ns", "p").DeepCopy()
+	p.Spec.Ingress = append([]networkingv1.NetworkPolicyIngressRule{{From: []networkingv1.NetworkPolicyPeer{
+		{IPBlock: &networkingv1.IPBlock{CIDR: "192.0.2.0/24"}}}}}, p.Spec.Ingress...)
+	wider = with(wider, p)
 	for _, c := range []struct {
 		name          string
 		before, after compile.Snapshot
@@ -265,8 +265,9 @@ func TestWhatAWiderPolicyLetBeginIsHeldOff(t *testing.T) {
 	kernel, e, live := following()
 	narrow := snapshot(all, []string{"a"})
 	wide := snapshot(all, []string{"a"})
-	wide.Policies = []*networkingv1.NetworkPolicy{wide.Policies[0].DeepCopy()}
-	wide.Policies[0].Spec.Ingress = append(wide.Policies[0].Spec.Ingress, networkingv1.NetworkPolicyIngressRule{})
+	p := named(wide, "ns", "p").DeepCopy()
+	p.Spec.Ingress = append(p.Spec.Ingress, networkingv1.NetworkPolicyIngressRule{})
+	wide = with(wide, p)
 	mustSync(t, e, narrow, false)
 	mustCut(t, live)
 	mustSync(t, e, wide, false)

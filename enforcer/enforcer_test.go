@@ -25,20 +25,28 @@ var (
 
 // snapshot has one pod for each name, numbered in order, and a policy that lets the pods of "allowed" reach all of them.
 func snapshot(pods, allowed []string) compile.Snapshot {
-	s := compile.Snapshot{Node: "n", Namespaces: []*compile.Namespace{{Name: "ns"}}}
+	s := compile.Snapshot{Node: "n", Namespaces: compile.ObjectsOf(&compile.Namespace{Name: "ns"})}
 	for i, name := range pods {
-		s.Pods = append(s.Pods, &compile.Pod{Namespace: "ns", Name: name, UID: name, Node: "n",
+		s = s.WithPods(&compile.Pod{Namespace: "ns", Name: name, UID: name, Node: "n",
 			Labels: compile.Labels{{Key: "name", Value: name}},
 			Addrs:  []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 1)})}})
 	}
-	s.Policies = []*networkingv1.NetworkPolicy{{
+	s.Policies = compile.ObjectsOf(&networkingv1.NetworkPolicy{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p"},
 		Spec: networkingv1.NetworkPolicySpec{Ingress: []networkingv1.NetworkPolicyIngressRule{{
 			From: []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{
 				MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "name", Operator: metav1.LabelSelectorOpIn, Values: allowed}}}}},
 		}}},
-	}}
+	})
 	return s
+}
+
+// elsewhere is a snapshot with one of its local pods on another node.
+func elsewhere(s compile.Snapshot, pod int) compile.Snapshot {
+	p := s.Local[pod]
+	p.Node = "elsewhere"
+	s.Local = slices.Delete(slices.Clone(s.Local), pod, pod+1)
+	return s.WithPods(p)
 }
 
 // wanted is what the kernel must hold for a snapshot.
@@ -92,8 +100,7 @@ func TestARemotePodCostsOneEntryAndNoRule(t *testing.T) {
 	before := snapshot(all, []string{"a", "remote"})
 	mustSync(t, e, before, false)
 
-	after := snapshot(append(all, "remote"), []string{"a", "remote"})
-	after.Pods[2].Node = "elsewhere"
+	after := elsewhere(snapshot(append(all, "remote"), []string{"a", "remote"}), 2)
 	r := mustSync(t, e, after, false)
 	text := r.Applied.String()
 	r.Applied.Text = nil
@@ -262,10 +269,10 @@ func (k *halfBlind) ObserveReusing(ctx context.Context, _ iptables.Ruleset) (ipt
 
 func TestAPolicyThatCannotBeUnderstoodIsReportedAndClosed(t *testing.T) {
 	s := snapshot(all, []string{"a"})
-	bad := s.Policies[0].DeepCopy()
+	bad := named(s, "ns", "p").DeepCopy()
 	bad.Name = "bad"
 	bad.Spec.Ingress[0].From = []networkingv1.NetworkPolicyPeer{{IPBlock: &networkingv1.IPBlock{CIDR: "10.0.0.0/99"}}}
-	s.Policies = append(s.Policies, bad)
+	s = with(s, bad)
 
 	kernel := dataplane.NewFake(dataplane.Capabilities{})
 	r := mustSync(t, enforcer.New(kernel, options), s, false)
@@ -312,7 +319,7 @@ func TestGuardsStayWhileLinksAreUnread(t *testing.T) {
 	guarding.Guards = true
 	linked := snapshot(all, []string{"a"})
 	linked.SourceCheck = compile.SourceCheckEnforce
-	linked.Links = []compile.Link{{Name: "v1", Index: 1, Held: linked.Pods[0].Addrs, Bridged: true}}
+	linked.Links = []compile.Link{{Name: "v1", Index: 1, Held: linked.Local[0].Addrs, Bridged: true}}
 	guards := func() int {
 		t.Helper()
 		have, err := kernel.Observe(t.Context())

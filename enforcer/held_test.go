@@ -67,7 +67,7 @@ func closed() compile.Snapshot {
 	for _, ns := range []string{"a", "b"} {
 		np := allow(ns, "none", 1)
 		np.Spec.PodSelector.MatchLabels, np.Spec.PolicyTypes, np.Spec.Ingress = nil, []networkingv1.PolicyType{networkingv1.PolicyTypeEgress}, nil
-		s.Policies = append(s.Policies, np)
+		s = with(s, np)
 	}
 	return s
 }

@@ -145,10 +145,10 @@ func (h histories) sync(t *testing.T, e *enforcer.Enforcer, kernel *dataplane.Fa
 		return fmt.Errorf("the first sync has %q wait", report.Waiting)
 	}
 	*waited += len(report.Waiting)
-	for _, p := range s.Pods {
+	for p := range s.Pods() {
 		h.know(p.Namespace)
 	}
-	for _, np := range s.Policies {
+	for np := range s.Policies.All() {
 		h.know(np.Namespace)
 	}
 	now := s.Lag()

@@ -39,12 +39,12 @@ func TestASetThatSomebodyElseRefersToStaysAlone(t *testing.T) {
 		set := slices.DeleteFunc(setsOf(t, kernel), func(name string) bool { return name == iptables.CutSet(iptables.IPv4) })[0]
 		foreign(":foreign - [0:0]\n-A foreign -m set --match-set " + set + " src -j RETURN\n")
 		sync(after, false, true)
-		if !inForce(kernel, after.Policies[0]) || inForce(kernel, before.Policies[0]) {
+		if !inForce(kernel, named(after, "b", "new")) || inForce(kernel, named(before, "a", "old")) {
 			t.Error("the policy that came with it is not in force, or the one that went still is")
 		}
 		sync(after, true, true)
-		sync(with(after, before.Policies[0]), false, false)
-		if !inForce(kernel, before.Policies[0]) {
+		sync(with(after, named(before, "a", "old")), false, false)
+		if !inForce(kernel, named(before, "a", "old")) {
 			t.Error("the set is needed again, and its policy is not in force")
 		}
 		sync(after, false, true)

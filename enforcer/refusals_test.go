@@ -26,10 +26,11 @@ import (
 
 // town has two tenants with two pods each: tenant a's are 10.0.0.1 and .2, tenant b's 10.0.1.1 and .2. Neither has a policy.
 func town() compile.Snapshot {
-	s := compile.Snapshot{Node: "n", Namespaces: []*compile.Namespace{{Name: "a"}, {Name: "b"}}}
-	for i, ns := range s.Namespaces {
+	s := compile.Snapshot{Node: "n"}
+	for i, ns := range []*compile.Namespace{{Name: "a"}, {Name: "b"}} {
+		s.Namespaces = s.Namespaces.With(ns)
 		for j, name := range []string{"server", "client"} {
-			s.Pods = append(s.Pods, &compile.Pod{Namespace: ns.Name, Name: name, UID: ns.Name + name, Node: "n",
+			s = s.WithPods(&compile.Pod{Namespace: ns.Name, Name: name, UID: ns.Name + name, Node: "n",
 				Labels: compile.Labels{{Key: "name", Value: name}}, Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, byte(i), byte(j + 1)})}})
 		}
 	}
@@ -63,8 +64,16 @@ func allowEach(namespace, name string, port int, peers ...string) *networkingv1.
 }
 
 func with(s compile.Snapshot, policies ...*networkingv1.NetworkPolicy) compile.Snapshot {
-	s.Policies = append(slices.Clone(s.Policies), policies...)
+	for _, p := range policies {
+		s.Policies = s.Policies.With(p)
+	}
 	return s
+}
+
+// named is the policy of a name.
+func named(s compile.Snapshot, namespace, name string) *networkingv1.NetworkPolicy {
+	p, _ := s.Policies.Get(namespace, name)
+	return p
 }
 
 // names are distinct peers, each of which takes a set of its own.
@@ -120,7 +129,7 @@ func TestARefusalCostsItsObjectAlone(t *testing.T) {
 	hostile := allowEach("a", "hostile", 80, names("h", 40)...)
 	full := town()
 	for i := range 30 {
-		full.Pods = append(full.Pods, &compile.Pod{Namespace: "a", Name: fmt.Sprint("many", i), UID: fmt.Sprint("many", i), Node: "elsewhere",
+		full = full.WithPods(&compile.Pod{Namespace: "a", Name: fmt.Sprint("many", i), UID: fmt.Sprint("many", i), Node: "elsewhere",
 			Labels: compile.Labels{{Key: "name", Value: "many"}}, Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 1, 0, byte(i + 1)})}})
 	}
 	for _, tt := range []struct {
@@ -211,7 +220,7 @@ func TestASetThatIsFullKeepsWhatItHas(t *testing.T) {
 	kernel.Limit(dataplane.Limits{Entries: 1})
 	more := with(town(), allow("a", "mine", 80, "client"))
 	for i := range 3 {
-		more.Pods = append(more.Pods, &compile.Pod{Namespace: "a", Name: fmt.Sprint("c", i), UID: fmt.Sprint("c", i), Node: "elsewhere",
+		more = more.WithPods(&compile.Pod{Namespace: "a", Name: fmt.Sprint("c", i), UID: fmt.Sprint("c", i), Node: "elsewhere",
 			Labels: compile.Labels{{Key: "name", Value: "client"}}, Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 1, 0, byte(i + 1)})}})
 	}
 	r := mustSync(t, e, more, false)
@@ -224,7 +233,7 @@ func TestASetThatIsFullKeepsWhatItHas(t *testing.T) {
 			t.Errorf("%s holds %v, want the client that it had", name, set.Entries)
 		}
 	}
-	if got := refusedNames(r); !slices.Equal(got, []string{"a/mine"}) || !inForce(kernel, s.Policies[0]) {
+	if got := refusedNames(r); !slices.Equal(got, []string{"a/mine"}) || !inForce(kernel, named(s, "a", "mine")) {
 		t.Errorf("refused: %v, and in force is:\n%s", got, kernel.Save(4))
 	}
 }
@@ -264,8 +273,9 @@ func TestWhatWasRefusedIsTriedAgain(t *testing.T) {
 		}
 		before := tries
 		for version := range int64(20) {
-			s.Policies[0] = s.Policies[0].DeepCopy()
-			s.Policies[0].Generation = version + 2
+			bad := named(s, "a", "bad").DeepCopy()
+			bad.Generation = version + 2
+			s = with(s, bad)
 			mustSync(t, e, s, false)
 		}
 		if n := tries - before; n < 3 || n > 6 {
@@ -273,7 +283,7 @@ func TestWhatWasRefusedIsTriedAgain(t *testing.T) {
 		}
 		kernel.Limit(dataplane.Limits{})
 		time.Sleep(10 * time.Minute)
-		if r := mustSync(t, e, s, false); len(r.Refused) != 0 || !inForce(kernel, s.Policies[0]) {
+		if r := mustSync(t, e, s, false); len(r.Refused) != 0 || !inForce(kernel, named(s, "a", "bad")) {
 			t.Errorf("still refused: %v", r.Refused)
 		}
 		holds(t, kernel, s)
@@ -342,7 +352,7 @@ func TestWhatIsNobodysDoingIsBlamedOnNobody(t *testing.T) {
 		if err == nil || len(r.Refused) != 0 {
 			t.Errorf("%s: error %v, refused %v", name, err, r.Refused)
 		}
-		if !inForce(kernel, first.Policies[0]) || inForce(kernel, second.Policies[1]) {
+		if !inForce(kernel, named(first, "a", "mine")) || inForce(kernel, named(second, "b", "theirs")) {
 			t.Errorf("%s: want the old policy in force:\n%s", name, kernel.Save(4))
 		}
 		kernel.Before = nil

@@ -24,8 +24,8 @@ const workAtOnce = 100_000
 
 // waiting are the namespaces whose changes wait.
 type waiting struct {
-	atOnce     int         // as workAtOnce
-	inForce    compile.Lag // of the last snapshot that came into force
+	atOnce     int              // as workAtOnce
+	inForce    compile.Snapshot // the last that came into force
 	namespaces map[string]bool
 	before     compile.Lag         // of these namespaces, as it is in force
 	applied    map[part]bool       // their policies that applied to a pod here
@@ -157,12 +157,12 @@ func (w *waiting) leave(namespace string) {
 
 // begin has further namespaces wait.
 func (w *waiting) begin(late []string, s compile.Snapshot, taken map[part]policy.Policy) {
-	now := s.Lag()
+	now, inForce := s.Lag(), w.inForce.Lag()
 	more := make(map[string]bool, len(late))
 	for _, ns := range late {
-		w.namespaces[ns], more[ns], w.freed[ns] = true, true, now.HasNothingNew(w.inForce, ns)
+		w.namespaces[ns], more[ns], w.freed[ns] = true, true, now.HasNothingNew(inForce, ns)
 	}
-	w.before = w.before.And(w.inForce.Of(more))
+	w.before = w.before.And(inForce.Of(more))
 	w.apply(more, taken)
 }
 
@@ -247,7 +247,7 @@ func (n *next) take(w *waiting, s compile.Snapshot) {
 
 // cameIntoForce notes that a snapshot is in force, out of the one that was to be, with what the kernel has taken. Who has changed again since waits on.
 func (w *waiting) cameIntoForce(s, present compile.Snapshot, taken map[part]policy.Policy) {
-	w.inForce = present.Lag()
+	w.inForce = present
 	if w.isReady() {
 		now := s.Lag()
 		for ns := range w.next.namespaces {
@@ -257,7 +257,7 @@ func (w *waiting) cameIntoForce(s, present compile.Snapshot, taken map[part]poli
 		}
 		w.apply(w.next.namespaces, taken)
 		w.next = nil
-		w.before = w.inForce.Of(w.namespaces)
+		w.before = present.Lag().Of(w.namespaces)
 	}
 	if w.next == nil && len(w.namespaces) > 0 {
 		w.next = &next{planner: &planner{}}

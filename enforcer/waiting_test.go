@@ -77,8 +77,9 @@ func TestALargeChangeWaitsByItself(t *testing.T) {
 	e := settled(t, kernel, with(town(), before))
 	s := with(town(), large...)
 	sets := len(held(t, kernel).Sets)
+	var last *networkingv1.NetworkPolicy
 	took := untilReady(t, e, &s, func(waiting bool) {
-		others := allow("b", fmt.Sprint("others", len(s.Policies)), 80, "client")
+		others := allow("b", fmt.Sprint("others", s.Policies.Len()), 80, "client")
 		now, was := countInForce(kernel, large), inForce(kernel, before)
 		switch {
 		case waiting && (now > 0 || !was):
@@ -90,10 +91,10 @@ func TestALargeChangeWaitsByItself(t *testing.T) {
 		if sets += made; made > 2*1000+20 {
 			t.Errorf("one sync has made %d sets", made)
 		}
-		if last := s.Policies[len(s.Policies)-1]; last.Namespace == "b" && !inForce(kernel, last) {
+		if last != nil && !inForce(kernel, last) {
 			t.Errorf("another namespace's change is not in force: %s", last.Name)
 		}
-		s = with(s, others)
+		s, last = with(s, others), others
 	})
 	if took < 5 {
 		t.Errorf("it took %d syncs; that many sets are not to come with so few", took)
@@ -118,12 +119,13 @@ func TestALargeChangeComesBehindWhatOthersHaveChanged(t *testing.T) {
 	if _, err := e.Sync(t.Context(), town(), true); err != nil {
 		t.Fatal(err)
 	}
-	s := with(town(), many(10)...)
+	all := many(10)
+	s := with(town(), all...)
 	mark := func(np *networkingv1.NetworkPolicy) string {
 		return "NetworkPolicy " + np.Namespace + "/" + np.Name + " "
 	}
 	for range 100 {
-		others := allow("b", fmt.Sprint("others", len(s.Policies)), 80, "client")
+		others := allow("b", fmt.Sprint("others", s.Policies.Len()), 80, "client")
 		s = with(s, others)
 		kernel.plans = nil
 		report, err := e.Sync(t.Context(), s, false)
@@ -136,10 +138,10 @@ func TestALargeChangeComesBehindWhatOthersHaveChanged(t *testing.T) {
 		at := func(np *networkingv1.NetworkPolicy) int {
 			return slices.IndexFunc(kernel.plans, func(p iptables.Plan) bool { return strings.Contains(p.Restore[iptables.IPv4], mark(np)) })
 		}
-		if first, large := at(others), at(s.Policies[0]); first != 0 || large <= first {
+		if first, large := at(others), at(all[0]); first != 0 || large <= first {
 			t.Errorf("of %d plans the one with the others' change is at %d, that with the large one at %d", len(kernel.plans), first, large)
 		}
-		for _, np := range []*networkingv1.NetworkPolicy{others, s.Policies[0]} {
+		for _, np := range []*networkingv1.NetworkPolicy{others, all[0]} {
 			if !strings.Contains(report.Applied.String(), mark(np)) {
 				t.Errorf("the report does not have the change of %s", np.Name)
 			}
@@ -172,8 +174,8 @@ func TestALargeChangeThatGoesOnChangingComesIntoForce(t *testing.T) {
 		t.Fatal("it has never been in force")
 	}
 	untilReady(t, e, &s, func(bool) {})
-	if now := countInForce(kernel, s.Policies); now != len(s.Policies) || countInForce(kernel, first[1:]) > 0 {
-		t.Errorf("in the end %d of %d are in force, and %d of those before", now, len(s.Policies), countInForce(kernel, first[1:]))
+	if now := countInForce(kernel, slices.Collect(s.Policies.All())); now != s.Policies.Len() || countInForce(kernel, first[1:]) > 0 {
+		t.Errorf("in the end %d of %d are in force, and %d of those before", now, s.Policies.Len(), countInForce(kernel, first[1:]))
 	}
 	fresh := dataplane.NewFake(dataplane.Capabilities{})
 	settled(t, fresh, s)
@@ -187,13 +189,13 @@ func TestPodsComeWhileTheirNamespaceWaits(t *testing.T) {
 	kernel := dataplane.NewFake(dataplane.Capabilities{})
 	s := with(town(), allow("a", "before", 80, "client"))
 	e := settled(t, kernel, s)
-	s.Policies = many(10)
+	s.Policies = compile.ObjectsOf(many(10)...)
 	if report, err := e.Sync(t.Context(), s, false); err != nil || !slices.Equal(report.Waiting, []string{"a"}) {
 		t.Fatalf("%v, waiting are %q", err, report.Waiting)
 	}
-	other := *s.Pods[0]
+	other := *s.Local[0]
 	other.Name, other.UID, other.Addrs = "server2", "server2", []netip.Addr{netip.MustParseAddr("10.0.0.9")}
-	s.Pods = append(slices.Clone(s.Pods[1:]), &other)
+	s.Local = append(slices.Clone(s.Local[1:]), &other)
 	if _, err := e.Sync(t.Context(), s, false); err != nil {
 		t.Fatal(err)
 	}
@@ -243,12 +245,12 @@ func largeChangeThatGoesAgain(t *testing.T, also *networkingv1.NetworkPolicy) {
 	if len(held(t, kernel).Sets) < sets+900 {
 		t.Fatalf("%d sets are there: nothing has been made ready", len(held(t, kernel).Sets))
 	}
-	s.Policies = slices.Clone(s.Policies[:1])
+	s.Policies = s.Policies.Without("a", "two")
 	if also != nil {
 		s = with(s, also)
 	}
 	report, err := e.Sync(t.Context(), s, false)
-	if err != nil || len(report.Waiting) > 0 || countInForce(kernel, s.Policies) != len(s.Policies) || countInForce(kernel, large) > 0 || len(held(t, kernel).Sets) > sets {
+	if err != nil || len(report.Waiting) > 0 || countInForce(kernel, slices.Collect(s.Policies.All())) != s.Policies.Len() || countInForce(kernel, large) > 0 || len(held(t, kernel).Sets) > sets {
 		t.Errorf("%v, waiting are %q, %d of what has gone are in force, and %d sets are there", err, report.Waiting, countInForce(kernel, large), len(held(t, kernel).Sets))
 	}
 }
@@ -288,8 +290,8 @@ func TestWhatThereIsRoomForGoesAgain(t *testing.T) {
 			}
 			s := with(town(), left(fewer, refused)...)
 			report, err = e.Sync(t.Context(), s, false)
-			if err != nil || len(report.Waiting) > 0 || countInForce(kernel, all) != len(s.Policies) || countInForce(kernel, s.Policies) != len(s.Policies) {
-				t.Errorf("%v, waiting are %q, %d are in force, and %d are left", err, report.Waiting, countInForce(kernel, all), len(s.Policies))
+			if err != nil || len(report.Waiting) > 0 || countInForce(kernel, all) != s.Policies.Len() || countInForce(kernel, slices.Collect(s.Policies.All())) != s.Policies.Len() {
+				t.Errorf("%v, waiting are %q, %d are in force, and %d are left", err, report.Waiting, countInForce(kernel, all), s.Policies.Len())
 			}
 			fresh := dataplane.NewFake(dataplane.Capabilities{})
 			settled(t, fresh, s)
@@ -307,18 +309,19 @@ func TestAPodThatBringsManyPoliciesWaits(t *testing.T) {
 		kernel := dataplane.NewFake(dataplane.Capabilities{})
 		large := many(10)
 		s := with(town(), append([]*networkingv1.NetworkPolicy{allow("b", "own", 80, "client")}, large...)...)
-		was := *s.Pods[0]
+		was := *s.Local[0]
 		was.Labels = compile.Labels{{Key: "name", Value: "idle"}}
-		is := s.Pods[0]
+		is := s.Local[0]
 		before := s
-		before.Pods = append([]*compile.Pod{&was}, s.Pods[1:]...)
+		before.Local = append([]*compile.Pod{&was}, s.Local[1:]...)
 		if comes {
-			before.Pods = s.Pods[1:]
+			before.Local = s.Local[1:]
 		}
 		e := settled(t, kernel, before)
 		first := true
+		var later []*networkingv1.NetworkPolicy
 		took := untilReady(t, e, &s, func(waiting bool) {
-			others := allow("b", fmt.Sprint("others", len(s.Policies)), 80, "client")
+			others := allow("b", fmt.Sprint("others", s.Policies.Len()), 80, "client")
 			now, shut := countInForce(kernel, large), isolated(kernel, is.Addrs[0].String())
 			switch {
 			case first && !waiting:
@@ -328,18 +331,18 @@ func TestAPodThatBringsManyPoliciesWaits(t *testing.T) {
 			case !waiting && (now < len(large) || !shut):
 				t.Fatalf("comes %t: once it is ready %d of %d are in force, and the pod is isolated: %t", comes, now, len(large), shut)
 			}
-			if last := s.Policies[len(s.Policies)-1]; last.Namespace == "b" && !inForce(kernel, last) {
-				t.Errorf("another namespace's change is not in force: %s", last.Name)
+			if len(later) > 0 && !inForce(kernel, later[len(later)-1]) {
+				t.Errorf("another namespace's change is not in force: %s", later[len(later)-1].Name)
 			}
 			first = false
-			s = with(s, others)
+			s, later = with(s, others), append(later, others)
 		})
 		if took < 5 {
 			t.Errorf("comes %t: it took %d syncs; that many sets are not to come with so few", comes, took)
 		}
 		flips := before
 		for i := range 6 { // between one and the other: as it was, at the last
-			state := []compile.Snapshot{with(flips, s.Policies[len(flips.Policies):]...), s}[i%2]
+			state := []compile.Snapshot{with(flips, later...), s}[i%2]
 			if _, err := e.Sync(t.Context(), state, false); err != nil {
 				t.Fatal(err)
 			}

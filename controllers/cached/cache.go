@@ -46,11 +46,30 @@ func List[E, T any](from toolscache.SharedIndexInformer, take func(E) T) []T {
 // Itself is an entry as it is, for [List].
 func Itself[T any](entry T) T { return entry }
 
-// PodOf is the pod of an entry, for [List].
-func PodOf(e *PodEntry) *compile.Pod { return e.Pod }
-
 // NamespaceOf is the namespace of an entry, for [List].
 func NamespaceOf(e *NamespaceEntry) *compile.Namespace { return e.Namespace }
+
+// TakePod is the pod of an entry, for a [Store].
+func TakePod(entry any) (*compile.Pod, bool) {
+	if e, ok := entry.(*PodEntry); ok {
+		return e.Pod, true
+	}
+	return nil, false
+}
+
+// TakeNamespace is the namespace of an entry, likewise.
+func TakeNamespace(entry any) (*compile.Namespace, bool) {
+	if e, ok := entry.(*NamespaceEntry); ok {
+		return e.Namespace, true
+	}
+	return nil, false
+}
+
+// TakePolicy is the policy that an entry is.
+func TakePolicy(entry any) (*networkingv1.NetworkPolicy, bool) {
+	np, ok := entry.(*networkingv1.NetworkPolicy)
+	return np, ok
+}
 
 // Get is what a cache holds under a key, the zero value if it holds nothing there.
 func Get[E any](from toolscache.SharedIndexInformer, key string) E {

@@ -58,6 +58,19 @@ func samePod(a, b *compile.Pod) bool {
 		slices.Equal(a.Ports, b.Ports) && a.Impossible == b.Impossible
 }
 
+// IsSamePod reports whether nobody can tell two versions of a pod apart, not even by [CanWait].
+func IsSamePod(a, b *compile.Pod) bool {
+	return samePod(a, b) && a.Source == b.Source && a.Created == b.Created
+}
+
+// IsSameNamespace reports whether policy sees no difference between two versions of a namespace.
+func IsSameNamespace(a, b *compile.Namespace) bool {
+	return slices.Equal(a.Labels, b.Labels) && a.Mode == b.Mode && a.SourceCheckOff == b.SourceCheckOff
+}
+
+// IsSamePolicy reports whether policy, and what is reported of it, sees no difference between two versions.
+func IsSamePolicy(a, b *networkingv1.NetworkPolicy) bool { return samePolicy(a, b) }
+
 // noMeta is what entries have instead of a metadata of their own, a third of their size.
 var noMeta metav1.ObjectMeta
 
@@ -69,10 +82,7 @@ type NamespaceEntry struct {
 }
 
 func (e *NamespaceEntry) sameAs(before any) bool {
-	return same(e, before, func(a, b *NamespaceEntry) bool {
-		return slices.Equal(a.Namespace.Labels, b.Namespace.Labels) && a.Namespace.Mode == b.Namespace.Mode &&
-			a.Namespace.SourceCheckOff == b.Namespace.SourceCheckOff
-	})
+	return same(e, before, func(a, b *NamespaceEntry) bool { return IsSameNamespace(a.Namespace, b.Namespace) })
 }
 
 // NodeEntry stands in the cache for a node that a policy may name as a peer.

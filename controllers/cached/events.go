@@ -51,19 +51,16 @@ func SameForPolicy(before, after any) bool {
 
 // CanWait reports whether an update says of a pod's addresses what the node knows already: those that were announced are shown, which changes something only
 // where another pod is said to have one of them; or those of a pod of its own are announced, as it has asked for itself.
-func CanWait(node string, before, after any) bool {
-	a, ok := after.(*PodEntry)
-	return ok && same(a, before, func(a, b *PodEntry) bool {
-		known := *a.Pod
-		known.Addrs = b.Pod.Addrs
-		if !samePod(&known, b.Pod) {
-			return false
-		}
-		if slices.Equal(a.Pod.Addrs, b.Pod.Addrs) {
-			return a.Pod.Source != b.Pod.Source
-		}
-		return a.Pod.Source == compile.Announced && a.Pod.Node == node
-	})
+func CanWait(node string, before, after *compile.Pod) bool {
+	known := *after
+	known.Addrs = before.Addrs
+	if !samePod(&known, before) {
+		return false
+	}
+	if slices.Equal(after.Addrs, before.Addrs) {
+		return after.Source != before.Source
+	}
+	return after.Source == compile.Announced && after.Node == node
 }
 
 // same compares after with before, if that is of the same type.

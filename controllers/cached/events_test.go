@@ -20,7 +20,7 @@ func TestEventsThatCanWait(t *testing.T) {
 	labelled.Pod.Labels = compile.NewLabels(map[string]string{"app": "db"})
 	for _, tt := range []struct {
 		name          string
-		before, after any
+		before, after *PodEntry
 		wait          bool
 		changed       bool // for who does not wait
 	}{
@@ -34,9 +34,8 @@ func TestEventsThatCanWait(t *testing.T) {
 		{"what was announced is taken back", pod("n1", compile.Announced, "10.1.0.5"), pod("n1", compile.Shown), false, true},
 		{"it is shown with another label", pod("n2", compile.Announced, "10.1.0.5"), labelled, false, true},
 		{"nothing has changed", pod("n2", compile.Announced, "10.1.0.5"), pod("n2", compile.Announced, "10.1.0.5"), false, false},
-		{"it is no pod", &crdEntry{}, &crdEntry{}, false, false},
 	} {
-		if got := CanWait("n1", tt.before, tt.after); got != tt.wait {
+		if got := CanWait("n1", tt.before.Pod, tt.after.Pod); got != tt.wait {
 			t.Errorf("%s: it can wait: %v, want %v", tt.name, got, tt.wait)
 		}
 		if changed := !SameForPolicy(tt.before, tt.after); changed != tt.changed {

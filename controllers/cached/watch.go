@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
@@ -89,7 +90,7 @@ type Watcher struct {
 func NewWatcher(config *rest.Config, client *http.Client, targets []Target) (*Watcher, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		corev1.AddToScheme, apiextensionsv1.AddToScheme, v1alpha1.AddToScheme, installSIG,
+		corev1.AddToScheme, networkingv1.AddToScheme, apiextensionsv1.AddToScheme, v1alpha1.AddToScheme, installSIG,
 	} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("making the API's kinds known: %w", err)

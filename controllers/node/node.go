@@ -145,21 +145,25 @@ const takes = 3
 
 // take takes a snapshot, and with it how far the caches had seen policies by then; or says how long to wait for what is missing. It looks at how far both
 // before and after: a policy that came in between would be enforced and not reported, since the sync that its own event asks for finds nothing
-// new. If policies change faster than that, what is said is less than what is so.
+// new. Of what is in stores both are one. If policies change faster than that, what is said is less than what is so.
 func (n *Reconciler) take(ctx context.Context) (o *outcome, wait time.Duration, err error) {
 	o = &outcome{changed: n.changed.Swap(nil), began: time.Now()}
+	var seen map[string]string
 	for range takes {
-		o.ResourceVersions = n.resourceVersions()
-		o.snapshot = n.stores.snapshot(n.Name)
+		o.ResourceVersions = n.watches.kinds.ResourceVersions()
+		o.snapshot, seen = n.stores.snapshot(n.Name)
 		o.snapshot.DNS.Addresses = n.DNSAddresses
 		o.snapshot.Closed = n.closing.ranges(n.stores.podRanges(n.Name))
 		wait, err = n.watches.gather(ctx, &o.snapshot, n.synced.Load())
-		if err != nil || wait > 0 || maps.Equal(o.ResourceVersions, n.resourceVersions()) {
+		if err != nil || wait > 0 || maps.Equal(o.ResourceVersions, n.watches.kinds.ResourceVersions()) {
 			break
 		}
 	}
+	policies := cached.NetworkPolicies.String()
+	o.ResourceVersions[policies] = seen[policies]
 	if err == nil {
-		err = n.restored.note(n.cacheVersions(o.ResourceVersions))
+		maps.Copy(seen, o.ResourceVersions)
+		err = n.restored.note(seen)
 	}
 	return o, wait, err
 }
@@ -200,21 +204,6 @@ func (n *Reconciler) requeue(o *outcome) (reconcile.Result, error) {
 	}
 	// Counted from the last look at the kernel, so that no amount of changes puts the next one off.
 	return reconcile.Result{RequeueAfter: max(n.Resync-time.Since(n.verified), time.Millisecond)}, nil
-}
-
-// resourceVersions are how far the caches have seen each kind of policy that there is.
-func (n *Reconciler) resourceVersions() map[string]string {
-	versions := n.watches.kinds.ResourceVersions()
-	versions[cached.NetworkPolicies.String()] = n.stores.policies.GetStore().LastStoreSyncResourceVersion()
-	return versions
-}
-
-// cacheVersions are how far the caches of a snapshot have seen their kinds.
-func (n *Reconciler) cacheVersions(policies map[string]string) map[string]string {
-	versions := maps.Clone(policies)
-	versions["pods"] = n.stores.pods.GetStore().LastStoreSyncResourceVersion()
-	versions["namespaces"] = n.stores.namespaces.GetStore().LastStoreSyncResourceVersion()
-	return versions
 }
 
 // Synced fails until the node has enforced the cluster's policies once: the readiness check.

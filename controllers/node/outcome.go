@@ -60,9 +60,9 @@ func lagging(s compile.Snapshot, waiting []string, addrs []netip.Addr) error {
 	if len(waiting) == 0 {
 		return nil
 	}
-	for _, p := range s.Pods {
+	for _, p := range s.Local {
 		has := func(a netip.Addr) bool { return slices.Contains(p.Addrs, a) }
-		if p.Node == s.Node && slices.Contains(waiting, p.Namespace) && slices.ContainsFunc(addrs, has) {
+		if slices.Contains(waiting, p.Namespace) && slices.ContainsFunc(addrs, has) {
 			return fmt.Errorf("the policies of namespace %s are in force as they were: what they have become is being made ready", p.Namespace)
 		}
 	}
@@ -76,7 +76,7 @@ func (n *Reconciler) reportSync(_ context.Context, o *outcome) {
 	}
 	s := o.Synced
 	s.Err, s.At = errors.Join(o.Err, n.watches.incomplete()), time.Now()
-	s.Nodes = func(namespace string) int { return nodesWith(o.snapshot.Pods, namespace) }
+	s.Nodes = func(namespace string) int { return nodesWith(o.snapshot, namespace) }
 	n.reporter.Note(s)
 }
 

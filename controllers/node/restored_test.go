@@ -9,6 +9,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/ringfence-io/ringfence/controllers/cached"
+	"github.com/ringfence-io/ringfence/test/kit"
 )
 
 // Once a cache has gone back, nothing of what the caches hold is enforced, and the process ends: others may not have noticed, and the two together were never so.
@@ -17,12 +18,12 @@ func TestNothingIsEnforcedOnceACacheHasGoneBack(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			one := make(syncs, 1) // a second panics
 			n := nodeOf(t, Config{Name: "n", Resync: time.Hour, Sync: &one})
-			store := map[string]toolscache.SharedIndexInformer{"pods": n.stores.pods, "namespaces": n.stores.namespaces, "policies": n.stores.policies}[kind].GetStore()
-			store.Bookmark("10")
+			store := map[string]toolscache.ReflectorBookmarkStore{"pods": n.stores.pods, "namespaces": n.stores.namespaces, "policies": n.stores.policies}[kind]
+			kit.Must(t, store.Bookmark("10"))
 			if _, err := n.Reconcile(t.Context(), reconcile.Request{}); err != nil {
 				t.Fatal(err)
 			}
-			store.Bookmark("9")
+			kit.Must(t, store.Bookmark("9"))
 			var restored *cached.RestoredError
 			for range 2 {
 				if _, err := n.Reconcile(t.Context(), reconcile.Request{}); !errors.As(err, &restored) || restored.Now != "9" {

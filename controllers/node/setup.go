@@ -8,9 +8,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
@@ -21,6 +21,7 @@ import (
 	"github.com/ringfence-io/ringfence/controllers/cached"
 	"github.com/ringfence-io/ringfence/controllers/node/announce"
 	"github.com/ringfence-io/ringfence/controllers/node/report"
+	"github.com/ringfence-io/ringfence/enforcer/compile"
 )
 
 const (
@@ -36,11 +37,12 @@ type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 // SetupWithManager starts the watches and the one worker. The worker starts when the manager's cache has synced, and syncs nothing before
 // the other watches have: nothing is written to the kernel from half a picture.
 func (n *Reconciler) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
-	var err error
-	if n.stores, err = newStores(ctx, m.GetCache()); err != nil {
+	n.stores = newStores(n.Name)
+	err := cached.Informers(ctx, m.GetCache(), []cached.Wanted{{Object: &corev1.Node{}, To: &n.stores.node}})
+	if err != nil {
 		return err
 	}
-	if n.watches, err = newWatches(m.GetConfig(), m.GetHTTPClient(), n.DNSServices); err != nil {
+	if n.watches, err = newWatches(m.GetConfig(), m.GetHTTPClient(), n.DNSServices, n.stores); err != nil {
 		return err
 	}
 	if err := errors.Join(cached.Register(Metrics()), n.addRunnables(m)); err != nil {
@@ -83,10 +85,7 @@ func (n *Reconciler) addRunnables(m ctrl.Manager) error {
 
 // eventSources are whatever asks for a sync.
 func (n *Reconciler) eventSources() []source.Source {
-	var all []source.Source
-	for _, informer := range n.stores.all() {
-		all = append(all, n.dirtyOn(informer))
-	}
+	all := []source.Source{source.Func(n.watchNode)}
 	if n.Arrivals != nil {
 		all = append(all, source.Func(n.watchArrivals))
 	}
@@ -96,22 +95,26 @@ func (n *Reconciler) eventSources() []source.Source {
 	return append(all, source.Func(n.startWatches))
 }
 
-// dirtyOn marks the node dirty on every event of an informer.
-func (n *Reconciler) dirtyOn(informer toolscache.SharedIndexInformer) source.Source {
-	return source.Func(func(_ context.Context, q queue) error {
-		dirty := func() { n.dirty(q) }
-		handler := cached.OnEvents(dirty)
-		handler.UpdateFunc = func(before, after any) {
-			if cached.CanWait(n.Name, before, after) {
-				q.AddAfter(n.key(), laterDelay)
-				return
-			}
-			cached.IfChanged(before, after, dirty)
+// watchNode marks the node dirty when its Node has changed.
+func (n *Reconciler) watchNode(_ context.Context, q queue) error {
+	dirty := func() { n.dirty(q) }
+	_, err := n.stores.node.AddEventHandler(cached.OnEvents(dirty))
+	dirty() // a cluster without a single object is to be enforced too
+	return err
+}
+
+// watchStores marks the node dirty when what a store holds has changed, and starts them.
+func (n *Reconciler) watchStores(ctx context.Context, q queue) {
+	n.stores.pods.OnChange(func(before, after *compile.Pod) {
+		if before != nil && after != nil && cached.CanWait(n.Name, before, after) {
+			q.AddAfter(n.key(), laterDelay)
+			return
 		}
-		_, err := informer.AddEventHandler(handler)
-		dirty() // a cluster without a single object is to be enforced too
-		return err
+		n.dirty(q)
 	})
+	n.stores.namespaces.OnChange(func(_, _ *compile.Namespace) { n.dirty(q) })
+	n.stores.policies.OnChange(func(_, _ *networkingv1.NetworkPolicy) { n.dirty(q) })
+	n.stores.start(ctx, n.watches.kinds.Watcher)
 }
 
 // watchArrivals has a pod that has just come be in the next sync, which begins at once.
@@ -129,6 +132,7 @@ func (n *Reconciler) watchLinks(ctx context.Context, q queue) error {
 
 // startWatches starts what the manager's cache does not hold.
 func (n *Reconciler) startWatches(ctx context.Context, q queue) error {
+	n.watchStores(ctx, q)
 	return n.watches.start(func(t cached.Target) (*cached.Watch, error) {
 		return n.watches.kinds.Watcher.Start(ctx, t, func() { n.dirty(q) })
 	})
@@ -147,7 +151,7 @@ func (n *Reconciler) key() reconcile.Request {
 
 // owner is the UID of the Node object, empty while there is none.
 func (n *Reconciler) owner() types.UID {
-	node := cached.Get[metav1.Object](n.stores.nodes, n.Name)
+	node := cached.Get[metav1.Object](n.stores.node, n.Name)
 	if node == nil {
 		return ""
 	}

@@ -3,13 +3,11 @@ package node
 import (
 	"context"
 	"net/netip"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/runtime"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -18,73 +16,101 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 )
 
-// CacheOptions are what the manager's cache keeps on a node: of pods and namespaces only what policy needs, of policies their spec, and of
-// nodes the node's own. What comes and goes is in watches.
+// CacheOptions are what the manager's cache keeps on a node: the node's own Node. All else is in stores and in watches.
 func CacheOptions(node string) cache.Options {
-	t := new(cached.Transforms)
-	return cache.Options{NewInformer: newInformer, ByObject: map[client.Object]cache.ByObject{
-		&corev1.Pod{}:                 {Transform: t.PodToEntry},
-		&corev1.Namespace{}:           {Transform: cached.NamespaceToEntry},
-		&networkingv1.NetworkPolicy{}: {Transform: t.StripPolicy},
-		&corev1.Node{}: {
-			Field:     fields.OneTermEqualSelector("metadata.name", node),
-			Transform: cached.StripNode,
-		},
+	return cache.Options{ByObject: map[client.Object]cache.ByObject{
+		&corev1.Node{}: {Field: fields.OneTermEqualSelector("metadata.name", node), Transform: cached.StripNode},
 	}}
 }
 
-// newInformer leaves out the index by namespace that the cache asks for: stores are read as a whole, and it takes memory for every pod.
-func newInformer(from toolscache.ListerWatcher, example runtime.Object, resync time.Duration, _ toolscache.Indexers) toolscache.SharedIndexInformer {
-	return toolscache.NewSharedIndexInformer(from, example, resync, toolscache.Indexers{})
-}
-
-// stores are the caches that a snapshot is taken from.
+// stores are what a snapshot is taken from, whatever policies there are: of pods and namespaces only what policy needs, and of policies their spec.
 type stores struct {
-	pods, namespaces, policies, nodes toolscache.SharedIndexInformer
+	pods       *cached.Store[*compile.Pod]
+	namespaces *cached.Store[*compile.Namespace]
+	policies   *cached.Store[*networkingv1.NetworkPolicy]
+	node       toolscache.SharedIndexInformer
 }
 
-// newStores asks the cache for the informers.
-func newStores(ctx context.Context, c cache.Cache) (*stores, error) {
-	var s stores
-	return &s, cached.Informers(ctx, c, []cached.Wanted{
-		{Object: &corev1.Pod{}, To: &s.pods},
-		{Object: &corev1.Namespace{}, To: &s.namespaces},
-		{Object: &networkingv1.NetworkPolicy{}, To: &s.policies},
-		{Object: &corev1.Node{}, To: &s.nodes},
-	})
-}
-
-func (s *stores) all() []toolscache.SharedIndexInformer {
-	return []toolscache.SharedIndexInformer{s.pods, s.namespaces, s.policies, s.nodes}
-}
-
-// snapshot is the state of the cluster as this node has seen it.
-func (s *stores) snapshot(node string) compile.Snapshot {
-	return compile.Snapshot{
-		Node:       node,
-		Pods:       cached.List(s.pods, cached.PodOf),
-		Namespaces: cached.List(s.namespaces, cached.NamespaceOf),
-		Policies:   cached.List(s.policies, cached.Itself[*networkingv1.NetworkPolicy]),
+func newStores(node string) *stores {
+	t := new(cached.Transforms)
+	return &stores{
+		pods: cached.NewStore(cached.StoreOptions[*compile.Pod]{
+			Target: cached.Target{
+				Kind: "Pod", Versions: cached.NewVersions(corev1.SchemeGroupVersion), Resource: "pods", Example: &corev1.Pod{}, Transform: t.PodToEntry,
+			},
+			Take: cached.TakePod, Same: cached.IsSamePod, Here: func(p *compile.Pod) bool { return p.Node == node },
+		}),
+		namespaces: cached.NewStore(cached.StoreOptions[*compile.Namespace]{
+			Target: cached.Target{
+				Kind: "Namespace", Versions: cached.NewVersions(corev1.SchemeGroupVersion), Resource: "namespaces",
+				Example: &corev1.Namespace{}, Transform: cached.NamespaceToEntry,
+			},
+			Take: cached.TakeNamespace, Same: cached.IsSameNamespace,
+		}),
+		policies: cached.NewStore(cached.StoreOptions[*networkingv1.NetworkPolicy]{
+			Target: cached.Target{
+				Kind: "NetworkPolicy", Versions: cached.NewVersions(networkingv1.SchemeGroupVersion), Resource: "networkpolicies",
+				Example: &networkingv1.NetworkPolicy{}, Transform: t.StripPolicy,
+			},
+			Take: cached.TakePolicy, Same: cached.IsSamePolicy,
+		}),
 	}
+}
+
+// targets are what the stores watch.
+func (s *stores) targets() []cached.Target {
+	return []cached.Target{s.pods.Target(), s.namespaces.Target(), s.policies.Target()}
+}
+
+// start follows the API until ctx ends.
+func (s *stores) start(ctx context.Context, w *cached.Watcher) {
+	go s.pods.Follow(ctx, w)
+	go s.namespaces.Follow(ctx, w)
+	go s.policies.Follow(ctx, w)
+}
+
+// missing are those that have not synced.
+func (s *stores) missing() []string {
+	var names []string
+	for _, one := range []interface {
+		HasSynced() bool
+		String() string
+	}{s.pods, s.namespaces, s.policies} {
+		if !one.HasSynced() {
+			names = append(names, one.String())
+		}
+	}
+	return names
+}
+
+// snapshot is the state of the cluster as this node has seen it, and how far it has seen each kind, as it is named in cacheVersions.
+func (s *stores) snapshot(node string) (compile.Snapshot, map[string]string) {
+	to := compile.Snapshot{Node: node}
+	local, remote, pods := s.pods.Contents()
+	to.Local, to.Remote = make([]*compile.Pod, 0, local.Len()), remote
+	for p := range local.All() {
+		to.Local = append(to.Local, p)
+	}
+	var namespaces, policies string
+	_, to.Namespaces, namespaces = s.namespaces.Contents()
+	_, to.Policies, policies = s.policies.Contents()
+	return to, map[string]string{"pods": pods, "namespaces": namespaces, cached.NetworkPolicies.String(): policies}
 }
 
 // pod is the pod of a name as the API shows it, nil if it does not.
 func (s *stores) pod(namespace, name string) *compile.Pod {
-	e := cached.Get[*cached.PodEntry](s.pods, toolscache.NewObjectName(namespace, name).String())
-	if e == nil {
-		return nil
-	}
-	return e.Pod
+	p, _ := s.pods.Get(namespace, name)
+	return p
 }
 
 // hasNode reports whether the cluster has a node of the name.
 func (s *stores) hasNode(name string) bool {
-	return cached.Get[metav1.Object](s.nodes, name) != nil
+	return cached.Get[metav1.Object](s.node, name) != nil
 }
 
 // podRanges are those that a node names as its pods'.
 func (s *stores) podRanges(node string) []netip.Prefix {
-	n := cached.Get[*corev1.Node](s.nodes, node)
+	n := cached.Get[*corev1.Node](s.node, node)
 	if n == nil {
 		return nil
 	}
@@ -92,9 +118,9 @@ func (s *stores) podRanges(node string) []netip.Prefix {
 }
 
 // nodesWith is how many nodes run pods of a namespace, or any pods with the empty name. It walks over all pods.
-func nodesWith(pods []*compile.Pod, namespace string) int {
+func nodesWith(s compile.Snapshot, namespace string) int {
 	nodes := map[string]bool{}
-	for _, p := range pods {
+	for p := range s.Pods() {
 		if namespace == "" || p.Namespace == namespace {
 			nodes[p.Node] = true
 		}
@@ -105,7 +131,7 @@ func nodesWith(pods []*compile.Pod, namespace string) int {
 // PodsAt are the pods that hold the addresses, as "namespace/name", empty for an address that no pod holds. It walks over all pods: an index
 // would take memory for every pod of the cluster, and only sampled packets ask.
 func (n *Reconciler) PodsAt(addrs ...netip.Addr) []string {
-	s := compile.Snapshot{Node: n.Name, Pods: cached.List(n.stores.pods, cached.PodOf)}
+	s, _ := n.stores.snapshot(n.Name)
 	names := make([]string, len(addrs))
 	for i, a := range addrs {
 		if p := compile.Holder(s, a); p != nil {

@@ -2,14 +2,13 @@ package node
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	toolscache "k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -20,19 +19,16 @@ import (
 )
 
 // storesOf are stores that hold these pods, without an API server behind them.
-func storesOf(t *testing.T, pods ...*compile.Pod) *stores {
+func storesOf(t *testing.T, node string, pods ...*compile.Pod) *stores {
 	t.Helper()
-	informer := func(of runtime.Object) toolscache.SharedIndexInformer {
-		return toolscache.NewSharedIndexInformer(&toolscache.ListWatch{}, of, 0, toolscache.Indexers{})
-	}
-	s := &stores{
-		pods: informer(&corev1.Pod{}), namespaces: informer(&corev1.Namespace{}),
-		policies: informer(&networkingv1.NetworkPolicy{}), nodes: informer(&corev1.Node{}),
-	}
+	s := newStores(node)
+	s.node = toolscache.NewSharedIndexInformer(&toolscache.ListWatch{}, &corev1.Node{}, 0, toolscache.Indexers{})
+	var entries []any
 	for _, p := range pods {
-		if err := s.pods.GetStore().Add(cached.NewPodEntry("1", p)); err != nil {
-			t.Fatal(err)
-		}
+		entries = append(entries, cached.NewPodEntry("1", p))
+	}
+	if err := errors.Join(s.pods.Replace(entries, "1"), s.namespaces.Replace(nil, "1"), s.policies.Replace(nil, "1")); err != nil {
+		t.Fatal(err)
 	}
 	return s
 }
@@ -41,7 +37,8 @@ func storesOf(t *testing.T, pods ...*compile.Pod) *stores {
 func nodeOf(t *testing.T, c Config, pods ...*compile.Pod) *Reconciler {
 	t.Helper()
 	n := New(c)
-	n.stores, n.watches = storesOf(t, pods...), &watches{kinds: &cached.Kinds{}}
+	n.stores = storesOf(t, c.Name, pods...)
+	n.watches = &watches{stores: n.stores, kinds: &cached.Kinds{}}
 	return n
 }
 

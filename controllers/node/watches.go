@@ -25,6 +25,7 @@ import (
 //
 // A kind counts, and is in a snapshot, once it has synced: before, it would be there by halves.
 type watches struct {
+	stores   *stores
 	kinds    *cached.Kinds
 	services []*cached.Watch
 	nodes    *cached.Watch // nil while nobody asks for nodes
@@ -61,13 +62,13 @@ func dnsTarget(name types.NamespacedName) cached.Target {
 	}
 }
 
-func newWatches(config *rest.Config, client *http.Client, dns []types.NamespacedName) (*watches, error) {
-	w := &watches{}
+func newWatches(config *rest.Config, client *http.Client, dns []types.NamespacedName, stores *stores) (*watches, error) {
+	w := &watches{stores: stores}
 	for _, name := range dns {
 		w.dns = append(w.dns, dnsTarget(name))
 	}
 	var err error
-	w.kinds, err = cached.NewKinds(config, client, append(slices.Clone(w.dns), allNodes)...)
+	w.kinds, err = cached.NewKinds(config, client, append(slices.Concat(w.dns, stores.targets()), allNodes)...)
 	return w, err
 }
 
@@ -97,7 +98,7 @@ func (w *watches) gather(ctx context.Context, s *compile.Snapshot, enforcing boo
 	if err := w.kinds.Follow(ctx); err != nil {
 		return 0, err
 	}
-	missing := append(cached.Missing(w.services), w.kinds.Missing()...) // before anything is taken: what syncs in between is missing from s
+	missing := slices.Concat(w.stores.missing(), cached.Missing(w.services), w.kinds.Missing()) // before anything is taken: what syncs in between is missing from s
 	w.fill(s)
 	late, err := w.fillNodes(s)
 	if err != nil {

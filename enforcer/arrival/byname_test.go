@@ -46,13 +46,13 @@ func TestAPodWithoutAUID(t *testing.T) {
 			table := newTable(t)
 			add := start(t, table, unnamed("web", "10.1.0.5"), table.Add)
 			s := snapshot(tt.api...)
-			s.Namespaces = append(s.Namespaces, &compile.Namespace{Name: "bank"})
+			s.Namespaces = s.Namespaces.With(&compile.Namespace{Name: "bank"})
 			table.Into(s)(always(nil))
 			if !tt.found {
 				if !add.waits() {
 					t.Fatal("it was answered")
 				}
-				for _, p := range s.Pods {
+				for p := range s.Pods() {
 					if p.Source == compile.Arrived {
 						t.Errorf("its addresses were given to %v", p)
 					}
@@ -66,7 +66,7 @@ func TestAPodWithoutAUID(t *testing.T) {
 			if err := add.result(t); err != nil {
 				t.Fatal(err)
 			}
-			for _, p := range s.Pods {
+			for p := range s.Pods() {
 				if (len(p.Addrs) > 0) != (p.Name == "web") {
 					t.Errorf("in the snapshot %s has %s", p.Name, p.Addrs)
 				}
@@ -121,7 +121,7 @@ func TestPodsWithoutAUIDAreNotTakenForEachOther(t *testing.T) {
 		s := snapshot(shown("web"), shown("api"), shown("db"))
 		table.Into(s)(always(nil))
 		got := map[string][]netip.Addr{}
-		for _, p := range s.Pods {
+		for p := range s.Pods() {
 			got[p.Name] = p.Addrs
 		}
 		want := map[string][]netip.Addr{"web": kit.Addrs("10.1.0.5"), "api": kit.Addrs("10.1.0.6"), "db": kit.Addrs("10.1.0.7")}

@@ -43,7 +43,7 @@ func TestPodsStartThoughTheDiskIsFull(t *testing.T) {
 		add(came("second", "10.0.0.2"))
 		s := snapshot(shown("first"), shown("second"))
 		table.Into(s)(always(nil))
-		if got := s.Pods[1].Addrs; len(got) != 1 {
+		if got := s.Local[1].Addrs; len(got) != 1 {
 			t.Errorf("a pod that started has the addresses %s", got)
 		}
 	}

@@ -171,6 +171,7 @@ func (t *Table) Into(s *compile.Snapshot) (ended func(lacking func([]netip.Addr)
 	var ready []*waiter
 	if len(t.pods)+len(t.waiting) > 0 || t.logged != "" {
 		found := t.find(*s)
+		s.Local = slices.Clone(s.Local) // who made the snapshot may keep its list
 		holders := map[netip.Addr]*compile.Pod{}
 		for key, a := range t.pods {
 			t.enter(s, key, a, found[key], holders)
@@ -186,14 +187,32 @@ func (t *Table) Into(s *compile.Snapshot) (ended func(lacking func([]netip.Addr)
 	return func(lacking func([]netip.Addr) error) { t.ended(ready, lacking) }
 }
 
-// place is where a snapshot has a pod, counted from 1: 0 is nowhere.
-type place int
+// place is where a snapshot has a pod.
+type place struct {
+	pod   *compile.Pod // nil: nowhere
+	local int          // its index among the pods of the node, if it is one of them
+}
+
+// in is the pod as a snapshot has it by now.
+func (at place) in(s compile.Snapshot) *compile.Pod {
+	if at.pod.Node == s.Node {
+		return s.Local[at.local]
+	}
+	return at.pod
+}
+
+// isBound reports whether the API has shown the pod on a node.
+func (at place) isBound() bool { return at.pod != nil && at.pod.Node != "" }
 
 // find says where the pods are that are known here or waited for, by their keys.
 func (t *Table) find(s compile.Snapshot) map[string]place {
 	byUID, byName := map[string]bool{}, map[[2]string][]wanted{}
+	found := map[string]place{}
 	want := func(p Pod, as string) {
 		byUID[p.UID] = true
+		if q, ok := s.Remote.Get(p.Namespace, p.Name); ok && p.UID != "" && q.UID == p.UID {
+			found[p.UID] = place{pod: q}
+		}
 		if name := [2]string{p.Namespace, p.Name}; p.byName() {
 			byName[name] = append(byName[name], wanted{p, as})
 		}
@@ -208,15 +227,14 @@ func (t *Table) find(s compile.Snapshot) map[string]place {
 		}
 		want(w.pod, as)
 	}
-	found := make(map[string]place, len(byUID)+len(byName))
-	for i, p := range s.Pods {
+	for i, p := range s.Local {
 		if p.UID != "" && byUID[p.UID] {
-			found[p.UID] = place(i + 1)
+			found[p.UID] = place{p, i}
 		}
-		if len(byName) > 0 && p.Node == s.Node {
+		if len(byName) > 0 {
 			for _, w := range byName[[2]string{p.Namespace, p.Name}] {
 				if w.is(p) {
-					found[w.key()] = place(i + 1)
+					found[w.key()] = place{p, i}
 				}
 			}
 		}
@@ -226,13 +244,13 @@ func (t *Table) find(s compile.Snapshot) map[string]place {
 
 // enter gives one pod of the snapshot its addresses, and notes whose they are, or ends what the table knows of it.
 func (t *Table) enter(s *compile.Snapshot, key string, a *arrived, at place, holders map[netip.Addr]*compile.Pod) {
-	if at == 0 || s.Pods[at-1].Node == "" { // not bound yet, for all that the API has shown
+	if !at.isBound() { // for all that the API has shown
 		if a.seen || time.Since(a.at) > forgotten && !t.waitedFor(key) {
 			delete(t.pods, key)
 		}
 		return
 	}
-	p := s.Pods[at-1]
+	p := at.pod
 	if p.Node != s.Node || p.HostNetwork || p.Finished || p.Source == compile.Shown && showsOneOf(p, a.Pod) {
 		delete(t.pods, key)
 		return
@@ -241,7 +259,7 @@ func (t *Table) enter(s *compile.Snapshot, key string, a *arrived, at place, hol
 	// Whatever address the API shows is of a sandbox that was before this one, or was announced by this node itself.
 	overlaid := *p
 	overlaid.Addrs, overlaid.Given, overlaid.Source = a.Addrs, a.Extra, compile.Arrived
-	s.Pods[at-1] = &overlaid
+	s.Local[at.local] = &overlaid
 	for _, addr := range a.Addrs {
 		holders[addr] = &overlaid
 	}
@@ -253,12 +271,12 @@ func takeFromOthers(s *compile.Snapshot, holders map[netip.Addr]*compile.Pod) {
 	if len(holders) == 0 {
 		return
 	}
-	for i, p := range s.Pods {
+	for i, p := range s.Local {
 		lost := func(a netip.Addr) bool { return holders[a] != nil && holders[a] != p }
-		if p.Node == s.Node && slices.ContainsFunc(p.Addrs, lost) {
+		if slices.ContainsFunc(p.Addrs, lost) {
 			rest := *p
 			rest.Addrs = slices.DeleteFunc(slices.Clone(p.Addrs), lost)
-			s.Pods[i] = &rest
+			s.Local[i] = &rest
 		}
 	}
 }
@@ -284,12 +302,12 @@ func in(addrs []netip.Addr) func(netip.Addr) bool {
 
 // decide reports whether a sync of the snapshot is what w waits for. Who can only be disappointed is answered at once.
 func (t *Table) decide(s compile.Snapshot, w *waiter, at place) bool {
-	if at == 0 || s.Pods[at-1].Node == "" {
+	if !at.isBound() {
 		w.why = "the API has not shown this node " + w.pod.which()
 		return false
 	}
-	p := s.Pods[at-1]
-	if !slices.ContainsFunc(s.Namespaces, func(ns *compile.Namespace) bool { return ns.Name == p.Namespace }) {
+	p := at.in(s)
+	if _, known := s.Namespaces.Get("", p.Namespace); !known {
 		w.why = "the API has not shown this node the pod's namespace"
 		return false
 	}

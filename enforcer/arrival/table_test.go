@@ -44,7 +44,8 @@ func with(p *compile.Pod, change func(*compile.Pod)) *compile.Pod {
 }
 
 func snapshot(pods ...*compile.Pod) *compile.Snapshot {
-	return &compile.Snapshot{Node: here, Pods: pods, Namespaces: []*compile.Namespace{{Name: "shop"}}}
+	s := compile.Snapshot{Node: here, Namespaces: compile.ObjectsOf(&compile.Namespace{Name: "shop"})}.WithPods(pods...)
+	return &s
 }
 
 func newTable(t *testing.T) *Table {
@@ -106,7 +107,7 @@ func TestAPodWaitsForASyncThatKnewIt(t *testing.T) {
 	if !add.waits() {
 		t.Fatal("answered by a sync that had not seen the pod bound to this node")
 	}
-	table.Into(&compile.Snapshot{Node: here, Pods: []*compile.Pod{shown("web")}})(always(nil))
+	table.Into(&compile.Snapshot{Node: here, Local: []*compile.Pod{shown("web")}})(always(nil))
 	if !add.waits() {
 		t.Fatal("answered by a sync without the pod's namespace, whose labels policies may ask for")
 	}
@@ -124,7 +125,7 @@ func TestAPodWaitsForASyncThatKnewIt(t *testing.T) {
 	if err := add.result(t); err != nil {
 		t.Errorf("after the sync: %v", err)
 	}
-	if diff := cmp.Diff(kit.Addrs("10.1.0.5", "fd00::5"), s.Pods[0].Addrs, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+	if diff := cmp.Diff(kit.Addrs("10.1.0.5", "fd00::5"), s.Local[0].Addrs, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Errorf("the pod's addresses in the snapshot (-want +got):\n%s", diff)
 	}
 	if object.Addrs != nil {
@@ -188,10 +189,10 @@ func afterwards(t *testing.T, table *Table, p Pod, api []*compile.Pod) ([]netip.
 	}
 	s := snapshot(api...)
 	table.Into(s)(always(nil))
-	if len(s.Pods) == 0 {
+	if len(s.Local) == 0 {
 		return nil, s
 	}
-	return s.Pods[0].Addrs, s
+	return s.Local[0].Addrs, s
 }
 
 // TestWhoseAddressesCount runs a pod that came with 10.1.0.5 through what the API may say of it.
@@ -218,7 +219,7 @@ func TestWhoseAddressesCount(t *testing.T) {
 		if diff := cmp.Diff(tt.want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
 		}
-		if arrived := len(s.Pods) > 0 && s.Pods[0].Source == compile.Arrived; arrived != tt.known {
+		if arrived := len(s.Local) > 0 && s.Local[0].Source == compile.Arrived; arrived != tt.known {
 			t.Errorf("%s: it is in the snapshot as one that the API does not show: %v, want %v", tt.name, arrived, tt.known)
 		}
 		if known := len(table.pods) > 0; known != tt.known {
@@ -245,7 +246,7 @@ func TestWhoGetsAnAddressTakesIt(t *testing.T) {
 	s := snapshot(pods()...)
 	table.Into(s)(always(nil))
 	got := map[string][]netip.Addr{}
-	for _, p := range s.Pods {
+	for p := range s.Pods() {
 		got[p.Name] = p.Addrs
 	}
 	want := map[string][]netip.Addr{"newer": kit.Addrs("fd00::5"), "web": kit.Addrs("10.1.0.5"), "before": nil, "other": kit.Addrs("10.1.0.9")}
@@ -264,7 +265,7 @@ func TestAPodOfTheKubeletsOwnIsFoundByItsName(t *testing.T) {
 	if err := add.result(t); err != nil {
 		t.Error(err)
 	}
-	if len(s.Pods[0].Addrs) != 1 {
+	if len(s.Local[0].Addrs) != 1 {
 		t.Error("its addresses are not in the snapshot")
 	}
 }
@@ -342,8 +343,8 @@ func TestARestartForgetsNobody(t *testing.T) {
 	after := NewTable(file, logr.Discard())
 	s := snapshot(shown("web"))
 	after.Into(s)(always(nil))
-	if len(s.Pods[0].Addrs) != 1 || len(after.pods) != 1 {
-		t.Errorf("the first snapshot after a restart has %v, the table %d pods; want the address, and the pod that is still there", s.Pods[0].Addrs, len(after.pods))
+	if len(s.Local[0].Addrs) != 1 || len(after.pods) != 1 {
+		t.Errorf("the first snapshot after a restart has %v, the table %d pods; want the address, and the pod that is still there", s.Local[0].Addrs, len(after.pods))
 	}
 }
 

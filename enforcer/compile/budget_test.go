@@ -43,8 +43,8 @@ func TestBudgetsCountWhatIsRendered(t *testing.T) {
 func checkSize(t *testing.T, np *networkingv1.NetworkPolicy) {
 	t.Helper()
 	parsed := parse(np)
-	s := Snapshot{Node: "n", Policies: []*networkingv1.NetworkPolicy{np}, Pods: []*Pod{{Namespace: np.Namespace, Name: "p", UID: "p", Node: "n",
-		Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")}}}}
+	s := Snapshot{Node: "n", Policies: ObjectsOf(np)}.WithPods(&Pod{Namespace: np.Namespace, Name: "p", UID: "p", Node: "n",
+		Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")}})
 	node, problems := Compile(s)
 	if len(problems) > 0 {
 		t.Fatal(problems)

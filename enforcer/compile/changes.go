@@ -1,15 +1,14 @@
 package compile
 
 import (
+	"net/netip"
 	"slices"
-	"sync"
 )
 
-// changes are what is new to policy since the snapshot before: pods, by their namespace, and nodes.
+// changes are what is new to policy since the snapshot before: pods, by their namespace, and nodes. They hold until the snapshot is compiled.
 type changes struct {
-	in map[string]*change
-	// ofNodes reports whether the addresses of nodes may have changed, or whose those are. It is found out for whoever asks first.
-	ofNodes func() bool
+	in    map[string]*change
+	nodes nodesChange
 }
 
 // change is that of one namespace. A pod that has changed has gone as it was, and come as it is. If the namespace itself has changed, so have all its pods.
@@ -19,30 +18,79 @@ type change struct {
 	gone, come    []*Pod
 }
 
-// previous is the list that was compared last.
-type previous[T comparable] struct {
-	lists int
-	items map[T]int // the number of the list that had it last
+// nodesChange is whether the addresses of nodes may have changed, or whose those are. It is found out for whoever asks first.
+type nodesChange struct {
+	before []*Node
+	own    []netip.Addr // before
+	after  *cluster
+	asked  bool
+	is     bool
 }
 
-// compare says what of the previous list is not in this one, and what of this one was not in that, in whatever order both stand.
-func (r *previous[T]) compare(list []T) (gone, come []T) {
-	if r.items == nil {
-		r.items = make(map[T]int, len(list))
+// ofNodes reports whether the addresses of nodes may have changed, or whose those are.
+func (all *changes) ofNodes() bool {
+	n := &all.nodes
+	if !n.asked {
+		n.asked, n.is = true, n.after.haveNodesChanged(all)
 	}
-	r.lists++
-	for _, item := range list {
-		if _, had := r.items[item]; !had {
-			come = append(come, item)
+	return n.is
+}
+
+// note notes which namespaces and pods have gone and come. before are the namespaces as they were.
+func (all *changes) note(before map[string]*Namespace, goneNamespaces, comeNamespaces []*Namespace, gone, come []*Pod) {
+	at := func(name string) *change {
+		if all.in[name] == nil {
+			all.in[name] = &change{name: name, before: before[name]}
 		}
-		r.items[item] = r.lists
+		return all.in[name]
 	}
-	if len(r.items) > len(list) {
-		for item, last := range r.items {
-			if last != r.lists {
-				gone = append(gone, item)
-				delete(r.items, item)
-			}
+	for _, namespaces := range [2][]*Namespace{goneNamespaces, comeNamespaces} {
+		for _, ns := range namespaces {
+			at(ns.Name)
+		}
+	}
+	for _, p := range gone {
+		one := at(p.Namespace)
+		one.gone = append(one.gone, p)
+	}
+	for _, p := range come {
+		one := at(p.Namespace)
+		one.come = append(one.come, p)
+	}
+}
+
+// complete adds what the namespaces are now, and the pods of those that have changed. It returns how many pods that are in all. A set is asked about each of
+// them, but about the pods of the cluster by their groups, and there are some ten times fewer of those.
+func (all *changes) complete(c *cluster) (moved int) {
+	for name, one := range all.in {
+		one.after = c.namespaces[name]
+		switch {
+		case !one.before.equal(one.after):
+			is, isNew := c.byNamespace[name], setOf(one.come)
+			stayed := slices.DeleteFunc(slices.Clone(is), func(p *Pod) bool { return isNew[p] })
+			one.gone, one.come = append(one.gone, stayed...), is
+		case len(one.gone)+len(one.come) == 0:
+			delete(all.in, name)
+		}
+		moved += len(one.gone) + len(one.come)
+	}
+	return moved
+}
+
+// differing says what of one list is not in another, and what of that one was not in the first, in whatever order both stand.
+func differing[T comparable](before, after []T) (gone, come []T) {
+	if slices.Equal(before, after) {
+		return nil, nil
+	}
+	had, has := setOf(before), setOf(after)
+	for _, one := range before {
+		if !has[one] {
+			gone = append(gone, one)
+		}
+	}
+	for _, one := range after {
+		if !had[one] {
+			come = append(come, one)
 		}
 	}
 	return gone, come
@@ -67,62 +115,8 @@ func (c *copies) of(p, copied *Pod) *Pod {
 // next begins another snapshot.
 func (c *copies) next() { c.before, c.now = c.now, nil }
 
-// changesTo are those since the last snapshot; nil if they are too many to be followed. A set is asked about each pod that has changed, but about the pods of
-// the cluster by their groups, of which there are some ten times fewer.
-func (k *Compiler) changesTo(c *cluster) *changes {
-	gone, come := k.held.compare(c.held)
-	last := k.last
-	k.last = &cluster{node: c.node, namespaces: c.namespaces, nodes: c.nodes, own: c.own}
-	if last == nil || last.node != c.node {
-		return nil
-	}
-	all := &changes{in: map[string]*change{}}
-	at := func(name string) *change {
-		if all.in[name] == nil {
-			all.in[name] = &change{name: name, before: last.namespaces[name], after: c.namespaces[name]}
-		}
-		return all.in[name]
-	}
-	for _, p := range gone {
-		at(p.Namespace).gone = append(at(p.Namespace).gone, p)
-	}
-	for _, p := range come {
-		at(p.Namespace).come = append(at(p.Namespace).come, p)
-	}
-	for _, name := range changedNamespaces(last.namespaces, c.namespaces) {
-		one := at(name)
-		stayed := slices.DeleteFunc(slices.Clone(c.byNamespace[name]), func(p *Pod) bool { return slices.Contains(one.come, p) })
-		one.gone, one.come = append(one.gone, stayed...), c.byNamespace[name]
-	}
-	moved := 0
-	for _, one := range all.in {
-		moved += len(one.gone) + len(one.come)
-	}
-	if moved > fewPods+len(c.held)/16 {
-		return nil
-	}
-	all.ofNodes = sync.OnceValue(func() bool { return haveNodesChanged(last, c, all) })
-	return all
-}
-
 // fewPods is how many may change in any cluster.
 const fewPods = 16
-
-// changedNamespaces are the names of those that came, went, or are not what they were.
-func changedNamespaces(before, after map[string]*Namespace) []string {
-	var names []string
-	for name, ns := range after {
-		if !ns.equal(before[name]) {
-			names = append(names, name)
-		}
-	}
-	for name := range before {
-		if after[name] == nil {
-			names = append(names, name)
-		}
-	}
-	return names
-}
 
 // equal reports whether two states of a namespace are the same for policy. None is equal to none.
 func (n *Namespace) equal(o *Namespace) bool {

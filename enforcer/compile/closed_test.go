@@ -23,7 +23,7 @@ func TestWhichAddressesAreKnown(t *testing.T) {
 		}
 		return p
 	}
-	s := Snapshot{Node: "n1", Pods: []*Pod{
+	s := Snapshot{Node: "n1"}.WithPods(
 		pod("web", "n1", addrs("10.1.0.1", "fd00::1")),
 		pod("terminating", "n1", addrs("10.1.0.2"), func(p *Pod) { p.Terminating = true }),
 		pod("finished", "n1", addrs("10.1.0.3"), func(p *Pod) { p.Finished = true }),
@@ -32,7 +32,7 @@ func TestWhichAddressesAreKnown(t *testing.T) {
 		pod("elsewhere", "n2", addrs("10.1.0.6", "10.2.0.6")),
 		pod("robbed", "n1", addrs("10.1.0.7")),
 		pod("robber", "n2", addrs("10.1.0.7"), func(p *Pod) { p.Created = 20 }), // another node's pod takes no address from one of this node
-	}}
+	)
 	for _, text := range []string{"10.1.0.0/16", "fd00::/64", "10.1.0.0/24"} {
 		s.Closed = append(s.Closed, netip.MustParsePrefix(text))
 	}

@@ -16,29 +16,32 @@ import (
 func TestEachVersionOfAPolicyIsReadOnce(t *testing.T) {
 	first, second := networkPolicy(`{podSelector: {}, ingress: [{ports: [{port: 0}]}]}`).NetworkPolicy, networkPolicy(`{podSelector: {}}`).NetworkPolicy
 	ns := &Namespace{Name: first.Namespace}
-	s := Snapshot{Namespaces: []*Namespace{ns}, Policies: []*networkingv1.NetworkPolicy{first}}
+	s := Snapshot{Node: "n", Namespaces: ObjectsOf(ns), Policies: ObjectsOf(first)}.WithPods(&Pod{
+		Namespace: ns.Name, Name: "near", UID: "1", Node: "n", Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")},
+	})
 	var k Compiler
 	k.Compile(s)
-	read := k.reading.policies[first]
+	read := k.reading.in[ns.Name].policies[first].text
 	if read == nil {
 		t.Fatal("nothing is kept")
 	}
 	k.Compile(s)
-	if k.reading.policies[first] != read {
+	if k.reading.in[ns.Name].policies[first].text != read {
 		t.Error("what has not changed was read again")
 	}
 	for _, mode := range []string{string(v1alpha1.Audit), "nonsense", ""} {
-		s.Namespaces[0] = &Namespace{Name: ns.Name, Mode: mode}
+		s.Namespaces = ObjectsOf(&Namespace{Name: ns.Name, Mode: mode})
 		_, want := Compile(s)
 		_, got := k.Compile(s)
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("mode %q (-anew +with what was kept):\n%s", mode, diff)
 		}
 	}
-	s.Policies[0] = second // another object: another version
+	s.Policies = ObjectsOf(second) // another object: another version
 	k.Compile(s)
-	if _, kept := k.reading.policies[first]; kept || k.reading.policies[second] == nil || len(k.reading.policies) != 1 {
-		t.Errorf("kept: %d policies, of the version before: %v", len(k.reading.policies), kept)
+	kept := k.reading.in[ns.Name].policies
+	if _, old := kept[first]; old || kept[second] == nil || len(kept) != 1 {
+		t.Errorf("kept: %d policies, of the version before: %v", len(kept), old)
 	}
 }
 
@@ -49,13 +52,12 @@ func keeping(remote ...*Pod) Snapshot {
 	friend := `{podSelector: {matchLabels: {app: friend}}}`
 	return Snapshot{
 		Node:       "here",
-		Namespaces: []*Namespace{keptShop, keptOther},
-		Pods: append([]*Pod{
-			{Namespace: "shop", Name: "web", UID: "1", Node: "here", Labels: app("web"), Addrs: addr("10.0.0.1"), Ports: []NamedPort{{"http", policy.TCP, 80}}},
-			{Namespace: "shop", Name: "friend", UID: "2", Node: "there", Labels: app("friend"), Addrs: addr("10.0.0.2"), Ports: []NamedPort{{"http", policy.TCP, 80}}},
-		}, remote...),
-		Policies: []*networkingv1.NetworkPolicy{keptPolicy(friend)},
-	}
+		Namespaces: ObjectsOf(keptShop, keptOther),
+		Policies:   ObjectsOf(keptPolicy(friend)),
+	}.WithPods(append([]*Pod{
+		{Namespace: "shop", Name: "web", UID: "1", Node: "here", Labels: app("web"), Addrs: addr("10.0.0.1"), Ports: []NamedPort{{"http", policy.TCP, 80}}},
+		{Namespace: "shop", Name: "friend", UID: "2", Node: "there", Labels: app("friend"), Addrs: addr("10.0.0.2"), Ports: []NamedPort{{"http", policy.TCP, 80}}},
+	}, remote...)...)
 }
 
 var keptShop, keptOther = &Namespace{Name: "shop", Mode: "Audit"}, &Namespace{Name: "other"}
@@ -71,12 +73,12 @@ func keptPolicy(peer string) *networkingv1.NetworkPolicy {
 func TestWhatAChangeDoesNotReachStaysTheSame(t *testing.T) {
 	stranger := &Pod{Namespace: "other", Name: "stranger", UID: "3", Node: "there", Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.3")}}
 	s := keeping()
-	shared := *s.Pods[0] // with an address that a pod of this node has taken from it
+	shared := *s.Local[0] // with an address that a pod of this node has taken from it
 	shared.Name, shared.UID, shared.Created = "older", "4", -1
 	shared.Addrs = []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.4")}
-	s.Pods = append(s.Pods, &shared)
+	s = s.WithPods(&shared)
 	after := s
-	after.Pods = append([]*Pod{stranger}, s.Pods...)
+	after.Remote = s.Remote.With(stranger)
 	var k Compiler
 	was, _ := k.Compile(s)
 	is, _ := k.Compile(after)
@@ -109,21 +111,21 @@ func TestWhatIsNotUsedIsForgotten(t *testing.T) {
 	var k Compiler
 	for i := range 20 {
 		s := keeping()
-		s.Policies[0] = keptPolicy(fmt.Sprintf(`{podSelector: {matchLabels: {app: friend-%d}}, namespaceSelector: {matchLabels: {n: n-%d}}}`, i, i))
+		s.Policies = ObjectsOf(keptPolicy(fmt.Sprintf(`{podSelector: {matchLabels: {app: friend-%d}}, namespaceSelector: {matchLabels: {n: n-%d}}}`, i, i)))
 		s.Isolations = []*v1alpha1.NamespaceIsolation{{}}
 		s.Isolations[0].Name = "all"
 		for n := range i % 5 {
-			s.Pods = append(s.Pods, &Pod{Namespace: "shop", Name: fmt.Sprint(n), UID: fmt.Sprint("more-", n), Node: "there",
+			s = s.WithPods(&Pod{Namespace: "shop", Name: fmt.Sprint(n), UID: fmt.Sprint("more-", n), Node: "there",
 				Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.AddrFrom4([4]byte{10, 0, 1, byte(n)})}})
 		}
 		k.Compile(s)
 	}
 	for what, sizes := range map[string][2]int{
-		"policies":   {len(k.reading.policies), 1},
+		"policies":   {len(k.reading.in["shop"].policies), 1},
 		"isolations": {len(k.reading.isolations), 1},
 		"read":       {len(k.reading.sorted), 2},
-		"pods":       {len(k.held.items), 6},
-		"copies":     {len(k.copies.now), 4},
+		"pods":       {k.cluster.count, 6},
+		"partly":     {len(k.cluster.claims.partly), 4},
 		"sets":       {len(k.known.sets), 5},
 		"scopes":     {len(k.known.scopes), 3},
 	} {
@@ -132,7 +134,7 @@ func TestWhatIsNotUsedIsForgotten(t *testing.T) {
 		}
 	}
 	k.Compile(Snapshot{Node: "here"})
-	if n := len(k.reading.policies) + len(k.reading.isolations) + len(k.reading.sorted) + len(k.held.items) + len(k.known.sets) + len(k.known.scopes); n != 0 {
+	if n := len(k.reading.in) + len(k.reading.isolations) + len(k.reading.sorted) + k.cluster.count + len(k.cluster.byNamespace) + len(k.cluster.claims.holders) + len(k.known.sets) + len(k.known.scopes); n != 0 {
 		t.Errorf("of nothing, %d things are kept", n)
 	}
 }
@@ -153,11 +155,11 @@ func TestSetsWithTheSameMembersShareThem(t *testing.T) {
 		peers []string
 	}{{many[:150], []string{all, alike}}, {many[1:151], []string{all, alike}}, {many, []string{all, alike, third}}, {many[1:], []string{all, alike, third}}} {
 		s := keeping(step.pods...)
-		s.Policies = nil
+		s.Policies = Objects[*networkingv1.NetworkPolicy]{}
 		for n, peer := range step.peers {
 			p := networkPolicy(`{podSelector: {}, ingress: [{from: [` + peer + `]}]}`).NetworkPolicy
 			p.Namespace, p.Name = "shop", fmt.Sprint(n)
-			s.Policies = append(s.Policies, p)
+			s.Policies = s.Policies.With(p)
 		}
 		node, _ := k.Compile(s)
 		lists := map[*policy.Member]bool{}

@@ -43,14 +43,14 @@ func shopAt(node, from string, pods ...*corev1.Pod) Snapshot {
 		return metav1.LabelSelector{MatchLabels: map[string]string{"app": name}}
 	}
 	only := app(from)
-	s := Snapshot{Node: node, Namespaces: []*Namespace{{Name: "shop"}}, Policies: []*networkingv1.NetworkPolicy{{
+	s := Snapshot{Node: node, Namespaces: ObjectsOf(&Namespace{Name: "shop"}), Policies: ObjectsOf(&networkingv1.NetworkPolicy{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "isolated"},
 		Spec: networkingv1.NetworkPolicySpec{Ingress: []networkingv1.NetworkPolicyIngressRule{
 			{From: []networkingv1.NetworkPolicyPeer{{PodSelector: &only}}},
 		}},
-	}}}
+	})}
 	for _, p := range pods {
-		s.Pods = append(s.Pods, NewPod(p))
+		s = s.WithPods(NewPod(p))
 	}
 	return s
 }
@@ -184,7 +184,7 @@ func TestANodeDoesNotClaimAPodsAddress(t *testing.T) {
 	s.Nodes = []*Node{NewNode(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n2"}, Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{
 		{Type: corev1.NodeInternalIP, Address: "192.0.2.2"}, {Type: corev1.NodeInternalIP, Address: "10.244.1.5"},
 	}}})}
-	s.Policies = nil
+	s.Policies = s.Policies.Without("shop", "isolated")
 	s.ClusterPolicies = lettingNodesIn()
 	node, _ := Compile(s)
 	for addr, want := range map[string]bool{"192.0.2.2": true, "10.244.1.5": false, "10.244.1.7": false} {

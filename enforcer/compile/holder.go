@@ -19,39 +19,164 @@ var nobody = &Pod{Source: Announced}
 //   - Between pods of other nodes a claim loses if its node is known to give its pods other addresses; then an announcement loses to what is shown; then the
 //     younger pod loses, whether the older one terminates or not.
 //
-// The present decides, and nothing that was seen before: all enforcers that know the same say the same.
+// The present decides, and nothing that was seen before: all enforcers that know the same say the same. Claims follow what changes, so that a pod that comes or
+// goes costs what claims its addresses.
 type claims struct {
-	snapshot *Snapshot
-	holders  map[netip.Addr]*Pod   // of all addresses, nobody included
-	several  map[netip.Addr][]*Pod // all that claim an address, where it is more than one
-	partial  bool                  // some pods do not hold all addresses that they have
-	ranges   map[string][]netip.Prefix
+	node    string
+	nodes   []*Node
+	ranges  map[string][]netip.Prefix // of nodes; nil before anybody has asked
+	holders map[netip.Addr]*Pod       // of all addresses, nobody included
+	several map[netip.Addr][]*Pod     // all that claim an address, where it is more than one
+	// partly are the pods that do not hold all addresses that they have: copies with those that they hold, nil for none.
+	partly map[*Pod]*Pod
 }
 
-func newClaims(s *Snapshot, visible []*Pod) *claims {
-	c := &claims{snapshot: s, holders: make(map[netip.Addr]*Pod, len(visible)), several: map[netip.Addr][]*Pod{}}
-	for _, p := range visible {
-		for _, a := range p.Addrs {
-			if !p.reaches(s.Node, a) {
-				c.partial = true
-				continue
-			}
-			first, claimed := c.holders[a]
-			if !claimed {
-				c.holders[a] = p
-				continue
-			}
-			if c.several[a] == nil {
-				c.several[a] = []*Pod{first}
-			}
-			c.several[a] = append(c.several[a], p)
+func newClaims(node string) *claims {
+	return &claims{node: node, holders: map[netip.Addr]*Pod{}, several: map[netip.Addr][]*Pod{}, partly: map[*Pod]*Pod{}}
+}
+
+// follow takes in which visible pods have gone and come, and what the nodes are. It says what has gone and come of pods that hold an address, each with the
+// addresses that it holds.
+func (c *claims) follow(gone, come []*Pod, nodes []*Node) (heldGone, heldCome []*Pod) {
+	u := claimsUpdate{claims: c, before: map[*Pod]*Pod{}, open: map[netip.Addr]bool{}}
+	if !slices.Equal(c.nodes, nodes) {
+		c.nodes, c.ranges = nodes, nil
+		for a := range c.several { // the ranges of nodes may decide it
+			u.reopen(a)
 		}
 	}
-	c.partial = c.partial || len(c.several) > 0
-	for a, all := range c.several {
-		c.holders[a] = c.decide(a, all)
+	for _, p := range gone {
+		if held := c.heldBy(p); held != nil {
+			heldGone = append(heldGone, held)
+		}
+		u.each(p, func(a netip.Addr) { u.remove(a, p) })
 	}
-	return c
+	for _, p := range come {
+		u.each(p, func(a netip.Addr) { u.add(a, p) })
+	}
+	for a := range u.open {
+		if all := c.several[a]; all != nil {
+			c.holders[a] = c.decide(a, all)
+		}
+	}
+	for _, p := range gone {
+		delete(c.partly, p)
+		delete(u.before, p)
+	}
+	for _, p := range come {
+		delete(u.before, p)
+		if held := c.hold(p); held != nil {
+			heldCome = append(heldCome, held)
+		}
+	}
+	for p, was := range u.before {
+		is := c.hold(p)
+		if is == was {
+			continue
+		}
+		if was != nil {
+			heldGone = append(heldGone, was)
+		}
+		if is != nil {
+			heldCome = append(heldCome, is)
+		}
+	}
+	return heldGone, heldCome
+}
+
+// claimsUpdate is one change of claims.
+type claimsUpdate struct {
+	*claims
+	before map[*Pod]*Pod       // who claims an address that is open, and what of it that pod held
+	open   map[netip.Addr]bool // who holds it is to be decided
+}
+
+// each visits the addresses of a pod that mean it on the node.
+func (u *claimsUpdate) each(p *Pod, visit func(netip.Addr)) {
+	for _, a := range p.Addrs {
+		if p.reaches(u.node, a) {
+			visit(a)
+		}
+	}
+}
+
+// reopen has an address decided that several claim.
+func (u *claimsUpdate) reopen(a netip.Addr) {
+	if u.open[a] {
+		return
+	}
+	u.open[a] = true
+	for _, p := range u.several[a] {
+		u.note(p)
+	}
+}
+
+// note notes what a pod held before.
+func (u *claimsUpdate) note(p *Pod) {
+	if _, noted := u.before[p]; !noted {
+		u.before[p] = u.heldBy(p)
+	}
+}
+
+func (u *claimsUpdate) remove(a netip.Addr, p *Pod) {
+	all := u.several[a]
+	if all == nil {
+		delete(u.holders, a)
+		return
+	}
+	u.reopen(a)
+	all = slices.DeleteFunc(slices.Clone(all), func(q *Pod) bool { return q == p })
+	if len(all) == 1 {
+		delete(u.several, a)
+		u.holders[a] = all[0]
+		return
+	}
+	u.several[a] = all
+}
+
+func (u *claimsUpdate) add(a netip.Addr, p *Pod) {
+	first, claimed := u.holders[a]
+	all := u.several[a]
+	switch {
+	case !claimed:
+		u.holders[a] = p
+		return
+	case all == nil:
+		u.note(first)
+		all = []*Pod{first}
+	}
+	u.several[a] = append(slices.Clip(all), p)
+	u.reopen(a)
+}
+
+// heldBy is a pod that was there before with the addresses that it holds, nil if it holds none.
+func (c *claims) heldBy(p *Pod) *Pod {
+	if held, partly := c.partly[p]; partly {
+		return held
+	}
+	return p
+}
+
+// hold is a pod with the addresses that it holds now, nil if it holds none.
+func (c *claims) hold(p *Pod) *Pod {
+	lost := func(a netip.Addr) bool { return c.holders[a] != p }
+	if !slices.ContainsFunc(p.Addrs, lost) {
+		delete(c.partly, p)
+		return p
+	}
+	addrs := slices.DeleteFunc(slices.Clone(p.Addrs), lost)
+	switch last := c.partly[p]; {
+	case len(addrs) == 0:
+		c.partly[p] = nil
+	case last == nil || !slices.Equal(last.Addrs, addrs):
+		q := *p
+		q.Addrs = addrs
+		if q.reported == nil {
+			q.reported = p
+		}
+		c.partly[p] = &q
+	}
+	return c.partly[p]
 }
 
 // reaches reports whether an address of p means p on a node. A link-local address means another host on each link.
@@ -61,7 +186,7 @@ func (p *Pod) reaches(node string, a netip.Addr) bool {
 
 // decide is who of several holds an address; nobody is one of the answers.
 func (c *claims) decide(a netip.Addr, all []*Pod) *Pod {
-	if local := ofNode(all, c.snapshot.Node); len(local) > 0 {
+	if local := ofNode(all, c.node); len(local) > 0 {
 		return foremost(local)
 	}
 	all = unless(all, func(p *Pod) bool { return c.contradicts(p.Node, a) })
@@ -79,15 +204,15 @@ func (c *claims) decide(a netip.Addr, all []*Pod) *Pod {
 	if len(first) > 1 && first[0].Source == Announced {
 		return nobody
 	}
-	return slices.MinFunc(first, func(p, q *Pod) int { return cmp.Or(cmp.Compare(p.Created, q.Created), cmp.Compare(p.UID, q.UID)) })
+	return slices.MinFunc(first, (*Pod).compareAge)
 }
 
 // contradicts reports whether a node is known to give its pods other addresses than this one. Where nobody knows, it does not: a kubelet could name a range
 // for its node where the cluster names none.
 func (c *claims) contradicts(node string, a netip.Addr) bool {
 	if c.ranges == nil {
-		c.ranges = make(map[string][]netip.Prefix, len(c.snapshot.Nodes))
-		for _, n := range c.snapshot.Nodes {
+		c.ranges = make(map[string][]netip.Prefix, len(c.nodes))
+		for _, n := range c.nodes {
 			c.ranges[n.Name] = n.Ranges
 		}
 	}
@@ -144,43 +269,36 @@ func (p *Pod) outranks(q *Pod) bool {
 	if p.Terminating != q.Terminating {
 		return q.Terminating
 	}
-	return cmp.Or(cmp.Compare(p.Created, q.Created), cmp.Compare(p.UID, q.UID)) > 0
+	return p.compareAge(q) > 0
+}
+
+// compareAge orders pods with the oldest first. All have different UIDs in the API; where they have not, no order in which they come decides either.
+func (p *Pod) compareAge(q *Pod) int {
+	return cmp.Or(cmp.Compare(p.Created, q.Created), cmp.Compare(p.UID, q.UID), cmp.Compare(p.Namespace, q.Namespace), cmp.Compare(p.Name, q.Name))
 }
 
 // Holder is the pod that holds an address, as Compile sees it in a snapshot; nil if none does.
 func Holder(s Snapshot, a netip.Addr) *Pod {
 	var claim []*Pod
-	for _, p := range s.Pods {
+	for p := range s.Pods() {
 		if p.isVisible() && slices.Contains(p.Addrs, a) {
 			only := *p
 			only.Addrs, only.reported = []netip.Addr{a}, p
 			claim = append(claim, &only)
 		}
 	}
-	if holder := newClaims(&s, claim).holders[a]; holder != nil && holder != nobody {
+	all := newClaims(s.Node)
+	all.follow(nil, claim, s.Nodes)
+	if holder := all.holders[a]; holder != nil && holder != nobody {
 		return holder.reported
 	}
 	return nil
 }
 
-// owning is p with only the addresses that it holds.
-func (c *claims) owning(p *Pod, same *copies) *Pod {
-	lost := func(a netip.Addr) bool { return c.holders[a] != p }
-	if !c.partial || !slices.ContainsFunc(p.Addrs, lost) {
-		return p
-	}
-	q := *p
-	q.Addrs = slices.DeleteFunc(slices.Clone(p.Addrs), lost)
-	if q.reported == nil {
-		q.reported = p
-	}
-	return same.of(p, &q)
-}
-
 // isOfLocalPod reports whether a pod of this node holds an address.
 func (c *claims) isOfLocalPod(a netip.Addr) bool {
 	holder := c.holders[a]
-	return holder != nil && holder != nobody && holder.Node == c.snapshot.Node
+	return holder != nil && holder != nobody && holder.Node == c.node
 }
 
 // Claims are the addresses of a pod that no other pod of the cluster may have.
@@ -203,7 +321,7 @@ func (p *Pod) Contests(q *Pod) bool {
 func (c *claims) contests() policy.Contests {
 	var out policy.Contests
 	for a, all := range c.several {
-		local := ofNode(all, c.snapshot.Node)
+		local := ofNode(all, c.node)
 		switch {
 		case len(local) > 0 && slices.ContainsFunc(local, func(p *Pod) bool { return slices.ContainsFunc(all, p.Contests) }):
 			out.Here++

@@ -30,7 +30,7 @@ func TestHolder(t *testing.T) {
 		pods := []*Pod{live, c.other}
 		for range 2 { // in both orders
 			for _, addr := range []netip.Addr{a, b} {
-				if got := Holder(Snapshot{Pods: pods}, addr); got == nil || got.Name != c.want {
+				if got := Holder(Snapshot{}.WithPods(pods...), addr); got == nil || got.Name != c.want {
 					t.Errorf("beside %s, %s is held by %v, want %s", c.name, addr, got, c.want)
 				}
 			}
@@ -57,11 +57,11 @@ func TestHolder(t *testing.T) {
 	} {
 		for range len(c.pods) { // whichever comes first
 			got := ""
-			if holder := Holder(Snapshot{Pods: c.pods}, a); holder != nil {
+			if holder := Holder(Snapshot{}.WithPods(c.pods...), a); holder != nil {
 				got = holder.Name
 			}
 			var members []string
-			for _, p := range newCluster(Snapshot{Pods: c.pods}, &copies{}).byNamespace[""] {
+			for _, p := range clusterOf(c.pods).byNamespace[""] {
 				members = append(members, p.Name)
 			}
 			if got != c.want || strings.Join(members, " ") != c.want {
@@ -70,9 +70,15 @@ func TestHolder(t *testing.T) {
 			c.pods = append(c.pods[1:], c.pods[0])
 		}
 	}
-	if got := Holder(Snapshot{Pods: []*Pod{live}}, netip.MustParseAddr("10.0.0.2")); got != nil {
+	if got := Holder(Snapshot{}.WithPods(live), netip.MustParseAddr("10.0.0.2")); got != nil {
 		t.Errorf("an address of nobody is held by %v", got)
 	}
+}
+
+func clusterOf(pods []*Pod) *cluster {
+	c := newCluster("")
+	c.follow(Snapshot{}, pods)
+	return c
 }
 
 func names(pods []*Pod) []string {

@@ -26,8 +26,22 @@ func IsPossible(a netip.Addr) bool {
 // isPossibleOfNode reports whether other nodes can reach a node by an address.
 func isPossibleOfNode(a netip.Addr) bool { return IsPossible(a) && !a.IsLinkLocalUnicast() }
 
-// impossible says which pods and nodes are shown with an address that none can have.
-func impossible(s Snapshot) policy.Impossible {
+// noteImpossible notes which pods elsewhere have gone and come that are shown with an address that none can have.
+func (c *cluster) noteImpossible(gone, come []*Pod) {
+	for _, p := range gone {
+		delete(c.impossible, p)
+	}
+	for _, p := range come {
+		if p.isImpossible() {
+			c.impossible[p] = true
+		}
+	}
+}
+
+func (p *Pod) isImpossible() bool { return p.Impossible && !p.Finished && !p.HostNetwork }
+
+// allImpossible says which pods and nodes are shown with an address that none can have.
+func (c *cluster) allImpossible(s Snapshot) policy.Impossible {
 	var out policy.Impossible
 	add := func(o policy.Owner) {
 		if o.Node == s.Node {
@@ -37,10 +51,13 @@ func impossible(s Snapshot) policy.Impossible {
 		}
 		out.First = append(out.First, o)
 	}
-	for _, p := range s.Pods {
-		if p.Impossible && !p.Finished && !p.HostNetwork {
+	for _, p := range s.Local {
+		if p.isImpossible() {
 			add(p.owner())
 		}
+	}
+	for p := range c.impossible {
+		add(p.owner())
 	}
 	for _, n := range s.Nodes {
 		if n.Impossible {

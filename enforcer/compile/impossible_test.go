@@ -53,9 +53,9 @@ func TestNoPodHoldsAnImpossibleAddress(t *testing.T) {
 				p.Spec.Containers = []corev1.Container{{Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: 80}}}}
 			}
 			s := shopAt("n1", "alone", shownPod("web", "n1", 100, "10.244.1.5"), alone, beside)
-			from := shopAt("n1", "beside").Policies[0]
+			from, _ := shopAt("n1", "beside").Policies.Get("shop", "isolated")
 			from.Name = "other"
-			s.Policies = append(s.Policies, from)
+			s.Policies = s.Policies.With(from)
 			compiled, _ := Compile(s)
 			got := held(compiled)
 			if got[netip.MustParseAddr(addr)] || got[netip.MustParseAddr(addr).Unmap()] || !got[netip.MustParseAddr("10.244.1.7")] {
@@ -86,7 +86,7 @@ func TestNoNodeHoldsAnImpossibleAddress(t *testing.T) {
 func TestNoServiceHoldsAnImpossibleAddress(t *testing.T) {
 	for _, addr := range neverHeld {
 		s := shopAt("n1", "nobody", shownPod("web", "n1", 100, "10.244.1.5"))
-		s.Policies = nil
+		s.Policies = s.Policies.Without("shop", "isolated")
 		s.Isolations = []*v1alpha1.NamespaceIsolation{{ObjectMeta: metav1.ObjectMeta{Name: "all"}}}
 		s.DNS.Services = []*corev1.Service{{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: "dns"}, Spec: corev1.ServiceSpec{
 			ClusterIP: addr, ClusterIPs: []string{addr, "10.96.0.10"}, Ports: []corev1.ServicePort{{Protocol: corev1.ProtocolUDP, Port: 53}},

@@ -18,11 +18,9 @@ type Lag struct {
 
 // Lag is that of s.
 func (s Snapshot) Lag() Lag {
-	l := Lag{policies: slices.Clone(s.Policies), pods: map[string]*Pod{}}
-	for _, p := range s.Pods {
-		if p.Node == s.Node {
-			l.pods[p.UID] = p
-		}
+	l := Lag{policies: slices.Collect(s.Policies.All()), pods: make(map[string]*Pod, len(s.Local))}
+	for _, p := range s.Local {
+		l.pods[p.UID] = p
 	}
 	return l
 }
@@ -56,26 +54,27 @@ func (s Snapshot) Lagging(namespaces map[string]bool, l Lag) Snapshot {
 	if len(namespaces) == 0 {
 		return s
 	}
-	policies := make([]*networkingv1.NetworkPolicy, 0, len(s.Policies))
-	for _, p := range s.Policies {
-		if !namespaces[p.Namespace] {
-			policies = append(policies, p)
+	l = l.Of(namespaces)
+	for p := range s.Policies.All() {
+		if namespaces[p.Namespace] {
+			s.Policies = s.Policies.Without(p.Namespace, p.Name)
 		}
 	}
-	l = l.Of(namespaces)
-	s.Policies = append(policies, l.policies...)
+	for _, p := range l.policies {
+		s.Policies = s.Policies.With(p)
+	}
 	cloned := false
-	for i, p := range s.Pods {
+	for i, p := range s.Local {
 		was := l.pods[p.UID]
-		if p.Node != s.Node || was == nil || was.Namespace != p.Namespace || p.isSelectedAs(was) {
+		if was == nil || was.Namespace != p.Namespace || p.isSelectedAs(was) {
 			continue
 		}
 		if !cloned {
-			s.Pods, cloned = slices.Clone(s.Pods), true
+			s.Local, cloned = slices.Clone(s.Local), true
 		}
 		q := *p
 		q.Labels, q.Ports = was.Labels, was.Ports
-		s.Pods[i] = &q
+		s.Local[i] = &q
 	}
 	return s
 }

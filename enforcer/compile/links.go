@@ -43,18 +43,18 @@ const (
 	SourceCheckEnforce
 )
 
-// withGiven gives the node's pods the addresses that CNI plugins have given them beside those that the API shows. Policy is then about these too. A result
+// withGiven are the node's pods with the addresses that CNI plugins have given them beside those that the API shows. Policy is then about these too. A result
 // that shares no address with the pod is of a sandbox before the present one.
-func withGiven(s Snapshot, same *copies) Snapshot {
+func withGiven(s Snapshot, same *copies) []*Pod {
 	more := map[string][]netip.Addr{} // by UID, and of static pods by name
 	for _, l := range s.Links {
 		if g := l.Given; g != nil {
 			more[g.key()] = append(more[g.key()], g.Addrs...)
 		}
 	}
-	copied := false
-	for i, p := range s.Pods {
-		if p.Node != s.Node || !p.isVisible() {
+	local, copied := s.Local, false
+	for i, p := range s.Local {
+		if !p.isVisible() {
 			continue
 		}
 		given := more[p.UID]
@@ -69,11 +69,11 @@ func withGiven(s Snapshot, same *copies) Snapshot {
 			continue
 		}
 		if !copied {
-			s.Pods, copied = slices.Clone(s.Pods), true
+			local, copied = slices.Clone(s.Local), true
 		}
-		s.Pods[i] = same.of(p, p.with(given))
+		local[i] = same.of(p, p.with(given))
 	}
-	return s
+	return local
 }
 
 // with is p with these addresses too.
@@ -113,8 +113,8 @@ func (c *cluster) tie(s Snapshot, node *policy.Node) {
 	node.LinkLocalHeld = s.SourceCheck == SourceCheckEnforce && !slices.ContainsFunc(c.local, (*Pod).hasLinkLocal)
 	node.AuditSources, node.Tunnels, node.Broadcasts = s.SourceCheck == SourceCheckAudit, s.Tunnels, s.Broadcasts
 	t := tying{cluster: c, byAddr: map[netip.Addr]*Pod{}, byKey: map[string]*Pod{}, tied: map[*Pod]bool{}, pending: map[string]bool{}, node: node}
-	for _, p := range s.Pods {
-		if p.Node == s.Node && !p.Finished && len(p.Addrs) == 0 {
+	for _, p := range s.Local {
+		if !p.Finished && len(p.Addrs) == 0 {
 			t.pending[p.UID] = true
 		}
 	}

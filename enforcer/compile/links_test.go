@@ -70,7 +70,7 @@ func shutTexts(n policy.Node) (all []string) {
 func shopOf(pods []*corev1.Pod, links ...Link) Snapshot {
 	s := shopAt("n1", "friend", pods...)
 	s.Links, s.SourceCheck = links, SourceCheckEnforce
-	s.Namespaces = append(s.Namespaces, &Namespace{Name: "vpn", SourceCheckOff: true})
+	s.Namespaces = s.Namespaces.With(&Namespace{Name: "vpn", SourceCheckOff: true})
 	return s
 }
 
@@ -206,17 +206,21 @@ func TestModesOfTheSourceCheck(t *testing.T) {
 // TestIsolatedIsWhatIsEnforcedForIngress: what is for all reaches a pod that no policy keeps anything from.
 func TestIsolatedIsWhatIsEnforcedForIngress(t *testing.T) {
 	link := linkTo("v1", "10.244.1.5").bridged("aa")
+	isolated := func(s *Snapshot) *networkingv1.NetworkPolicy {
+		p, _ := s.Policies.Get("shop", "isolated")
+		return p
+	}
 	for name, c := range map[string]struct {
 		change func(*Snapshot)
 		want   bool
 	}{
 		"by a policy for ingress": {func(*Snapshot) {}, true},
 		"not by one for egress": {func(s *Snapshot) {
-			s.Policies[0].Spec.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeEgress}
+			isolated(s).Spec.PolicyTypes = []networkingv1.PolicyType{networkingv1.PolicyTypeEgress}
 		}, false},
-		"not by one in audit mode":       {func(s *Snapshot) { s.Namespaces[0] = &Namespace{Name: "shop", Mode: "Audit"} }, false},
-		"not by one that selects it not": {func(s *Snapshot) { s.Policies[0].Spec.PodSelector.MatchLabels = map[string]string{"app": "db"} }, false},
-		"not where there is none":        {func(s *Snapshot) { s.Policies = nil }, false},
+		"not by one in audit mode":       {func(s *Snapshot) { s.Namespaces = s.Namespaces.With(&Namespace{Name: "shop", Mode: "Audit"}) }, false},
+		"not by one that selects it not": {func(s *Snapshot) { isolated(s).Spec.PodSelector.MatchLabels = map[string]string{"app": "db"} }, false},
+		"not where there is none":        {func(s *Snapshot) { s.Policies = s.Policies.Without("shop", "isolated") }, false},
 	} {
 		s := shopOf([]*corev1.Pod{shownPod("web", "n1", 100, "10.244.1.5")}, link)
 		c.change(&s)
@@ -263,7 +267,7 @@ func TestGivenAddressesArePolicedAndNotReported(t *testing.T) {
 	if diff := cmp.Diff([]string{"v1: shop/web 10.9.0.5 169.254.172.2 fd00::5", "v2: shop/friend 10.9.0.6 fd00::6", "v3: shop/far shut"}, linkTexts(node)); diff != "" {
 		t.Errorf("links (-want +got):\n%s", diff)
 	}
-	if slices.Contains(s.Pods[0].Addrs, netip.MustParseAddr("10.9.0.5")) {
+	if slices.Contains(s.Local[0].Addrs, netip.MustParseAddr("10.9.0.5")) {
 		t.Error("the snapshot's pod was written to: it is shared with caches")
 	}
 }
@@ -279,7 +283,7 @@ func TestAddressesOfAnEarlierSandboxAreNotThePods(t *testing.T) {
 // TestGivenByArrivalIsThePodsToo: what the plugin on this node has handed over.
 func TestGivenByArrivalIsThePodsToo(t *testing.T) {
 	s := shopOf([]*corev1.Pod{shownPod("web", "n1", 100, "10.244.1.5")}, linkTo("v1", "10.244.1.5"))
-	s.Pods[0].Given = list("169.254.172.2", "10.244.1.5")
+	s.Local[0].Given = list("169.254.172.2", "10.244.1.5")
 	node, _ := Compile(s)
 	if diff := cmp.Diff([]string{"v1: shop/web 10.244.1.5"}, linkTexts(node)); diff != "" { // what the kernel shows there
 		t.Errorf("links (-want +got):\n%s", diff)

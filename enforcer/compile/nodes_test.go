@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"slices"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -17,7 +18,7 @@ func TestWhatNodesSendFrom(t *testing.T) {
 	}
 	s := shopAt("n1", "nobody", shownPod("web", "n1", 100, "10.244.1.5"), shownPod("first", "n1", 100, "10.244.1.1"), shownPod("far", "n2", 100, "10.244.3.0"),
 		shownPod("liar", "n2", 100, "172.17.0.1"))
-	s.Policies, s.ClusterPolicies = nil, lettingNodesIn()
+	s.Policies, s.ClusterPolicies = s.Policies.Without("shop", "isolated"), lettingNodesIn()
 	s.Nodes = []*Node{
 		node("n1", "192.0.2.1", "10.244.1.0/24", "fd00:1::/64"), node("n2", "192.0.2.2", "10.244.2.0/24", "fd00:2::/64"), node("n3", "192.0.2.3", "10.244.3.0/24"),
 		node("n4", "192.0.2.4", "10.244.4.7/32"),
@@ -44,16 +45,16 @@ func TestWhatNodesSendFrom(t *testing.T) {
 			t.Errorf("%s gets in where nodes may: %t, want %t: %s", addr, v.Allowed, want, v.Reason)
 		}
 	}
-	s.Pods = append(s.Pods, NewPod(shownPod("six", "n1", 100, "fd00:1::5")))
+	s = s.WithPods(NewPod(shownPod("six", "n1", 100, "fd00:1::5")))
 	compiled, _ = Compile(s)
 	for addr, want := range map[string]bool{"fd00:2::": true, "fd00:2::1": true, "fd00:2::2": false, "fd00:1::1": true} {
 		if v := compiled.Allows(tcp(addr, "fd00:1::5")); v.Allowed != want {
 			t.Errorf("%s gets in where nodes may: %t, want %t: %s", addr, v.Allowed, want, v.Reason)
 		}
 	}
-	s.Node = "n2" // on another node, the first one's own addresses are not known
-	s.Pods[0].Node = "n2"
-	s.Own = nil
+	s.Local[0].Node = "n2"
+	there := Snapshot{Node: "n2", Namespaces: s.Namespaces, ClusterPolicies: s.ClusterPolicies, Nodes: s.Nodes} // where the first one's own addresses are not known
+	s = there.WithPods(slices.Collect(s.Pods())...)
 	compiled, _ = Compile(s)
 	for addr, want := range map[string]bool{"10.244.1.9": false, "10.244.1.0": true, "192.0.2.1": true} {
 		if v := compiled.Allows(tcp(addr, "10.244.1.5")); v.Allowed != want {

@@ -118,15 +118,13 @@ func (c *cluster) eachOfNodes(selectors nodeSelectors, visit func(netip.Addr)) {
 }
 
 // haveNodesChanged reports whether the addresses of nodes, or whose these are, may be others than in the snapshot before.
-func haveNodesChanged(before, after *cluster, all *changes) bool {
-	return !slices.Equal(before.own, after.own) || !sameNodes(before.nodes, after.nodes) || after.areOfNodes(all)
+func (c *cluster) haveNodesChanged(all *changes) bool {
+	return !slices.Equal(all.nodes.own, c.own) || !sameNodes(all.nodes.before, c.nodes) || c.areOfNodes(all)
 }
 
 // sameNodes reports whether two lists have the same nodes, in whatever order.
 func sameNodes(before, after []*Node) bool {
-	var r previous[*Node]
-	r.compare(before)
-	gone, come := r.compare(after)
+	gone, come := differing(before, after)
 	return len(gone)+len(come) == 0
 }
 

@@ -5,28 +5,42 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
-// reading is the policies of the last snapshot, as they were read. What is made of the same text, mode and tenant is the same parsed policy again.
+// reading is the policies of the last snapshot, as they were read. What is made of the same text, mode and tenant is the same parsed policy again. A
+// NetworkPolicy of a namespace without pods on the node applies to none: of its text is kept what cannot be understood, and nothing else.
 type reading struct {
-	snapshots  int
-	policies   map[any]*readPolicy // by the object's address
-	isolations map[any]*readIsolation
-	dns        readDNS
+	snapshots       int
+	networkPolicies Objects[*networkingv1.NetworkPolicy] // of the last snapshot
+	in              map[string]*readNamespace
+	local, losers   []*Pod // whose namespaces are near
+	clusterPolicies map[*v1alpha1.ClusterNetworkPolicy]*readPolicy
+	isolations      map[*v1alpha1.NamespaceIsolation]*readIsolation
+	dns             readDNS
 
-	come, gone []*parsedPolicy // since the last snapshot
-	sorted     []*parsedPolicy // in the order in which they are asked; a new list with each change
-	problems   []Problem       // of these
+	come, gone []*parsedPolicy        // since the last snapshot
+	sorted     []*parsedPolicy        // in the order in which they are asked; a new list with each change
+	far        map[*parsedPolicy]bool // those with problems that are not among sorted
+	farChanged bool
+	problems   []Problem // of these and those
+}
+
+// readNamespace is the NetworkPolicies of one namespace.
+type readNamespace struct {
+	mode     string
+	near     bool // there are pods of it on the node
+	policies map[*networkingv1.NetworkPolicy]*readPolicy
 }
 
 // readPolicy is a policy, and what it is in the mode of its namespace.
 type readPolicy struct {
-	text     *parsedPolicy
-	mode     string
-	inMode   *parsedPolicy
-	snapshot int // the last that had it
+	text     *parsedPolicy // nil of a NetworkPolicy that is not near, as long as all of it is understood
+	inMode   *parsedPolicy // likewise
+	snapshot int           // the last that had it, of a ClusterNetworkPolicy
 }
 
 // readIsolation is an isolation, and what it is for its tenants.
@@ -47,18 +61,13 @@ type readDNS struct {
 // readRules are rules that are known by their address.
 type readRules struct{ rules []parsedRule }
 
-// parseAll understands the snapshot's policies, in the order in which they are asked. One that stood in the snapshot before has been read.
-func (r *reading) parseAll(c *cluster, s Snapshot) (parsed []*parsedPolicy, problems []Problem) {
+// parseAll understands the snapshot's policies that may apply to a pod of the node, in the order in which they are asked. One that stood in the snapshot before
+// has been read. changed is what has changed since then, nil if nobody knows.
+func (r *reading) parseAll(c *cluster, s Snapshot, changed *changes) (parsed []*parsedPolicy, problems []Problem) {
 	r.snapshots++
-	for _, np := range s.Policies {
-		mode := ""
-		if ns := c.namespaces[np.Namespace]; ns != nil {
-			mode = ns.Mode
-		}
-		r.policy(np, mode, func() *parsedPolicy { return parse(np) })
-	}
+	r.readNetworkPolicies(c, s, changed)
 	for _, cnp := range s.ClusterPolicies {
-		r.policy(cnp, "", func() *parsedPolicy { return parseCluster(cnp) })
+		r.clusterPolicy(cnp)
 	}
 	if len(s.Isolations) > 0 {
 		problems = append(problems, s.DNS.problems()...)
@@ -74,27 +83,136 @@ func (r *reading) parseAll(c *cluster, s Snapshot) (parsed []*parsedPolicy, prob
 	return r.sorted, append(problems, r.problems...)
 }
 
-// policy reads a policy, and puts it in a mode of its namespace.
-func (r *reading) policy(object any, mode string, read func() *parsedPolicy) {
-	p := r.policies[object]
-	if p == nil {
-		p = &readPolicy{text: read()}
-		p.inMode = p.text.inMode(mode)
-		p.mode = mode
-		if r.policies == nil {
-			r.policies = map[any]*readPolicy{}
+// readNetworkPolicies takes in which NetworkPolicies have gone and come, which namespaces are near, and what their modes are.
+func (r *reading) readNetworkPolicies(c *cluster, s Snapshot, changed *changes) {
+	if r.in == nil {
+		r.in, r.far = map[string]*readNamespace{}, map[*parsedPolicy]bool{}
+	}
+	gone, come := s.Policies.Since(r.networkPolicies)
+	r.networkPolicies = s.Policies
+	for _, np := range gone {
+		ns := r.in[np.Namespace]
+		r.drop(ns, ns.policies[np])
+		if delete(ns.policies, np); len(ns.policies) == 0 {
+			delete(r.in, np.Namespace)
 		}
-		r.policies[object] = p
+	}
+	r.setNear(c)
+	if changed == nil {
+		for name, ns := range r.in {
+			r.setMode(ns, modeOf(c.namespaces[name]))
+		}
+	} else {
+		for name, one := range changed.in {
+			if ns := r.in[name]; ns != nil {
+				r.setMode(ns, modeOf(one.after))
+			}
+		}
+	}
+	for _, np := range come {
+		ns := r.in[np.Namespace]
+		if ns == nil {
+			ns = &readNamespace{mode: modeOf(c.namespaces[np.Namespace]), policies: map[*networkingv1.NetworkPolicy]*readPolicy{}}
+			ns.near = slices.ContainsFunc(c.local, isIn(np.Namespace)) || slices.ContainsFunc(c.losers, isIn(np.Namespace))
+			r.in[np.Namespace] = ns
+		}
+		ns.policies[np] = &readPolicy{}
+		r.read(ns, np)
+	}
+}
+
+func modeOf(ns *Namespace) string {
+	if ns == nil {
+		return ""
+	}
+	return ns.Mode
+}
+
+func isIn(namespace string) func(*Pod) bool {
+	return func(p *Pod) bool { return p.Namespace == namespace }
+}
+
+// setNear finds out which namespaces have pods on the node.
+func (r *reading) setNear(c *cluster) {
+	if policy.IsOneSlice(r.local, c.local) && policy.IsOneSlice(r.losers, c.losers) {
+		return
+	}
+	r.local, r.losers = c.local, c.losers
+	near := map[string]bool{}
+	for _, pods := range [2][]*Pod{c.local, c.losers} {
+		for _, p := range pods {
+			near[p.Namespace] = true
+		}
+	}
+	for name, ns := range r.in {
+		if ns.near == near[name] {
+			continue
+		}
+		for _, p := range ns.policies {
+			r.drop(ns, p)
+		}
+		ns.near = near[name]
+		for np := range ns.policies {
+			r.read(ns, np)
+		}
+	}
+}
+
+// setMode puts the policies of a namespace in a mode of it.
+func (r *reading) setMode(ns *readNamespace, mode string) {
+	if ns.mode == mode {
+		return
+	}
+	ns.mode = mode
+	for np, p := range ns.policies {
+		if p.text == nil || p.inMode != p.text.inMode(mode) {
+			r.drop(ns, p)
+			r.read(ns, np)
+		}
+	}
+}
+
+// read reads a policy, unless its text was kept, and puts it in the mode of its namespace.
+func (r *reading) read(ns *readNamespace, np *networkingv1.NetworkPolicy) {
+	p := ns.policies[np]
+	if p.text == nil {
+		p.text = parse(np)
+	}
+	p.inMode = p.text.inMode(ns.mode)
+	switch {
+	case ns.near:
 		r.come = append(r.come, p.inMode)
+	case len(p.inMode.problems) > 0:
+		r.far[p.inMode], r.farChanged = true, true
+	default:
+		p.text, p.inMode = nil, nil
+	}
+}
+
+// drop takes a policy away that was read.
+func (r *reading) drop(ns *readNamespace, p *readPolicy) {
+	switch {
+	case ns.near:
+		r.gone = append(r.gone, p.inMode)
+	case p.inMode != nil:
+		delete(r.far, p.inMode)
+		r.farChanged = true
+	}
+}
+
+// clusterPolicy reads a policy of the cluster.
+func (r *reading) clusterPolicy(cnp *v1alpha1.ClusterNetworkPolicy) {
+	p := r.clusterPolicies[cnp]
+	if p == nil {
+		parsed := parseCluster(cnp)
+		p = &readPolicy{text: parsed, inMode: parsed}
+		if r.clusterPolicies == nil {
+			r.clusterPolicies = map[*v1alpha1.ClusterNetworkPolicy]*readPolicy{}
+		}
+		r.clusterPolicies[cnp] = p
+		r.come = append(r.come, parsed)
 	}
 	p.snapshot = r.snapshots
-	if p.mode != mode {
-		was := p.inMode
-		p.mode, p.inMode = mode, p.text.inMode(mode)
-		if p.inMode != was {
-			r.come, r.gone = append(r.come, p.inMode), append(r.gone, was)
-		}
-	}
 }
 
 // isolation reads an isolation.
@@ -103,7 +221,7 @@ func (r *reading) isolation(ni *v1alpha1.NamespaceIsolation) *readIsolation {
 	if f == nil {
 		f = &readIsolation{text: parseIsolation(ni)}
 		if r.isolations == nil {
-			r.isolations = map[any]*readIsolation{}
+			r.isolations = map[*v1alpha1.NamespaceIsolation]*readIsolation{}
 		}
 		r.isolations[ni] = f
 	}
@@ -160,10 +278,10 @@ func (r *readDNS) rulesOf(dns DNS) *readRules {
 
 // forgetOlder drops what the snapshot does not have.
 func (r *reading) forgetOlder(s Snapshot) {
-	if len(r.policies) > len(s.Policies)+len(s.ClusterPolicies) {
-		for object, p := range r.policies {
+	if len(r.clusterPolicies) > len(s.ClusterPolicies) {
+		for object, p := range r.clusterPolicies {
 			if p.snapshot != r.snapshots {
-				delete(r.policies, object)
+				delete(r.clusterPolicies, object)
 				r.gone = append(r.gone, p.inMode)
 			}
 		}
@@ -182,17 +300,15 @@ func (r *reading) forgetOlder(s Snapshot) {
 func (r *reading) sort() {
 	come, gone := r.come, r.gone
 	r.come, r.gone = nil, nil
-	if len(gone)+len(come) == 0 {
+	if len(gone)+len(come) == 0 && !r.farChanged {
 		return
 	}
-	isGone := make(map[*parsedPolicy]bool, len(gone))
-	for _, p := range gone {
-		isGone[p] = true
-	}
+	isGone := setOf(gone)
+	come = slices.DeleteFunc(come, func(p *parsedPolicy) bool { return isGone[p] }) // one may have been read twice
 	slices.SortFunc(come, (*parsedPolicy).compare)
-	sorted := make([]*parsedPolicy, 0, len(r.sorted)+len(come))
+	sorted := make([]*parsedPolicy, 0, max(0, len(r.sorted)+len(come)-len(gone)))
 	for _, p := range r.sorted {
-		if isGone[p] {
+		if len(isGone) > 0 && isGone[p] {
 			continue
 		}
 		for len(come) > 0 && come[0].compare(p) < 0 {
@@ -200,8 +316,21 @@ func (r *reading) sort() {
 		}
 		sorted = append(sorted, p)
 	}
-	r.sorted, r.problems = append(sorted, come...), nil
+	r.sorted, r.farChanged = append(sorted, come...), false
+	r.list()
+}
+
+// list lists the problems of all policies.
+func (r *reading) list() {
+	with := slices.Collect(maps.Keys(r.far))
 	for _, p := range r.sorted {
+		if len(p.problems) > 0 {
+			with = append(with, p)
+		}
+	}
+	slices.SortFunc(with, (*parsedPolicy).compare)
+	r.problems = nil
+	for _, p := range with {
 		r.problems = append(r.problems, p.problems...)
 	}
 }

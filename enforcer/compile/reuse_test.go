@@ -17,7 +17,7 @@ func TestACompilerReusesTheMembersOfSets(t *testing.T) {
 		s := Snapshot{Node: "n", Closed: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
 		for i, a := range addrs {
 			name := fmt.Sprint(i)
-			s.Pods = append(s.Pods, &Pod{Name: name, UID: name, Node: "n", Addrs: []netip.Addr{netip.MustParseAddr(a)}})
+			s = s.WithPods(&Pod{Name: name, UID: name, Node: "n", Addrs: []netip.Addr{netip.MustParseAddr(a)}})
 		}
 		return s
 	}

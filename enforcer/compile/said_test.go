@@ -61,7 +61,7 @@ func TestWhatIsSaidOfImpossibleAddresses(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	for i := range 300 {
-		s.Pods = append(s.Pods, NewPod(shownPod(fmt.Sprint("p", i), "n3", 100, "0.0.0.0")))
+		s = s.WithPods(NewPod(shownPod(fmt.Sprint("p", i), "n3", 100, "0.0.0.0")))
 	}
 	if node, _ = Compile(s); node.Concerns.Impossible.Elsewhere != 302 || len(node.Concerns.Impossible.First) != policy.MaxNamed {
 		t.Errorf("of 302 elsewhere %d are counted, and %d named in all", node.Concerns.Impossible.Elsewhere, len(node.Concerns.Impossible.First))

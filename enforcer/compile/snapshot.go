@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"iter"
 	"net/netip"
 	"slices"
 	"strings"
@@ -16,12 +17,14 @@ import (
 // caches: nobody writes to them.
 type Snapshot struct {
 	// Node is the name of the node to compile for.
-	Node       string
-	Pods       []*Pod
-	Namespaces []*Namespace
+	Node string
+	// Local are the pods of this node, and Remote all others: those of other nodes, and of none yet.
+	Local      []*Pod
+	Remote     Objects[*Pod]
+	Namespaces Objects[*Namespace]
 	// Nodes are all nodes, or none as long as no policy has nodes for a peer, and pods of other nodes do not contest an address.
 	Nodes    []*Node
-	Policies []*networkingv1.NetworkPolicy
+	Policies Objects[*networkingv1.NetworkPolicy]
 	// ClusterPolicies are our own and the SIG's, which are converted and keep their APIVersion.
 	ClusterPolicies []*v1alpha1.ClusterNetworkPolicy
 	Isolations      []*v1alpha1.NamespaceIsolation
@@ -29,6 +32,39 @@ type Snapshot struct {
 	// Closed are the address ranges of the node's pods in which an address that no local pod is known to hold gets nothing through; none, by default.
 	Closed []netip.Prefix
 	Network
+}
+
+// WithPods is the snapshot with more pods, each in its place.
+func (s Snapshot) WithPods(pods ...*Pod) Snapshot {
+	var remote []*Pod
+	s.Local = slices.Clone(s.Local)
+	for _, p := range pods {
+		if p.Node == s.Node {
+			s.Local = append(s.Local, p)
+		} else {
+			remote = append(remote, p)
+		}
+	}
+	if s.Remote.Len() == 0 {
+		s.Remote = ObjectsOf(remote...)
+		return s
+	}
+	for _, p := range remote {
+		s.Remote = s.Remote.With(p)
+	}
+	return s
+}
+
+// Pods are all pods, in no order.
+func (s Snapshot) Pods() iter.Seq[*Pod] {
+	return func(yield func(*Pod) bool) {
+		for _, p := range s.Local {
+			if !yield(p) {
+				return
+			}
+		}
+		s.Remote.All()(yield)
+	}
 }
 
 // Network is how a node is wired to its pods and to other nodes.
@@ -79,6 +115,12 @@ type Pod struct {
 	reported *Pod // as the API has it, of a copy without the addresses that another pod holds
 }
 
+// GetNamespace and GetName are by what [Objects] know a pod.
+func (p *Pod) GetNamespace() string { return p.Namespace }
+
+// GetName is its name.
+func (p *Pod) GetName() string { return p.Name }
+
 // Source is whence it is known which addresses a pod has.
 type Source uint8
 
@@ -107,6 +149,12 @@ type Namespace struct {
 	// SourceCheckOff is set if pods of the namespace may send from any address: see [v1alpha1.SourceCheckAnnotation].
 	SourceCheckOff bool
 }
+
+// GetNamespace is empty: a namespace is in none.
+func (n *Namespace) GetNamespace() string { return "" }
+
+// GetName is its name.
+func (n *Namespace) GetName() string { return n.Name }
 
 // Node is what policy needs to know of a node.
 type Node struct {

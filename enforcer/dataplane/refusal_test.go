@@ -38,12 +38,13 @@ func (k *crossing) Apply(ctx context.Context, p iptables.Plan) error {
 // tenants have a server each, at 10.0.0.1 and 10.0.1.1, with a policy that lets in the pods of some names from their namespace. Tenant a has pods of the name
 // "many" as well.
 func tenants(many int, peers map[string][]string) compile.Snapshot {
-	s := compile.Snapshot{Node: "n", Namespaces: []*compile.Namespace{{Name: "a"}, {Name: "b"}}}
+	s := compile.Snapshot{Node: "n"}
 	pod := func(namespace, name, node string, addr [4]byte) {
-		s.Pods = append(s.Pods, &compile.Pod{Namespace: namespace, Name: fmt.Sprint(name, addr), UID: fmt.Sprint(addr), Node: node,
+		s = s.WithPods(&compile.Pod{Namespace: namespace, Name: fmt.Sprint(name, addr), UID: fmt.Sprint(addr), Node: node,
 			Labels: compile.Labels{{Key: "name", Value: name}}, Addrs: []netip.Addr{netip.AddrFrom4(addr)}})
 	}
-	for i, ns := range s.Namespaces {
+	for i, ns := range []*compile.Namespace{{Name: "a"}, {Name: "b"}} {
+		s.Namespaces = s.Namespaces.With(ns)
 		pod(ns.Name, "server", "n", [4]byte{10, 0, byte(i), 1})
 		np := &networkingv1.NetworkPolicy{
 			ObjectMeta: metav1.ObjectMeta{Namespace: ns.Name, Name: "of-" + ns.Name, UID: types.UID(ns.Name), Generation: 1},
@@ -53,7 +54,7 @@ func tenants(many int, peers map[string][]string) compile.Snapshot {
 			np.Spec.Ingress = append(np.Spec.Ingress, networkingv1.NetworkPolicyIngressRule{From: []networkingv1.NetworkPolicyPeer{
 				{PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"name": name}}}}})
 		}
-		s.Policies = append(s.Policies, np)
+		s.Policies = s.Policies.With(np)
 	}
 	for i := range many {
 		pod("a", "many", "elsewhere", [4]byte{10, 1, byte(i >> 8), byte(i)})

@@ -143,15 +143,15 @@ func (c *cluster) remove(name string) {
 
 // snapshot is the cluster as a node's enforcer sees it.
 func (c *cluster) snapshot(node string) compile.Snapshot {
-	s := compile.Snapshot{Node: node, Policies: c.policies, ClusterPolicies: c.wide}
+	s := compile.Snapshot{Node: node, Policies: compile.ObjectsOf(c.policies...), ClusterPolicies: c.wide}
 	for _, n := range c.nodes {
 		s.Nodes = append(s.Nodes, compile.NewNode(n))
 	}
 	var shared compile.Interner
 	for _, p := range c.pods {
-		s.Pods = append(s.Pods, shared.Pod(compile.NewPod(p)))
+		s = s.WithPods(shared.Pod(compile.NewPod(p)))
 	}
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "default", Labels: map[string]string{corev1.LabelMetadataName: "default"}}}
-	s.Namespaces = append(s.Namespaces, compile.NewNamespace(namespace))
+	s.Namespaces = s.Namespaces.With(compile.NewNamespace(namespace))
 	return s
 }

@@ -28,8 +28,7 @@ func BenchmarkOnePod(b *testing.B) {
 		"netlink messages", "iptables runs")
 	for _, backend := range []string{dataplane.Legacy, dataplane.NFT} {
 		large := cluster(10_000, 100)
-		small := large
-		small.Pods, small.Namespaces = large.Pods[:110], large.Namespaces[:2]
+		small := cluster(110, 100)
 		nodes := []*churned{newChurned(b, backend, small), newChurned(b, backend, large)}
 		for _, at := range []struct{ name, node string }{{"elsewhere", "elsewhere"}, {"here", "here"}} {
 			for range comings {
@@ -38,7 +37,7 @@ func BenchmarkOnePod(b *testing.B) {
 				}
 			}
 			for _, n := range nodes {
-				report(b, fmt.Sprintf("%s/%s/pods=%d", backend, at.name, len(n.snapshot.Pods)), map[string]float64{
+				report(b, fmt.Sprintf("%s/%s/pods=%d", backend, at.name, len(n.snapshot.Local)+n.snapshot.Remote.Len()), map[string]float64{
 					"sync-ms": n.took.median(), "kernel-ms": n.inKernel.median(),
 					"netlink-messages": float64(n.messages), "iptables-runs": float64(n.runs)})
 			}
@@ -121,8 +120,7 @@ func (n *churned) sync(ctx context.Context, s compile.Snapshot) (r enforcer.Repo
 }
 
 func (n *churned) comeAndGo(ctx context.Context, p *compile.Pod) error {
-	with := n.snapshot
-	with.Pods = append([]*compile.Pod{p}, n.snapshot.Pods...)
+	with := n.snapshot.WithPods(p)
 	return n.changeAndBack(ctx, with)
 }
 

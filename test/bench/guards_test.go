@@ -26,10 +26,7 @@ func (r *road) network(s compile.Snapshot) (compile.Network, error) {
 	n := compile.Network{SourceCheck: compile.SourceCheckEnforce, Tunnels: []policy.Tunnel{{Protocol: policy.UDP, Port: 8472}}}
 	bridged := r.kind == topology.Bridged
 	err := r.node.Do(func() error {
-		for i, p := range s.Pods {
-			if p.Node != s.Node {
-				continue
-			}
+		for i, p := range s.Local {
 			l := compile.Link{Name: fmt.Sprintf("idle%d", i), Bridged: bridged, Held: p.Addrs}
 			for _, real := range []*topology.Pod{r.client, r.server} {
 				if real.Addr != p.Addrs[0] {
@@ -108,10 +105,7 @@ func BenchmarkLinks(b *testing.B) {
 			kit.Must(b, err)
 			b.Cleanup(func() { kit.Must(b, top.Close()) })
 			s := localPods(n)
-			for i, p := range s.Pods {
-				if p.Node != s.Node {
-					continue
-				}
+			for i, p := range s.Local {
 				_, err := top.AddPodAt(top.Nodes[0], fmt.Sprintf("%slinks%d-%d", host.RunPrefix(hostPrefix), len(t.rows), i), p.Addrs[0])
 				kit.Must(b, err)
 			}

@@ -28,13 +28,13 @@ const hostileChanges = 25
 
 // withTenant adds a hostile tenant's pods to a cluster. Its objects are not there yet.
 func withTenant(s compile.Snapshot) compile.Snapshot {
-	s.Namespaces = append(s.Namespaces, &compile.Namespace{Name: gen.HostileNamespace, Labels: compile.NewLabels(map[string]string{"tenant": "hostile"})})
+	s.Namespaces = s.Namespaces.With(&compile.Namespace{Name: gen.HostileNamespace, Labels: compile.NewLabels(map[string]string{"tenant": "hostile"})})
 	ports := make([]compile.NamedPort, 200)
 	for i := range ports {
 		ports[i] = compile.NamedPort{Name: fmt.Sprintf("p%d", i), Protocol: policy.TCP, Port: uint16(1000 + i)}
 	}
 	for i := range hostilePods {
-		s.Pods = append(s.Pods, &compile.Pod{
+		s = s.WithPods(&compile.Pod{
 			Namespace: gen.HostileNamespace, Name: fmt.Sprint(i), UID: fmt.Sprint("hostile-", i), Node: "here", Ports: ports,
 			Labels: compile.NewLabels(map[string]string{"app": "hostile", "n": fmt.Sprint(i)}),
 			Addrs:  []netip.Addr{netip.AddrFrom4([4]byte{10, 198, 0, byte(i)})},
@@ -85,7 +85,7 @@ func costOf(s compile.Snapshot) cost {
 	runtime.GC() // what the first sync has left is no cost of the next
 	var changes sample
 	with := s
-	with.Pods = append([]*compile.Pod{joining("elsewhere")}, s.Pods...)
+	with.Remote = s.Remote.With(joining("elsewhere"))
 	for range hostileChanges {
 		_, came := p.sync(with)
 		_, went := p.sync(s)
@@ -126,7 +126,9 @@ func BenchmarkHostile(b *testing.B) {
 				continue
 			}
 			s := base
-			s.Policies = append(s.Policies[:len(s.Policies):len(s.Policies)], a.Policies...)
+			for _, p := range a.Policies {
+				s.Policies = s.Policies.With(p)
+			}
 			costs := sync.OnceValues(func() (cost, cost) { return costOf(s), costOf(base) }) // whatever b.N
 			b.Run(fmt.Sprintf("pods=%d/%s", pods, a.Name), func(b *testing.B) {
 				with, without := costs()
@@ -164,7 +166,7 @@ func inTheWay(rules, peers int) compile.Snapshot {
 	for i := range rules {
 		p.Spec.Ingress = append(p.Spec.Ingress, networkingv1.NetworkPolicyIngressRule{From: nobodys(peers, i*peers)})
 	}
-	s.Policies = append(s.Policies[:len(s.Policies):len(s.Policies)], p)
+	s.Policies = s.Policies.With(p)
 	return s
 }
 

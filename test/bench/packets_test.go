@@ -114,16 +114,16 @@ func quickest(r *road, send func(*road) (float64, error)) (float64, error) {
 // reached by itself and by an application elsewhere, and reach the same two. The client and the server are the last two, and
 // come last in every chain of the prefix tree.
 func localPods(n int) compile.Snapshot {
-	s := compile.Snapshot{Node: "here", Namespaces: []*compile.Namespace{{Name: "team"}}}
+	s := compile.Snapshot{Node: "here", Namespaces: compile.ObjectsOf(&compile.Namespace{Name: "team"})}
 	for i := range n {
 		app := fmt.Sprintf("app-%d", i/10)
-		s.Pods = append(s.Pods, pod("here", fmt.Sprintf("%s-%d", app, i), app, localAddr(i-n)))
+		s = s.WithPods(pod("here", fmt.Sprintf("%s-%d", app, i), app, localAddr(i-n)))
 		if i%10 == 0 {
-			s.Policies = append(s.Policies, mutual(app, serverPort, app, "elsewhere"))
+			s.Policies = s.Policies.With(mutual(app, serverPort, app, "elsewhere"))
 		}
 	}
 	for i := range 100 {
-		s.Pods = append(s.Pods, pod("there", fmt.Sprintf("elsewhere-%d", i), "elsewhere", netip.AddrFrom4([4]byte{10, 244, 2, byte(i)})))
+		s = s.WithPods(pod("there", fmt.Sprintf("elsewhere-%d", i), "elsewhere", netip.AddrFrom4([4]byte{10, 244, 2, byte(i)})))
 	}
 	return s
 }
@@ -208,8 +208,8 @@ func BenchmarkEstablished(b *testing.B) {
 // manyPolicies is a node with 110 isolated pods, and so many policies that each application has its share of them.
 func manyPolicies(n int) compile.Snapshot {
 	s := localPods(110)
-	for i := len(s.Policies); i < n; i++ {
-		s.Policies = append(s.Policies, mutual(fmt.Sprintf("app-%d", i%11), int32(serverPort+i), fmt.Sprintf("app-%d", i%7), "elsewhere"))
+	for i := s.Policies.Len(); i < n; i++ {
+		s.Policies = s.Policies.With(mutual(fmt.Sprintf("app-%d", i%11), int32(serverPort+i), fmt.Sprintf("app-%d", i%7), "elsewhere"))
 	}
 	return s
 }

@@ -21,28 +21,29 @@ import (
 func cluster(pods, policies int) compile.Snapshot {
 	s := compile.Snapshot{Node: "here"}
 	var shared compile.Interner
+	var all []*compile.Pod
 	for i := range pods {
 		ns, app := fmt.Sprintf("team-%d", i/100), fmt.Sprintf("app-%d", i/10%10)
 		if i%100 == 0 {
-			s.Namespaces = append(s.Namespaces, &compile.Namespace{Name: ns, Labels: compile.NewLabels(map[string]string{
+			s.Namespaces = s.Namespaces.With(&compile.Namespace{Name: ns, Labels: compile.NewLabels(map[string]string{
 				"kubernetes.io/metadata.name": ns, "team": fmt.Sprint(i / 100)})})
 		}
 		node := "elsewhere"
 		if i < 110 {
 			node = "here"
 		}
-		s.Pods = append(s.Pods, &compile.Pod{
+		all = append(all, &compile.Pod{
 			Namespace: ns, Name: fmt.Sprintf("%s-%d", app, i), UID: fmt.Sprint(i), Node: node,
 			Labels: shared.Labels(compile.NewLabels(map[string]string{"app": app, "pod-template-hash": fmt.Sprint(i / 10), "tier": "web"})),
-			Addrs:  []netip.Addr{netip.AddrFrom4([4]byte{10, 200, byte(i >> 8), byte(i)})},
+			Addrs:  []netip.Addr{netip.AddrFrom4([4]byte{10, 200 + byte(i>>16), byte(i >> 8), byte(i)})},
 			Ports:  []compile.NamedPort{{Name: "http", Protocol: policy.TCP, Port: 8080}},
 		})
 	}
 	for i := range policies {
 		ns := fmt.Sprintf("team-%d", i/10%max(1, min(pods/100, 2)))
-		s.Policies = append(s.Policies, networkPolicy(ns, fmt.Sprintf("p-%d", i), i))
+		s.Policies = s.Policies.With(networkPolicy(ns, fmt.Sprintf("p-%d", i), i))
 	}
-	return s
+	return s.WithPods(all...)
 }
 
 func networkPolicy(ns, name string, i int) *networkingv1.NetworkPolicy {

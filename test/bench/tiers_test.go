@@ -45,22 +45,24 @@ type tierOptions struct {
 // policies say of their connection is in the last rule of the last one.
 func tiered(o tierOptions) compile.Snapshot {
 	s := compile.Snapshot{Node: "here"}
+	var all []*compile.Pod
 	for i := range wideNamespaces {
 		ns := fmt.Sprintf("ns-%d", i)
-		s.Namespaces = append(s.Namespaces, &compile.Namespace{Name: ns, Labels: compile.NewLabels(map[string]string{
+		s.Namespaces = s.Namespaces.With(&compile.Namespace{Name: ns, Labels: compile.NewLabels(map[string]string{
 			"kubernetes.io/metadata.name": ns, "tenant": fmt.Sprintf("tenant-%d", i/namespacesTenant), "team": fmt.Sprintf("team-%d", i/namespacesTenant%wideTeams)})})
 		if i < podsHere {
-			s.Pods = append(s.Pods, widePod("here", ns, "local", localAddr(i-podsHere)))
+			all = append(all, widePod("here", ns, "local", localAddr(i-podsHere)))
 		}
 		for k := range podsElsewhere {
 			n := i*podsElsewhere + k
-			s.Pods = append(s.Pods, widePod("elsewhere", ns, fmt.Sprintf("pod-%d", k), netip.AddrFrom4([4]byte{10, 200, byte(n >> 8), byte(n)})))
+			all = append(all, widePod("elsewhere", ns, fmt.Sprintf("pod-%d", k), netip.AddrFrom4([4]byte{10, 200, byte(n >> 8), byte(n)})))
 		}
 	}
 	var shared compile.Interner
-	for _, p := range s.Pods {
+	for _, p := range all {
 		shared.Pod(p)
 	}
+	s = s.WithPods(all...)
 	s.Isolations = []*v1alpha1.NamespaceIsolation{fenceOfTenants()}
 	if o.policies {
 		for i := range widePolicies {
@@ -195,13 +197,11 @@ var tierChanges = []struct {
 	make func(*compile.Snapshot)
 }{
 	{"a pod elsewhere comes", func(s *compile.Snapshot) {
-		s.Pods = append([]*compile.Pod{widePod("elsewhere", "ns-0", "joining", netip.MustParseAddr("10.199.0.1"))}, s.Pods...)
+		s.Remote = s.Remote.With(widePod("elsewhere", "ns-0", "joining", netip.MustParseAddr("10.199.0.1")))
 	}},
 	{"a namespace changes its tenant", func(s *compile.Snapshot) {
-		moved := slices.Clone(s.Namespaces)
-		moved[0] = &compile.Namespace{Name: "ns-0", Labels: compile.NewLabels(map[string]string{
-			"kubernetes.io/metadata.name": "ns-0", "tenant": "tenant-1", "team": "team-0"})}
-		s.Namespaces = moved
+		s.Namespaces = s.Namespaces.With(&compile.Namespace{Name: "ns-0", Labels: compile.NewLabels(map[string]string{
+			"kubernetes.io/metadata.name": "ns-0", "tenant": "tenant-1", "team": "team-0"})})
 	}},
 	{"a rule of a team's policy changes", func(s *compile.Snapshot) { changeRule(s, 0) }},
 	{"a rule of a policy for all pods changes", func(s *compile.Snapshot) { changeRule(s, 18) }},

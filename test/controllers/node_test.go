@@ -151,11 +151,11 @@ type seen struct {
 }
 
 func (s seen) podsIn(namespace string) []*compile.Pod {
-	return slices.DeleteFunc(slices.Clone(s.Pods), func(p *compile.Pod) bool { return p.Namespace != namespace })
+	return slices.DeleteFunc(slices.Collect(s.Pods()), func(p *compile.Pod) bool { return p.Namespace != namespace })
 }
 
 func (s seen) pod(namespace, name string) compile.Pod {
-	for _, p := range s.Pods {
+	for p := range s.Pods() {
 		if p.Namespace == namespace && p.Name == name {
 			return *p
 		}
@@ -164,7 +164,7 @@ func (s seen) pod(namespace, name string) compile.Pod {
 }
 
 func (s seen) namespaceLabel(name, key string) string {
-	for _, n := range s.Namespaces {
+	for n := range s.Namespaces.All() {
 		if n.Name == name {
 			return n.Labels.Get(key)
 		}
@@ -173,7 +173,7 @@ func (s seen) namespaceLabel(name, key string) string {
 }
 
 func (s seen) namespaceMode(name string) string {
-	for _, n := range s.Namespaces {
+	for n := range s.Namespaces.All() {
 		if n.Name == name {
 			return n.Mode
 		}
@@ -182,11 +182,11 @@ func (s seen) namespaceMode(name string) string {
 }
 
 func (s seen) exempts(name string) bool {
-	return slices.ContainsFunc(s.Namespaces, func(n *compile.Namespace) bool { return n.Name == name && n.SourceCheckOff })
+	return slices.ContainsFunc(slices.Collect(s.Namespaces.All()), func(n *compile.Namespace) bool { return n.Name == name && n.SourceCheckOff })
 }
 
 func (s seen) policyMode(namespace, name string) string {
-	for _, p := range s.Policies {
+	for p := range s.Policies.All() {
 		if p.Namespace == namespace && p.Name == name {
 			return p.Annotations[v1alpha1.ModeAnnotation]
 		}
@@ -213,7 +213,7 @@ func (r *recorder) Sync(_ context.Context, s compile.Snapshot, verify bool) (enf
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	one := seen{Snapshot: s, verify: verify}
-	for _, p := range s.Policies {
+	for p := range s.Policies.All() {
 		one.policies = append(one.policies, p.Namespace+"/"+p.Name)
 	}
 	r.seen = append(r.seen, one)

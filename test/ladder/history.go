@@ -32,6 +32,8 @@ type History struct {
 	born    int // pods and policies so far
 
 	shared     compile.Interner
+	kept       compile.Snapshot // the last, as caches keep it
+	caches     bool             // each object that changes is put in its place, rather than all listed anew
 	pods       map[*corev1.Pod]*compile.Pod
 	namespaces map[*corev1.Namespace]*compile.Namespace
 	nodesOf    map[*corev1.Node]*compile.Node
@@ -43,7 +45,7 @@ const stepsBetween = 8
 // NewHistory begins with the case of a seed.
 func NewHistory(seed uint64) *History {
 	h := &History{
-		random: rand.New(rand.NewPCG(seed, 6)), source: gen.Seed(seed),
+		random: rand.New(rand.NewPCG(seed, 6)), source: gen.Seed(seed), caches: seed%2 == 0,
 		options: gen.Options{Invalid: seed%3 == 0, Tiers: seed%4 != 0, Closed: seed%5 < 2, Claims: seed%7 < 3},
 		pods:    map[*corev1.Pod]*compile.Pod{}, namespaces: map[*corev1.Namespace]*compile.Namespace{}, nodesOf: map[*corev1.Node]*compile.Node{},
 	}
@@ -66,6 +68,7 @@ func (h *History) Next() (name string, s compile.Snapshot) {
 	for _, one := range happenings {
 		if at -= one.weight; at < 0 {
 			one.do(h)
+			h.c.Pods = named(h.c.Pods)
 			return one.name, h.snapshot()
 		}
 	}
@@ -75,13 +78,44 @@ func (h *History) Next() (name string, s compile.Snapshot) {
 func (h *History) snapshot() compile.Snapshot {
 	c := h.c
 	s := compile.Snapshot{
-		Node: h.node, Policies: mixed(h, c.Policies), ClusterPolicies: mixed(h, c.ClusterPolicies), Isolations: mixed(h, c.Isolations),
+		Node: h.node, ClusterPolicies: mixed(h, c.ClusterPolicies), Isolations: mixed(h, c.Isolations),
 		DNS: compile.DNS{Services: mixed(h, c.DNSServices), Addresses: c.DNSAddresses}, Closed: c.Closed[h.node], Network: h.network,
 	}
-	s.Pods, h.pods = converted(mixed(h, c.Pods), h.pods, func(p *corev1.Pod) *compile.Pod { return h.shared.Pod(compile.NewPod(p)) })
-	s.Namespaces, h.namespaces = converted(mixed(h, c.Namespaces), h.namespaces, compile.NewNamespace)
+	var pods []*compile.Pod
+	var namespaces []*compile.Namespace
+	pods, h.pods = converted(mixed(h, c.Pods), h.pods, func(p *corev1.Pod) *compile.Pod { return h.shared.Pod(compile.NewPod(p)) })
+	namespaces, h.namespaces = converted(mixed(h, c.Namespaces), h.namespaces, compile.NewNamespace)
 	s.Nodes, h.nodesOf = converted(mixed(h, c.Nodes), h.nodesOf, compile.NewNode)
+	s = s.WithPods(pods...)
+	s.Namespaces, s.Policies = compile.ObjectsOf(namespaces...), compile.ObjectsOf(mixed(h, c.Policies)...)
+	if h.caches {
+		s.Remote, s.Namespaces, s.Policies = brought(h.kept.Remote, s.Remote), brought(h.kept.Namespaces, s.Namespaces), brought(h.kept.Policies, s.Policies)
+		h.kept = s
+	}
 	return s
+}
+
+// named are pods, the first of each name: the API has no two.
+func named(pods []*corev1.Pod) []*corev1.Pod {
+	seen := map[[2]string]bool{}
+	return slices.DeleteFunc(slices.Clone(pods), func(p *corev1.Pod) bool {
+		name := [2]string{p.Namespace, p.Name}
+		again := seen[name]
+		seen[name] = true
+		return again
+	})
+}
+
+// brought is what a cache holds once it has heard of each object that is another one now.
+func brought[T compile.Named](kept, now compile.Objects[T]) compile.Objects[T] {
+	gone, come := now.Since(kept)
+	for _, one := range gone {
+		kept = kept.Without(one.GetNamespace(), one.GetName())
+	}
+	for _, one := range come {
+		kept = kept.With(one)
+	}
+	return kept
 }
 
 // converted are objects as policy sees them, which are the same as before if the objects are.

@@ -186,15 +186,16 @@ func TestControllerAndNodesRefuseTheSame(t *testing.T) {
 func crowd(pods int, tenants ...string) compile.Snapshot {
 	s := Snapshot(hostileShop().Cluster, "node1")
 	var shared compile.Interner
+	var all []*compile.Pod
 	for i := range pods {
-		s.Pods = append(s.Pods, &compile.Pod{Namespace: "shop", Name: fmt.Sprint("crowd-", i), UID: fmt.Sprint("crowd-", i), Node: "elsewhere",
+		all = append(all, &compile.Pod{Namespace: "shop", Name: fmt.Sprint("crowd-", i), UID: fmt.Sprint("crowd-", i), Node: "elsewhere",
 			Labels: shared.Labels(compile.NewLabels(map[string]string{"app": "crowd"})), Addrs: []netip.Addr{netip.AddrFrom4([4]byte{11, byte(i >> 16), byte(i >> 8), byte(i)})}})
 	}
 	for i, name := range tenants {
-		s.Namespaces = append(s.Namespaces, &compile.Namespace{Name: name})
-		s.Pods = append(s.Pods, &compile.Pod{Namespace: name, Name: "pod", UID: name, Node: "node1", Addrs: []netip.Addr{netip.AddrFrom4([4]byte{12, 0, 0, byte(i)})}})
+		s.Namespaces = s.Namespaces.With(&compile.Namespace{Name: name})
+		all = append(all, &compile.Pod{Namespace: name, Name: "pod", UID: name, Node: "node1", Addrs: []netip.Addr{netip.AddrFrom4([4]byte{12, 0, 0, byte(i)})}})
 	}
-	return s
+	return s.WithPods(all...)
 }
 
 // wide is a policy of a tenant that lets in all pods, by peers that nobody else has.
@@ -226,19 +227,18 @@ func refusals(t *testing.T, s compile.Snapshot) []string {
 // TestTheNewestOfANamespaceAreRefused: whoever comes too late gets nothing, in whatever order the API tells of them; other namespaces are not asked.
 func TestTheNewestOfANamespaceAreRefused(t *testing.T) {
 	s := crowd(50_000, "a", "b")
-	s.Policies = []*networkingv1.NetworkPolicy{
+	policies := []*networkingv1.NetworkPolicy{
 		wide("a", "new", 1, 4), wide("a", "old", 3, 5), wide("a", "middle", 2, 5), wide("b", "newest", 0, 5), wide("b", "same-set", 5, 0),
 	}
 	random := rand.New(rand.NewPCG(1, 1))
 	for range 5 {
-		s.Policies = shuffle(s.Policies, random)
+		s.Policies = compile.ObjectsOf(shuffle(policies, random)...)
 		if diff := cmp.Diff([]string{"a/new"}, refusals(t, s)); diff != "" {
 			t.Fatalf("(-want +got):\n%s", diff)
 		}
 	}
 	// What is refused isolates: nothing reaches the pod by it.
-	s.Policies = slices.DeleteFunc(s.Policies, func(p *networkingv1.NetworkPolicy) bool { return p.Name == "old" || p.Name == "middle" })
-	s.Policies = append(s.Policies, wide("a", "large", 9, 11))
+	s.Policies = s.Policies.Without("a", "old").Without("a", "middle").With(wide("a", "large", 9, 11))
 	if diff := cmp.Diff([]string{"a/large"}, refusals(t, s)); diff != "" {
 		t.Fatalf("one that is too large for a namespace (-want +got):\n%s", diff)
 	}
@@ -248,9 +248,9 @@ func TestTheNewestOfANamespaceAreRefused(t *testing.T) {
 func TestTheLargestNamespaceGivesWay(t *testing.T) {
 	s := crowd(50_000, "a", "b", "c", "d", "e")
 	for i, ns := range []string{"a", "b", "c", "d", "e"} {
-		s.Policies = append(s.Policies, wide(ns, "old", 9, 5), wide(ns, "new", i, 3+i/4*2)) // 400,000 entries each, and 500,000
+		s.Policies = s.Policies.With(wide(ns, "old", 9, 5)).With(wide(ns, "new", i, 3+i/4*2)) // 400,000 entries each, and 500,000
 	}
-	s.Policies = append(s.Policies, wide("e", "small", 20, 0))
+	s.Policies = s.Policies.With(wide("e", "small", 20, 0))
 	if diff := cmp.Diff([]string{"e/new"}, refusals(t, s)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

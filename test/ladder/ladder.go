@@ -34,7 +34,7 @@ var Options = iptables.Options{Families: iptables.Families[:], Table: "security"
 // Snapshot is the cluster as a node has seen it.
 func Snapshot(c oracle.Cluster, node string) compile.Snapshot {
 	s := compile.Snapshot{
-		Node: node, Policies: slices.Clone(c.Policies), ClusterPolicies: slices.Clone(c.ClusterPolicies), Isolations: slices.Clone(c.Isolations),
+		Node: node, Policies: compile.ObjectsOf(c.Policies...), ClusterPolicies: slices.Clone(c.ClusterPolicies), Isolations: slices.Clone(c.Isolations),
 		DNS:    compile.DNS{Services: slices.Clone(c.DNSServices), Addresses: slices.Clone(c.DNSAddresses)},
 		Closed: slices.Clone(c.Closed[node]),
 	}
@@ -42,13 +42,14 @@ func Snapshot(c oracle.Cluster, node string) compile.Snapshot {
 		s.Nodes = append(s.Nodes, compile.NewNode(n))
 	}
 	var shared compile.Interner
+	var pods []*compile.Pod
 	for _, p := range c.Pods {
-		s.Pods = append(s.Pods, shared.Pod(compile.NewPod(p)))
+		pods = append(pods, shared.Pod(compile.NewPod(p)))
 	}
 	for _, n := range c.Namespaces {
-		s.Namespaces = append(s.Namespaces, compile.NewNamespace(n))
+		s.Namespaces = s.Namespaces.With(compile.NewNamespace(n))
 	}
-	return s
+	return s.WithPods(pods...)
 }
 
 // OptionsFor are those for a case: in half of them pods share chains wherever they may.

@@ -37,10 +37,10 @@ func objects(c oracle.Cluster) []compile.Object {
 
 // alone is the snapshot with one policy. A ClusterNetworkPolicy without rules, which Compile leaves away, gets one.
 func alone(s compile.Snapshot, o compile.Object) compile.Snapshot {
-	s.Policies, s.ClusterPolicies, s.Isolations = nil, nil, nil
+	s.Policies, s.ClusterPolicies, s.Isolations = compile.Objects[*networkingv1.NetworkPolicy]{}, nil, nil
 	switch {
 	case o.NetworkPolicy != nil:
-		s.Policies = append(s.Policies, o.NetworkPolicy)
+		s.Policies = s.Policies.With(o.NetworkPolicy)
 	case o.NamespaceIsolation != nil:
 		s.Isolations = append(s.Isolations, o.NamespaceIsolation)
 	default:
@@ -56,7 +56,7 @@ func alone(s compile.Snapshot, o compile.Object) compile.Snapshot {
 // holders are the pods that hold an address of theirs as their own node sees it, where policy is enforced on them. Compile makes no endpoint of the others,
 // whose addresses have gone to another pod of the same node.
 func holders(s compile.Snapshot) []*compile.Pod {
-	return slices.DeleteFunc(slices.Clone(s.Pods), func(p *compile.Pod) bool {
+	return slices.DeleteFunc(slices.Collect(s.Pods()), func(p *compile.Pod) bool {
 		there := s
 		there.Node = p.Node
 		return !slices.ContainsFunc(p.Addrs, func(a netip.Addr) bool { return compile.Holder(there, a) == p })
@@ -102,7 +102,7 @@ func TestAPolicyAskedAloneSelectsWhatItIsCompiledFor(t *testing.T) {
 // view is the cluster as a review sees it.
 func view(s compile.Snapshot, all []compile.Object) compile.View {
 	v := compile.View{Namespaces: map[string]*compile.Namespace{}}
-	for _, ns := range s.Namespaces {
+	for ns := range s.Namespaces.All() {
 		v.Namespaces[ns.Name] = ns
 	}
 	byNamespace := map[string][]*compile.Pod{}

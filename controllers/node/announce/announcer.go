@@ -90,8 +90,8 @@ func (a *Announcer) NeedLeaderElection() bool { return false }
 // sandbox before: nobody would believe what is announced of it. shown is the pod of a name as the API shows it now, nil if there is none.
 func announcements(s compile.Snapshot, shown func(namespace, name string) *compile.Pod) []announcing {
 	var all []announcing
-	for _, p := range s.Pods {
-		if p.Node != s.Node || p.Source == compile.Shown {
+	for _, p := range s.Local {
+		if p.Source == compile.Shown {
 			continue
 		}
 		to := announcing{Announcement: Announcement{Namespace: p.Namespace, Name: p.Name, UID: types.UID(p.UID)}}

@@ -210,7 +210,7 @@ func TestAnnouncements(t *testing.T) {
 			return nil
 		}
 		var got []string
-		for _, a := range announcements(compile.Snapshot{Node: "n1", Pods: []*compile.Pod{tt.known}}, cached) {
+		for _, a := range announcements(compile.Snapshot{Node: "n1"}.WithPods(tt.known), cached) {
 			text := stdcmp.Or(compile.Announcement(a.Addrs), "none")
 			if a.done {
 				text += ", said"
