@@ -50,6 +50,7 @@ type Enforcer struct {
 	inForce   *policy.Node      // what is known to be in force, likewise
 	failed    iptables.Plan     // the last that was not carried out in whole
 	planner   *planner
+	made      made
 	tookOver  bool      // nothing of an earlier run is left
 	follower  follower  // of changes, which live connections may have to follow
 	refusals  *refusals // what the kernel does not take
@@ -145,6 +146,7 @@ func (e *Enforcer) Sync(ctx context.Context, s compile.Snapshot, verify bool) (R
 
 func (e *Enforcer) sync(ctx context.Context, s compile.Snapshot, verify bool) (Report, error) {
 	present, node, problems := e.plan(s)
+	e.made = made{snapshot: present, node: node, problems: problems}
 	node = e.waiting.close(node)
 	e.waiting.refuse(problems)
 	e.refusals.begin(&node, time.Now())
@@ -174,7 +176,8 @@ func (e *Enforcer) enforce(ctx context.Context, node policy.Node, verify bool) (
 	if e.known != nil {
 		known = *e.known
 	}
-	want := e.waiting.withMade(e.planner.renderer.Render(node, e.options, known))
+	e.made.closed, e.made.options, e.made.ruleset = node, e.options, e.planner.renderer.Render(node, e.options, known)
+	want := e.waiting.withMade(e.made.ruleset)
 	report := Report{Counts: count(want), Concerns: node.Concerns, Points: want.Points}
 	report.Counts.Policies, report.Counts.Endpoints = len(node.Policies), len(node.Endpoints)
 

@@ -40,6 +40,8 @@ type Arrivals interface {
 type Config struct {
 	Name string
 	Sync Syncer
+	// Compare, if it is given, is asked now and then whether what was made step by step is right.
+	Compare Comparer
 	// Resync is how often the kernel itself is compared with what it should hold, and so the longest that damage done by others
 	// lasts.
 	Resync time.Duration
@@ -90,6 +92,8 @@ type Reconciler struct {
 	sources sources
 	grounds grounds
 
+	comparisons comparisons
+
 	// Who is told of pods, and of syncs. The first two may be nil.
 	announcer *announce.Announcer
 	reporter  *report.Reporter
@@ -110,7 +114,8 @@ type progress struct {
 func New(c Config) *Reconciler {
 	n := &Reconciler{
 		Config: c, restored: newRestoration(),
-		closing: closing{UnknownPods: c.UnknownPods}, sources: sources{Sources: c.Sources}, grounds: grounds{Ground: c.Ground},
+		comparisons: comparisons{Comparer: c.Compare, every: compareEvery, ask: func() {}},
+		closing:     closing{UnknownPods: c.UnknownPods}, sources: sources{Sources: c.Sources}, grounds: grounds{Ground: c.Ground},
 	}
 	n.listeners = n.allListeners()
 	return n
@@ -135,6 +140,7 @@ func (n *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 func (n *Reconciler) prepare(ctx context.Context) {
 	n.log.missingNode(ctx, n.Name, n.stores.hasNode(n.Name))
 	n.pace.wait(ctx)
+	n.comparisons.act(ctx)
 	if found, due := n.grounds.look(ctx, n.Resync); due {
 		n.closing.Unable = found.Unable
 	}

@@ -32,17 +32,18 @@ type listener func(ctx context.Context, o *outcome)
 // allListeners are told of each sync in this order.
 func (n *Reconciler) allListeners() []listener {
 	return []listener{
-		answerArrivals,        // first: pods wait for it before they start
-		measure,               // metrics
-		n.closing.concluded,   // adds the condition UnknownPodsDropped
-		n.sources.concluded,   // adds the condition SourcesChecked
-		n.grounds.concluded,   // adds the condition BridgesPoliced, and what was found of the node itself
-		n.reportSync,          // the NodeEnforcement: behind all that add to it
-		n.publishPoints,       // what the log of denied packets, and the audit, count
-		n.log.concluded,       // repairs, problems, what waits and what is left over
-		n.noteSetsLeft,        // the condition Healthy
-		n.addresses.concluded, // contested and impossible addresses
-		n.askRanges,           // the ranges of other nodes, for the next sync
+		answerArrivals,          // first: pods wait for it before they start
+		measure,                 // metrics
+		n.closing.concluded,     // adds the condition UnknownPodsDropped
+		n.sources.concluded,     // adds the condition SourcesChecked
+		n.grounds.concluded,     // adds the condition BridgesPoliced, and what was found of the node itself
+		n.reportSync,            // the NodeEnforcement: behind all that add to it
+		n.publishPoints,         // what the log of denied packets, and the audit, count
+		n.log.concluded,         // repairs, problems, what waits and what is left over
+		n.noteSetsLeft,          // the condition Healthy
+		n.addresses.concluded,   // contested and impossible addresses
+		n.comparisons.concluded, // whether what was made step by step is right
+		n.askRanges,             // the ranges of other nodes, for the next sync
 	}
 }
 

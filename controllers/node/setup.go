@@ -133,6 +133,7 @@ func (n *Reconciler) watchLinks(ctx context.Context, q queue) error {
 // startWatches starts what the manager's cache does not hold.
 func (n *Reconciler) startWatches(ctx context.Context, q queue) error {
 	n.watchStores(ctx, q)
+	n.comparisons.ask = func() { n.dirty(q) }
 	return n.watches.start(func(t cached.Target) (*cached.Watch, error) {
 		return n.watches.kinds.Watcher.Start(ctx, t, func() { n.dirty(q) })
 	})

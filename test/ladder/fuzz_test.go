@@ -3,6 +3,7 @@ package ladder
 import (
 	"testing"
 
+	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/lab/oracle"
 	"github.com/ringfence-io/ringfence/test/gen"
 )
@@ -50,6 +51,16 @@ func FuzzAllowsTrace(f *testing.F) {
 					t.Fatalf("%s\n%v", o, explain(c, flow))
 				}
 			}
+		}
+	})
+}
+
+// FuzzHistory: whatever happens to a cluster, what a compiler makes that has seen it is what a new one makes.
+func FuzzHistory(f *testing.F) {
+	f.Add([]byte("a cluster of some pods"), []byte("\x00\x10\x20\x30\x40\x50\x60\x70\x80\x90\xa0\xb0\xc0\xd0\xe0\xf0"))
+	f.Fuzz(func(t *testing.T, cluster, events []byte) {
+		if _, err := walk(HistoryOf(cluster, events), func() *compile.Compiler { return new(compile.Compiler) }, 200); err != nil {
+			t.Fatal(err)
 		}
 	})
 }

@@ -21,6 +21,7 @@ import (
 // lists have no order.
 type History struct {
 	random  *rand.Rand
+	left    *bytesLeft // that random takes its numbers from; nil if those are of a seed
 	source  *gen.Source
 	options gen.Options
 	c       oracle.Cluster
@@ -44,16 +45,48 @@ const stepsBetween = 8
 
 // NewHistory begins with the case of a seed.
 func NewHistory(seed uint64) *History {
+	options := gen.Options{Invalid: seed%3 == 0, Tiers: seed%4 != 0, Closed: seed%5 < 2, Claims: seed%7 < 3}
+	return newHistory(rand.New(rand.NewPCG(seed, 6)), gen.Seed(seed), options, seed%2 == 0)
+}
+
+// HistoryOf begins with the case that some bytes stand for, and takes what happens from others. It ends with these.
+func HistoryOf(cluster, events []byte) *History {
+	left := &bytesLeft{events, rand.NewPCG(0, 0)}
+	h := newHistory(rand.New(left), gen.Bytes(cluster), gen.Options{Invalid: true, Tiers: true, Closed: true, Claims: true}, true)
+	h.left = left
+	return h
+}
+
+func newHistory(random *rand.Rand, source *gen.Source, options gen.Options, caches bool) *History {
 	h := &History{
-		random: rand.New(rand.NewPCG(seed, 6)), source: gen.Seed(seed), caches: seed%2 == 0,
-		options: gen.Options{Invalid: seed%3 == 0, Tiers: seed%4 != 0, Closed: seed%5 < 2, Claims: seed%7 < 3},
-		pods:    map[*corev1.Pod]*compile.Pod{}, namespaces: map[*corev1.Namespace]*compile.Namespace{}, nodesOf: map[*corev1.Node]*compile.Node{},
+		random: random, source: source, options: options, caches: caches,
+		pods: map[*corev1.Pod]*compile.Pod{}, namespaces: map[*corev1.Namespace]*compile.Namespace{}, nodesOf: map[*corev1.Node]*compile.Node{},
 	}
 	c := gen.New(h.source, h.options)
 	h.c, h.nodes, h.node = c.Cluster, c.Nodes, "node1"
 	h.past = []oracle.Cluster{h.c}
 	return h
 }
+
+// bytesLeft is a source of numbers: each is mostly the next byte, so that one byte decides one thing.
+type bytesLeft struct {
+	data   []byte
+	filler *rand.PCG // of what follows the byte, since who draws from few things may ask until a number suits
+}
+
+// Uint64 has the next byte in front, as that is the part which decides where few things are to choose from.
+func (b *bytesLeft) Uint64() uint64 {
+	filled := b.filler.Uint64()
+	if len(b.data) == 0 {
+		return filled
+	}
+	next := b.data[0]
+	b.data = b.data[1:]
+	return uint64(next)<<56 | filled>>8
+}
+
+// HasEnded reports whether all bytes have been taken.
+func (h *History) HasEnded() bool { return h.left != nil && len(h.left.data) == 0 }
 
 // Next lets something happen, and says what, with the snapshot after it.
 func (h *History) Next() (name string, s compile.Snapshot) {
@@ -166,11 +199,15 @@ func WalkHistory(seed uint64, steps int) (map[string]int, error) {
 
 // WalkHistoryBy is [WalkHistory] with compilers that are made otherwise.
 func WalkHistoryBy(newCompiler func() *compile.Compiler, seed uint64, steps int) (map[string]int, error) {
-	h := NewHistory(seed)
+	return walk(NewHistory(seed), newCompiler, steps)
+}
+
+// walk is [WalkHistory] for any history.
+func walk(h *History, newCompiler func() *compile.Compiler, steps int) (map[string]int, error) {
 	happened := map[string]int{}
 	kept := newCompiler()
 	var last, lastWanted policy.Node
-	for i := range steps {
+	for i := 0; i < steps && !h.HasEnded(); i++ {
 		name, s := h.Next()
 		happened[name]++
 		want, wantProblems := newCompiler().Compile(s)

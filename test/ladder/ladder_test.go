@@ -20,6 +20,7 @@ import (
 var (
 	seedFlag     = flag.Uint64("ladder.seed", 0, "seed of the first random case; 0 draws one, or takes LADDER_SEED")
 	clustersFlag = flag.Int("ladder.clusters", 2000, "how many random clusters the judges are compared on")
+	eventsFlag   = flag.Int("ladder.events", 6000, "how many random events a compiler follows")
 	flowsFlag    = flag.Int("ladder.flows", 80, "how many random flows per cluster")
 )
 
