@@ -39,7 +39,7 @@ func BenchmarkBeside(b *testing.B) {
 	kit.Must(b, s.addTenant(b.Context()))
 	attacks := append([]gen.Attack{{Name: "none"}}, gen.Attacks()...)
 	for _, a := range attacks {
-		var policies, pods sample
+		var policies, pods reaction
 		taken, err := s.attack(b.Context(), a.Policies)
 		kit.Must(b, err)
 		for range besideChanges {
@@ -50,11 +50,11 @@ func BenchmarkBeside(b *testing.B) {
 		kit.Must(b, err)
 		peak := mb(usage.Peak)
 		row := []string{a.Name, fmt.Sprintf("%d of %d", taken, len(a.Policies))}
-		for _, one := range []sample{policies, pods} {
+		for _, one := range []sample{policies.took, pods.took} {
 			row = append(row, fmt.Sprintf("%.0f", one.median()), fmt.Sprintf("%.0f", one.quantile(0.99)))
 		}
-		t.add(append(row, fmt.Sprintf("%d + %d", len(policies), len(pods)), fmt.Sprintf("%.0f", peak))...)
-		report(b, a.Name, map[string]float64{"policy-p99-ms": policies.quantile(0.99), "pod-p99-ms": pods.quantile(0.99), "MB": peak})
+		t.add(append(row, fmt.Sprintf("%d + %d", len(policies.took), len(pods.took)), fmt.Sprintf("%.0f", peak))...)
+		report(b, a.Name, map[string]float64{"policy-p99-ms": policies.took.quantile(0.99), "pod-p99-ms": pods.took.quantile(0.99), "MB": peak})
 		kit.Must(b, s.retreat(b.Context()))
 	}
 	s.end()
