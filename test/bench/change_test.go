@@ -122,6 +122,25 @@ func (w *watch) receive() {
 	}
 }
 
+// count is how many packets have been sent.
+func (w *watch) count() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.sent)
+}
+
+// since says how many packets were sent from a number on, and how many of these have not arrived. The last ones may be on their way, and do not count.
+func (w *watch) since(number int) (sent, missing int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := number; i < len(w.sent) && time.Since(w.sent[i]) > quiet; i++ {
+		if sent++; !w.passed[i] {
+			missing++
+		}
+	}
+	return sent, missing
+}
+
 // opened waits for the flow, which must be closed, to open, and returns how long after since the first packet that passed was sent.
 func (w *watch) opened(ctx context.Context, since time.Time) (time.Duration, error) {
 	var took time.Duration
