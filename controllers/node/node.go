@@ -182,8 +182,8 @@ func (n *Reconciler) sync(ctx context.Context, o *outcome) {
 	if n.announcer != nil {
 		n.announcer.Note(o.snapshot, n.stores.pod)
 	}
-	unread := n.sources.into(&o.snapshot)
 	o.verify = time.Since(n.verified) >= n.Resync
+	unread := n.sources.into(&o.snapshot, o.verify)
 	n.syncing.Store(&o.began)
 	var err error
 	o.Report, err = n.Sync.Sync(ctx, o.snapshot, o.verify)

@@ -127,7 +127,11 @@ func (n *Reconciler) watchArrivals(_ context.Context, q queue) error {
 }
 
 func (n *Reconciler) watchLinks(ctx context.Context, q queue) error {
-	return n.LinkEvents(ctx, func() { q.AddAfter(n.key(), linkDelay) })
+	n.sources.note(time.Now())
+	return n.LinkEvents(ctx, func() {
+		n.sources.note(time.Now())
+		q.AddAfter(n.key(), linkDelay)
+	})
 }
 
 // startWatches starts what the manager's cache does not hold.

@@ -3,6 +3,9 @@ package node
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -43,18 +46,44 @@ type sources struct {
 	read   bool            // it could, once
 	unread error           // why it could not, this time
 	wrong  string          // what the log has it is wrong
+
+	at      time.Time                 // of the last reading that went well
+	local   []*compile.Pod            // of then
+	watched atomic.Bool               // links that come or go are noted
+	changed atomic.Pointer[time.Time] // when one last did
 }
 
-// into adds the node's links to a snapshot. Where they cannot be read, those that were read last stand, and where none were, what holds links in the kernel:
-// what is enforced stays.
-func (c *sources) into(s *compile.Snapshot) error {
+// note notes that a link has come or gone. From the first call on, links are read only where something has changed.
+func (c *sources) note(now time.Time) {
+	c.changed.Store(&now)
+	c.watched.Store(true)
+}
+
+// isCurrent reports whether links were read since something has changed that they depend on: a link, or a pod of the node. What CNI plugins do with a new link
+// takes some steps, so that it is read again after these.
+func (c *sources) isCurrent(local []*compile.Pod) bool {
+	if !c.watched.Load() || c.at.IsZero() || !slices.Equal(c.local, local) {
+		return false
+	}
+	changed := c.changed.Load()
+	return changed == nil || c.at.After(changed.Add(linkDelay))
+}
+
+// into adds the node's links to a snapshot. They are read where something has changed that they depend on, and with each look at the kernel. Where they cannot
+// be read, those that were read last stand, and where none were, what holds links in the kernel: what is enforced stays.
+func (c *sources) into(s *compile.Snapshot, verify bool) error {
 	if c.Links == nil {
 		return nil
 	}
-	c.unread = c.Links.Into(s)
+	if !verify && c.isCurrent(s.Local) {
+		s.Network = c.last
+		return nil
+	}
+	began := time.Now()
+	c.unread, c.at = c.Links.Into(s), time.Time{}
 	switch {
 	case c.unread == nil:
-		c.last, c.read = s.Network, true
+		c.last, c.read, c.at, c.local = s.Network, true, began, s.Local
 	case c.read:
 		s.Network = c.last
 	default:

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -19,9 +20,11 @@ import (
 type linksOf struct {
 	network compile.Network
 	err     error
+	reads   int
 }
 
 func (l *linksOf) Into(s *compile.Snapshot) error {
+	l.reads++
 	s.Network = l.network // what could be read, in part
 	return l.err
 }
@@ -88,30 +91,66 @@ func TestWhatWasReadOfLinksStands(t *testing.T) {
 	l := &linksOf{err: errors.New("no netlink")}
 	s := sources{Sources: Sources{Links: l, Mode: v1alpha1.SourceCheckModeEnforce}}
 	var snapshot compile.Snapshot
-	if err := s.into(&snapshot); err == nil || !snapshot.Unread || snapshot.SourceCheck != compile.SourceCheckOff {
+	if err := s.into(&snapshot, false); err == nil || !snapshot.Unread || snapshot.SourceCheck != compile.SourceCheckOff {
 		t.Errorf("before anything was read: %+v, %v", snapshot.Network, err)
 	}
 	known := compile.Network{SourceCheck: compile.SourceCheckEnforce, Links: []compile.Link{{Name: "v1"}}}
 	l.network, l.err = known, nil
-	if err := s.into(&snapshot); err != nil || len(snapshot.Links) != 1 || snapshot.Unread {
+	if err := s.into(&snapshot, false); err != nil || len(snapshot.Links) != 1 || snapshot.Unread {
 		t.Errorf("once it is read: %+v, %v", snapshot.Network, err)
 	}
 	l.network, l.err = compile.Network{}, errors.New("no netlink")
-	if err := s.into(&snapshot); err == nil || len(snapshot.Links) != 1 || snapshot.SourceCheck != compile.SourceCheckEnforce {
+	if err := s.into(&snapshot, false); err == nil || len(snapshot.Links) != 1 || snapshot.SourceCheck != compile.SourceCheckEnforce {
 		t.Errorf("when it cannot be read any more: %+v, %v", snapshot.Network, err)
 	}
 	if c := s.condition(policy.LinkCounts{ByResult: 1}); c == nil || c.Status == "True" {
 		t.Errorf("the condition is %+v", c)
 	}
 	l.network, l.err = known, nil
-	if err := s.into(&snapshot); err != nil {
+	if err := s.into(&snapshot, false); err != nil {
 		t.Fatal(err)
 	}
 	if c := s.condition(policy.LinkCounts{ByResult: 1}); c == nil || c.Status != "True" {
 		t.Errorf("the condition is %+v", c)
 	}
-	if err := (&sources{}).into(&snapshot); err != nil {
+	if err := (&sources{}).into(&snapshot, false); err != nil {
 		t.Errorf("without links: %v", err)
+	}
+}
+
+// TestLinksAreReadWhereSomethingHasChanged: reading them takes longer than a sync in which a pod of another node comes.
+func TestLinksAreReadWhereSomethingHasChanged(t *testing.T) {
+	l := &linksOf{network: compile.Network{Links: []compile.Link{{Name: "v1"}}}}
+	s := sources{Sources: Sources{Links: l}}
+	web, db := &compile.Pod{Name: "web"}, &compile.Pod{Name: "db"}
+	for i, step := range []struct {
+		what   string
+		before func()
+		local  []*compile.Pod
+		verify bool
+		reads  int
+	}{
+		{"nobody notes links that come and go", nil, []*compile.Pod{web}, false, 1},
+		{"still nobody does", nil, []*compile.Pod{web}, false, 1},
+		{"since now they are noted", func() { s.note(time.Now().Add(-2 * linkDelay)) }, []*compile.Pod{web}, false, 0},
+		{"nothing has changed", nil, []*compile.Pod{web}, false, 0},
+		{"a pod of the node has come", nil, []*compile.Pod{web, db}, false, 1},
+		{"nothing has changed since", nil, []*compile.Pod{web, db}, false, 0},
+		{"the kernel itself is looked at", nil, []*compile.Pod{web, db}, true, 1},
+		{"a link has come", func() { s.note(time.Now()) }, []*compile.Pod{web, db}, false, 1},
+		{"it is so new that its plugins may still work on it", nil, []*compile.Pod{web, db}, false, 1},
+		{"they have ended since", func() { s.note(time.Now().Add(-2 * linkDelay)) }, []*compile.Pod{web, db}, false, 0},
+		{"they could not be read", func() { l.err = errors.New("no netlink") }, []*compile.Pod{web}, false, 1},
+		{"they are tried again", nil, []*compile.Pod{web}, false, 1},
+	} {
+		if step.before != nil {
+			step.before()
+		}
+		before, snapshot := l.reads, compile.Snapshot{Local: step.local}
+		_ = s.into(&snapshot, step.verify) // the links that were known last stand
+		if l.reads-before != step.reads || len(snapshot.Links) != 1 {
+			t.Errorf("%d: %s: read %d times, want %d; known are %v", i, step.what, l.reads-before, step.reads, snapshot.Links)
+		}
 	}
 }
 
