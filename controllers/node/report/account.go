@@ -43,6 +43,8 @@ type Synced struct {
 type Account struct {
 	status   v1alpha1.NodeEnforcementStatus
 	applied  map[policy.Object]bool // what the last sync that succeeded has put in force
+	from     []policy.Object        // the objects that applied was made of, where none is refused; nil if some are
+	texts    string                 // those of applied, for concern
 	failing  []policy.Object
 	reported string // concern, as of the last sync
 	fanOut   int    // how many nodes may have something to write because of what the last sync found changed
@@ -141,13 +143,7 @@ func (a *Account) noteRepairs(s Synced) {
 }
 
 func (a *Account) succeeded(s Synced) {
-	a.applied = make(map[policy.Object]bool, len(s.Report.Concerns.Objects))
-	for _, o := range s.Report.Concerns.Objects {
-		a.applied[o] = true
-	}
-	for _, r := range s.Report.Refused {
-		delete(a.applied, r.Object)
-	}
+	a.apply(s.Report.Concerns.Objects, s.Report.Refused)
 	a.failing = nil
 	a.sayRefused(s.Report.Refused, s.Report.Waiting)
 	c := s.Report.Counts
@@ -169,6 +165,30 @@ func (a *Account) succeeded(s Synced) {
 			a.set(*c, s.At)
 		}
 	}
+}
+
+// apply notes what is in force. Where the compiler gives the very list that it gave last, and nothing is refused, it is what it was: a pod elsewhere comes more
+// often than a policy changes.
+func (a *Account) apply(concerned []policy.Object, refused []enforcer.Refused) {
+	if len(refused) == 0 && len(concerned) > 0 && policy.IsOneSlice(concerned, a.from) {
+		return
+	}
+	a.from = nil
+	if len(refused) == 0 {
+		a.from = concerned
+	}
+	a.applied = make(map[policy.Object]bool, len(concerned))
+	for _, o := range concerned {
+		a.applied[o] = true
+	}
+	for _, r := range refused {
+		delete(a.applied, r.Object)
+	}
+	var b strings.Builder
+	for _, o := range slices.SortedFunc(maps.Keys(a.applied), compareObjects) {
+		fmt.Fprintf(&b, "%s %d %q %t\n", o.UID, o.Generation, o.Mode, o.Audit)
+	}
+	a.texts = b.String()
 }
 
 // refused keeps what was applied, and names the policies that are not in force as they are now: what the kernel refuses may be one
@@ -208,9 +228,7 @@ func (a *Account) set(c metav1.Condition, at time.Time) {
 // concern is the part of the account whose change is worth a write, as text that can be compared.
 func (a *Account) concern() string {
 	var b strings.Builder
-	for _, o := range slices.SortedFunc(maps.Keys(a.applied), compareObjects) {
-		fmt.Fprintf(&b, "%s %d %q %t\n", o.UID, o.Generation, o.Mode, o.Audit)
-	}
+	b.WriteString(a.texts)
 	if a.status.Applied != nil {
 		b.Write(a.status.Applied.PodDigests)
 	}
