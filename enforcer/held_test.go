@@ -27,7 +27,7 @@ type flood struct {
 	peak uint64 // of the heap while they are listed
 }
 
-func (f *flood) Connections(_ context.Context, visit func(policy.Connection)) error {
+func (f *flood) Connections(_ context.Context, _ policy.Affected, visit func(policy.Connection)) error {
 	for i := range f.n {
 		visit(f.make(i))
 		if i%(f.n/8) == f.n/16 {

@@ -89,7 +89,7 @@ func (c *tracking) delete(one policy.Connection) (bool, error) {
 
 // Connections shows each live connection of the families that are enforced to visit, which may call [Dataplane.Cut]. One may be shown more than once: if
 // the kernel cannot show all of them in one go, it is asked again.
-func (d *Dataplane) Connections(ctx context.Context, visit func(policy.Connection)) error {
+func (d *Dataplane) Connections(ctx context.Context, _ policy.Affected, visit func(policy.Connection)) error {
 	family := uint8(unix.AF_UNSPEC) // one look at the kernel's table for both
 	if len(d.Capabilities().Families) == 1 {
 		family = addressFamily(d.Capabilities().Families[0])
@@ -229,4 +229,9 @@ func tupleAttr(kind int, t policy.Tuple) *nl.RtAttr {
 	tuple.AddChild(ip)
 	tuple.AddChild(proto)
 	return tuple
+}
+
+// Related is.
+func (d *Dataplane) Related(ctx context.Context, visit func(policy.Connection)) error {
+	return d.Connections(ctx, policy.Affected{All: true}, visit)
 }
