@@ -61,7 +61,9 @@ const (
 )
 
 // due reports whether all connections may be looked at, though no change asks for it.
-func (c checked) due(now time.Time) bool { return c.took <= cheapCheck || now.Sub(c.at) >= checkShare*c.took }
+func (c checked) due(now time.Time) bool {
+	return c.took <= cheapCheck || now.Sub(c.at) >= checkShare*c.took
+}
 
 // NewConnections begins with nothing due.
 func NewConnections(t Tracker) *Connections {

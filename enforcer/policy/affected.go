@@ -72,7 +72,9 @@ func (a Affected) Filter() func(source, destination netip.Addr) bool {
 	if a.All || some {
 		return a.Has
 	}
-	return func(source, destination netip.Addr) bool { return (sources[source] || destinations[destination]) && a.Has(source, destination) }
+	return func(source, destination netip.Addr) bool {
+		return (sources[source] || destinations[destination]) && a.Has(source, destination)
+	}
 }
 
 // maxBetween is how many Between are kept apart. What comes beyond makes all connections affected: to find so many kinds takes longer than to look at all.
