@@ -21,8 +21,8 @@ import (
 type backlog struct {
 	inForce  *policy.Node    // while something is due; nil while nothing is
 	changes  int             // those that may have come to deny something, since the start
-	affected policy.Affected // what they may have come to deny, since the look began that runs, or that was the last to succeed
-	looking  policy.Affected // what the look is about that runs
+	affected policy.Affected // what they may have come to deny since the last look began, or the one before it if that did not succeed
+	check    bool            // all connections are affected because the last look at all is long ago, not because of a change
 	since    time.Time       // of the first change that affected is of; zero if there is none
 	settled  *policy.Node    // what was in force at the last look that succeeded, which left nothing that it denies; nil before the first
 	opened   policy.Affected // what later changes have allowed beyond settled and back
@@ -61,31 +61,43 @@ func (b *backlog) end(node *policy.Node, affected policy.Affected, changed, fail
 	}
 	b.changes++
 	b.affected = b.affected.With(affected)
+	b.check = b.check || !changed && affected.All && !affected.Urgent
 	if b.since.IsZero() && changed {
 		b.since = now
 	}
 }
 
-// look begins a look, and says by what to judge, and which connections. [backlog.settle] is to follow, with the number.
-func (b *backlog) look() (node *policy.Node, affected policy.Affected, since time.Time, changes int) {
-	b.looking, b.affected = b.affected, policy.Affected{}
-	since, b.since = b.since, time.Time{}
-	return b.inForce, b.looking, since, b.changes
+// look is one look at connections.
+type look struct {
+	node     *policy.Node    // to judge by
+	affected policy.Affected // which connections
+	check    bool            // as in backlog
+	since    time.Time       // likewise
+	changes  int             // that there had been when it began
 }
 
-// failed notes that the look did not succeed which was about the changes since a time.
-func (b *backlog) failed(since time.Time) {
-	b.affected, b.looking = b.looking.With(b.affected), policy.Affected{}
-	if !since.IsZero() {
-		b.since = since
+// begins begins a look, if one is due. [backlog.settle] or [backlog.failed] is to follow.
+func (b *backlog) begins() (look, bool) {
+	if b.inForce == nil {
+		return look{}, false
+	}
+	l := look{b.inForce, b.affected, b.check, b.since, b.changes}
+	b.affected, b.check, b.since = policy.Affected{}, false, time.Time{}
+	return l, true
+}
+
+// failed notes that a look did not succeed.
+func (b *backlog) failed(l look) {
+	b.affected, b.check = l.affected.With(b.affected), l.check || b.check
+	if !l.since.IsZero() {
+		b.since = l.since
 	}
 }
 
-// settle notes that the connections have been looked at which so many changes affect, and reports whether that has dealt with what began while our rules were away.
-// Where there has been a further change, nothing is settled.
-func (b *backlog) settle(changes int) bool {
-	b.looking = policy.Affected{}
-	if b.changes != changes {
+// settle notes that a look succeeded, and reports whether that has dealt with what began while our rules were away. Where there has been a further change, nothing is
+// settled.
+func (b *backlog) settle(l look) bool {
+	if b.changes != l.changes {
 		return false
 	}
 	wereAway := b.back != nil

@@ -136,8 +136,8 @@ func (l *Connections) Urgent() bool {
 type Ended struct {
 	// Seen are the live connections that were judged, and Cut those that policy denied and that have been ended.
 	Seen, Cut int
-	// All is set if it was about all connections.
-	All bool
+	// All is set if it was about all connections, and Check if it was so because the last look at all was long ago, not because of a change.
+	All, Check bool
 	// Since is when the first change was made that it was about; zero if it was about none.
 	Since time.Time
 	// Forgotten are those of Cut whose other end goes on if policy allows it: they may have been taken for what they are not.
@@ -157,29 +157,29 @@ const (
 
 // Cut ends the live connections that policy denies now, if there has been a change since the last Cut that succeeded.
 func (l *Connections) Cut(ctx context.Context) (Ended, error) {
-	node, affected, since, changes := l.look()
-	if node == nil {
+	one, due := l.begins()
+	if !due {
 		return Ended{}, nil
 	}
 	start := time.Now()
-	e := Ended{All: affected.All, Since: since}
-	if err := l.lookAt(ctx, node, affected, &e); err != nil {
-		l.failed(since)
+	e := Ended{All: one.affected.All, Check: one.check, Since: one.since}
+	err := l.look(ctx, one, &e)
+	l.end(one, err == nil, start)
+	if err != nil {
 		return e, fmt.Errorf("cutting live connections: %w", err)
 	}
-	l.settle(changes, affected.All, start)
 	return e, nil
 }
 
-// lookAt judges the connections that are affected, and ends those that policy denies.
-func (l *Connections) lookAt(ctx context.Context, node *policy.Node, affected policy.Affected, e *Ended) error {
+// look judges the connections that are affected, and ends those that policy denies.
+func (l *Connections) look(ctx context.Context, one look, e *Ended) error {
 	own, err := l.tracker.Addresses(ctx)
 	if err != nil {
 		return err
 	}
-	c := &cutting{Connections: l, own: own, cases: policy.NewCases(policy.NewJudge(node, own)), ended: e}
-	isAffected := affected.Filter()
-	err = l.tracker.Connections(ctx, affected, func(one policy.Connection) {
+	c := &cutting{Connections: l, own: own, cases: policy.NewCases(policy.NewJudge(one.node, own)), ended: e}
+	isAffected := one.affected.Filter()
+	err = l.tracker.Connections(ctx, one.affected, func(one policy.Connection) {
 		if !isAffected(one.Ends()) {
 			return
 		}
@@ -200,30 +200,25 @@ func (l *Connections) lookAt(ctx context.Context, node *policy.Node, affected po
 	return errors.Join(append(c.errs, err)...)
 }
 
-func (l *Connections) look() (*policy.Node, policy.Affected, time.Time, int) {
+func (l *Connections) begins() (look, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.backlog.inForce == nil {
-		return nil, policy.Affected{}, time.Time{}, 0
+	return l.backlog.begins()
+}
+
+// end notes how a look went that began at start.
+func (l *Connections) end(one look, succeeded bool, start time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !succeeded {
+		l.backlog.failed(one)
+		return
 	}
-	return l.backlog.look()
-}
-
-func (l *Connections) failed(since time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.backlog.failed(since)
-}
-
-// settle notes that the changes up to a number have been dealt with, by a look that began at start.
-func (l *Connections) settle(changes int, all bool, start time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if all {
+	if one.affected.All {
 		now := time.Now()
 		l.checked = checked{at: now, took: now.Sub(start)}
 	}
-	if l.backlog.settle(changes) {
+	if l.backlog.settle(one) {
 		l.remember(false)
 	}
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,9 +20,14 @@ type looks struct {
 	at    []time.Duration
 	fails int // that many times
 	takes time.Duration
+
+	patient atomic.Bool // what is due is not urgent
+	check   bool        // no change asks for it
 }
 
 func (l *looks) Due() <-chan struct{} { return l.due }
+
+func (l *looks) Urgent() bool { return !l.patient.Load() }
 
 func (l *looks) Cut(context.Context) (enforcer.Ended, error) {
 	l.at = append(l.at, time.Since(l.began))
@@ -30,7 +36,7 @@ func (l *looks) Cut(context.Context) (enforcer.Ended, error) {
 		l.fails--
 		return enforcer.Ended{}, errors.New("no")
 	}
-	return enforcer.Ended{}, nil
+	return enforcer.Ended{Check: l.check}, nil
 }
 
 func (l *looks) change() {
@@ -116,5 +122,70 @@ func TestAFailureIsTriedAgainEverMoreSeldom(t *testing.T) {
 		if l.at[i]-l.at[i-1] > maxCutPause*3/2 {
 			t.Errorf("looks %s apart", l.at[i]-l.at[i-1])
 		}
+	}
+}
+
+// Pods of other nodes that go one after the other have connections looked at for 1.5 % of the time. What is urgent meanwhile does not wait, and neither does the first.
+func TestLooksForPodsThatAreGoneComeSeldom(t *testing.T) {
+	for takes, want := range map[time.Duration]int{10 * time.Millisecond: 120 + 600*15/1000/10, 100 * time.Millisecond: 3 + 90, 300 * time.Millisecond: 1 + 30, 700 * time.Millisecond: 1 + 13} {
+		l := &looks{takes: takes}
+		l.patient.Store(true)
+		l.run(t, func() {
+			for range 600 { // ten minutes
+				l.change()
+				time.Sleep(time.Second)
+			}
+		})
+		if l.at[0] != cutDelay {
+			t.Errorf("looks of %s: the first came after %s", takes, l.at[0])
+		}
+		if spent := time.Duration(len(l.at)) * takes; spent > patientAllowance+takes+10*time.Minute*16/1000 {
+			t.Errorf("looks of %s: %d in ten minutes, which is %s", takes, len(l.at), spent)
+		}
+		if takes >= 100*time.Millisecond && len(l.at) < want*8/10 {
+			t.Errorf("looks of %s: %d in ten minutes, want about %d", takes, len(l.at), want)
+		}
+		for i := 1; i < len(l.at); i++ {
+			if apart := l.at[i] - l.at[i-1]; apart > longestPatience+takes+2*time.Second {
+				t.Errorf("looks of %s: %s apart", takes, apart)
+			}
+		}
+	}
+}
+
+func TestWhatIsUrgentDoesNotWaitForThePatient(t *testing.T) {
+	l := &looks{takes: time.Second}
+	l.patient.Store(true)
+	var urgentAt time.Duration
+	l.run(t, func() {
+		l.change()
+		time.Sleep(10 * time.Second)
+		l.change() // has to wait for a minute by what the first has cost
+		time.Sleep(10 * time.Second)
+		if len(l.at) != 1 {
+			t.Errorf("the second look came after %s, of two that are patient", l.at[1:])
+		}
+		l.patient.Store(false)
+		urgentAt = time.Since(l.began)
+		l.change()
+		time.Sleep(10 * time.Second)
+	})
+	if len(l.at) != 2 || l.at[1] != urgentAt+cutDelay {
+		t.Errorf("looks at %s, want the second %s after %s", l.at, cutDelay, urgentAt)
+	}
+}
+
+// A look that nothing asks for has its own limit: pods that are gone do not wait for what it has cost.
+func TestAChecksCostIsNotThatOfPodsThatAreGone(t *testing.T) {
+	l := &looks{takes: time.Second, check: true}
+	l.patient.Store(true)
+	l.run(t, func() {
+		l.change()
+		time.Sleep(10 * time.Second)
+		l.change()
+		time.Sleep(10 * time.Second)
+	})
+	if len(l.at) != 2 || l.at[1] != 10*time.Second+cutDelay {
+		t.Errorf("looks at %s", l.at)
 	}
 }
