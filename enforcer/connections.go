@@ -49,20 +49,22 @@ type Connections struct {
 
 // checked is the last look at all connections.
 type checked struct {
-	at   time.Time
-	took time.Duration
+	at          time.Time
+	connections int // that there were
 }
 
 const (
-	// checkShare is how many times as long as a look at all connections took has to pass before another that no change asks for.
+	// checkCost is about what one connection takes of a look: so many have to be listed and judged.
+	checkCost = 2 * time.Microsecond
+	// checkShare is how many times as long as a look at all connections takes has to pass before another that no change asks for: half a percent of the time.
 	checkShare = 200
-	// cheapCheck is how long one may take that each resync may ask for: with 30 s between two resyncs that is the same share.
-	cheapCheck = 150 * time.Millisecond
+	// cheapCheck are connections that each resync may have looked at: with the 30 s that are between two resyncs by default, that is the same share.
+	cheapCheck = 75_000
 )
 
 // due reports whether all connections may be looked at, though no change asks for it.
 func (c checked) due(now time.Time) bool {
-	return c.took <= cheapCheck || now.Sub(c.at) >= checkShare*c.took
+	return c.connections <= cheapCheck || now.Sub(c.at) >= checkShare*checkCost*time.Duration(c.connections)
 }
 
 // NewConnections begins with nothing due.
@@ -161,10 +163,9 @@ func (l *Connections) Cut(ctx context.Context) (Ended, error) {
 	if !due {
 		return Ended{}, nil
 	}
-	start := time.Now()
 	e := Ended{All: one.affected.All, Check: one.check, Since: one.since}
 	err := l.look(ctx, one, &e)
-	l.end(one, err == nil, start)
+	l.end(one, err == nil, e.Seen)
 	if err != nil {
 		return e, fmt.Errorf("cutting live connections: %w", err)
 	}
@@ -206,8 +207,8 @@ func (l *Connections) begins() (look, bool) {
 	return l.backlog.begins()
 }
 
-// end notes how a look went that began at start.
-func (l *Connections) end(one look, succeeded bool, start time.Time) {
+// end notes how a look went that has seen so many connections.
+func (l *Connections) end(one look, succeeded bool, seen int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !succeeded {
@@ -215,8 +216,7 @@ func (l *Connections) end(one look, succeeded bool, start time.Time) {
 		return
 	}
 	if one.affected.All {
-		now := time.Now()
-		l.checked = checked{at: now, took: now.Sub(start)}
+		l.checked = checked{time.Now(), seen}
 	}
 	if l.backlog.settle(one) {
 		l.remember(false)

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -83,7 +85,8 @@ type Cutter struct {
 	// Health, if it is given, is told how attempts end.
 	Health *report.Health
 
-	patient debt // of looks that are not urgent
+	patient debt                 // of looks that are not urgent
+	spent   func() time.Duration // the processor time of the thread so far; [threadTime] but for tests
 }
 
 var _ manager.Runnable = (*Cutter)(nil)
@@ -91,6 +94,11 @@ var _ manager.Runnable = (*Cutter)(nil)
 // Start runs until ctx ends.
 func (c *Cutter) Start(ctx context.Context) error {
 	c.patient = debt{parts: patientParts, allowance: patientAllowance, longest: longestPatience}
+	if c.spent == nil {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		c.spent = threadTime
+	}
 	for c.await(ctx) {
 		start := time.Now()
 		for pause := cutPause; !c.cut(ctx); pause = min(2*pause, maxCutPause) {
@@ -132,15 +140,24 @@ func (c *Cutter) await(ctx context.Context) bool {
 	}
 }
 
+// threadTime is the processor time that the thread has taken.
+func threadTime() time.Duration {
+	const thread = 1 // RUSAGE_THREAD
+	var r syscall.Rusage
+	if syscall.Getrusage(thread, &r) != nil {
+		return 0
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+}
+
 // cut makes one attempt, and reports whether nothing is left to try again.
 func (c *Cutter) cut(ctx context.Context) bool {
 	logger := log.FromContext(ctx)
-	urgent, start := c.Live.Urgent(), time.Now()
+	urgent, start, spent := c.Live.Urgent(), time.Now(), c.spent()
 	ended, err := c.Live.Cut(ctx)
-	took := time.Since(start)
-	cutSeconds.Observe(took.Seconds())
+	cutSeconds.Observe(time.Since(start).Seconds())
 	if !urgent && !ended.Check {
-		c.patient.took(took, time.Now())
+		c.patient.took(c.spent()-spent, time.Now())
 	}
 	cutConnections.Add(float64(ended.Cut))
 	if err == nil && !ended.Since.IsZero() {

@@ -52,7 +52,8 @@ func (l *looks) run(t *testing.T, act func()) {
 		l.due, l.began = make(chan struct{}, 1), time.Now()
 		ctx, stop := context.WithCancel(logr.NewContext(t.Context(), logr.Discard()))
 		done := make(chan error)
-		go func() { done <- (&Cutter{Live: l}).Start(ctx) }()
+		spent := func() time.Duration { return time.Since(l.began) } // a look has the processor for all of its time
+		go func() { done <- (&Cutter{Live: l, spent: spent}).Start(ctx) }()
 		act()
 		stop()
 		if err := <-done; err != nil {
@@ -125,13 +126,14 @@ func TestAFailureIsTriedAgainEverMoreSeldom(t *testing.T) {
 	}
 }
 
-// Pods of other nodes that go one after the other have connections looked at for 1.5 % of the time. What is urgent meanwhile does not wait, and neither does the first.
+// Pods of other nodes that go one after the other have connections looked at for 1.5 % of the time. The first does not wait, and none for more than a minute.
 func TestLooksForPodsThatAreGoneComeSeldom(t *testing.T) {
-	for takes, want := range map[time.Duration]int{10 * time.Millisecond: 120 + 600*15/1000/10, 100 * time.Millisecond: 3 + 90, 300 * time.Millisecond: 1 + 30, 700 * time.Millisecond: 1 + 13} {
+	const forSoLong = 10 * time.Minute
+	for takes, most := range map[time.Duration]int{100 * time.Millisecond: 100, 300 * time.Millisecond: 35, 700 * time.Millisecond: 15, 3 * time.Second: 11} {
 		l := &looks{takes: takes}
 		l.patient.Store(true)
 		l.run(t, func() {
-			for range 600 { // ten minutes
+			for range forSoLong / time.Second {
 				l.change()
 				time.Sleep(time.Second)
 			}
@@ -139,14 +141,11 @@ func TestLooksForPodsThatAreGoneComeSeldom(t *testing.T) {
 		if l.at[0] != cutDelay {
 			t.Errorf("looks of %s: the first came after %s", takes, l.at[0])
 		}
-		if spent := time.Duration(len(l.at)) * takes; spent > patientAllowance+takes+10*time.Minute*16/1000 {
-			t.Errorf("looks of %s: %d in ten minutes, which is %s", takes, len(l.at), spent)
-		}
-		if takes >= 100*time.Millisecond && len(l.at) < want*8/10 {
-			t.Errorf("looks of %s: %d in ten minutes, want about %d", takes, len(l.at), want)
+		if len(l.at) > most || len(l.at) < most*7/10 {
+			t.Errorf("looks of %s: %d in ten minutes, want about %d", takes, len(l.at), most)
 		}
 		for i := 1; i < len(l.at); i++ {
-			if apart := l.at[i] - l.at[i-1]; apart > longestPatience+takes+2*time.Second {
+			if apart := l.at[i] - l.at[i-1]; apart > longestPatience+takes+cutShare*takes {
 				t.Errorf("looks of %s: %s apart", takes, apart)
 			}
 		}

@@ -110,11 +110,14 @@ func (c *tracking) delete(one policy.Connection) (bool, error) {
 // Connections shows each live connection of the families that are enforced to visit, which may call [Dataplane.Cut], if it is affected. It shows others too: what the
 // kernel does not filter, all are shown. One may be shown more than once: if the kernel cannot show all of them in one go, it is asked again.
 func (d *Dataplane) Connections(ctx context.Context, affected policy.Affected, visit func(policy.Connection)) error {
-	can := func(f iptables.Family, s side) bool { return d.filters.can(d.exchange, f, s) }
-	for _, w := range walks(affected, d.Capabilities().Families, d.filters.count(), can) {
+	families := d.Capabilities().Families
+	for _, w := range walks(affected, families, d.filters.count(), d.filters.can) {
 		if err := d.walk(ctx, w, visit); err != nil {
 			return fmt.Errorf("listing live connections: %w", err)
 		}
+	}
+	if affected.All {
+		d.filters.try(d.exchange, families)
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ import (
 
 // No kernel is believed to filter as it says: what a filter leaves out by mistake would go on against policy. By IPv6 addresses every kernel up to 6.18 at least shows
 // all entries but those that are asked for (ctnetlink_filter_match_tuple takes ipv6_addr_cmp for the opposite of what it is), by the tuple of replies several before 6.2
-// show none (they read it by the flags of the original one), and before 5.8 they show all. So each kind of filter is tried once, on an entry that is made for it.
+// show none (they read it by the flags of the original one), and before 5.8 they show all. So each kind of filter is tried once, on entries that are made for it.
 
 // Attributes and flags of filters (linux/netfilter/nfnetlink_conntrack.h, net/netfilter/nf_internals.h).
 const (
@@ -29,7 +29,7 @@ const (
 	statusExpected = 1  // IPS_EXPECTED, which whatever has a master has
 )
 
-// The entry that filters are tried on. It is in a zone of its own, where it meets no packet, and between addresses that are for documentation.
+// The entries that filters are tried on. They are in a zone of their own, where they meet no packet, and between addresses that are for documentation.
 const probeZone = 0xfeed
 
 var probeAddrs = map[iptables.Family][2]netip.Addr{
@@ -44,22 +44,28 @@ type filters struct {
 	tracked map[iptables.Family]int           // when they were all shown last
 }
 
-// can reports whether the kernel filters by the addresses of one side, and tries it if nobody has.
-func (f *filters) can(x exchange, family iptables.Family, s side) bool {
+// can reports whether the kernel is known to filter by the addresses of one side.
+func (f *filters) can(family iptables.Family, s side) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if known, ok := f.tried[family]; ok {
-		return known[s]
-	}
-	found, err := tryFilters(x, family)
-	if err != nil {
-		return false // something is busy, and it is tried again with the next look
-	}
+	return f.tried[family][s]
+}
+
+// try finds out what the kernel filters by, where nobody has. That takes as long as some walks: no look that is urgent should wait for it.
+func (f *filters) try(x exchange, families []iptables.Family) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.tried == nil {
 		f.tried = map[iptables.Family]map[side]bool{}
 	}
-	f.tried[family] = found
-	return found[s]
+	for _, family := range families {
+		if _, known := f.tried[family]; known {
+			continue
+		}
+		if found, err := tryFilters(x, family); err == nil { // else it is tried with the next look at all
+			f.tried[family] = found
+		}
+	}
 }
 
 // count are the entries of each family when they were all shown last.
@@ -80,44 +86,45 @@ func (f *filters) counted(family iptables.Family, n int) {
 	f.tracked[family] = n
 }
 
-// tryFilters makes an entry, asks for it by either side, and removes it.
-func tryFilters(x exchange, family iptables.Family) (map[side]bool, error) {
+// tryFilters makes two entries, one in each direction, asks for one of them by either side, and removes both.
+func tryFilters(x exchange, family iptables.Family) (found map[side]bool, err error) {
 	c, err := openTracking(x)
 	if err != nil {
 		return nil, err
 	}
 	defer c.close()
 	ends := probeAddrs[family]
-	one := policy.Connection{
-		Original: policy.Tuple{Protocol: policy.UDP, Src: ends[0], Dst: ends[1], SrcPort: 9, DstPort: 9},
-		Reply:    policy.Tuple{Protocol: policy.UDP, Src: ends[1], Dst: ends[0], SrcPort: 9, DstPort: 9},
+	there, back := probeOf(ends[0], ends[1], 9), probeOf(ends[1], ends[0], 10)
+	for _, one := range []policy.Connection{there, back} {
+		if err := c.create(one, 30*time.Second); err != nil {
+			return nil, err
+		}
+		defer func() {
+			_, failed := c.delete(one)
+			err = errors.Join(err, failed)
+		}()
+	}
+	found = map[side]bool{}
+	for _, s := range []side{bySource, byDestination} {
+		shown := map[policy.Tuple]bool{}
+		err := c.dump(context.Background(), walk{family: family, side: s, addr: ends[s]}, func(one policy.Connection) {
+			shown[one.Original] = shown[one.Original] || one.Zone == probeZone
+		})
+		if isBusy(err) {
+			return nil, err
+		}
+		found[s] = err == nil && shown[there.Original] && !shown[back.Original]
+	}
+	return found, nil
+}
+
+// probeOf is an entry with a port at both ends, which is another for each: the replies of one must not look as the other.
+func probeOf(src, dst netip.Addr, port uint16) policy.Connection {
+	return policy.Connection{
+		Original: policy.Tuple{Protocol: policy.UDP, Src: src, Dst: dst, SrcPort: port, DstPort: port},
+		Reply:    policy.Tuple{Protocol: policy.UDP, Src: dst, Dst: src, SrcPort: port, DstPort: port},
 		Zone:     probeZone,
 	}
-	if err := c.create(one, 30*time.Second); err != nil {
-		return nil, err
-	}
-	found := map[side]bool{}
-	var errs []error
-	for _, s := range []side{bySource, byDestination} {
-		found[s] = true
-		for _, of := range []struct {
-			addr netip.Addr
-			want bool
-		}{{ends[s], true}, {ends[1-s], false}} {
-			shown := false
-			err := c.dump(context.Background(), walk{family: family, side: s, addr: of.addr}, func(c policy.Connection) {
-				shown = shown || c.Zone == one.Zone && c.Original == one.Original
-			})
-			if isBusy(err) {
-				errs = append(errs, err)
-			}
-			found[s] = found[s] && err == nil && shown == of.want
-		}
-	}
-	if _, err := c.delete(one); err != nil {
-		errs = append(errs, err)
-	}
-	return found, errors.Join(errs...)
 }
 
 // create makes the entry of a connection.
