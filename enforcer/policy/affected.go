@@ -185,7 +185,7 @@ func (c *comparing) narrowedEndpoints() {
 			was[a] = &c.before.Endpoints[i]
 		}
 	}
-	n := narrowing{before: c.before, after: c.after, policies: map[policyPair]bool{}}
+	n := newNarrowing(c.before, c.after)
 	var narrowed [2][]netip.Addr
 	for i := range c.after.Endpoints {
 		e := &c.after.Endpoints[i]

@@ -8,6 +8,9 @@ import (
 // difference are the addresses of members that a set has lost and gained, each sorted and once.
 type difference struct{ lost, gained []netip.Addr }
 
+// many members are compared in one go.
+const many = 64
+
 // differenceOf goes through both sorted lists at once. Most of their members are the same.
 func differenceOf(before, after []Member) *difference {
 	d := &difference{}
@@ -15,6 +18,10 @@ func differenceOf(before, after []Member) *difference {
 		return d
 	}
 	for len(before) > 0 && len(after) > 0 {
+		if len(before) >= many && len(after) >= many && *(*[many]Member)(before) == *(*[many]Member)(after) {
+			before, after = before[many:], after[many:]
+			continue
+		}
 		if before[0] == after[0] {
 			before, after = before[1:], after[1:]
 			continue

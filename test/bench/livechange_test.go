@@ -21,6 +21,7 @@ import (
 	nodectl "github.com/ringfence-io/ringfence/controllers/node"
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/test/kit"
 )
 
@@ -85,6 +86,26 @@ var liveChanges = []struct {
 	{"a policy comes to all pods here", func(s compile.Snapshot) (before, after compile.Snapshot) { return s, widely(s) }},
 	{"a local pod comes", func(s compile.Snapshot) (before, after compile.Snapshot) { return withoutPod(s, 42), s }},
 	{"a local pod goes, a peer of 10 pods here", func(s compile.Snapshot) (before, after compile.Snapshot) { return s, withoutPod(s, 42) }},
+}
+
+// BenchmarkAffected takes the time to say which connections a remote pod that goes affects.
+func BenchmarkAffected(b *testing.B) {
+	for _, policies := range []int{100, 1000} {
+		for _, pods := range []int{1000, 10_000} {
+			b.Run(fmt.Sprintf("pods=%d/policies=%d", pods, policies), func(b *testing.B) {
+				var kept compile.Compiler
+				s := cluster(pods, policies)
+				before, _ := kept.Compile(s)
+				after, _ := kept.Compile(withoutPod(s, 700))
+				b.ReportAllocs()
+				for b.Loop() {
+					if got := policy.AffectedBy(&before, &after); len(got.Between) != 1 || got.Urgent {
+						b.Fatalf("%+v", got)
+					}
+				}
+			})
+		}
+	}
 }
 
 // BenchmarkLookAfterChange takes what a look at live connections costs after a change of each kind, beside a look at all of them.
