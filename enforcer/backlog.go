@@ -3,6 +3,7 @@ package enforcer
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
@@ -18,10 +19,14 @@ import (
 //
 // Beside that it knows what to judge by, whether a connection may have begun while our rules were away.
 type backlog struct {
-	inForce *policy.Node // while something is due; nil while nothing is
-	changes int          // those that may have come to deny something, since the start
-	settled *policy.Node // what was in force at the last look that succeeded, which left nothing that it denies; nil before the first
-	back    *policy.Node // what came into force after our rules had been away; nil if they have been there since the last look that succeeded
+	inForce  *policy.Node    // while something is due; nil while nothing is
+	changes  int             // those that may have come to deny something, since the start
+	affected policy.Affected // what they may have come to deny since the last look began, or the one before it if that did not succeed
+	check    bool            // all connections are affected because the last look at all is long ago, not because of a change
+	since    time.Time       // of the first change that affected is of; zero if there is none
+	settled  *policy.Node    // what was in force at the last look that succeeded, which left nothing that it denies; nil before the first
+	opened   policy.Affected // what later changes have allowed beyond settled and back
+	back     *policy.Node    // what came into force after our rules had been away; nil if they have been there since the last look that succeeded
 	// inherited is set if our rules had been away, and the process before this one did not get to the look after it.
 	inherited bool
 }
@@ -31,37 +36,77 @@ func (b *backlog) begin(node *policy.Node, wereAway bool) bool {
 	if !wereAway && !b.inherited {
 		return false
 	}
-	b.back, b.inherited = node, false
+	b.back, b.inherited, b.opened = node, false, policy.Affected{}
 	return true
 }
 
-// end notes how a change to node went. One that may deny makes a look due even if it failed: nobody knows what is in force then, and what policy has come to
-// deny is to end all the same. One that allows more moves what the last look has settled: what begins by it is seen.
-func (b *backlog) end(node *policy.Node, mayDeny, changed, failed bool) {
+// end notes how a change to node went, and what it affects. One that may deny makes a look due even if it failed: nobody knows what is in force then, and what policy
+// has come to deny is to end all the same. One that allows more moves what the last look has settled: what begins by it is seen.
+func (b *backlog) end(node *policy.Node, affected policy.Affected, changed, failed bool, now time.Time) {
+	last := b.inForce
+	if last == nil {
+		last = b.settled
+	}
 	switch {
-	case mayDeny || b.inForce != nil && changed:
+	case !affected.Empty() || b.inForce != nil && changed:
+		if last != nil && b.back != node {
+			b.opened = b.opened.With(policy.AffectedBy(node, last))
+		}
 		b.inForce = node
 	case !failed && b.settled != nil && changed:
 		b.settled = node
 	}
-	if mayDeny {
-		b.changes++
+	if affected.Empty() {
+		return
+	}
+	b.changes++
+	b.affected = b.affected.With(affected)
+	b.check = b.check || !changed && affected.All && !affected.Urgent
+	if b.since.IsZero() && changed {
+		b.since = now
 	}
 }
 
-// settle notes that all connections have been looked at for so many changes, and reports whether that has dealt with what began while our rules were away.
-// Where there has been a further change, nothing is settled.
-func (b *backlog) settle(changes int) bool {
-	if b.changes != changes {
+// look is one look at connections.
+type look struct {
+	node     *policy.Node    // to judge by
+	affected policy.Affected // which connections
+	check    bool            // as in backlog
+	since    time.Time       // likewise
+	changes  int             // that there had been when it began
+}
+
+// begins begins a look, if one is due. [backlog.settle] or [backlog.failed] is to follow.
+func (b *backlog) begins() (look, bool) {
+	if b.inForce == nil {
+		return look{}, false
+	}
+	l := look{b.inForce, b.affected, b.check, b.since, b.changes}
+	b.affected, b.check, b.since = policy.Affected{}, false, time.Time{}
+	return l, true
+}
+
+// failed notes that a look did not succeed.
+func (b *backlog) failed(l look) {
+	b.affected, b.check = l.affected.With(b.affected), l.check || b.check
+	if !l.since.IsZero() {
+		b.since = l.since
+	}
+}
+
+// settle notes that a look succeeded, and reports whether that has dealt with what began while our rules were away. Where there has been a further change, nothing is
+// settled.
+func (b *backlog) settle(l look) bool {
+	if b.changes != l.changes {
 		return false
 	}
 	wereAway := b.back != nil
-	b.settled, b.inForce, b.back = b.inForce, nil, nil
+	b.settled, b.inForce, b.back, b.opened = b.inForce, nil, nil, policy.Affected{}
 	return wereAway
 }
 
 // unseen says whether a connection that is denied may have begun while our rules were away: what policy denied when they came back, or at the last look, which
-// left nothing of the kind. Whatever both allowed, a change since then has come to deny.
+// left nothing of the kind, unless a change between two looks has let it in. Whatever both allowed, a change since then has come to deny.
 func (b *backlog) unseen(own []netip.Addr) func(policy.Connection) bool {
 	var judges []*policy.Judge
 	for _, node := range []*policy.Node{b.back, b.settled} {
@@ -70,6 +115,6 @@ func (b *backlog) unseen(own []netip.Addr) func(policy.Connection) bool {
 		}
 	}
 	return func(c policy.Connection) bool {
-		return slices.ContainsFunc(judges, func(j *policy.Judge) bool { return j.DoesDeny(c) })
+		return slices.ContainsFunc(judges, func(j *policy.Judge) bool { return j.DoesDeny(c) }) && !b.opened.Has(c.Ends())
 	}
 }

@@ -61,7 +61,7 @@ func mustCut(t *testing.T, live *enforcer.Connections) enforcer.Ended {
 // left are the connections that still live.
 func left(t *testing.T, kernel *dataplane.Fake) (ids []uint32) {
 	t.Helper()
-	if err := kernel.Connections(t.Context(), func(c policy.Connection) { ids = append(ids, c.ID) }); err != nil {
+	if err := kernel.Connections(t.Context(), policy.Affected{All: true}, func(c policy.Connection) { ids = append(ids, c.ID) }); err != nil {
 		t.Fatal(err)
 	}
 	return ids
@@ -141,8 +141,8 @@ type changing struct {
 	meanwhile func()
 }
 
-func (c *changing) Connections(ctx context.Context, visit func(policy.Connection)) error {
-	err := c.Fake.Connections(ctx, visit)
+func (c *changing) Connections(ctx context.Context, affected policy.Affected, visit func(policy.Connection)) error {
+	err := c.Fake.Connections(ctx, affected, visit)
 	if c.meanwhile != nil {
 		c.meanwhile()
 		c.meanwhile = nil

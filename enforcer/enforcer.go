@@ -80,8 +80,8 @@ func (e *Enforcer) SetOptions(o iptables.Options) {
 
 // follower is told of each change of what is in force.
 type follower interface {
-	// change has apply make the changes that put node in force. With mayDeny, live connections may be denied from then on. The error is that of apply.
-	change(node *policy.Node, c policy.Changes, mayDeny bool, apply func() error) error
+	// change has apply make the changes of a step. The error is that of apply.
+	change(s step, apply func() error) error
 }
 
 var (
@@ -92,9 +92,7 @@ var (
 // nobody follows where live connections are left alone.
 type nobody struct{}
 
-func (nobody) change(_ *policy.Node, _ policy.Changes, _ bool, apply func() error) error {
-	return apply()
-}
+func (nobody) change(_ step, apply func() error) error { return apply() }
 
 // Follow has connections follow each change that may deny some of them.
 func (e *Enforcer) Follow(connections *Connections) { e.follower = connections }
@@ -173,7 +171,8 @@ func (e *Enforcer) sync(ctx context.Context, s compile.Snapshot, verify bool) (R
 // enforce makes the kernel hold what a node is to enforce.
 func (e *Enforcer) enforce(ctx context.Context, node policy.Node, verify bool) (Report, error) {
 	var known iptables.Ruleset
-	if e.known != nil {
+	knew := e.known != nil
+	if knew {
 		known = *e.known
 	}
 	e.made.closed, e.made.options, e.made.ruleset = node, e.options, e.planner.renderer.Render(node, e.options, known)
@@ -188,9 +187,12 @@ func (e *Enforcer) enforce(ctx context.Context, node policy.Node, verify bool) (
 	}
 	plan := e.leftovers.due(iptables.Diff(want, have), time.Now())
 	report.Applied = plan.Changes()
-	due := verify || !e.tookOver || report.Applied.MayDeny(e.inForce, &node)
+	change := step{after: &node, changes: report.Applied, verified: verify}
+	if knew && e.tookOver && report.Repairs.Empty() && unread == nil {
+		change.before = e.inForce
+	}
 	e.failed = plan
-	if err := e.follower.change(&node, report.Applied, due, func() error { return e.apply(ctx, plan) }); err != nil {
+	if err := e.follower.change(change, func() error { return e.apply(ctx, plan) }); err != nil {
 		e.known, e.inForce = nil, nil
 		return report, errors.Join(unread, fmt.Errorf("applying policy: %w", err))
 	}

@@ -27,7 +27,7 @@ type flood struct {
 	peak uint64 // of the heap while they are listed
 }
 
-func (f *flood) Connections(_ context.Context, visit func(policy.Connection)) error {
+func (f *flood) Connections(_ context.Context, _ policy.Affected, visit func(policy.Connection)) error {
 	for i := range f.n {
 		visit(f.make(i))
 		if i%(f.n/8) == f.n/16 {
@@ -77,13 +77,14 @@ func TestOneTenantsCutConnectionsLeaveRoomForOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hostile, victim := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.1.1")
 		kernel := &flood{Fake: dataplane.NewFake(dataplane.Capabilities{}), held: map[netip.Addr]int{}}
-		e, live := enforcer.New(kernel, options), enforcer.NewConnections(kernel)
-		e.Follow(live)
+		live := enforcer.NewConnections(kernel)
 		rounds := 0
 		look := func(src netip.Addr, n int) enforcer.Ended {
 			rounds++
+			e := enforcer.New(kernel, options) // which looks at all connections
+			e.Follow(live)
 			kernel.n, kernel.make = n, func(i int) policy.Connection { return opened(src, rounds<<22+i) }
-			mustSync(t, e, closed(), true)
+			mustSync(t, e, closed(), false)
 			return mustCut(t, live)
 		}
 		for range 3 {

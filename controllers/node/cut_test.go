@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,9 +20,14 @@ type looks struct {
 	at    []time.Duration
 	fails int // that many times
 	takes time.Duration
+
+	patient atomic.Bool // what is due is not urgent
+	check   bool        // no change asks for it
 }
 
 func (l *looks) Due() <-chan struct{} { return l.due }
+
+func (l *looks) Urgent() bool { return !l.patient.Load() }
 
 func (l *looks) Cut(context.Context) (enforcer.Ended, error) {
 	l.at = append(l.at, time.Since(l.began))
@@ -30,7 +36,7 @@ func (l *looks) Cut(context.Context) (enforcer.Ended, error) {
 		l.fails--
 		return enforcer.Ended{}, errors.New("no")
 	}
-	return enforcer.Ended{}, nil
+	return enforcer.Ended{Check: l.check}, nil
 }
 
 func (l *looks) change() {
@@ -46,7 +52,8 @@ func (l *looks) run(t *testing.T, act func()) {
 		l.due, l.began = make(chan struct{}, 1), time.Now()
 		ctx, stop := context.WithCancel(logr.NewContext(t.Context(), logr.Discard()))
 		done := make(chan error)
-		go func() { done <- (&Cutter{Live: l}).Start(ctx) }()
+		spent := func() time.Duration { return time.Since(l.began) } // a look has the processor for all of its time
+		go func() { done <- (&Cutter{Live: l, spent: spent}).Start(ctx) }()
 		act()
 		stop()
 		if err := <-done; err != nil {
@@ -116,5 +123,68 @@ func TestAFailureIsTriedAgainEverMoreSeldom(t *testing.T) {
 		if l.at[i]-l.at[i-1] > maxCutPause*3/2 {
 			t.Errorf("looks %s apart", l.at[i]-l.at[i-1])
 		}
+	}
+}
+
+// Pods of other nodes that go one after the other have connections looked at for 1.5 % of the time. The first does not wait, and none for more than a minute.
+func TestLooksForPodsThatAreGoneComeSeldom(t *testing.T) {
+	const forSoLong = 10 * time.Minute
+	for takes, most := range map[time.Duration]int{100 * time.Millisecond: 100, 300 * time.Millisecond: 35, 700 * time.Millisecond: 15, 3 * time.Second: 11} {
+		l := &looks{takes: takes}
+		l.patient.Store(true)
+		l.run(t, func() {
+			for range forSoLong / time.Second {
+				l.change()
+				time.Sleep(time.Second)
+			}
+		})
+		if l.at[0] != cutDelay {
+			t.Errorf("looks of %s: the first came after %s", takes, l.at[0])
+		}
+		if len(l.at) > most || len(l.at) < most*7/10 {
+			t.Errorf("looks of %s: %d in ten minutes, want about %d", takes, len(l.at), most)
+		}
+		for i := 1; i < len(l.at); i++ {
+			if apart := l.at[i] - l.at[i-1]; apart > longestPatience+takes+cutShare*takes {
+				t.Errorf("looks of %s: %s apart", takes, apart)
+			}
+		}
+	}
+}
+
+func TestWhatIsUrgentDoesNotWaitForThePatient(t *testing.T) {
+	l := &looks{takes: time.Second}
+	l.patient.Store(true)
+	var urgentAt time.Duration
+	l.run(t, func() {
+		l.change()
+		time.Sleep(10 * time.Second)
+		l.change() // has to wait for a minute by what the first has cost
+		time.Sleep(10 * time.Second)
+		if len(l.at) != 1 {
+			t.Errorf("the second look came after %s, of two that are patient", l.at[1:])
+		}
+		l.patient.Store(false)
+		urgentAt = time.Since(l.began)
+		l.change()
+		time.Sleep(10 * time.Second)
+	})
+	if len(l.at) != 2 || l.at[1] != urgentAt+cutDelay {
+		t.Errorf("looks at %s, want the second %s after %s", l.at, cutDelay, urgentAt)
+	}
+}
+
+// A look that nothing asks for has its own limit: pods that are gone do not wait for what it has cost.
+func TestAChecksCostIsNotThatOfPodsThatAreGone(t *testing.T) {
+	l := &looks{takes: time.Second, check: true}
+	l.patient.Store(true)
+	l.run(t, func() {
+		l.change()
+		time.Sleep(10 * time.Second)
+		l.change()
+		time.Sleep(10 * time.Second)
+	})
+	if len(l.at) != 2 || l.at[1] != 10*time.Second+cutDelay {
+		t.Errorf("looks at %s", l.at)
 	}
 }

@@ -62,7 +62,7 @@ func init() {
 func Metrics() []prometheus.Collector {
 	own := []prometheus.Collector{
 		syncSeconds, syncErrors, syncFailing, lastSync, changeSeconds, repairs, problemsNow, enforced,
-		unknownPodsFailing, links, cutConnections, unheldConnections, cutSeconds, cutErrors, addressTroubles, findingsNow, unpolicedPods,
+		unknownPodsFailing, links, cutConnections, unheldConnections, cutSeconds, cutDelaySeconds, cutErrors, addressTroubles, findingsNow, unpolicedPods,
 		comparisonsMade, differences,
 	}
 	return slices.Concat(own, report.Metrics(), announce.Metrics())

@@ -19,36 +19,32 @@ const (
 	// longestPace bounds the pause, whatever syncs took. A change may have to wait for the sync that runs, for the pause, and for its own sync: with a tenant's
 	// objects that are as large as budgets let them be, the three are to be well below a second together.
 	longestPace = 100 * time.Millisecond
-	// longestDebt is what is kept in mind of syncs that took very long, as one that waits for another program's lock does.
+	// longestDebt is what the debt keeps in mind of syncs that took very long, as one that waits for another program's lock does.
 	longestDebt = paceAllowance + longestPace/(paceShare+1)
 )
 
 // pace is what keeps syncs apart. Its methods may be called from several goroutines, wait from one.
 type pace struct {
 	mu     sync.Mutex
-	debt   time.Duration // at the time of since
-	since  time.Time
+	debt   debt
 	urgent chan struct{} // receives when a change cannot wait
 	once   sync.Once
 }
 
-// settle pays off what has come due until now.
-func (p *pace) settle(now time.Time) {
-	if !p.since.IsZero() {
-		p.debt = max(0, p.debt-now.Sub(p.since)/(paceShare+1))
-	}
-	p.since = now
-}
-
 // pause is how long the next sync has to wait from now on.
 func (p *pace) pause() time.Duration {
+	p.init()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.settle(time.Now())
-	return min(max(0, p.debt-paceAllowance)*(paceShare+1), longestPace)
+	return p.debt.pause(time.Now())
 }
 
-func (p *pace) init() { p.once.Do(func() { p.urgent = make(chan struct{}, 1) }) }
+func (p *pace) init() {
+	p.once.Do(func() {
+		p.urgent = make(chan struct{}, 1)
+		p.debt = debt{parts: paceShare + 1, allowance: paceAllowance, longest: longestPace}
+	})
+}
 
 // hurry ends the pause.
 func (p *pace) hurry() {
@@ -81,8 +77,8 @@ func (p *pace) wait(ctx context.Context) {
 
 // took notes how long a sync took that has just ended.
 func (p *pace) took(d time.Duration) {
+	p.init()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.settle(time.Now())
-	p.debt = min(p.debt+d, longestDebt)
+	p.debt.took(d, time.Now())
 }

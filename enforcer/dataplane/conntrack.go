@@ -16,7 +16,7 @@ import (
 )
 
 // Connection tracking is read entry by entry, and nothing but what policy looks at: a node may have hundreds of thousands, and a library that returns them as a
-// list would take more memory than all the rest of the enforcer. No filter of the kernel's helps: it compares with one address at most (CTA_FILTER).
+// list would take more memory than all the rest of the enforcer.
 
 // tracking is a netlink socket to the kernel's connection tracking, in the network namespace in which it was opened.
 type tracking struct {
@@ -58,10 +58,25 @@ func (c *tracking) available() error {
 	return err
 }
 
-// dump shows each entry of a family to visit, or of all families if it is AF_UNSPEC. One that moves while the kernel lists them may be shown twice.
-func (c *tracking) dump(ctx context.Context, family uint8, visit func(policy.Connection)) error {
+// dump shows each entry that a walk is about to visit, if the kernel filters as it is asked to, and others if not. One that moves while the kernel lists them may be
+// shown twice.
+func (c *tracking) dump(ctx context.Context, w walk, visit func(policy.Connection)) error {
+	r := c.request(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP, familyOf(w))
+	for _, a := range w.attrs() {
+		r.AddData(a)
+	}
+	return c.show(ctx, r, visit)
+}
+
+func familyOf(w walk) uint8 {
+	if w.family == 0 {
+		return unix.AF_UNSPEC
+	}
+	return addressFamily(w.family)
+}
+
+func (c *tracking) show(ctx context.Context, r *nl.NetlinkRequest, visit func(policy.Connection)) error {
 	var failed error
-	r := c.request(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP, family)
 	err := c.exchange(r, func(raw []byte) bool {
 		var one policy.Connection
 		if failed = context.Cause(ctx); failed == nil {
@@ -79,7 +94,12 @@ func (c *tracking) dump(ctx context.Context, family uint8, visit func(policy.Con
 func (c *tracking) delete(one policy.Connection) (bool, error) {
 	r := c.request(nl.IPCTNL_MSG_CT_DELETE, unix.NLM_F_ACK, addressFamily(iptables.FamilyOf(one.Original.Src)))
 	r.AddData(tupleAttr(nl.CTA_TUPLE_ORIG, one.Original))
-	r.AddData(uint32Attr(nl.CTA_ID, one.ID)) // so that another that has come to have the same tuple stays
+	if one.ID != 0 { // so that another that has come to have the same tuple stays
+		r.AddData(uint32Attr(nl.CTA_ID, one.ID))
+	}
+	if one.Zone != 0 {
+		r.AddData(nl.NewRtAttr(nl.CTA_ZONE, nl.BEUint16Attr(one.Zone)))
+	}
 	_, err := r.Execute(unix.NETLINK_NETFILTER, 0)
 	if errors.Is(err, unix.ENOENT) {
 		return false, nil
@@ -87,25 +107,56 @@ func (c *tracking) delete(one policy.Connection) (bool, error) {
 	return err == nil, err
 }
 
-// Connections shows each live connection of the families that are enforced to visit, which may call [Dataplane.Cut]. One may be shown more than once: if
-// the kernel cannot show all of them in one go, it is asked again.
-func (d *Dataplane) Connections(ctx context.Context, visit func(policy.Connection)) error {
-	family := uint8(unix.AF_UNSPEC) // one look at the kernel's table for both
-	if len(d.Capabilities().Families) == 1 {
-		family = addressFamily(d.Capabilities().Families[0])
+// Connections shows each live connection of the families that are enforced to visit, which may call [Dataplane.Cut], if it is affected. It shows others too: what the
+// kernel does not filter, all are shown. One may be shown more than once: if the kernel cannot show all of them in one go, it is asked again.
+func (d *Dataplane) Connections(ctx context.Context, affected policy.Affected, visit func(policy.Connection)) error {
+	families := d.Capabilities().Families
+	for _, w := range walks(affected, families, d.filters.count(), d.filters.can) {
+		if err := d.walk(ctx, w, visit); err != nil {
+			return fmt.Errorf("listing live connections: %w", err)
+		}
 	}
+	if affected.All {
+		d.filters.try(d.exchange, families)
+	}
+	return nil
+}
+
+// Related shows each live connection that belongs to another to visit, and where the kernel does not filter by that (before Linux 5.15), all.
+func (d *Dataplane) Related(ctx context.Context, visit func(policy.Connection)) error {
+	if err := d.walk(ctx, walk{related: true}, visit); err != nil {
+		return fmt.Errorf("listing related connections: %w", err)
+	}
+	return nil
+}
+
+// walk makes one dump, and counts what there is where it is of everything.
+func (d *Dataplane) walk(ctx context.Context, w walk, visit func(policy.Connection)) error {
+	var four, six int
 	err := whole(func() error {
 		c, err := openTracking(d.exchange)
 		if err != nil {
 			return err
 		}
 		defer c.close()
-		return c.dump(ctx, family, visit)
+		four, six = 0, 0
+		return c.dump(ctx, w, func(one policy.Connection) {
+			if one.Original.Src.Is4() {
+				four++
+			} else {
+				six++
+			}
+			visit(one)
+		})
 	})
-	if err != nil {
-		return fmt.Errorf("listing live connections: %w", err)
+	if err == nil && !w.related && !w.addr.IsValid() {
+		for f, n := range map[iptables.Family]int{iptables.IPv4: four, iptables.IPv6: six} {
+			if w.family == 0 || w.family == f {
+				d.filters.counted(f, n)
+			}
+		}
 	}
-	return nil
+	return err
 }
 
 // Addresses are all that the node has itself.

@@ -28,7 +28,7 @@ func track(t *testing.T, lines ...string) {
 
 func connections(t *testing.T, d *Dataplane) (all []policy.Connection) {
 	t.Helper()
-	if err := d.Connections(t.Context(), func(c policy.Connection) { all = append(all, c) }); err != nil {
+	if err := d.Connections(t.Context(), policy.Affected{All: true}, func(c policy.Connection) { all = append(all, c) }); err != nil {
 		t.Fatal(err)
 	}
 	slices.SortFunc(all, func(a, b policy.Connection) int { return strings.Compare(text(a), text(b)) })
@@ -194,7 +194,7 @@ func TestListingConnectionsEndsWithItsContext(t *testing.T) {
 	track(t, trackedEntries...)
 	ctx, cancel := context.WithCancel(t.Context())
 	seen := 0
-	if err := d.Connections(ctx, func(policy.Connection) { seen++; cancel() }); err == nil || seen != 1 {
+	if err := d.Connections(ctx, policy.Affected{All: true}, func(policy.Connection) { seen++; cancel() }); err == nil || seen != 1 {
 		t.Errorf("%d connections were shown after the end: %v", seen, err)
 	}
 }

@@ -26,7 +26,7 @@ func TestConnectionsAreCutWhileTheyAreListed(t *testing.T) {
 		}
 		cut, some = cut+k, some[:0]
 	}
-	if err := d.Connections(t.Context(), func(c policy.Connection) {
+	if err := d.Connections(t.Context(), policy.Affected{All: true}, func(c policy.Connection) {
 		if some = append(some, c); len(some) == 50 {
 			flush()
 		}
@@ -35,7 +35,7 @@ func TestConnectionsAreCutWhileTheyAreListed(t *testing.T) {
 	}
 	flush()
 	left := 0
-	if err := d.Connections(t.Context(), func(policy.Connection) { left++ }); err != nil {
+	if err := d.Connections(t.Context(), policy.Affected{All: true}, func(policy.Connection) { left++ }); err != nil {
 		t.Fatal(err)
 	}
 	if cut != n || left != 0 {

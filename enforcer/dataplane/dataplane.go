@@ -91,6 +91,7 @@ type Dataplane struct {
 	state    atomic.Pointer[state]
 	counter  Counter
 	seen     seen
+	filters  filters // of connection tracking
 }
 
 // New chooses the back end and runs the preflight. It fails if a program is missing, or with a *PreflightError if nothing

@@ -47,13 +47,24 @@ func (f *Fake) Addresses(context.Context) ([]netip.Addr, error) {
 	return slices.Clone(f.tracking.own), f.tracking.err
 }
 
-// Connections is as Dataplane's.
-func (f *Fake) Connections(_ context.Context, visit func(policy.Connection)) error {
+// Connections is as Dataplane's, and shows no others than those that are affected.
+func (f *Fake) Connections(_ context.Context, affected policy.Affected, visit func(policy.Connection)) error {
+	return f.show(visit, func(c policy.Connection) bool { return affected.Has(c.Ends()) })
+}
+
+// Related is as Dataplane's, and shows no others than those that belong to another.
+func (f *Fake) Related(_ context.Context, visit func(policy.Connection)) error {
+	return f.show(visit, func(c policy.Connection) bool { return c.Master != policy.Tuple{} })
+}
+
+func (f *Fake) show(visit func(policy.Connection), which func(policy.Connection) bool) error {
 	f.tracking.mu.Lock()
 	connections, err := slices.Clone(f.tracking.connections), f.tracking.err
 	f.tracking.mu.Unlock()
 	for _, c := range connections {
-		visit(c)
+		if which(c) {
+			visit(c)
+		}
 	}
 	return err
 }

@@ -80,7 +80,7 @@ func TestADumpThatIsCutShortIsBegunAnew(t *testing.T) {
 		})
 		inTrouble(d, err, 1, func() {
 			seen := map[string]bool{}
-			if err := d.Connections(t.Context(), func(c policy.Connection) { seen[text(c)] = true }); err != nil || len(seen) != len(trackedEntries) {
+			if err := d.Connections(t.Context(), policy.Affected{All: true}, func(c policy.Connection) { seen[text(c)] = true }); err != nil || len(seen) != len(trackedEntries) {
 				t.Errorf("%s: %d connections of %d: %v", name, len(seen), len(trackedEntries), err)
 			}
 		})
@@ -96,9 +96,11 @@ func TestADumpThatIsAlwaysCutShortIsAnError(t *testing.T) {
 	track(t, trackedEntries...)
 	for name, err := range cutShort {
 		for what, dump := range map[string]func() error{
-			"observing":               func() error { _, err := d.Observe(t.Context()); return err },
-			"cleaning up":             func() error { return d.Cleanup(t.Context()) },
-			"listing the connections": func() error { return d.Connections(t.Context(), func(policy.Connection) {}) },
+			"observing":   func() error { _, err := d.Observe(t.Context()); return err },
+			"cleaning up": func() error { return d.Cleanup(t.Context()) },
+			"listing the connections": func() error {
+				return d.Connections(t.Context(), policy.Affected{All: true}, func(policy.Connection) {})
+			},
 		} {
 			var got error
 			asked := inTrouble(d, err, 1000, func() { got = dump() })

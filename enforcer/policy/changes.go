@@ -1,9 +1,6 @@
 package policy
 
-import (
-	"fmt"
-	"slices"
-)
+import "fmt"
 
 // Changes are what a back end changes in the kernel, or what others have changed there, in words that every back end has. Whoever asks learns what changes, and
 // not how. The zero Changes are none.
@@ -60,18 +57,4 @@ func (c Changes) String() string {
 		return ""
 	}
 	return c.Text.String()
-}
-
-// MayDeny reports whether the changes can make rules deny what they allowed before: after is what comes into force, and before what was, nil if nobody knows.
-// It errs towards true. Entries that are added let more through, unless a rule denies what is in its set, or has it pass other rules by.
-func (c Changes) MayDeny(before, after *Node) bool {
-	switch {
-	case c.Jumps+c.Removed > 0, c.Tables > 0 && (before == nil || Narrows(before, after)):
-		return true
-	case c.Added == 0:
-		return false
-	}
-	return slices.ContainsFunc(after.Policies, func(p Policy) bool {
-		return slices.ContainsFunc(slices.Concat(p.Rules[Ingress], p.Rules[Egress]), func(r Rule) bool { return r.Action == Deny || r.Action == Pass })
-	})
 }

@@ -59,6 +59,9 @@ func (c Connection) Flow() Flow {
 	return f
 }
 
+// Ends are the addresses between which policy saw the first packet.
+func (c Connection) Ends() (source, destination netip.Addr) { return c.Original.Src, c.Reply.Src }
+
 // How long what the other end of a connection sends may be held off.
 const (
 	// ShortestHold covers packets that are on their way.
@@ -172,18 +175,14 @@ type Case struct {
 	By Connection
 }
 
-// Bounds of what Cases keeps, whatever connections there are: some 25 MB.
-const (
-	maxRelated = 1 << 16
-	maxGone    = 1 << 20
-)
+// maxGone bounds what Cases keeps in mind, whatever connections there are: some 20 MB.
+const maxGone = 1 << 20
 
 // Cases finds, one by one, the connections that policy denies. It keeps none of them: a node may have a million.
 type Cases struct {
-	judge   *Judge
-	seed    maphash.Seed
-	related []Connection
-	gone    map[uint64]struct{} // hashes of the original tuples of those that were ended
+	judge *Judge
+	seed  maphash.Seed
+	gone  map[uint64]struct{} // hashes of the original tuples of those that were ended
 }
 
 // NewCases begins with none.
@@ -191,17 +190,13 @@ func NewCases(j *Judge) *Cases {
 	return &Cases{judge: j, seed: maphash.MakeSeed(), gone: map[uint64]struct{}{}}
 }
 
-// Add takes in a connection, and reports whether policy denies it. One that belongs to another passed as related to it, whatever policy says of its ports: it
-// goes with its master, by [Cases.Related]. Of very many of these the last are judged by themselves.
-func (c *Cases) Add(one Connection) (denied Case, ok bool) {
-	if !c.judge.Concerns(one) {
+// Denied reports whether policy denies a connection. One that belongs to another is not judged: it passed as related to that, whatever policy says of its ports,
+// and goes with it, by [Cases.Orphaned].
+func (c *Cases) Denied(one Connection) (Case, bool) {
+	if one.Master != (Tuple{}) || !c.judge.DoesDeny(one) {
 		return Case{}, false
 	}
-	if one.Master != (Tuple{}) && len(c.related) < maxRelated {
-		c.related = append(c.related, one)
-		return Case{}, false
-	}
-	return Case{Connection: one, By: one}, c.judge.DoesDeny(one)
+	return Case{Connection: one, By: one}, true
 }
 
 // Gone notes that a connection has been ended.
@@ -211,14 +206,16 @@ func (c *Cases) Gone(one Connection) {
 	}
 }
 
-// Related are those that belong to one that is gone.
-func (c *Cases) Related() []Case {
-	var all []Case
-	for _, one := range c.related {
-		if _, gone := c.gone[maphash.Comparable(c.seed, one.Master)]; gone {
-			all = append(all, Case{Connection: one, Reason: "it belongs to a connection that was ended: " + one.Master.String()})
-		}
+// AnyGone reports whether one has.
+func (c *Cases) AnyGone() bool { return len(c.gone) > 0 }
+
+// Orphaned reports whether a connection belongs to one that is gone, and policy has a say in it.
+func (c *Cases) Orphaned(one Connection) (Case, bool) {
+	if one.Master == (Tuple{}) || !c.judge.Concerns(one) {
+		return Case{}, false
 	}
-	c.related = nil
-	return all
+	if _, gone := c.gone[maphash.Comparable(c.seed, one.Master)]; !gone {
+		return Case{}, false
+	}
+	return Case{Connection: one, Reason: "it belongs to a connection that was ended: " + one.Master.String()}, true
 }

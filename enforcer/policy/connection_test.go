@@ -225,13 +225,15 @@ func TestRelatedConnectionsGoWithTheirMaster(t *testing.T) {
 		cases := policy.NewCases(policy.NewJudge(twoPods(), nil))
 		var got []string
 		for _, c := range order {
-			if c, denied := cases.Add(c); denied {
+			if c, denied := cases.Denied(c); denied {
 				got = append(got, c.Original.String())
 				cases.Gone(c.Connection)
 			}
 		}
-		for _, c := range cases.Related() {
-			got = append(got, c.Original.String())
+		for _, c := range order {
+			if c, orphaned := cases.Orphaned(c); orphaned {
+				got = append(got, c.Original.String())
+			}
 		}
 		slices.Sort(got)
 		want := []string{"tcp 10.0.9.2:40000 -> 10.0.0.1:2002", "tcp 10.0.9.2:40000 -> 10.0.0.1:80"}

@@ -1,86 +1,81 @@
 package policy
 
-import (
-	"net/netip"
-	"slices"
-)
+import "slices"
 
-// Narrows reports whether some connection that before allows may be denied by after, for all that can be told without looking at members of sets: whoever takes
-// members away knows it. It errs towards true. "Policy p of an endpoint got one rule more" is false, "a policy came to apply to an endpoint that had
-// none" is true.
-func Narrows(before, after *Node) bool {
-	if !slices.Equal(before.Closed.Ranges, after.Closed.Ranges) || before.Closed.Known != after.Closed.Known {
-		return true
-	}
-	was := make(map[netip.Addr]*Endpoint, len(before.Endpoints))
-	for i := range before.Endpoints {
-		for _, a := range before.Endpoints[i].Addrs {
-			was[a] = &before.Endpoints[i]
-		}
-	}
-	n := narrowing{before: before, after: after, policies: map[[2]int]bool{}}
-	for i := range after.Endpoints {
-		e := &after.Endpoints[i]
-		for _, a := range e.Addrs {
-			if b := was[a]; b == nil || n.endpoint(b, e) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// narrowing compares endpoints, and remembers which policies it has compared: many endpoints share them.
+// narrowing compares what applies to endpoints, and remembers which policies it has compared: many endpoints share them.
 type narrowing struct {
 	before, after *Node
-	policies      map[[2]int]bool // whether the second allows less than the first
+	// same is whether the policy with an index allows less than the one with the same index before, and some whether any does. Most changes leave indexes alone.
+	same [2][]bool
+	some [2]bool
+	// others are those with different indexes.
+	others map[policyPair]bool
 }
 
-func (n *narrowing) endpoint(b, e *Endpoint) bool {
-	for d := range e.Applies {
-		for stage := range e.Applies[d] {
-			was, is := b.Applies[d][stage], e.Applies[d][stage]
-			if len(was) != len(is) {
+// policyPair are the indexes of a policy in two nodes.
+type policyPair struct {
+	direction Direction
+	was, is   int
+}
+
+func newNarrowing(before, after *Node) *narrowing {
+	n := &narrowing{before: before, after: after, others: map[policyPair]bool{}}
+	if len(before.Policies) != len(after.Policies) || IsOneSlice(before.Policies, after.Policies) {
+		return n
+	}
+	for _, d := range Directions {
+		n.same[d] = make([]bool, len(after.Policies))
+		for i := range after.Policies {
+			n.same[d][i] = narrower(d, &before.Policies[i], &after.Policies[i])
+			n.some[d] = n.some[d] || n.same[d][i]
+		}
+	}
+	return n
+}
+
+// endpoint reports whether some connection in a direction that was allowed may be denied, for all that can be told without looking at members of sets. It errs
+// towards true.
+func (n *narrowing) endpoint(d Direction, b, e *Endpoint) bool {
+	for stage := range e.Applies[d] {
+		was, is := b.Applies[d][stage], e.Applies[d][stage]
+		if len(was) != len(is) {
+			return true
+		}
+		if !n.some[d] && len(n.before.Policies) == len(n.after.Policies) && (IsOneSlice(was, is) || slices.Equal(was, is)) {
+			continue
+		}
+		for k := range is {
+			if n.policy(d, was[k], is[k]) {
 				return true
-			}
-			for k := range is {
-				if n.policy(was[k], is[k]) {
-					return true
-				}
 			}
 		}
 	}
 	return false
 }
 
-func (n *narrowing) policy(was, is int) bool {
-	key := [2]int{was, is}
-	narrows, known := n.policies[key]
+func (n *narrowing) policy(d Direction, was, is int) bool {
+	if was == is && n.same[d] != nil {
+		return n.same[d][is]
+	}
+	pair := policyPair{d, was, is}
+	narrows, known := n.others[pair]
 	if !known {
-		narrows = narrower(&n.before.Policies[was], &n.after.Policies[is])
-		n.policies[key] = narrows
+		narrows = narrower(d, &n.before.Policies[was], &n.after.Policies[is])
+		n.others[pair] = narrows
 	}
 	return narrows
 }
 
-// narrower reports whether a policy may allow less than it did before. Where policies add up it may have more rules; where the first rule decides, it is to
-// have the same.
-func narrower(b, a *Policy) bool {
-	if b.Ref != a.Ref || b.Part != a.Part || b.Stage != a.Stage || b.Audit != a.Audit {
+// narrower reports whether a policy may allow less in a direction than it did before. Where policies add up it may have more rules; where the first rule decides, it
+// is to have the same.
+func narrower(d Direction, b, a *Policy) bool {
+	switch {
+	case b.Ref != a.Ref || b.Part != a.Part || b.Stage != a.Stage || b.Audit != a.Audit:
 		return true
+	case IsOneSlice(b.Rules[d], a.Rules[d]):
+		return false
+	case !a.Stage.Isolates():
+		return !slices.EqualFunc(b.Rules[d], a.Rules[d], Rule.Equal)
 	}
-	for d := range a.Rules {
-		if !a.Stage.Isolates() {
-			if !slices.EqualFunc(b.Rules[d], a.Rules[d], Rule.Equal) {
-				return true
-			}
-			continue
-		}
-		for _, r := range b.Rules[d] {
-			if !slices.ContainsFunc(a.Rules[d], r.Equal) {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(b.Rules[d], func(r Rule) bool { return !slices.ContainsFunc(a.Rules[d], r.Equal) })
 }

@@ -22,18 +22,18 @@ import (
 // tracked is how many live connections the node of BenchmarkCutLive has.
 const tracked = 100_000
 
-// BenchmarkCutLive takes the time from a change of policy to the last of the connections being gone that it denies: listing them all, judging each, and
-// cutting some. Every one has an isolated pod of this node for an end, so that none is passed over without a verdict.
+// BenchmarkCutLive takes the time from the first sync of an enforcer to the last of the connections being gone that policy denies: listing them all, judging each,
+// and cutting some. Every one has an isolated pod of this node for an end, so that none is passed over without a verdict.
 func BenchmarkCutLive(b *testing.B) {
 	kit.NeedNetfilter(b)
 	for _, denied := range []int{0, 1000, 10_000} {
 		b.Run(fmt.Sprintf("connections=%d/denied=%d", tracked, denied), func(b *testing.B) {
-			n := newTracking(b, denied)
+			n := newTracking(b, cluster(10000, 100), tracked, denied)
 			var took, busy sample
 			for b.Loop() {
 				b.StopTimer()
 				n.refill(b)
-				n.change(b)
+				n.restart(b)
 				b.StartTimer()
 				start := time.Now()
 				e, processor := n.cut(b)
@@ -57,7 +57,7 @@ func BenchmarkJudgeLive(b *testing.B) {
 	for b.Loop() {
 		cases := policy.NewCases(policy.NewJudge(&node, nil))
 		for _, c := range all {
-			if _, denied := cases.Add(c); denied {
+			if _, denied := cases.Denied(c); denied {
 				b.Fatalf("%s is denied", c.Original)
 			}
 		}
@@ -83,7 +83,7 @@ func liveConnections(b *testing.B, node *policy.Node, count, denied int) []polic
 		if _, denies := judge.Denies(one); denies || one.Original.Src == to { // a pod always reaches itself
 			continue
 		}
-		for from := range uint16(400) {
+		for from := range uint16(400 * max(1, count/tracked)) {
 			at := port
 			if len(all) < denied {
 				at = port + 1000
@@ -100,6 +100,7 @@ func liveConnections(b *testing.B, node *policy.Node, count, denied int) []polic
 // trackingNode is a node with many live connections. Its policy is on a kernel in memory: that it is applied is not what is measured.
 type trackingNode struct {
 	host     *host.Host
+	kernel   *dataplane.Fake
 	enforcer *enforcer.Enforcer
 	live     *enforcer.Connections
 	snapshot compile.Snapshot
@@ -108,15 +109,11 @@ type trackingNode struct {
 	filled   bool
 }
 
-func newTracking(b *testing.B, denied int) *trackingNode {
+func newTracking(b *testing.B, s compile.Snapshot, count, denied int) *trackingNode {
 	b.Helper()
-	roads++
-	h, err := host.New(fmt.Sprintf("%s%d-node", host.RunPrefix(hostPrefix), roads))
-	kit.Must(b, err)
-	b.Cleanup(func() { kit.Must(b, h.Close()) })
-	n := &trackingNode{host: h, snapshot: cluster(10000, 100), denied: denied}
+	n := &trackingNode{host: newHost(b), kernel: dataplane.NewFake(dataplane.Capabilities{}), snapshot: s, denied: denied}
 	var plane *dataplane.Dataplane
-	kit.Must(b, h.Do(func() (err error) {
+	kit.Must(b, n.host.Do(func() (err error) {
 		plane, err = dataplane.New(b.Context(), dataplane.Options{Backend: dataplane.NFT})
 		if err != nil {
 			return err
@@ -124,12 +121,19 @@ func newTracking(b *testing.B, denied int) *trackingNode {
 		sets := []iptables.Set{{Name: iptables.CutSet(iptables.IPv4), Type: iptables.HashIPPortIP, Family: iptables.IPv4}}
 		return plane.Apply(b.Context(), iptables.Plan{CreateSets: sets})
 	}))
-	n.enforcer = enforcer.New(dataplane.NewFake(dataplane.Capabilities{}), everything)
 	n.live = enforcer.NewConnections(plane)
-	n.enforcer.Follow(n.live)
 	node, _ := compile.Compile(n.snapshot)
-	n.all = liveConnections(b, &node, tracked, denied)
+	n.all = liveConnections(b, &node, count, denied)
 	return n
+}
+
+func newHost(b *testing.B) *host.Host {
+	b.Helper()
+	roads++
+	h, err := host.New(fmt.Sprintf("%s%d-node", host.RunPrefix(hostPrefix), roads))
+	kit.Must(b, err)
+	b.Cleanup(func() { kit.Must(b, h.Close()) })
+	return h
 }
 
 // refill has the kernel track all connections, or again those that were cut.
@@ -139,24 +143,36 @@ func (n *trackingNode) refill(b *testing.B) {
 	if !n.filled {
 		missing, n.filled = n.all, true
 	}
-	nl, err := n.host.Netlink()
+	track(b, n.host, missing)
+}
+
+// track has the kernel track connections.
+func track(b *testing.B, h *host.Host, all []policy.Connection) {
+	b.Helper()
+	nl, err := h.Netlink()
 	kit.Must(b, err)
-	for _, c := range missing {
-		o := c.Original
+	for _, c := range all {
 		tuple := func(t policy.Tuple) netlink.IPTuple {
 			return netlink.IPTuple{Protocol: uint8(t.Protocol), SrcIP: t.Src.AsSlice(), DstIP: t.Dst.AsSlice(), SrcPort: t.SrcPort, DstPort: t.DstPort}
 		}
 		kit.Must(b, nl.ConntrackCreate(netlink.ConntrackTable, unix.AF_INET, &netlink.ConntrackFlow{
-			FamilyType: unix.AF_INET, Forward: tuple(o), Reverse: tuple(c.Reply), TimeOut: 3600,
+			FamilyType: unix.AF_INET, Forward: tuple(c.Original), Reverse: tuple(c.Reply), TimeOut: 3600,
 			ProtoInfo: &netlink.ProtoInfoTCP{State: 3},
 		}))
 	}
 }
 
-// change makes it due to look at the connections.
-func (n *trackingNode) change(b *testing.B) {
+// restart has a new enforcer take over, which makes it due to look at all connections.
+func (n *trackingNode) restart(b *testing.B) {
 	b.Helper()
-	_, err := n.enforcer.Sync(context.Background(), n.snapshot, true)
+	n.enforcer = enforcer.New(n.kernel, everything)
+	n.enforcer.Follow(n.live)
+	n.sync(b, n.snapshot)
+}
+
+func (n *trackingNode) sync(b *testing.B, s compile.Snapshot) {
+	b.Helper()
+	_, err := n.enforcer.Sync(context.Background(), s, false)
 	kit.Must(b, err)
 }
 

@@ -71,7 +71,7 @@ func cutAt(t *testing.T, c gen.Case, node gen.Node, flows []oracle.Flow, random 
 		return 0, 0, err
 	}
 	var got []uint32
-	if err := kernel.Connections(t.Context(), func(c policy.Connection) { got = append(got, c.ID) }); err != nil {
+	if err := kernel.Connections(t.Context(), policy.Affected{All: true}, func(c policy.Connection) { got = append(got, c.ID) }); err != nil {
 		return 0, 0, err
 	}
 	if d := cmp.Diff(want, got); d != "" {

@@ -39,7 +39,7 @@ func (w *world) begun(t *testing.T, p policy.Protocol, from, to string) (all []p
 	t.Helper()
 	a, b := w.places[from].in(w.family), w.places[to].in(w.family)
 	kit.Must(t, w.nodes[0].Do(func() error {
-		return w.nodes[0].plane.Connections(t.Context(), func(c policy.Connection) {
+		return w.nodes[0].plane.Connections(t.Context(), policy.Affected{All: true}, func(c policy.Connection) {
 			if c.Original.Protocol == p && c.Original.Src == a && c.Original.Dst == b {
 				all = append(all, c)
 			}
