@@ -62,6 +62,8 @@ func diffSets(p *Plan, want, have map[string]Set) {
 	for _, name := range differ {
 		diffSet(p, want[name], have, compared)
 	}
+	partsFirst(p.AddEntries)
+	unionsFirst(p.DelEntries)
 	for _, name := range retired {
 		p.DestroySets = append(p.DestroySets, SetRef{name, have[name].Family})
 	}

@@ -53,10 +53,15 @@ type needs struct {
 	behind   bool // what comes behind that
 	baseline bool // both Baseline rules and Baseline isolation
 	passes   bool // a rule that passes
+	audits   bool // NetworkPolicies in the dry run
+	long     bool // a list that is cut down: its trees have one level less, which leaves room for that
 }
 
 func (n needs) or(o needs) needs {
-	return needs{n.lists || o.lists, n.isolates || o.isolates, n.behind || o.behind, n.baseline || o.baseline, n.passes || o.passes}
+	return needs{
+		n.lists || o.lists, n.isolates || o.isolates, n.behind || o.behind, n.baseline || o.baseline, n.passes || o.passes,
+		n.audits || o.audits, n.long || o.long,
+	}
 }
 
 // has reports whether a tree is needed. Without Admin isolation to leave out, the policy tree does for the pass tree too.
@@ -105,6 +110,8 @@ func (pl *pipeline) needsOf(endpoints []*policy.Endpoint) (n needs) {
 			behind:   len(by[policy.NetworkPolicies])+len(by[policy.BaselineRules])+len(by[policy.BaselineIsolation]) > 0,
 			baseline: len(by[policy.BaselineRules]) > 0 && len(by[policy.BaselineIsolation]) > 0,
 			passes:   n.passes || slices.ContainsFunc(by[policy.AdminRules], pl.hasPass),
+			audits:   len(by[policy.NetworkPolicies]) > 0 && pl.node.Policies[by[policy.NetworkPolicies][0]].Audit,
+			long:     n.long || pl.isLong(by[policy.AdminRules]) || pl.isLong(by[policy.BaselineRules]),
 		})
 	}
 	return n
@@ -164,8 +171,8 @@ func (pl *pipeline) addTrees() string {
 			otherwise = pl.Layout.rootChain(pl.direction, policyTree)
 		}
 		t := pl.table.trees[pl.direction][kind]
-		if t == nil || t.otherwise != otherwise || !slices.Equal(t.leaves, leaves) {
-			t = pl.newTree(pl.direction, kind, leaves, otherwise)
+		if t == nil || t.otherwise != otherwise || t.height != pl.height(kind) || !slices.Equal(t.leaves, leaves) {
+			t = pl.newTree(pl.direction, kind, leaves, otherwise, pl.height(kind))
 		}
 		maps.Copy(pl.chains, t.chains)
 		kept[kind] = t

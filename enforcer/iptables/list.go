@@ -1,0 +1,182 @@
+package iptables
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+)
+
+// DefaultListLength is how many rules of a list a packet meets one after the other before the list is cut down.
+const DefaultListLength = 16
+
+// ruleList is a list of rules that are asked in their order: the first that matches decides. A packet pays for each that it meets, so that a long list is cut
+// down before it is walked (docs/adr/0023-long-lists-are-cut-down.md), in two ways:
+//
+//	RF-v1-ER-…   -p udp -m udp --dport 0:1023 -g RF-v1-EP-…                       ports: the rules that a packet to these ports can be matched by,
+//	             …                                                                 in their order, and nothing else
+//	             the rules that packets to all other ports can be matched by
+//	             -g RF-v1-EGRESS
+//
+//	RF-v1-EP-…   -m set --match-set RF-v1-4U-… dst -g RF-v1-EU-…                   a run: rules that stand together and have the same ports, behind one
+//	             …                                                                 match on the union of their peers
+//	             -g RF-v1-EGRESS
+//
+//	RF-v1-EU-…   the rules of the run
+//	             -j DROP                                                           no packet gets here: one of the rules has matched
+//
+// No packet meets two copies of a rule, and none meets its rules in another order. A packet that has been led to ports or to a run has left the list: whatever
+// it is compared with there leads on by itself. That is what the two ways have in common, and why there is no third: a chain that packets come back from can
+// only deny, since RETURN has its one meaning (docs/adr/0002-directions-return.md), and chains that lead on to each other are nested too deep for nf_tables.
+type ruleList struct {
+	kind  string   // that tells its chains from those of others with the same names
+	names []string // of its policies
+	steps []step
+	// target is what becomes of a packet that a step matches.
+	target func(step) string
+	end    []Rule // what stands behind all steps
+	lost   []Rule // what stands behind the steps of a run
+}
+
+// step is one of a list: a rule of a policy, or a whole policy in the dry run, which is asked and lets every packet go on.
+type step struct {
+	policy *policy.Policy
+	rule   policy.Rule
+	whole  bool
+}
+
+// stepsOf are a policy's rules in a direction.
+func stepsOf(p *policy.Policy, d policy.Direction) []step {
+	steps := make([]step, 0, len(p.Rules[d]))
+	for _, r := range p.Rules[d] {
+		if r.Action != policy.NoAction {
+			steps = append(steps, step{policy: p, rule: r})
+		}
+	}
+	return steps
+}
+
+// listLength is how many steps a list may have that is not cut down.
+func (o Options) listLength() int { return cmp.Or(o.ListLength, DefaultListLength) }
+
+// isLong reports whether a list of policies, or one of these, may have to be cut down.
+func (pl *pipeline) isLong(policies []int) bool {
+	steps := 0
+	for _, i := range policies {
+		p := &pl.node.Policies[i]
+		rules := len(p.Rules[pl.direction])
+		if p.Audit {
+			if rules > pl.listLength() {
+				return true
+			}
+			rules = 1
+		}
+		steps += rules
+	}
+	return steps > pl.listLength()
+}
+
+// levels is how many more chains a packet may enter in a list that is cut down, and in that of an object in the dry run, for all that may come behind: see
+// [needs.depth].
+func (n needs) levels() int {
+	behind := 0
+	for _, is := range []bool{n.isolates, n.audits, n.baseline} {
+		if is {
+			behind++
+		}
+	}
+	switch {
+	case !n.long:
+		return 0
+	case n.lists && behind > 1:
+		return 1
+	}
+	return 2
+}
+
+// listRules are the rules of a list's chain.
+func (pl *pipeline) listRules(l ruleList) []Rule {
+	steps := pl.reachable(l.steps)
+	levels := pl.levels()
+	if len(steps) <= pl.listLength() {
+		levels = 0
+	}
+	var rules []Rule
+	if levels > 0 {
+		parts, rest := splitByPorts(steps, pl.listLength())
+		for _, part := range parts {
+			rules = append(rules, Rule(portText([]policy.PortRange{part.ports})+" -g "+pl.portChain(l, part, levels-1)))
+		}
+		steps = rest
+	}
+	return slices.Concat(rules, pl.stepRules(l, steps, nil, levels), l.end)
+}
+
+// portChain adds the chain of the steps that packets to some ports can be matched by, and returns its name.
+func (pl *pipeline) portChain(l ruleList, part portPart, levels int) string {
+	return pl.chain(pl.Layout.portChain(pl.direction, l.kind, part.ports, l.names), func() []Rule {
+		return slices.Concat(pl.stepRules(l, part.steps, &part.ports, levels), l.end)
+	})
+}
+
+// stepRules are the rules of steps, cut into runs if there is a level left for these. Packets to other ports than those of within do not come.
+func (pl *pipeline) stepRules(l ruleList, steps []step, within *policy.PortRange, levels int) []Rule {
+	if levels == 0 || len(steps) <= pl.listLength() {
+		return pl.plainRules(l, steps)
+	}
+	var rules []Rule
+	for _, r := range pl.cutRuns(steps, within) {
+		if r.united {
+			rules = append(rules, pl.runRules(l, r)...)
+		} else {
+			rules = append(rules, pl.plainRules(l, r.steps)...)
+		}
+	}
+	return rules
+}
+
+// plainRules are the rules of steps, one behind the other.
+func (pl *pipeline) plainRules(l ruleList, steps []step) []Rule {
+	var rules []Rule
+	for _, s := range steps {
+		if s.whole {
+			rules = append(rules, Rule(l.target(s)))
+		} else {
+			rules = append(rules, pl.ruleTexts(s.policy.Ref, pl.direction, s.rule, "", l.target(s))...)
+		}
+	}
+	return rules
+}
+
+// runRules lead to a run, and add its chain.
+func (pl *pipeline) runRules(l ruleList, r run) []Rule {
+	var ids []policy.SetID
+	parts := []string{l.kind}
+	for _, s := range r.steps {
+		ids = append(ids, s.rule.Peer.Set)
+		parts = append(parts, ruleComment(s.policy.Ref, pl.direction, s.rule), string(s.rule.Peer.Set), portsKey(s.rule.Ports), l.target(s))
+	}
+	slices.Sort(ids)
+	chain := pl.chain(pl.Layout.runChain(pl.direction, parts), func() []Rule { return slices.Concat(pl.plainRules(l, r.steps), l.lost) })
+	side := " src"
+	if pl.direction == policy.Egress {
+		side = " dst"
+	}
+	set := "-m set --match-set " + pl.unionSet(slices.Compact(ids)) + side
+	var rules []Rule
+	for _, ports := range pl.portMatches(r.ports) {
+		rules = append(rules, Rule(joinNonEmpty(ports.port, set)+" -g "+chain))
+	}
+	return rules
+}
+
+// portsKey tells ports by their numbers from others.
+func portsKey(p policy.Ports) string {
+	key := strconv.Itoa(int(p.Kind))
+	for _, r := range p.Ranges {
+		key += fmt.Sprintf(" %s/%d-%d", r.Protocol, r.First, r.Last)
+	}
+	return key
+}

@@ -1,0 +1,137 @@
+package iptables
+
+import (
+	"slices"
+
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+)
+
+// unionSet has the addresses of some sets of the node, in one family.
+type unionSet struct {
+	of      []policy.SetID
+	members [][]policy.Member // of each, that the entries were made from
+	set     Set
+	round   uint64 // the last in which it stood
+}
+
+// unionSet adds the set of the addresses of several sets of the node, and returns its name. One alone is that set.
+//
+// Whatever is in the union is in one of its parts at every instant: an address comes to the parts first, and leaves the union first (see [Diff]).
+func (t *rendering) unionSet(ids []policy.SetID) string {
+	if len(ids) == 1 {
+		return t.podSet(ids[0])
+	}
+	name := t.Layout.unionSet(t.family, ids)
+	u := t.kept.unions[name]
+	if u == nil {
+		u = &unionSet{of: ids, set: Set{Name: name, Type: HashIP, Family: t.family, Entries: t.reuse[name].Entries}}
+		u.refresh(t.node)
+		t.kept.unions[name] = u
+	}
+	t.bringUnion(u)
+	t.making.unions = append(t.making.unions, u)
+	return name
+}
+
+func (t *rendering) bringUnion(u *unionSet) {
+	u.round = t.kept.round
+	t.sets[u.set.Name] = u.set
+}
+
+// refresh gives the set what its parts hold now.
+func (u *unionSet) refresh(n *policy.Node) {
+	same := len(u.members) == len(u.of)
+	if !same {
+		u.members = make([][]policy.Member, len(u.of))
+	}
+	own := make([][]policy.Member, len(u.of))
+	for i, id := range u.of {
+		now := n.Sets[id].Members
+		same = same && policy.IsOneSlice(now, u.members[i])
+		u.members[i], own[i] = now, ofFamily(u.set.Family, now)
+	}
+	if !same {
+		u.set.Entries = ownEntries(merged(own), u.set.Entries)
+	}
+}
+
+// merged are the members of sorted lists, sorted and each once.
+func merged(lists [][]policy.Member) []policy.Member {
+	switch len(lists) {
+	case 0:
+		return nil
+	case 1:
+		return lists[0]
+	}
+	a, b := merged(lists[:len(lists)/2]), merged(lists[len(lists)/2:])
+	if len(a) == 0 {
+		return b
+	}
+	all := make([]policy.Member, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 {
+		switch c := a[0].Compare(b[0]); {
+		case c < 0:
+			all, a = append(all, a[0]), a[1:]
+		case c > 0:
+			all, b = append(all, b[0]), b[1:]
+		default:
+			all, a, b = append(all, a[0]), a[1:], b[1:]
+		}
+	}
+	return append(append(all, a...), b...)
+}
+
+// isLarge reports whether a set of the node has more members than a union takes in, and notes that it was asked: what was made by the answer goes with it.
+func (r *Renderer) isLarge(n *policy.Node, id policy.SetID) bool {
+	large := len(n.Sets[id].Members) > maxUnited
+	r.large[id] = large
+	return large
+}
+
+// refreshUnions gives the unions what they hold now. It reports false if a set that a list has been cut by has become large, or is not any more.
+func (r *Renderer) refreshUnions(n *policy.Node) bool {
+	for id, was := range r.large {
+		if set, there := n.Sets[id]; there && was != (len(set.Members) > maxUnited) {
+			return false
+		}
+	}
+	for _, u := range r.unions {
+		u.refresh(n)
+	}
+	return true
+}
+
+// forgetUnions drops those that the ruleset of this round does not have, and what is known of sets that it does not have.
+func (r *Renderer) forgetUnions() {
+	for name, u := range r.unions {
+		if u.round != r.round {
+			delete(r.unions, name)
+		}
+	}
+	for id := range r.large {
+		if r.sets[id] == nil {
+			delete(r.large, id)
+		}
+	}
+}
+
+// partsFirst puts the entries of unions behind those of other sets, and unionsFirst puts them in front: so what a union has, one of its parts has. Without that a
+// packet could be led to the rules of a run, and none of them would match it.
+func partsFirst(all []SetEntries) {
+	slices.SortStableFunc(all, func(a, b SetEntries) int { return compareBools(isUnion(a.Set), isUnion(b.Set)) })
+}
+
+func unionsFirst(all []SetEntries) {
+	slices.SortStableFunc(all, func(a, b SetEntries) int { return compareBools(isUnion(b.Set), isUnion(a.Set)) })
+}
+
+// compareBools orders false before true.
+func compareBools(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
