@@ -31,8 +31,6 @@ const DefaultListLength = 16
 // it is compared with there leads on by itself. That is what the two ways have in common, and why there is no third: a chain that packets come back from can
 // only deny, since RETURN has its one meaning (docs/adr/0002-directions-return.md), and chains that lead on to each other are nested too deep for nf_tables.
 type ruleList struct {
-	kind  string   // that tells its chains from those of others with the same names
-	names []string // of its policies
 	steps []step
 	// target is what becomes of a packet that a step matches.
 	target func(step) string
@@ -114,9 +112,11 @@ func (pl *pipeline) listRules(l ruleList) []Rule {
 	return slices.Concat(rules, pl.stepRules(l, steps, nil, levels), l.end)
 }
 
-// portChain adds the chain of the steps that packets to some ports can be matched by, and returns its name.
+// portChain adds the chain of the steps that packets to some ports can be matched by, and returns its name. It is named after what stands in it: lists that have
+// the same rules for these ports share it, and one that has become another list keeps it.
 func (pl *pipeline) portChain(l ruleList, part portPart, levels int) string {
-	return pl.chain(pl.Layout.portChain(pl.direction, l.kind, part.ports, l.names), func() []Rule {
+	texts := []string{fmt.Sprintf("%s/%d-%d", part.ports.Protocol, part.ports.First, part.ports.Last), fmt.Sprint(levels), fmt.Sprint(l.end)}
+	return pl.chain(pl.Layout.portChain(pl.direction, append(texts, pl.keysOf(l, part.steps)...)), func() []Rule {
 		return slices.Concat(pl.stepRules(l, part.steps, &part.ports, levels), l.end)
 	})
 }
@@ -153,13 +153,12 @@ func (pl *pipeline) plainRules(l ruleList, steps []step) []Rule {
 // runRules lead to a run, and add its chain.
 func (pl *pipeline) runRules(l ruleList, r run) []Rule {
 	var ids []policy.SetID
-	parts := []string{l.kind}
 	for _, s := range r.steps {
 		ids = append(ids, s.rule.Peer.Set)
-		parts = append(parts, ruleComment(s.policy.Ref, pl.direction, s.rule), string(s.rule.Peer.Set), portsKey(s.rule.Ports), l.target(s))
 	}
 	slices.Sort(ids)
-	chain := pl.chain(pl.Layout.runChain(pl.direction, parts), func() []Rule { return slices.Concat(pl.plainRules(l, r.steps), l.lost) })
+	texts := append([]string{fmt.Sprint(l.lost)}, pl.keysOf(l, r.steps)...)
+	chain := pl.chain(pl.Layout.runChain(pl.direction, texts), func() []Rule { return slices.Concat(pl.plainRules(l, r.steps), l.lost) })
 	side := " src"
 	if pl.direction == policy.Egress {
 		side = " dst"
@@ -170,6 +169,27 @@ func (pl *pipeline) runRules(l ruleList, r run) []Rule {
 		rules = append(rules, Rule(joinNonEmpty(ports.port, set)+" -g "+chain))
 	}
 	return rules
+}
+
+// keysOf tell steps from all others, in either family.
+func (pl *pipeline) keysOf(l ruleList, steps []step) []string {
+	keys := make([]string, 0, 3*len(steps))
+	for _, s := range steps {
+		keys = append(keys, l.target(s))
+		if !s.whole {
+			keys = append(keys, ruleComment(s.policy.Ref, pl.direction, s.rule), matchKey(s.rule))
+		}
+	}
+	return keys
+}
+
+// matchKey tells what a rule matches.
+func matchKey(r policy.Rule) string {
+	key := fmt.Sprintf("%d %d:%s %d:%s %s", r.Peer.Kind, len(r.Peer.Set), r.Peer.Set, len(r.Ports.Set), r.Ports.Set, portsKey(r.Ports))
+	if r.Peer.Kind == policy.InBlocks {
+		key += fmt.Sprint(r.Peer.Blocks)
+	}
+	return key
 }
 
 // portsKey tells ports by their numbers from others.

@@ -82,14 +82,14 @@ func (l Layout) listChain(d policy.Direction, names []string) string {
 	return l.hashed(tag(d)+"R", names...)
 }
 
-// portChain is the chain of those rules of a list, told by its kind and names, that packets to some ports can be matched by.
-func (l Layout) portChain(d policy.Direction, kind string, ports policy.PortRange, names []string) string {
-	return l.hashed(tag(d)+"P", append([]string{kind, fmt.Sprintf("%s/%d-%d", ports.Protocol, ports.First, ports.Last)}, names...)...)
+// portChain is the chain of those rules of a list that packets to some ports can be matched by. Texts say the ports and the rules.
+func (l Layout) portChain(d policy.Direction, texts []string) string {
+	return l.hashed(tag(d)+"P", texts...)
 }
 
-// runChain is the chain of a run of rules, which parts tell from all others.
-func (l Layout) runChain(d policy.Direction, parts []string) string {
-	return l.hashed(tag(d)+"U", parts...)
+// runChain is the chain of a run of rules, which texts say.
+func (l Layout) runChain(d policy.Direction, texts []string) string {
+	return l.hashed(tag(d)+"U", texts...)
 }
 
 // auditChain is the chain of audited policies.

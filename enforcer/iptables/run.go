@@ -60,8 +60,8 @@ func (pl *pipeline) unites(s step) bool {
 }
 
 // cutStretch cuts steps that can be united into runs of at most so many. A policy with many of them has runs of its own, which all lists share that have it;
-// others are put together. Where there are more than a run takes, it ends at steps that are told by their content: one that comes or goes changes the
-// runs next to it, and not all that follow.
+// others are put together. Where there are more than a run takes, it ends at steps that are told by what they are about: one that comes or goes
+// changes the runs next to it, and not all that follow.
 func cutStretch(steps []step, length int) []run {
 	var runs []run
 	for len(steps) > 0 {
@@ -97,8 +97,8 @@ func cutLong(steps []step, length int) []run {
 	for first := 0; first < len(steps); {
 		n := 1
 		for first+n < len(steps) && n < length {
-			isEnd := len(steps) > length && n >= max(shortest, length/2) && len(steps)-first-n >= shortest
-			if isEnd && steps[first+n-1].hash()%uint32(max(1, length/4)) == 0 {
+			mayEnd := len(steps) > length && n >= shortest && len(steps)-first-n >= shortest
+			if mayEnd && steps[first+n-1].isEnd(length/2) {
 				break
 			}
 			n++
@@ -109,9 +109,9 @@ func cutLong(steps []step, length int) []run {
 	return runs
 }
 
-// hash is of what a step is about.
-func (s step) hash() uint32 {
-	h := fnv.New32a()
-	h.Write([]byte(s.policy.Ref.Name + " " + portsKey(s.rule.Ports) + " " + string(s.rule.Peer.Set)))
-	return h.Sum32()
+// isEnd reports whether a run may end behind a step, which is so of one in so many. It depends on nothing but what the step is about.
+func (s step) isEnd(oneIn int) bool {
+	h := fnv.New64a()
+	h.Write([]byte(s.policy.Ref.Name + " " + matchKey(s.rule)))
+	return (h.Sum64()>>32)%uint64(max(1, oneIn)) == 0 // the lower bits of such a hash are those of the text
 }

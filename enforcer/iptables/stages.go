@@ -14,7 +14,7 @@ func (pl *pipeline) rules(policies []int, next, pass treeKind) string {
 	if len(policies) == 0 {
 		return ""
 	}
-	l := ruleList{kind: "list", names: pl.names(policies), lost: []Rule{"-j DROP"}}
+	l := ruleList{lost: []Rule{"-j DROP"}}
 	l.target = func(s step) string {
 		switch {
 		case s.whole:
@@ -26,7 +26,7 @@ func (pl *pipeline) rules(policies []int, next, pass treeKind) string {
 		}
 		return "-j RETURN"
 	}
-	return pl.chain(pl.Layout.listChain(pl.direction, l.names), func() []Rule {
+	return pl.chain(pl.Layout.listChain(pl.direction, pl.names(policies)), func() []Rule {
 		for _, i := range policies {
 			if p := &pl.node.Policies[i]; p.Audit {
 				l.steps = append(l.steps, step{policy: p, whole: true})
@@ -43,14 +43,14 @@ func (pl *pipeline) rules(policies []int, next, pass treeKind) string {
 
 // auditedRules adds the chain of an audited policy whose rules are asked in their order. It always returns.
 func (pl *pipeline) auditedRules(p *policy.Policy) string {
-	l := ruleList{kind: "audit", names: []string{p.Ref.Kind, p.Ref.Namespace, p.Ref.Name, p.Part}}
+	var l ruleList
 	l.target = func(s step) string {
 		if s.rule.Action == policy.Deny {
 			return "-g " + pl.note(p.Ref)
 		}
 		return "-j RETURN"
 	}
-	return pl.chain(pl.Layout.auditChain(pl.direction, l.names), func() []Rule {
+	return pl.chain(pl.Layout.auditChain(pl.direction, []string{p.Ref.Kind, p.Ref.Namespace, p.Ref.Name, p.Part}), func() []Rule {
 		l.steps = stepsOf(p, pl.direction)
 		return pl.listRules(l)
 	})

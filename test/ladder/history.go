@@ -44,7 +44,7 @@ const stepsBetween = 8
 func NewHistory(seed uint64) *History {
 	h := &History{
 		random: rand.New(rand.NewPCG(seed, 6)), source: gen.Seed(seed),
-		options: gen.Options{Invalid: seed%3 == 0, Tiers: seed%4 != 0, Closed: seed%5 < 2, Claims: seed%7 < 3},
+		options: gen.Options{Invalid: seed%3 == 0, Tiers: seed%4 != 0, Closed: seed%5 < 2, Claims: seed%7 < 3, Long: seed%4 == 2},
 		pods:    map[*corev1.Pod]*compile.Pod{}, namespaces: map[*corev1.Namespace]*compile.Namespace{}, nodesOf: map[*corev1.Node]*compile.Node{},
 	}
 	c := gen.New(h.source, h.options)
