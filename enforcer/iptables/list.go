@@ -76,28 +76,13 @@ func (pl *pipeline) isLong(policies []int) bool {
 	return steps > pl.listLength()
 }
 
-// levels is how many more chains a packet may enter in a list that is cut down, and in that of an object in the dry run, for all that may come behind: see
-// [needs.depth].
-func (n needs) levels() int {
-	behind := 0
-	for _, is := range []bool{n.isolates, n.audits, n.baseline} {
-		if is {
-			behind++
-		}
-	}
-	switch {
-	case !n.long:
-		return 0
-	case n.lists && behind > 1:
-		return 1
-	}
-	return 2
-}
+// cutLevels is how many chains deeper a packet may get in a list that is cut down, and in that of an object in the dry run: one for ports, and one for a run among
+// the rules for these ports. See [needs.height].
+const cutLevels = 2
 
 // listRules are the rules of a list's chain.
 func (pl *pipeline) listRules(l ruleList) []Rule {
-	steps := pl.reachable(l.steps)
-	levels := pl.levels()
+	steps, levels := pl.reachable(l.steps), cutLevels
 	if len(steps) <= pl.listLength() {
 		levels = 0
 	}

@@ -53,14 +53,13 @@ type needs struct {
 	behind   bool // what comes behind that
 	baseline bool // both Baseline rules and Baseline isolation
 	passes   bool // a rule that passes
-	audits   bool // NetworkPolicies in the dry run
 	long     bool // a list that is cut down: its trees have one level less, which leaves room for that
 }
 
 func (n needs) or(o needs) needs {
 	return needs{
 		n.lists || o.lists, n.isolates || o.isolates, n.behind || o.behind, n.baseline || o.baseline, n.passes || o.passes,
-		n.audits || o.audits, n.long || o.long,
+		n.long || o.long,
 	}
 }
 
@@ -110,7 +109,6 @@ func (pl *pipeline) needsOf(endpoints []*policy.Endpoint) (n needs) {
 			behind:   len(by[policy.NetworkPolicies])+len(by[policy.BaselineRules])+len(by[policy.BaselineIsolation]) > 0,
 			baseline: len(by[policy.BaselineRules]) > 0 && len(by[policy.BaselineIsolation]) > 0,
 			passes:   n.passes || slices.ContainsFunc(by[policy.AdminRules], pl.hasPass),
-			audits:   len(by[policy.NetworkPolicies]) > 0 && pl.node.Policies[by[policy.NetworkPolicies][0]].Audit,
 			long:     n.long || pl.isLong(by[policy.AdminRules]) || pl.isLong(by[policy.BaselineRules]),
 		})
 	}
