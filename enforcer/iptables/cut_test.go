@@ -2,6 +2,7 @@ package iptables
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -208,42 +209,52 @@ func TestAUnionHasNothingThatNoPartHas(t *testing.T) {
 	}
 }
 
-// TestLargeSetsAreNotUnited, and a set that becomes large, or is not any more, is asked as a Renderer would that has never seen it otherwise.
-func TestLargeSetsAreNotUnited(t *testing.T) {
-	n := asked(rulesFor(40, aSetEach))
-	size := func(members int) policy.Node {
-		n := n
-		sets := map[policy.SetID]policy.Set{}
-		for id, s := range n.Sets {
-			sets[id] = s
-		}
+// TestSetsThatWouldBeMuchInUnionsAreNotUnited, and one that comes to be much, or is not any more, is asked as a Renderer would that has never seen it
+// otherwise.
+func TestSetsThatWouldBeMuchInUnionsAreNotUnited(t *testing.T) {
+	// What 40 rules ask, some of which have the set s20; it has so many members.
+	node := func(members, rules int) policy.Node {
+		n := asked(rulesFor(40, aSetEach), rulesFor(rules-1, func(i int) (string, string) { return "s20", fmt.Sprintf("udp/%d", 1+i) }))
 		many := policy.Set{Kind: policy.Addresses}
 		for i := range members {
 			many.Members = append(many.Members, policy.Member{Addr: policy.AddrOf(netip.AddrFrom4([4]byte{10, 2, byte(i >> 8), byte(i)}))})
 		}
-		sets["s20"] = many
-		n.Sets = sets
+		n.Sets["s20"] = many
 		return n
 	}
-	entries := func(r Ruleset) (n int) {
+	isUnited := func(r Ruleset) bool {
 		for name, s := range r.Sets {
-			if isUnion(name) {
-				n += len(s.Entries)
+			if isUnion(name) && slices.ContainsFunc(s.Entries, func(e Entry) bool { return e.Prefix.IPs().Addr() == netip.AddrFrom4([4]byte{10, 2, 0, 0}) }) {
+				return true
 			}
 		}
-		return n
+		return false
 	}
 	var kept Renderer
 	var have Ruleset
-	for _, members := range []int{1, maxUnited, maxUnited + 1, maxUnited + 2, maxUnited, 5} {
-		want := Render(size(members), listOptions)
-		have = kept.Render(size(members), listOptions, have)
+	for _, tt := range []struct {
+		members, rules int
+		united         bool
+	}{
+		{1, 1, true}, {4080, 1, true}, {4081, 1, false}, {4082, 1, false}, {2032, 2, true}, {2033, 2, false}, {2032, 2, true}, {2032, 3, false}, {1, 240, true}, {1, 241, false},
+	} {
+		n := node(tt.members, tt.rules)
+		want := Render(n, listOptions)
+		have = kept.Render(n, listOptions, have)
 		if diff := cmp.Diff(want.String(), have.String()); diff != "" {
-			t.Fatalf("with %d members (-made anew +got):\n%s", members, diff)
+			t.Fatalf("%+v: (-made anew +got):\n%s", tt, diff)
 		}
-		if united := entries(have) > members; united != (members <= maxUnited) {
-			t.Errorf("a set of %d members is in a union: %v", members, united)
+		if got := isUnited(have); got != tt.united {
+			t.Errorf("%+v: in a union: %v", tt, got)
 		}
+	}
+	// The same policies, and another number of members.
+	n := node(4080, 1)
+	have = kept.Render(n, listOptions, have)
+	n.Sets = maps.Clone(n.Sets)
+	n.Sets["s20"] = policy.Set{Kind: policy.Addresses, Members: node(4081, 1).Sets["s20"].Members}
+	if have = kept.Render(n, listOptions, have); isUnited(have) || cmp.Diff(Render(n, listOptions).String(), have.String()) != "" {
+		t.Errorf("a set that comes to be much stays in its union")
 	}
 }
 

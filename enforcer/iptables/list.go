@@ -43,15 +43,38 @@ type step struct {
 	policy *policy.Policy
 	rule   policy.Rule
 	whole  bool
+	key    string // tells it from all others, in either family
+	match  string // tells what the rule matches
+	ports  string // tells the rule's ports
 }
 
-// stepsOf are a policy's rules in a direction.
-func stepsOf(p *policy.Policy, d policy.Direction) []step {
-	steps := make([]step, 0, len(p.Rules[d]))
-	for _, r := range p.Rules[d] {
-		if r.Action != policy.NoAction {
-			steps = append(steps, step{policy: p, rule: r})
+// stepsOf are those of a policy in a list: its rules, or the whole of it if it is in the dry run. Lists that have the policy share them.
+func (pl *pipeline) stepsOf(i int, l *ruleList) []step {
+	steps, ok := pl.steps[i]
+	if !ok {
+		if p := &pl.node.Policies[i]; p.Audit {
+			whole := step{policy: p, whole: true}
+			whole.key = l.target(whole)
+			steps = []step{whole}
+		} else {
+			steps = pl.ruleSteps(p, l)
 		}
+		pl.steps[i] = steps
+	}
+	return steps
+}
+
+// ruleSteps are the rules of a policy.
+func (pl *pipeline) ruleSteps(p *policy.Policy, l *ruleList) []step {
+	steps := make([]step, 0, len(p.Rules[pl.direction]))
+	for _, r := range p.Rules[pl.direction] {
+		if r.Action == policy.NoAction {
+			continue
+		}
+		s := step{policy: p, rule: r, ports: portsKey(r.Ports)}
+		s.match = matchKey(r, s.ports)
+		s.key = l.target(s) + " " + ruleComment(p.Ref, pl.direction, r) + " " + s.match
+		steps = append(steps, s)
 	}
 	return steps
 }
@@ -100,8 +123,8 @@ func (pl *pipeline) listRules(l ruleList) []Rule {
 // portChain adds the chain of the steps that packets to some ports can be matched by, and returns its name. It is named after what stands in it: lists that have
 // the same rules for these ports share it, and one that has become another list keeps it.
 func (pl *pipeline) portChain(l ruleList, part portPart, levels int) string {
-	texts := []string{fmt.Sprintf("%s/%d-%d", part.ports.Protocol, part.ports.First, part.ports.Last), fmt.Sprint(levels), fmt.Sprint(l.end)}
-	return pl.chain(pl.Layout.portChain(pl.direction, append(texts, pl.keysOf(l, part.steps)...)), func() []Rule {
+	texts := []string{fmt.Sprintf("%s/%d-%d", part.ports.Protocol, part.ports.First, part.ports.Last), fmt.Sprint(l.end)}
+	return pl.chain(pl.Layout.portChain(pl.direction, append(texts, keysOf(part.steps)...)), func() []Rule {
 		return slices.Concat(pl.stepRules(l, part.steps, &part.ports, levels), l.end)
 	})
 }
@@ -142,7 +165,7 @@ func (pl *pipeline) runRules(l ruleList, r run) []Rule {
 		ids = append(ids, s.rule.Peer.Set)
 	}
 	slices.Sort(ids)
-	texts := append([]string{fmt.Sprint(l.lost)}, pl.keysOf(l, r.steps)...)
+	texts := append([]string{fmt.Sprint(l.lost)}, keysOf(r.steps)...)
 	chain := pl.chain(pl.Layout.runChain(pl.direction, texts), func() []Rule { return slices.Concat(pl.plainRules(l, r.steps), l.lost) })
 	side := " src"
 	if pl.direction == policy.Egress {
@@ -156,32 +179,35 @@ func (pl *pipeline) runRules(l ruleList, r run) []Rule {
 	return rules
 }
 
-// keysOf tell steps from all others, in either family.
-func (pl *pipeline) keysOf(l ruleList, steps []step) []string {
-	keys := make([]string, 0, 3*len(steps))
-	for _, s := range steps {
-		keys = append(keys, l.target(s))
-		if !s.whole {
-			keys = append(keys, ruleComment(s.policy.Ref, pl.direction, s.rule), matchKey(s.rule))
-		}
+func keysOf(steps []step) []string {
+	keys := make([]string, len(steps))
+	for i, s := range steps {
+		keys[i] = s.key
 	}
 	return keys
 }
 
-// matchKey tells what a rule matches.
-func matchKey(r policy.Rule) string {
-	key := fmt.Sprintf("%d %d:%s %d:%s %s", r.Peer.Kind, len(r.Peer.Set), r.Peer.Set, len(r.Ports.Set), r.Ports.Set, portsKey(r.Ports))
-	if r.Peer.Kind == policy.InBlocks {
-		key += fmt.Sprint(r.Peer.Blocks)
+// matchKey tells what a rule matches; ports are its [portsKey].
+func matchKey(r policy.Rule, ports string) string {
+	key := make([]byte, 0, len(r.Peer.Set)+len(ports)+16)
+	key = strconv.AppendInt(key, int64(r.Peer.Kind), 10)
+	for _, id := range []policy.SetID{r.Peer.Set, r.Ports.Set} {
+		key = append(append(append(strconv.AppendInt(append(key, ' '), int64(len(id)), 10), ':'), id...), ' ')
 	}
-	return key
+	key = append(key, ports...)
+	if r.Peer.Kind == policy.InBlocks {
+		key = append(key, fmt.Sprint(r.Peer.Blocks)...)
+	}
+	return string(key)
 }
 
 // portsKey tells ports by their numbers from others.
 func portsKey(p policy.Ports) string {
-	key := strconv.Itoa(int(p.Kind))
-	for _, r := range p.Ranges {
-		key += fmt.Sprintf(" %s/%d-%d", r.Protocol, r.First, r.Last)
+	key := strconv.AppendInt(nil, int64(p.Kind), 10)
+	for _, r := range append([]policy.PortRange{{Protocol: p.Protocol}}, p.Ranges...) {
+		for _, n := range []uint16{uint16(r.Protocol), r.First, r.Last} {
+			key = strconv.AppendUint(append(key, ' '), uint64(n), 10)
+		}
 	}
-	return key
+	return string(key)
 }

@@ -28,6 +28,7 @@ type pipeline struct {
 	texts  map[texted]text   // of policies that several chains have
 	groups map[string]*piece // of enforced NetworkPolicies, by their lists
 	sizes  []int             // rules of each policy, and one: 0 is not known
+	steps  map[int][]step    // of policies in lists
 	// Of the section that is being made:
 	shared   map[sharing]*sharedRules
 	sharings map[*policy.Endpoint]sharing
@@ -80,7 +81,7 @@ func (n needs) has(kind treeKind) bool {
 
 // newPipeline finds out which trees are needed. A section of the last render stays if all that it was made from is the same.
 func newPipeline(t *rendering, d policy.Direction, namespaces []namespace) *pipeline {
-	pl := &pipeline{rendering: t, direction: d, texts: map[texted]text{}, groups: map[string]*piece{}}
+	pl := &pipeline{rendering: t, direction: d, texts: map[texted]text{}, groups: map[string]*piece{}, steps: map[int][]step{}}
 	for i := range namespaces {
 		b := t.table.sections[d][namespaces[i].name]
 		if b == nil || !namespaces[i].same {

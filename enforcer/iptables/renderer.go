@@ -24,7 +24,8 @@ type Renderer struct {
 	endpoints map[string][]*policy.Endpoint
 	sets      map[policy.SetID]*podSet
 	unions    map[string]*unionSet
-	large     map[policy.SetID]bool // sets that lists have been cut by: whether they are too large for a union
+	united    map[policy.SetID]bool // sets that lists have been cut by: whether unions may take them in
+	named     map[policy.SetID]int  // by how many rules of lists
 	tables    map[Family]*keptTable
 	alike     alike  // of this render
 	round     uint64 // counts the renders
@@ -56,7 +57,7 @@ func (r *Renderer) Render(n policy.Node, o Options, reuse Ruleset) Ruleset {
 	}
 	if r.tables == nil {
 		r.tables, r.sets, r.alike = map[Family]*keptTable{}, map[policy.SetID]*podSet{}, alike{}
-		r.unions, r.large = map[string]*unionSet{}, map[policy.SetID]bool{}
+		r.unions, r.united, r.named = map[string]*unionSet{}, map[policy.SetID]bool{}, namedByLists(n.Policies)
 	}
 	r.round++
 	namespaces := r.follow(&n)

@@ -7,11 +7,6 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
-// maxUnited is how many members a set may have that a union takes in. The entries of unions are no more than those of the sets that they unite, so they at most
-// double what a list asks for. But a large set is in the way of few packets only if it is asked by itself; and whatever comes to it, or leaves it, is one more
-// message for each union.
-const maxUnited = 1024
-
 // run are steps that stand together in a list. Those of a united one have the same ports, and their peers are sets: a match on these ports and on the union of
 // the sets matches exactly the packets that one of the steps matches.
 type run struct {
@@ -24,11 +19,14 @@ type run struct {
 func (pl *pipeline) cutRuns(steps []step, within *policy.PortRange) []run {
 	var runs []run
 	for len(steps) > 0 {
-		n, ports := 1, pl.portsOf(steps[0], within)
-		for n < len(steps) && pl.unites(steps[n]) == pl.unites(steps[0]) && portsKey(pl.portsOf(steps[n], within)) == portsKey(ports) {
+		n, unites, ports, key := 1, pl.unites(steps[0]), steps[0].rule.Ports, steps[0].portsWithin(within)
+		for n < len(steps) && pl.unites(steps[n]) == unites && (!unites || steps[n].portsWithin(within) == key) {
 			n++
 		}
-		if pl.unites(steps[0]) {
+		if unites {
+			if key == allPorts {
+				ports = policy.Ports{Kind: policy.AnyPort}
+			}
 			for _, r := range cutStretch(steps[:n], pl.listLength()) {
 				r.ports = ports
 				runs = append(runs, r)
@@ -41,12 +39,15 @@ func (pl *pipeline) cutRuns(steps []step, within *policy.PortRange) []run {
 	return runs
 }
 
-// portsOf are the ports that a step has yet to be asked about.
-func (pl *pipeline) portsOf(s step, within *policy.PortRange) policy.Ports {
+// allPorts is the key of any port.
+var allPorts = portsKey(policy.Ports{Kind: policy.AnyPort})
+
+// portsWithin tells the ports that a step has yet to be asked about.
+func (s step) portsWithin(within *policy.PortRange) string {
 	if within != nil && covers(s.rule.Ports, *within) {
-		return policy.Ports{Kind: policy.AnyPort}
+		return allPorts
 	}
-	return s.rule.Ports
+	return s.ports
 }
 
 // unites reports whether a union may take in the peers of a step. Those of the node's own sets it may not: their entries come and go at other times.
@@ -56,7 +57,7 @@ func (pl *pipeline) unites(s step) bool {
 		return false
 	}
 	naming := namingOf(pl.node, r.Peer.Set)
-	return !naming.known && !naming.shut && !pl.kept.isLarge(pl.node, r.Peer.Set)
+	return !naming.known && !naming.shut && pl.kept.unites(pl.node, r.Peer.Set)
 }
 
 // cutStretch cuts steps that can be united into runs of at most so many. A policy with many of them has runs of its own, which all lists share that have it;
@@ -112,6 +113,6 @@ func cutLong(steps []step, length int) []run {
 // isEnd reports whether a run may end behind a step, which is so of one in so many. It depends on nothing but what the step is about.
 func (s step) isEnd(oneIn int) bool {
 	h := fnv.New64a()
-	h.Write([]byte(s.policy.Ref.Name + " " + matchKey(s.rule)))
+	h.Write([]byte(s.policy.Ref.Name + " " + s.match))
 	return (h.Sum64()>>32)%uint64(max(1, oneIn)) == 0 // the lower bits of such a hash are those of the text
 }

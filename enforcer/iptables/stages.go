@@ -28,11 +28,7 @@ func (pl *pipeline) rules(policies []int, next, pass treeKind) string {
 	}
 	return pl.chain(pl.Layout.listChain(pl.direction, pl.names(policies)), func() []Rule {
 		for _, i := range policies {
-			if p := &pl.node.Policies[i]; p.Audit {
-				l.steps = append(l.steps, step{policy: p, whole: true})
-			} else {
-				l.steps = append(l.steps, stepsOf(p, pl.direction)...)
-			}
+			l.steps = append(l.steps, pl.stepsOf(i, &l)...)
 		}
 		if pl.has(next) {
 			l.end = []Rule{Rule(pl.to(next))}
@@ -51,7 +47,7 @@ func (pl *pipeline) auditedRules(p *policy.Policy) string {
 		return "-j RETURN"
 	}
 	return pl.chain(pl.Layout.auditChain(pl.direction, []string{p.Ref.Kind, p.Ref.Namespace, p.Ref.Name, p.Part}), func() []Rule {
-		l.steps = stepsOf(p, pl.direction)
+		l.steps = pl.ruleSteps(p, &l)
 		return pl.listRules(l)
 	})
 }

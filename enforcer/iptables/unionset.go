@@ -1,6 +1,7 @@
 package iptables
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
@@ -81,17 +82,31 @@ func merged(lists [][]policy.Member) []policy.Member {
 	return append(append(all, a...), b...)
 }
 
-// isLarge reports whether a set of the node has more members than a union takes in, and notes that it was asked: what was made by the answer goes with it.
-func (r *Renderer) isLarge(n *policy.Node, id policy.SetID) bool {
-	large := len(n.Sets[id].Members) > maxUnited
-	r.large[id] = large
-	return large
+// maxUnited bounds what unions take of a set: the set may be in as many of them as rules of lists name it, and each then holds the set's members, and is a message
+// when one comes or goes. An empty set counts too, since pods may come. A set of 90 addresses may be named by 38 rules, and one of a single address by 240.
+const (
+	maxUnited   = 4096
+	emptyUnited = 16
+)
+
+// unites reports whether unions may take in a set of the node, and notes that it was asked: what was made by the answer goes with it.
+func (r *Renderer) unites(n *policy.Node, id policy.SetID) bool {
+	united := r.isWithinUnions(n, id)
+	r.united[id] = united
+	return united
 }
 
-// refreshUnions gives the unions what they hold now. It reports false if a set that a list has been cut by has become large, or is not any more.
+func (r *Renderer) isWithinUnions(n *policy.Node, id policy.SetID) bool {
+	return (len(n.Sets[id].Members)+emptyUnited)*r.named[id] <= maxUnited
+}
+
+// refreshUnions gives the unions what they hold now. It reports false if the answer about a set that lists have been cut by is another one now.
 func (r *Renderer) refreshUnions(n *policy.Node) bool {
-	for id, was := range r.large {
-		if set, there := n.Sets[id]; there && was != (len(set.Members) > maxUnited) {
+	if r.named == nil || !policy.IsOneSlice(n.Policies, r.policies) {
+		r.named = namedByLists(n.Policies)
+	}
+	for id, was := range r.united {
+		if _, there := n.Sets[id]; there && was != r.isWithinUnions(n, id) {
 			return false
 		}
 	}
@@ -101,18 +116,28 @@ func (r *Renderer) refreshUnions(n *policy.Node) bool {
 	return true
 }
 
+// namedByLists counts the rules of lists that name a set.
+func namedByLists(policies []policy.Policy) map[policy.SetID]int {
+	named := map[policy.SetID]int{}
+	for i := range policies {
+		if policies[i].Stage.Isolates() {
+			continue
+		}
+		for _, rules := range policies[i].Rules {
+			for k := range rules {
+				if rules[k].Peer.Kind == policy.InSet {
+					named[rules[k].Peer.Set]++
+				}
+			}
+		}
+	}
+	return named
+}
+
 // forgetUnions drops those that the ruleset of this round does not have, and what is known of sets that it does not have.
 func (r *Renderer) forgetUnions() {
-	for name, u := range r.unions {
-		if u.round != r.round {
-			delete(r.unions, name)
-		}
-	}
-	for id := range r.large {
-		if r.sets[id] == nil {
-			delete(r.large, id)
-		}
-	}
+	maps.DeleteFunc(r.unions, func(_ string, u *unionSet) bool { return u.round != r.round })
+	maps.DeleteFunc(r.united, func(id policy.SetID, _ bool) bool { return r.sets[id] == nil })
 }
 
 // partsFirst puts the entries of unions behind those of other sets, and unionsFirst puts them in front: so what a union has, one of its parts has. Without that a
