@@ -129,9 +129,9 @@ func (pl *pipeline) portChain(l ruleList, part portPart, levels int) string {
 	})
 }
 
-// stepRules are the rules of steps, cut into runs if there is a level left for these. Packets to other ports than those of within do not come.
+// stepRules are the rules of steps, cut into runs if there is a level left for these and it is worth it. Packets to other ports than those of within do not come.
 func (pl *pipeline) stepRules(l ruleList, steps []step, within *policy.PortRange, levels int) []Rule {
-	if levels == 0 || len(steps) <= pl.listLength() {
+	if levels == 0 || len(steps) <= pl.listLength()/2 {
 		return pl.plainRules(l, steps)
 	}
 	var rules []Rule

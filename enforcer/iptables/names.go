@@ -134,6 +134,7 @@ func (l Layout) unionSet(f Family, ids []policy.SetID) string {
 	return l.hashed(unionTag(f), parts...)
 }
 
+// unionTag comes behind the tags of the sets that a union is of: see [Diff].
 func unionTag(f Family) string { return fmt.Sprintf("%dU", f) }
 
 // isUnion reports whether a set is one of [Layout.unionSet], of whichever layout.

@@ -1,6 +1,7 @@
 package iptables
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
@@ -140,23 +141,15 @@ func (r *Renderer) forgetUnions() {
 	maps.DeleteFunc(r.united, func(id policy.SetID, _ bool) bool { return r.sets[id] == nil })
 }
 
-// partsFirst puts the entries of unions behind those of other sets, and unionsFirst puts them in front: so what a union has, one of its parts has. Without that a
-// packet could be led to the rules of a run, and none of them would match it.
-func partsFirst(all []SetEntries) {
-	slices.SortStableFunc(all, func(a, b SetEntries) int { return compareBools(isUnion(a.Set), isUnion(b.Set)) })
-}
-
+// unionsFirst puts what unions lose in front of what other sets lose. So what a union has, one of its parts has; without that a packet could be led to the rules
+// of a run, and none of them would match it.
 func unionsFirst(all []SetEntries) {
-	slices.SortStableFunc(all, func(a, b SetEntries) int { return compareBools(isUnion(b.Set), isUnion(a.Set)) })
+	slices.SortStableFunc(all, func(a, b SetEntries) int { return cmp.Compare(behindUnions(a), behindUnions(b)) })
 }
 
-// compareBools orders false before true.
-func compareBools(a, b bool) int {
-	switch {
-	case a == b:
+func behindUnions(s SetEntries) int {
+	if isUnion(s.Set) {
 		return 0
-	case b:
-		return -1
 	}
 	return 1
 }
