@@ -126,6 +126,21 @@ func TestPartsOfPortsHaveAllThatMayMatch(t *testing.T) {
 	}
 }
 
+// TestWhatIsSaidOfAllPortsOfAPart: a step that is for all of a part's ports need not be asked about them.
+func TestWhatIsSaidOfAllPortsOfAPart(t *testing.T) {
+	for ports, want := range map[string]bool{
+		"any": true, "tcp/80-90": true, "tcp/0-65535": true, "udp/1 tcp/79-91": true,
+		"tcp/81-90": false, "tcp/80-89": false, "udp/80-90": false, "tcp/80": false, "tcp/80-85 tcp/86-90": false,
+	} {
+		if got := covers(portsNamed(ports), policy.PortRange{Protocol: policy.TCP, First: 80, Last: 90}); got != want {
+			t.Errorf("%s has all of tcp/80-90: %v, want %v", ports, got, want)
+		}
+	}
+	if covers(policy.Ports{Kind: policy.InPorts}, policy.AllPorts(policy.TCP)) || covers(policy.Ports{}, policy.AllPorts(policy.TCP)) {
+		t.Error("named ports, or none, are taken for all")
+	}
+}
+
 // TestAUnionHasNothingThatNoPartHas at any step between the entries of two nodes: else a packet would be led to a run of which no rule matches it.
 func TestAUnionHasNothingThatNoPartHas(t *testing.T) {
 	random := rand.New(rand.NewPCG(16, 3))
@@ -241,8 +256,8 @@ func TestSetsThatWouldBeMuchInUnionsAreNotUnited(t *testing.T) {
 		n := node(tt.members, tt.rules)
 		want := Render(n, listOptions)
 		have = kept.Render(n, listOptions, have)
-		if diff := cmp.Diff(want.String(), have.String()); diff != "" {
-			t.Fatalf("%+v: (-made anew +got):\n%s", tt, diff)
+		if want, got := want.String(), have.String(); want != got {
+			t.Fatalf("%+v: (-made anew +got):\n%s", tt, cmp.Diff(want, got))
 		}
 		if got := isUnited(have); got != tt.united {
 			t.Errorf("%+v: in a union: %v", tt, got)
@@ -253,7 +268,7 @@ func TestSetsThatWouldBeMuchInUnionsAreNotUnited(t *testing.T) {
 	have = kept.Render(n, listOptions, have)
 	n.Sets = maps.Clone(n.Sets)
 	n.Sets["s20"] = policy.Set{Kind: policy.Addresses, Members: node(4081, 1).Sets["s20"].Members}
-	if have = kept.Render(n, listOptions, have); isUnited(have) || cmp.Diff(Render(n, listOptions).String(), have.String()) != "" {
+	if have = kept.Render(n, listOptions, have); isUnited(have) || Render(n, listOptions).String() != have.String() {
 		t.Errorf("a set that comes to be much stays in its union")
 	}
 }
