@@ -43,9 +43,9 @@ type step struct {
 	policy *policy.Policy
 	rule   policy.Rule
 	whole  bool
-	key    string // tells it from all others, in either family
-	match  string // tells what the rule matches
-	ports  string // tells the rule's ports
+	keys   []string // tell it from all others, in either family
+	match  string   // tells what the rule matches
+	ports  string   // tells the rule's ports
 }
 
 // stepsOf are those of a policy in a list: its rules, or the whole of it if it is in the dry run. Lists that have the policy share them.
@@ -54,7 +54,7 @@ func (pl *pipeline) stepsOf(i int, l *ruleList) []step {
 	if !ok {
 		if p := &pl.node.Policies[i]; p.Audit {
 			whole := step{policy: p, whole: true}
-			whole.key = l.target(whole)
+			whole.keys = []string{l.target(whole)}
 			steps = []step{whole}
 		} else {
 			steps = pl.ruleSteps(p, l)
@@ -73,7 +73,7 @@ func (pl *pipeline) ruleSteps(p *policy.Policy, l *ruleList) []step {
 		}
 		s := step{policy: p, rule: r, ports: portsKey(r.Ports)}
 		s.match = matchKey(r, s.ports)
-		s.key = l.target(s) + " " + ruleComment(p.Ref, pl.direction, r) + " " + s.match
+		s.keys = []string{l.target(s), ruleComment(p.Ref, pl.direction, r), s.match}
 		steps = append(steps, s)
 	}
 	return steps
@@ -99,8 +99,8 @@ func (pl *pipeline) isLong(policies []int) bool {
 	return steps > pl.listLength()
 }
 
-// cutLevels is how many chains deeper a packet may get in a list that is cut down, and in that of an object in the dry run: one for ports, and one for a run among
-// the rules for these ports. See [needs.height].
+// cutLevels is how many chains deeper a packet may get in a list that is cut down, and in that of an object in the dry run: one for ports, and one for a run
+// among the rules for these ports. See [needs.height].
 const cutLevels = 2
 
 // listRules are the rules of a list's chain.
@@ -120,8 +120,8 @@ func (pl *pipeline) listRules(l ruleList) []Rule {
 	return slices.Concat(rules, pl.stepRules(l, steps, nil, levels), l.end)
 }
 
-// portChain adds the chain of the steps that packets to some ports can be matched by, and returns its name. It is named after what stands in it: lists that have
-// the same rules for these ports share it, and one that has become another list keeps it.
+// portChain adds the chain of the steps that packets to some ports can be matched by, and returns its name. It is named after what stands in it: lists that
+// have the same rules for these ports share it, and one that has become another list keeps it.
 func (pl *pipeline) portChain(l ruleList, part portPart, levels int) string {
 	texts := []string{fmt.Sprintf("%s/%d-%d", part.ports.Protocol, part.ports.First, part.ports.Last), fmt.Sprint(l.end)}
 	return pl.chain(pl.Layout.portChain(pl.direction, append(texts, keysOf(part.steps)...)), func() []Rule {
@@ -129,7 +129,8 @@ func (pl *pipeline) portChain(l ruleList, part portPart, levels int) string {
 	})
 }
 
-// stepRules are the rules of steps, cut into runs if there is a level left for these and it is worth it. Packets to other ports than those of within do not come.
+// stepRules are the rules of steps, cut into runs if there is a level left for these and it is worth it. Packets to other ports than those of within do not
+// come.
 func (pl *pipeline) stepRules(l ruleList, steps []step, within *policy.PortRange, levels int) []Rule {
 	if levels == 0 || len(steps) <= pl.listLength()/2 {
 		return pl.plainRules(l, steps)
@@ -180,9 +181,9 @@ func (pl *pipeline) runRules(l ruleList, r run) []Rule {
 }
 
 func keysOf(steps []step) []string {
-	keys := make([]string, len(steps))
-	for i, s := range steps {
-		keys[i] = s.key
+	keys := make([]string, 0, 3*len(steps))
+	for _, s := range steps {
+		keys = append(keys, s.keys...)
 	}
 	return keys
 }

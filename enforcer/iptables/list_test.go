@@ -314,3 +314,53 @@ func TestListsShareTheRunsOfAPolicy(t *testing.T) {
 		t.Errorf("%d lists have %d runs, want 2 and 3", lists, runs)
 	}
 }
+
+// TestWhatDiffersIsInChainsOfItsOwn: rules that match the same, and whose comments are the same since the kernel takes no longer ones, and which do something else
+// or stand in another tier.
+func TestWhatDiffersIsInChainsOfItsOwn(t *testing.T) {
+	same := func(a policy.Action) []policy.Rule {
+		return slices.Concat(rulesFor(20, func(i int) (string, string) { return "s9", fmt.Sprintf("udp/%d", 1+i) }), func() (all []policy.Rule) {
+			for i := range 20 {
+				all = append(all, ruleNamed(100+i, a, fmt.Sprintf("s%d", i%9), fmt.Sprintf("tcp/%d", 80+i/9)))
+			}
+			return all
+		}())
+	}
+	n := asked(same(policy.Accept), same(policy.Deny), same(policy.Accept))
+	n.Policies[2].Stage = policy.BaselineRules
+	n.Policies = append(n.Policies[:2:2], policy.Policy{Ref: policy.Ref{Kind: "NetworkPolicy", Namespace: "x", Name: "nobody"}, Stage: policy.NetworkPolicies}, n.Policies[2])
+	for _, i := range []int{0, 1, 3} {
+		n.Policies[i].Ref.Name = strings.Repeat("x", 250) + fmt.Sprint(i)
+	}
+	n.Endpoints = nil
+	for i, applies := range [][len(policy.Stages)][]int{
+		{policy.AdminRules: {0}, policy.NetworkPolicies: {2}}, {policy.AdminRules: {1}}, {policy.BaselineRules: {3}},
+	} {
+		e := policy.Endpoint{Namespace: "x", Name: fmt.Sprint(i), Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 0, byte(1 + i)})}}
+		e.Applies[policy.Ingress] = applies
+		n.Endpoints = append(n.Endpoints, e)
+	}
+	o := listOptions
+	o.ListLength = 8
+	rendered := Render(n, o)
+	kernel, err := trace.Parse(rendered.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		pod    int
+		from   string
+		port   uint16
+		passes bool
+	}{
+		{0, "s1", 80, true}, {0, "s3", 82, false}, {0, "s20", 80, false}, // what no rule is about, a NetworkPolicy denies
+		{1, "s1", 80, false}, {1, "s20", 80, true},
+		{2, "s1", 80, true}, {2, "s20", 80, true},
+	} {
+		p := trace.Packet{Src: addressOf(IPv4, tt.from), Dst: n.Endpoints[tt.pod].Addrs[0], Protocol: uint8(policy.TCP), DstPort: tt.port}
+		got, err := kernel.Walk("FORWARD", p)
+		if want := n.Allows(policy.Flow{Src: p.Src, Dst: p.Dst, Protocol: policy.TCP, DstPort: p.DstPort}); err != nil || got.Passed != tt.passes || want.Allowed != tt.passes {
+			t.Errorf("%+v: the rules say %v (%v), the policies %v\n%s\n%s", tt, got.Passed, err, want.Allowed, strings.Join(got.Hits, "\n"), rendered)
+		}
+	}
+}

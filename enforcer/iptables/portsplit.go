@@ -13,8 +13,8 @@ type portPart struct {
 	steps []step
 }
 
-// splitByPorts cuts a list into parts, one for each of some disjoint ranges of ports, and what packets to all other ports can be matched by. Without a gain there
-// are no parts, and all steps are the rest. For instance, of
+// splitByPorts cuts a list into parts, one for each of some disjoint ranges of ports, and what packets to all other ports can be matched by. Without a gain
+// there are no parts, and all steps are the rest. For instance, of
 //
 //	tcp/80 from a, any port from b, tcp/8080 from c, udp/53 from d
 //

@@ -83,8 +83,9 @@ func merged(lists [][]policy.Member) []policy.Member {
 	return append(append(all, a...), b...)
 }
 
-// maxUnited bounds what unions take of a set: the set may be in as many of them as rules of lists name it, and each then holds the set's members, and is a message
-// when one comes or goes. An empty set counts too, since pods may come. A set of 90 addresses may be named by 38 rules, and one of a single address by 240.
+// maxUnited bounds what unions take of a set: the set may be in as many of them as rules of lists name it, and each then holds the set's members, and is a
+// message when one comes or goes. An empty set counts too, since pods may come. A set of 90 addresses may be named by 38 rules, and one of a single address
+// by 240.
 const (
 	maxUnited   = 4096
 	emptyUnited = 16
@@ -141,8 +142,8 @@ func (r *Renderer) forgetUnions() {
 	maps.DeleteFunc(r.united, func(id policy.SetID, _ bool) bool { return r.sets[id] == nil })
 }
 
-// unionsFirst puts what unions lose in front of what other sets lose. So what a union has, one of its parts has; without that a packet could be led to the rules
-// of a run, and none of them would match it.
+// unionsFirst puts what unions lose in front of what other sets lose. So what a union has, one of its parts has; without that a packet could be led to the
+// rules of a run, and none of them would match it.
 func unionsFirst(all []SetEntries) {
 	slices.SortStableFunc(all, func(a, b SetEntries) int { return cmp.Compare(behindUnions(a), behindUnions(b)) })
 }

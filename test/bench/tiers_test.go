@@ -115,8 +115,8 @@ func widePolicy(i int, o tierOptions) *v1alpha1.ClusterNetworkPolicy {
 	return p
 }
 
-// widePeers are those of the k-th rule of the i-th policy: a team, or, where the measured pods must not be among them, an application of one of the tenants that
-// have no pods here, another one in each rule that the same pod is subject to.
+// widePeers are those of the k-th rule of the i-th policy: a team, or, where the measured pods must not be among them, an application of one of the tenants
+// that have no pods here, another one in each rule that the same pod is subject to.
 func widePeers(i, k int, sets bool) []v1alpha1.Peer {
 	if !sets {
 		return []v1alpha1.Peer{{Namespaces: teamSelector((i + k) % wideTeams)}}

@@ -2,6 +2,7 @@ package gen
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 )
@@ -55,8 +56,9 @@ func (d tierDrawer) narrowProtocols() []v1alpha1.Protocol {
 		return nil
 	}
 	var out []v1alpha1.Protocol
+	numbers := append(slices.Clone(portNumbers), 2, 84, 443, 32767, 32768)
 	for range pick(d.Source, []int{1, 1, 1, 2}) {
-		match := &v1alpha1.PortMatch{DestinationPort: &v1alpha1.Port{Number: pick(d.Source, append(portNumbers[:len(portNumbers):len(portNumbers)], 2, 84, 443, 32767, 32768))}}
+		match := &v1alpha1.PortMatch{DestinationPort: &v1alpha1.Port{Number: pick(d.Source, numbers)}}
 		out = append(out, pick(d.Source, []v1alpha1.Protocol{{TCP: match}, {UDP: match}, {TCP: match}, {SCTP: match}}))
 	}
 	return out

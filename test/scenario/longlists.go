@@ -17,8 +17,9 @@ var longLists = []Scenario{{
 	}) + `
 red/p: {podSelector: {matchLabels: {app: web}}, ingress: [{ports: [{port: 81}, {protocol: UDP}]}]}`,
 	Lines: []string{
-		"client does not reach web on tcp/80 tcp/81 tcp/82", "client reaches web on udp/80", "remote reaches web on tcp/80", "remote does not reach web on tcp/81",
-		"db reaches web on tcp/80 tcp/81", "db does not reach web on tcp/82", "far does not reach web on tcp/81 icmp", "outside reaches web on tcp/81",
+		"client does not reach web on tcp/80 tcp/81 tcp/82", "client reaches web on udp/80", "remote reaches web on tcp/80",
+		"remote does not reach web on tcp/81", "db reaches web on tcp/80 tcp/81", "db does not reach web on tcp/82", "far does not reach web on tcp/81 icmp",
+		"outside reaches web on tcp/81",
 	},
 }, {
 	Name: "a long list with another peer in each rule",
@@ -67,7 +68,8 @@ isolation z: {namespaceSelector: {matchLabels: {team: red}}, directions: [Ingres
   protocols: [{tcp: {destinationPort: {number: 80}}}]}]}}`,
 	Lines: []string{
 		"client does not reach web on tcp/81", "client reaches web on tcp/80 tcp/82", "bare does not reach web on tcp/82", "bare reaches web on tcp/80",
-		"client reaches 203.0.113.7 on tcp/81", "client does not reach outside on tcp/81", "client reaches outside on tcp/82 udp/81", "client does not reach web on udp/80",
+		"client reaches 203.0.113.7 on tcp/81", "client does not reach outside on tcp/81", "client reaches outside on tcp/82 udp/81",
+		"client does not reach web on udp/80",
 	},
 }, {
 	Name: "a long list in the dry run",
