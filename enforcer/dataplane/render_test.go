@@ -113,13 +113,15 @@ func tiered(t *testing.T) policy.Node {
 	return node
 }
 
-// The kernel takes the longest ways, and what it holds reads back as what was rendered, with and without all denials logged.
+// The kernel takes the longest ways, and what it holds reads back as what was rendered, with and without all denials logged, and with lists that are cut down.
 func TestEveryStageReadsBackWithoutADifference(t *testing.T) {
 	node := tiered(t)
 	onEach(t, func(t *testing.T, d subject) {
 		c := d.Capabilities()
-		for _, log := range []bool{false, true} {
-			options := iptables.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut, NFLogGroup: 4210, LogDenied: log}
+		for length, log := range []bool{false, true, true} { // length 0 is the default, 1 has no runs, 2 has all
+			options := iptables.Options{
+				Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut, NFLogGroup: 4210, LogDenied: log, ListLength: length,
+			}
 			want := iptables.Render(node, options)
 			mustApply(t, d, iptables.Diff(want, mustObserve(t, d)))
 			if p := iptables.Diff(want, mustObserve(t, d)); !p.Empty() {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"testing"
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
@@ -45,6 +46,39 @@ func everyWay() policy.Node {
 	return n
 }
 
+// longWays is everyWay with lists that are cut down by ports, and the rules for each port in runs. Those that are enforced have an object in the dry run behind
+// them.
+func longWays() policy.Node {
+	n := everyWay()
+	for i := range n.Policies {
+		p := &n.Policies[i]
+		if p.Stage.Isolates() {
+			continue
+		}
+		for d := range p.Rules {
+			p.Rules[d] = nil
+			for k := range 36 {
+				set := policy.SetID(fmt.Sprintf("s%d", k))
+				n.Sets[set] = policy.Set{Kind: policy.Addresses}
+				p.Rules[d] = append(p.Rules[d], policy.Rule{
+					Action: actions[k/9%3], Index: k, Log: true, Peer: policy.Peer{Kind: policy.InSet, Set: set}, Ports: portsNamed(fmt.Sprintf("tcp/%d", 1+k/9*1000)),
+				})
+			}
+		}
+	}
+	for i := range n.Endpoints {
+		applies := &n.Endpoints[i].Applies
+		for _, d := range policy.Directions {
+			for _, s := range policy.Stages {
+				if enforced := int(2 * s); !s.Isolates() && slices.Equal(applies[d][s], []int{enforced}) {
+					applies[d][s] = []int{enforced, enforced + 1}
+				}
+			}
+		}
+	}
+	return n
+}
+
 // leadsTo is where a rule leads, if that is a chain of ours.
 var leadsTo = regexp.MustCompile(` ?-[jg] (RF-\S+)$`)
 
@@ -68,18 +102,20 @@ func nesting(t *testing.T, chains map[string][]Rule, chain string, known map[str
 	return longest
 }
 
-// The longest way takes all that [treeKind.depth] leaves, and no more than nf_tables takes.
+// The longest way takes all that [needs.height] and [cutLevels] leave, and no more than nf_tables takes.
 func TestNoWayIsLongerThanNFTablesTakes(t *testing.T) {
-	n := everyWay()
 	for name, tt := range map[string]struct {
+		node   policy.Node
 		change func(*Options)
 		want   int
 	}{
-		"all there is":    {func(*Options) {}, 15},
-		"shared chains":   {func(o *Options) { o.ShareAlways = true }, 15},
-		"no samples":      {func(o *Options) { o.NFLogGroup, o.LogDenied = 0, false }, 15},
-		"a small fan-out": {func(o *Options) { o.FanOut = 2 }, 15},
+		"all there is":    {everyWay(), func(*Options) {}, 15},
+		"shared chains":   {everyWay(), func(o *Options) { o.ShareAlways = true }, 15},
+		"no samples":      {everyWay(), func(o *Options) { o.NFLogGroup, o.LogDenied = 0, false }, 15},
+		"a small fan-out": {everyWay(), func(o *Options) { o.FanOut = 2 }, 15},
+		"long lists":      {longWays(), func(o *Options) { o.ListLength = 4 }, 15},
 	} {
+		n := tt.node
 		t.Run(name, func(t *testing.T) {
 			o := Options{Families: Families[:], Table: "security", SelfMatch: true, HoldCut: true, NFLogGroup: DefaultNFLogGroup, LogDenied: true}
 			tt.change(&o)

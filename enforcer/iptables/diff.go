@@ -62,6 +62,7 @@ func diffSets(p *Plan, want, have map[string]Set) {
 	for _, name := range differ {
 		diffSet(p, want[name], have, compared)
 	}
+	unionsFirst(p.DelEntries) // the names of unions come behind those of their parts, and so do the entries that are added
 	for _, name := range retired {
 		p.DestroySets = append(p.DestroySets, SetRef{name, have[name].Family})
 	}

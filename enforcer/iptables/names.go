@@ -82,6 +82,16 @@ func (l Layout) listChain(d policy.Direction, names []string) string {
 	return l.hashed(tag(d)+"R", names...)
 }
 
+// portChain is the chain of those rules of a list that packets to some ports can be matched by. Texts say the ports and the rules.
+func (l Layout) portChain(d policy.Direction, texts []string) string {
+	return l.hashed(tag(d)+"P", texts...)
+}
+
+// runChain is the chain of a run of rules, which texts say.
+func (l Layout) runChain(d policy.Direction, texts []string) string {
+	return l.hashed(tag(d)+"U", texts...)
+}
+
 // auditChain is the chain of audited policies.
 func (l Layout) auditChain(d policy.Direction, names []string) string {
 	return l.hashed(tag(d)+"A", names...)
@@ -115,6 +125,21 @@ func (l Layout) setName(t SetType, f Family, parts ...string) string {
 	return l.hashed(fmt.Sprintf("%d%s", f, letter), parts...)
 }
 
+// unionSet is the name of the union of some sets of the node, in one family.
+func (l Layout) unionSet(f Family, ids []policy.SetID) string {
+	parts := make([]string, len(ids))
+	for i, id := range ids {
+		parts[i] = string(id)
+	}
+	return l.hashed(unionTag(f), parts...)
+}
+
+// unionTag comes behind the tags of the sets that a union is of: see [Diff].
+func unionTag(f Family) string { return fmt.Sprintf("%dU", f) }
+
+// isUnion reports whether a set is one of [Layout.unionSet], of whichever layout.
+func isUnion(set string) bool { return hasTag(set, unionTag) }
+
 // knownSet is the name of the set of the addresses that ranges are open to.
 func (l Layout) knownSet(f Family, id string) string { return l.hashed(knownTag(f), id) }
 
@@ -124,10 +149,13 @@ func (l Layout) shutSet(f Family) string { return l.name(fmt.Sprintf("%dG", f)) 
 func knownTag(f Family) string { return fmt.Sprintf("%dK", f) }
 
 // opens reports whether a set is one of [Layout.knownSet], of whichever layout: what is in it passes a rule that drops all else.
-func opens(set string) bool {
-	rest, ok := strings.CutPrefix(set, Prefix+"v")
+func opens(set string) bool { return hasTag(set, knownTag) }
+
+// hasTag reports whether a name has a tag behind its layout.
+func hasTag(name string, tag func(Family) string) bool {
+	rest, ok := strings.CutPrefix(name, Prefix+"v")
 	_, rest, _ = strings.Cut(rest, "-")
-	return ok && slices.ContainsFunc(Families[:], func(f Family) bool { return strings.HasPrefix(rest, knownTag(f)+"-") })
+	return ok && slices.ContainsFunc(Families[:], func(f Family) bool { return strings.HasPrefix(rest, tag(f)+"-") })
 }
 
 // base32Alphabet is that of RFC 4648, in lower case.

@@ -4,13 +4,14 @@ import "github.com/ringfence-io/ringfence/enforcer/policy"
 
 // piece is a chain and what its rules lead to, in one family. A chain that stands again in a later ruleset brings all of that with it, whoever made it.
 type piece struct {
-	name  string // of the chain; empty if the piece merely brings what is below it
-	rules []Rule
-	below []*piece
-	sets  []*podSet     // what these hold may change: it is looked up in each render
-	fixed []Set         // what these hold does not
-	point *policy.Point // whose rules these are
-	round uint64        // the last in which it stood
+	name   string // of the chain; empty if the piece merely brings what is below it
+	rules  []Rule
+	below  []*piece
+	sets   []*podSet     // what these hold may change: it is looked up in each render
+	unions []*unionSet   // likewise
+	fixed  []Set         // what these hold does not
+	point  *policy.Point // whose rules these are
+	round  uint64        // the last in which it stood
 }
 
 // section is what was made for the endpoints of a namespace, in one family and direction.
@@ -36,6 +37,9 @@ func (t *rendering) bring(p *piece) {
 	}
 	for _, s := range p.sets {
 		t.bringSet(s)
+	}
+	for _, u := range p.unions {
+		t.bringUnion(u)
 	}
 	for _, s := range p.fixed {
 		t.sets[s.Name] = s

@@ -28,6 +28,7 @@ type pipeline struct {
 	texts  map[texted]text   // of policies that several chains have
 	groups map[string]*piece // of enforced NetworkPolicies, by their lists
 	sizes  []int             // rules of each policy, and one: 0 is not known
+	steps  map[int][]step    // of policies in lists
 	// Of the section that is being made:
 	shared   map[sharing]*sharedRules
 	sharings map[*policy.Endpoint]sharing
@@ -53,10 +54,14 @@ type needs struct {
 	behind   bool // what comes behind that
 	baseline bool // both Baseline rules and Baseline isolation
 	passes   bool // a rule that passes
+	long     bool // a list that is cut down: its trees have one level less, which leaves room for that
 }
 
 func (n needs) or(o needs) needs {
-	return needs{n.lists || o.lists, n.isolates || o.isolates, n.behind || o.behind, n.baseline || o.baseline, n.passes || o.passes}
+	return needs{
+		n.lists || o.lists, n.isolates || o.isolates, n.behind || o.behind, n.baseline || o.baseline, n.passes || o.passes,
+		n.long || o.long,
+	}
 }
 
 // has reports whether a tree is needed. Without Admin isolation to leave out, the policy tree does for the pass tree too.
@@ -76,7 +81,7 @@ func (n needs) has(kind treeKind) bool {
 
 // newPipeline finds out which trees are needed. A section of the last render stays if all that it was made from is the same.
 func newPipeline(t *rendering, d policy.Direction, namespaces []namespace) *pipeline {
-	pl := &pipeline{rendering: t, direction: d, texts: map[texted]text{}, groups: map[string]*piece{}}
+	pl := &pipeline{rendering: t, direction: d, texts: map[texted]text{}, groups: map[string]*piece{}, steps: map[int][]step{}}
 	for i := range namespaces {
 		b := t.table.sections[d][namespaces[i].name]
 		if b == nil || !namespaces[i].same {
@@ -105,6 +110,7 @@ func (pl *pipeline) needsOf(endpoints []*policy.Endpoint) (n needs) {
 			behind:   len(by[policy.NetworkPolicies])+len(by[policy.BaselineRules])+len(by[policy.BaselineIsolation]) > 0,
 			baseline: len(by[policy.BaselineRules]) > 0 && len(by[policy.BaselineIsolation]) > 0,
 			passes:   n.passes || slices.ContainsFunc(by[policy.AdminRules], pl.hasPass),
+			long:     n.long || pl.isLong(by[policy.AdminRules]) || pl.isLong(by[policy.BaselineRules]),
 		})
 	}
 	return n
@@ -164,8 +170,8 @@ func (pl *pipeline) addTrees() string {
 			otherwise = pl.Layout.rootChain(pl.direction, policyTree)
 		}
 		t := pl.table.trees[pl.direction][kind]
-		if t == nil || t.otherwise != otherwise || !slices.Equal(t.leaves, leaves) {
-			t = pl.newTree(pl.direction, kind, leaves, otherwise)
+		if t == nil || t.otherwise != otherwise || t.height != pl.height(kind) || !slices.Equal(t.leaves, leaves) {
+			t = pl.newTree(pl.direction, kind, leaves, otherwise, pl.height(kind))
 		}
 		maps.Copy(pl.chains, t.chains)
 		kept[kind] = t

@@ -28,6 +28,8 @@ type Options struct {
 	Layout Layout
 	// FanOut is how many rules a packet meets at most in one node of a tree that is not too high, 0 for [DefaultFanOut].
 	FanOut int
+	// ListLength is how many rules of a list a packet meets one after the other before the list is cut down, 0 for [DefaultListLength].
+	ListLength int
 	// ShareAlways has groups of a namespace share a chain wherever there are two, whether that is less or not. It is for tests.
 	ShareAlways bool
 }

@@ -23,6 +23,9 @@ type Renderer struct {
 	samplings map[string]int  // how many of a namespace have
 	endpoints map[string][]*policy.Endpoint
 	sets      map[policy.SetID]*podSet
+	unions    map[string]*unionSet
+	united    map[policy.SetID]bool // sets that lists have been cut by: whether unions may take them in
+	named     map[policy.SetID]int  // by how many rules of lists
 	tables    map[Family]*keptTable
 	alike     alike  // of this render
 	round     uint64 // counts the renders
@@ -54,6 +57,7 @@ func (r *Renderer) Render(n policy.Node, o Options, reuse Ruleset) Ruleset {
 	}
 	if r.tables == nil {
 		r.tables, r.sets, r.alike = map[Family]*keptTable{}, map[policy.SetID]*podSet{}, alike{}
+		r.unions, r.united, r.named = map[string]*unionSet{}, map[policy.SetID]bool{}, namedByLists(n.Policies)
 	}
 	r.round++
 	namespaces := r.follow(&n)
@@ -97,7 +101,7 @@ func (r *Renderer) refresh(n *policy.Node) bool {
 			s.members = now.Members
 		}
 	}
-	return true
+	return r.refreshUnions(n)
 }
 
 // follow takes in a node, and says what of it is as it was in the last.
@@ -243,6 +247,7 @@ func (r *Renderer) forget() {
 		}
 		return s.round[0] != r.round && s.round[1] != r.round
 	})
+	r.forgetUnions()
 	for _, t := range r.tables {
 		maps.DeleteFunc(t.pieces, func(_ string, p *piece) bool { return p.round != r.round })
 	}

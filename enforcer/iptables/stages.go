@@ -14,49 +14,41 @@ func (pl *pipeline) rules(policies []int, next, pass treeKind) string {
 	if len(policies) == 0 {
 		return ""
 	}
+	l := ruleList{lost: []Rule{"-j DROP"}}
+	l.target = func(s step) string {
+		switch {
+		case s.whole:
+			return "-j " + pl.auditedRules(s.policy)
+		case s.rule.Action == policy.Deny:
+			return pl.denial(s.policy.Ref, s.rule)
+		case s.rule.Action == policy.Pass:
+			return pl.to(pass)
+		}
+		return "-j RETURN"
+	}
 	return pl.chain(pl.Layout.listChain(pl.direction, pl.names(policies)), func() []Rule {
-		var rules []Rule
 		for _, i := range policies {
-			p := &pl.node.Policies[i]
-			if p.Audit {
-				rules = append(rules, Rule("-j "+pl.auditedRules(p)))
-				continue
-			}
-			for _, r := range p.Rules[pl.direction] {
-				target := ""
-				switch r.Action {
-				case policy.Accept:
-					target = "-j RETURN"
-				case policy.Deny:
-					target = pl.denial(p.Ref, r)
-				case policy.Pass:
-					target = pl.to(pass)
-				default:
-					continue
-				}
-				rules = append(rules, pl.ruleTexts(p.Ref, pl.direction, r, "", target)...)
-			}
+			l.steps = append(l.steps, pl.stepsOf(i, &l)...)
 		}
 		if pl.has(next) {
-			rules = append(rules, Rule(pl.to(next)))
+			l.end = []Rule{Rule(pl.to(next))}
 		}
-		return rules
+		return pl.listRules(l)
 	})
 }
 
 // auditedRules adds the chain of an audited policy whose rules are asked in their order. It always returns.
 func (pl *pipeline) auditedRules(p *policy.Policy) string {
-	return pl.chain(pl.Layout.auditChain(pl.direction, []string{p.Ref.Kind, p.Ref.Namespace, p.Ref.Name, p.Part}), func() []Rule {
-		var rules []Rule
-		for _, r := range p.Rules[pl.direction] {
-			switch r.Action {
-			case policy.Accept, policy.Pass:
-				rules = append(rules, pl.ruleTexts(p.Ref, pl.direction, r, "", "-j RETURN")...)
-			case policy.Deny:
-				rules = append(rules, pl.ruleTexts(p.Ref, pl.direction, r, "", "-g "+pl.note(p.Ref))...)
-			}
+	var l ruleList
+	l.target = func(s step) string {
+		if s.rule.Action == policy.Deny {
+			return "-g " + pl.note(p.Ref)
 		}
-		return rules
+		return "-j RETURN"
+	}
+	return pl.chain(pl.Layout.auditChain(pl.direction, []string{p.Ref.Kind, p.Ref.Namespace, p.Ref.Name, p.Part}), func() []Rule {
+		l.steps = pl.ruleSteps(p, &l)
+		return pl.listRules(l)
 	})
 }
 

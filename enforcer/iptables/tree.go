@@ -25,13 +25,15 @@ const (
 // treeKinds are all, from the last that a packet meets to the first.
 var treeKinds = []treeKind{baseTree, passTree, policyTree, adminTree}
 
-// depth bounds the height of a tree, and so the chains that a packet has entered: nf_tables refuses more than 16 nested jumps and
-// gotos, counted from the base chain (NFT_JUMP_STACK_SIZE). The longest way is two to the root of the admin tree, two more in it, a list
-// of rules, three in the policy tree, Admin isolation, audited NetworkPolicies, Baseline rules, two in the base tree, isolation, a
-// denial that is logged: 15.
+// height bounds a tree, and so the chains that a packet has entered: nf_tables refuses more than 16 nested jumps and gotos, counted from the base chain
+// (NFT_JUMP_STACK_SIZE). The longest way is two to the root of the admin tree, two more in it, a list of rules, three in the policy tree, Admin isolation,
+// audited NetworkPolicies, Baseline rules, two in the base tree, isolation, a denial that is logged: 15. Where lists are cut down, trees are lower: that
+// leaves [cutLevels] for each of the two lists. What comes behind a list comes behind the chain for some ports, since only Pass leads on from a run, and Pass
+// leaves Admin isolation out.
+//
 // A node of a tree that may not be higher has more rules than its fan-out.
-func (k treeKind) depth() int {
-	if k == baseTree {
+func (n needs) height(kind treeKind) int {
+	if kind == baseTree || n.long {
 		return 2
 	}
 	return 3
@@ -58,11 +60,12 @@ type tree struct {
 	otherwise string
 	layout    Layout
 	fanOut    int
+	height    int
 	chains    map[string][]Rule // none without leaves
 }
 
-func (o Options) newTree(d policy.Direction, kind treeKind, leaves []leaf, otherwise string) *tree {
-	t := &tree{d, kind, leaves, otherwise, o.Layout, cmp.Or(o.FanOut, DefaultFanOut), map[string][]Rule{}}
+func (o Options) newTree(d policy.Direction, kind treeKind, leaves []leaf, otherwise string, height int) *tree {
+	t := &tree{d, kind, leaves, otherwise, o.Layout, cmp.Or(o.FanOut, DefaultFanOut), height, map[string][]Rule{}}
 	if len(leaves) > 0 {
 		t.addNode(o.Layout.rootChain(d, kind), slices.SortedFunc(slices.Values(leaves), func(a, b leaf) int { return a.addr.Compare(b.addr) }), 1)
 	}
@@ -71,7 +74,7 @@ func (o Options) newTree(d policy.Direction, kind treeKind, leaves []leaf, other
 
 func (t *tree) addNode(chain string, leaves []leaf, depth int) {
 	width := t.fanOut
-	if depth == t.kind.depth() {
+	if depth == t.height {
 		width = len(leaves)
 	}
 	side := "-d "

@@ -48,12 +48,16 @@ func TestTreeLeadsEveryAddressToItsGroupAndNoOther(t *testing.T) {
 						leaves = append(leaves, leaf{a, group[a]})
 					}
 				}
-				for _, tree := range []treeKind{adminTree, policyTree, baseTree} {
-					chains := tree.of(policy.Egress, leaves, "RF-OTHERWISE")
+				for _, tree := range []struct {
+					treeKind
+					long   bool
+					height int
+				}{{adminTree, false, 3}, {policyTree, false, 3}, {policyTree, true, 2}, {baseTree, false, 2}} {
+					chains := tree.of(policy.Egress, leaves, "RF-OTHERWISE", needs{long: tree.long})
 					for a, want := range group {
-						got, depth := follow(t, chains, tree, a)
-						if got != want || depth > tree.depth() {
-							t.Errorf("%q: %s leads to %q over %d chains, want %q over at most %d", tree, a, got, depth, want, tree.depth())
+						got, depth := follow(t, chains, tree.treeKind, a)
+						if got != want || depth > tree.height {
+							t.Errorf("%q: %s leads to %q over %d chains, want %q over at most %d", tree.treeKind, a, got, depth, want, tree.height)
 						}
 					}
 					for i := range n {
@@ -62,8 +66,8 @@ func TestTreeLeadsEveryAddressToItsGroupAndNoOther(t *testing.T) {
 						if !known {
 							want = "RF-OTHERWISE"
 						}
-						if got, _ := follow(t, chains, tree, stranger); got != want {
-							t.Errorf("%q: %s leads to %q, want %q", tree, stranger, got, want)
+						if got, _ := follow(t, chains, tree.treeKind, stranger); got != want {
+							t.Errorf("%q: %s leads to %q, want %q", tree.treeKind, stranger, got, want)
 						}
 					}
 				}
@@ -78,7 +82,7 @@ func TestTreeIsShallowAndNarrowForANodeFullOfPods(t *testing.T) {
 		for i := range n {
 			leaves = append(leaves, leaf{addresses["in a row"](i), "group"})
 		}
-		chains := policyTree.of(policy.Ingress, leaves, "")
+		chains := policyTree.of(policy.Ingress, leaves, "", needs{})
 		for c, rules := range chains {
 			if len(rules) > DefaultFanOut {
 				t.Errorf("%d pods: %s has %d rules, want at most %d", n, c, len(rules), DefaultFanOut)
@@ -91,8 +95,8 @@ func TestTreeIsShallowAndNarrowForANodeFullOfPods(t *testing.T) {
 }
 
 // of is the tree's chains over the leaves.
-func (k treeKind) of(d policy.Direction, leaves []leaf, otherwise string) map[string][]Rule {
-	return Options{}.newTree(d, k, leaves, otherwise).chains
+func (k treeKind) of(d policy.Direction, leaves []leaf, otherwise string, n needs) map[string][]Rule {
+	return Options{}.newTree(d, k, leaves, otherwise, n.height(k)).chains
 }
 
 // follow follows the tree by its text and returns the chain that it ends in, "" if none, and how many chains it passed.

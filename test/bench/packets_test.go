@@ -37,6 +37,7 @@ type variant struct {
 	enforced bool
 	snapshot compile.Snapshot
 	guarded  bool // its pods are held to their addresses
+	uncut    bool // long lists of rules are walked as they are
 }
 
 // setups are the back ends and networks that packets are measured on.
@@ -64,20 +65,24 @@ func measure(ctx context.Context, o roadOptions, visits int, variants []variant,
 }
 
 func visit(ctx context.Context, o roadOptions, variants []variant, send func(*road) (float64, error), took []sample) (err error) {
-	var both [2]*road // bare and enforced: tables that were there once leave a trace, even when they are empty
+	roads := map[roadOptions]*road{} // a bare one too: tables that were there once leave a trace, even when they are empty
 	o.client, o.server = localAddr(-2), localAddr(-1)
-	for i := range both {
-		o.enforced = i == 1
-		if both[i], err = newRoad(ctx, o); err != nil {
+	for _, v := range variants {
+		o.enforced, o.uncut = v.enforced, v.uncut
+		if roads[o] != nil {
+			continue
+		}
+		if roads[o], err = newRoad(ctx, o); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, both[i].close()) }()
+		defer func(r *road) { err = errors.Join(err, r.close()) }(roads[o])
 	}
 	for range turns {
 		for _, i := range rand.Perm(len(variants)) {
-			v, r := variants[i], both[0]
+			v := variants[i]
+			o.enforced, o.uncut = v.enforced, v.uncut
+			r := roads[o]
 			if v.enforced {
-				r = both[1]
 				s := v.snapshot
 				if v.guarded {
 					if s.Network, err = r.network(s); err != nil {

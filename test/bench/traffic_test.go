@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
 	"runtime"
@@ -57,6 +58,7 @@ type roadOptions struct {
 	kind           topology.Kind
 	client, server netip.Addr
 	enforced       bool
+	uncut          bool // long lists of rules are walked as they are
 }
 
 var roads int
@@ -87,7 +89,7 @@ func newRoad(ctx context.Context, o roadOptions) (_ *road, err error) {
 		return nil, err
 	}
 	if o.enforced {
-		return r, r.enforce(ctx, o.backend)
+		return r, r.enforce(ctx, o)
 	}
 	return r, nil
 }
@@ -103,16 +105,20 @@ func (r *road) masquerade(ctx context.Context, backend string) error {
 	return nil
 }
 
-func (r *road) enforce(ctx context.Context, backend string) error {
+func (r *road) enforce(ctx context.Context, o roadOptions) error {
 	return r.node.Do(func() error {
-		plane, err := dataplane.New(ctx, dataplane.Options{Backend: backend})
+		plane, err := dataplane.New(ctx, dataplane.Options{Backend: o.backend})
 		if err != nil {
 			return err
 		}
 		c := plane.Capabilities()
-		r.enforcer = enforcer.New(plane, iptables.Options{
+		options := iptables.Options{
 			Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut, Guards: c.Guards, HopLimit: c.HopLimit,
-		})
+		}
+		if o.uncut {
+			options.ListLength = math.MaxInt
+		}
+		r.enforcer = enforcer.New(plane, options)
 		return nil
 	})
 }

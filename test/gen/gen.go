@@ -76,6 +76,8 @@ type Options struct {
 	// Claims has pods and nodes say that they have addresses of others, or such as nobody can have, and nodes name ranges for their pods. All is otherwise the
 	// same with it and without.
 	Claims bool
+	// Long adds, with Tiers, cluster policies of many rules. All is otherwise the same with it and without.
+	Long bool
 }
 
 // Node is a node of a case: its name, its own addresses, and the ranges that its pods' addresses are of.
@@ -108,6 +110,9 @@ func New(s *Source, o Options) Case {
 	if o.Claims {
 		addClaims(s, &c)
 	}
+	if o.Tiers && o.Long {
+		addLongLists(s, &c, o)
+	}
 	return c
 }
 
@@ -133,6 +138,9 @@ func Redraw(s *Source, c Case, o Options) Case {
 	}
 	if o.Closed {
 		addClosed(s, &redrawn)
+	}
+	if o.Tiers && o.Long {
+		addLongLists(s, &redrawn, o)
 	}
 	return redrawn
 }

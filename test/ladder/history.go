@@ -45,14 +45,14 @@ const stepsBetween = 8
 
 // NewHistory begins with the case of a seed.
 func NewHistory(seed uint64) *History {
-	options := gen.Options{Invalid: seed%3 == 0, Tiers: seed%4 != 0, Closed: seed%5 < 2, Claims: seed%7 < 3}
+	options := gen.Options{Invalid: seed%3 == 0, Tiers: seed%4 != 0, Closed: seed%5 < 2, Claims: seed%7 < 3, Long: seed%4 == 2}
 	return newHistory(rand.New(rand.NewPCG(seed, 6)), gen.Seed(seed), options, seed%2 == 0)
 }
 
 // HistoryOf begins with the case that some bytes stand for, and takes what happens from others. It ends with these.
 func HistoryOf(cluster, events []byte) *History {
 	left := &bytesLeft{events, rand.NewPCG(0, 0)}
-	h := newHistory(rand.New(left), gen.Bytes(cluster), gen.Options{Invalid: true, Tiers: true, Closed: true, Claims: true}, true)
+	h := newHistory(rand.New(left), gen.Bytes(cluster), gen.Options{Invalid: true, Tiers: true, Closed: true, Claims: true, Long: true}, true)
 	h.left = left
 	return h
 }

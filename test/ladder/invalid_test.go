@@ -106,7 +106,7 @@ func checkInvalid(bad *networkingv1.NetworkPolicy, field string) error {
 			}
 		}
 	}
-	_, _, err := compareJudges(with, flows)
+	_, err := compareJudges(with, flows)
 	return err
 }
 

@@ -20,6 +20,7 @@ func TestAKeptRendererGivesWhatRenderGives(t *testing.T) {
 	const clusters, steps = 60, 60
 	forEachCase(t, clusters, func(seed uint64) error {
 		h := &renderings{history: NewHistory(seed), random: rand.New(rand.NewPCG(seed, 5)), options: Options}
+		h.options.ListLength = int(seed / 4 % 4)
 		_, h.present = h.history.Next()
 		for step := range steps {
 			what := h.goOn()
@@ -60,7 +61,7 @@ func (h *renderings) goOn() (what string) {
 
 func (h *renderings) changeOptions() string {
 	o := &h.options
-	switch h.random.IntN(6) {
+	switch h.random.IntN(7) {
 	case 0:
 		o.LogDenied = !o.LogDenied
 	case 1:
@@ -73,6 +74,8 @@ func (h *renderings) changeOptions() string {
 		o.SelfMatch = !o.SelfMatch
 	case 5:
 		o.Families = iptables.Families[:1+h.random.IntN(2)]
+	case 6:
+		o.ListLength = h.random.IntN(5)
 	}
 	return fmt.Sprintf("options are %+v", *o)
 }

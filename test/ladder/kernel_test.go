@@ -176,7 +176,7 @@ func (k *kernels) addNode(t *testing.T, n *topology.Node, backend string) {
 			return fmt.Errorf("the kernel lacks something: %v", d.Findings())
 		}
 		k.enforcers = append(k.enforcers, enforcer.New(d, iptables.Options{Families: c.Families, Table: c.Table, SelfMatch: c.SelfMatch, HoldCut: c.HoldCut,
-			ShareAlways: len(k.enforcers) == 0}))
+			ShareAlways: len(k.enforcers) == 0, ListLength: 3 * len(k.enforcers)}))
 		return nil
 	})
 	if err != nil {
@@ -194,7 +194,7 @@ var probed = []probe.Flow{
 
 // round enforces the policy set of a seed and sends packets.
 func (k *kernels) round(seed uint64) (probes, denied int, err error) {
-	c := gen.Redraw(gen.Seed(seed), k.c, gen.Options{Invalid: seed%5 == 0, Tiers: seed%4 < 2})
+	c := gen.Redraw(gen.Seed(seed), k.c, gen.Options{Invalid: seed%5 == 0, Tiers: seed%4 < 2, Long: seed%4 == 1})
 	if err := k.enforce(c); err != nil {
 		return 0, 0, err
 	}

@@ -52,10 +52,11 @@ func Snapshot(c oracle.Cluster, node string) compile.Snapshot {
 	return s.WithPods(pods...)
 }
 
-// OptionsFor are those for a case: in half of them pods share chains wherever they may.
+// OptionsFor are those for a case: in half of them pods share chains wherever they may, and in most even short lists of rules are cut down.
 func OptionsFor(c oracle.Cluster) iptables.Options {
 	o := Options
 	o.ShareAlways = len(c.Pods)%2 == 0
+	o.ListLength = len(c.Pods) / 2 % 4 // 0 leaves lists of this length alone; the other three have both ways to cut them
 	return o
 }
 

@@ -4,7 +4,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -43,10 +45,10 @@ func seed(t testing.TB) uint64 {
 	return s
 }
 
-// newCase is the case of a seed with its flows. One in three has objects that the API server would refuse, one in two tiers.
+// newCase is the case of a seed with its flows. One in three has objects that the API server would refuse, one in two tiers, one in four long lists of rules.
 func newCase(seed uint64, flows int) (gen.Case, []oracle.Flow) {
 	s := gen.Seed(seed)
-	c := gen.New(s, gen.Options{Invalid: seed%3 == 0, Tiers: seed%2 == 0, Closed: seed%5 < 2, Claims: seed%7 < 3})
+	c := gen.New(s, gen.Options{Invalid: seed%3 == 0, Tiers: seed%2 == 0, Closed: seed%5 < 2, Claims: seed%7 < 3, Long: seed%4 == 2})
 	return c, gen.Flows(s, c, flows)
 }
 
@@ -75,22 +77,31 @@ func forEachCase(t *testing.T, n int, check func(seed uint64) error) {
 // TestJudgesAgree: the oracle, Node.Allows and the tracer say the same of every flow at every node, and the nodes together
 // say what the oracle says of the whole cluster.
 func TestJudgesAgree(t *testing.T) {
-	var opinions, denied atomic.Int64
+	var mu sync.Mutex
+	var all judged
 	forEachCase(t, *clustersFlag, func(seed uint64) error {
 		c, flows := newCase(seed, *flowsFlag)
-		n, d, err := compareJudges(c, flows)
-		opinions.Add(int64(n))
-		denied.Add(int64(d))
+		j, err := compareJudges(c, flows)
+		mu.Lock()
+		defer mu.Unlock()
+		all.opinions, all.denied, all.ports, all.runs = all.opinions+j.opinions, all.denied+j.denied, all.ports+j.ports, all.runs+j.runs
 		return err
 	})
-	t.Logf("%d flows judged at a node by three judges each, %d of them denied", opinions.Load(), denied.Load())
-	if want := int64(*clustersFlag) * int64(*flowsFlag); !t.Failed() && (opinions.Load() < want || denied.Load() < want/20) {
-		t.Errorf("%d opinions, %d denials: the cases have become too tame", opinions.Load(), denied.Load())
+	t.Logf("%d flows judged at a node by three judges each, %d of them denied; %d were led to the rules for some ports of a long list, %d to a run of one",
+		all.opinions, all.denied, all.ports, all.runs)
+	want := *clustersFlag * *flowsFlag
+	if !t.Failed() && (all.opinions < want || all.denied < want/20 || all.ports < want/200 || all.runs < want/200) {
+		t.Errorf("%+v: the cases have become too tame", all)
 	}
 }
 
-// compareJudges counts the opinions and the denials among them; a difference is an error, with the smallest case that shows it.
-func compareJudges(c gen.Case, flows []oracle.Flow) (opinions, denied int, err error) {
+// judged are how many opinions there were: those that denied, and those about packets that were led to a part of a long list.
+type judged struct{ opinions, denied, ports, runs int }
+
+var inPorts, inRun = regexp.MustCompile(` -g RF-v1-[EI]P-`), regexp.MustCompile(` -g RF-v1-[EI]U-`)
+
+// compareJudges counts the opinions; a difference is an error, with the smallest case that shows it.
+func compareJudges(c gen.Case, flows []oracle.Flow) (all judged, err error) {
 	everywhere := make([]bool, len(flows))
 	for i := range everywhere {
 		everywhere[i] = true
@@ -98,27 +109,33 @@ func compareJudges(c gen.Case, flows []oracle.Flow) (opinions, denied int, err e
 	for _, node := range c.Nodes {
 		j, err := NewJudges(c.Cluster, node)
 		if err != nil {
-			return opinions, denied, err
+			return all, err
 		}
 		for i, f := range flows {
 			o := j.Judge(f)
-			opinions++
+			all.opinions++
 			if !o.Allows {
-				denied++
+				all.denied++
 				everywhere[i] = false
 			}
+			if slices.ContainsFunc(o.TraceHits, inPorts.MatchString) {
+				all.ports++
+			}
+			if slices.ContainsFunc(o.TraceHits, inRun.MatchString) {
+				all.runs++
+			}
 			if !o.Agreed() {
-				return opinions, denied, explain(c, f)
+				return all, explain(c, f)
 			}
 		}
 	}
 	for i, f := range flows {
 		if whole, reason := c.Cluster.Allowed(f); whole != everywhere[i] {
-			return opinions, denied, fmt.Errorf("%s: the oracle says %v of the whole cluster (%s), and all nodes together say %v\n%s",
+			return all, fmt.Errorf("%s: the oracle says %v of the whole cluster (%s), and all nodes together say %v\n%s",
 				f, whole, reason, everywhere[i], Describe(c.Cluster))
 		}
 	}
-	return opinions, denied, nil
+	return all, nil
 }
 
 // explain shows a difference about a flow in the smallest case that has it.

@@ -129,6 +129,19 @@ var ways = [...]way{
 		}
 		return ""
 	}},
+	{"a long list of rules, of which others are about client and bare by labels that change, or about a port that nobody uses", 60, func(c *scenario.Cluster, i int) string {
+		c.Pod("client").Labels["rank"], c.Pod("bare").Labels = fmt.Sprintf("friend%d", i%30), map[string]string{"rank": fmt.Sprintf("foe%d", i*7%30)}
+		var b strings.Builder
+		for k := range 30 {
+			fmt.Fprintf(&b, `{action: Accept, from: [{pods: {podSelector: {matchLabels: {rank: friend%d}}}}], protocols: [{tcp: {destinationPort: {number: 80}}}]},
+  {action: Deny, from: [{pods: {podSelector: {matchLabels: {rank: foe%d}}}}], protocols: [{tcp: {destinationPort: {number: 80}}}]},
+`, k, (k+i/30)%30)
+		}
+		for k := range 20 + i/2 {
+			fmt.Fprintf(&b, "{action: Deny, from: [{namespaces: {}}], protocols: [{tcp: {destinationPort: {number: %d}}}]},\n", 30000+k)
+		}
+		return "cnp long: {tier: Admin, priority: 1, subject: {pods: {podSelector: {matchLabels: {app: web}}}}, ingress: [\n" + b.String() + "]}"
+	}},
 	{"labels that no policy's selector needs", 3, func(c *scenario.Cluster, i int) string {
 		c.Pod("db").Labels["generation"] = fmt.Sprint(i)
 		c.Namespace("blue").Labels["generation"] = fmt.Sprint(i)

@@ -73,6 +73,7 @@ func Themes() []Theme {
 		{"services", Standard, services},
 		{"tiers", Standard, tiers},
 		{"rules of tiers", Standard, tierRules},
+		{"long lists", Standard, longLists},
 		{"fail closed", Standard, failClosed()},
 		{"namespace isolation", Standard, namespaceIsolation},
 		{"DNS", Standard, dns},

@@ -44,14 +44,17 @@ func TestAllows(t *testing.T) {
 	})
 }
 
-// TestTrace holds the rules that are rendered, as text, to every scenario: where pods share chains wherever they may, and where they do not.
+// TestTrace holds the rules that are rendered, as text, to every scenario: where pods share chains wherever they may and even short lists are cut down, and where
+// they do not and are not.
 func TestTrace(t *testing.T) {
 	for _, share := range []bool{false, true} {
-		t.Run(map[bool]string{false: "a chain each", true: "shared chains"}[share], func(t *testing.T) {
+		t.Run(map[bool]string{false: "a chain each", true: "shared and cut chains"}[share], func(t *testing.T) {
 			scenario.Ask(t, func(t *testing.T, _ scenario.Scenario, c *scenario.Cluster, node string) scenario.Judge {
 				compiled, _ := compile.Compile(ladder.Snapshot(c.Cluster, node))
 				options := ladder.Options
-				options.ShareAlways = share
+				if options.ShareAlways = share; share {
+					options.ListLength = 2
+				}
 				j := &ladder.Judges{Node: gen.Node{Name: node, Addrs: c.NodeAddrs(node)}, Rendered: iptables.Render(compiled, options)}
 				var err error
 				if j.Tracer, err = trace.Parse(j.Rendered.String()); err != nil {

@@ -1,0 +1,156 @@
+package iptables
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+)
+
+// unionSet has the addresses of some sets of the node, in one family.
+type unionSet struct {
+	of      []policy.SetID
+	members [][]policy.Member // of each, that the entries were made from
+	set     Set
+	round   uint64 // the last in which it stood
+}
+
+// unionSet adds the set of the addresses of several sets of the node, and returns its name. One alone is that set.
+//
+// Whatever is in the union is in one of its parts at every instant: an address comes to the parts first, and leaves the union first (see [Diff]).
+func (t *rendering) unionSet(ids []policy.SetID) string {
+	if len(ids) == 1 {
+		return t.podSet(ids[0])
+	}
+	name := t.Layout.unionSet(t.family, ids)
+	u := t.kept.unions[name]
+	if u == nil {
+		u = &unionSet{of: ids, set: Set{Name: name, Type: HashIP, Family: t.family, Entries: t.reuse[name].Entries}}
+		u.refresh(t.node)
+		t.kept.unions[name] = u
+	}
+	t.bringUnion(u)
+	t.making.unions = append(t.making.unions, u)
+	return name
+}
+
+func (t *rendering) bringUnion(u *unionSet) {
+	u.round = t.kept.round
+	t.sets[u.set.Name] = u.set
+}
+
+// refresh gives the set what its parts hold now.
+func (u *unionSet) refresh(n *policy.Node) {
+	same := len(u.members) == len(u.of)
+	if !same {
+		u.members = make([][]policy.Member, len(u.of))
+	}
+	own := make([][]policy.Member, len(u.of))
+	for i, id := range u.of {
+		now := n.Sets[id].Members
+		same = same && policy.IsOneSlice(now, u.members[i])
+		u.members[i], own[i] = now, ofFamily(u.set.Family, now)
+	}
+	if !same {
+		u.set.Entries = ownEntries(merged(own), u.set.Entries)
+	}
+}
+
+// merged are the members of sorted lists, sorted and each once.
+func merged(lists [][]policy.Member) []policy.Member {
+	switch len(lists) {
+	case 0:
+		return nil
+	case 1:
+		return lists[0]
+	}
+	a, b := merged(lists[:len(lists)/2]), merged(lists[len(lists)/2:])
+	if len(a) == 0 {
+		return b
+	}
+	all := make([]policy.Member, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 {
+		switch c := a[0].Compare(b[0]); {
+		case c < 0:
+			all, a = append(all, a[0]), a[1:]
+		case c > 0:
+			all, b = append(all, b[0]), b[1:]
+		default:
+			all, a, b = append(all, a[0]), a[1:], b[1:]
+		}
+	}
+	return append(append(all, a...), b...)
+}
+
+// maxUnited bounds what unions take of a set: the set may be in as many of them as rules of lists name it, and each then holds the set's members, and is a
+// message when one comes or goes. An empty set counts too, since pods may come. A set of 90 addresses may be named by 38 rules, and one of a single address
+// by 240.
+const (
+	maxUnited   = 4096
+	emptyUnited = 16
+)
+
+// unites reports whether unions may take in a set of the node, and notes that it was asked: what was made by the answer goes with it.
+func (r *Renderer) unites(n *policy.Node, id policy.SetID) bool {
+	united := r.isWithinUnions(n, id)
+	r.united[id] = united
+	return united
+}
+
+func (r *Renderer) isWithinUnions(n *policy.Node, id policy.SetID) bool {
+	return (len(n.Sets[id].Members)+emptyUnited)*r.named[id] <= maxUnited
+}
+
+// refreshUnions gives the unions what they hold now. It reports false if the answer about a set that lists have been cut by is another one now.
+func (r *Renderer) refreshUnions(n *policy.Node) bool {
+	if r.named == nil || !policy.IsOneSlice(n.Policies, r.policies) {
+		r.named = namedByLists(n.Policies)
+	}
+	for id, was := range r.united {
+		if _, there := n.Sets[id]; there && was != r.isWithinUnions(n, id) {
+			return false
+		}
+	}
+	for _, u := range r.unions {
+		u.refresh(n)
+	}
+	return true
+}
+
+// namedByLists counts the rules of lists that name a set.
+func namedByLists(policies []policy.Policy) map[policy.SetID]int {
+	named := map[policy.SetID]int{}
+	for i := range policies {
+		if policies[i].Stage.Isolates() {
+			continue
+		}
+		for _, rules := range policies[i].Rules {
+			for k := range rules {
+				if rules[k].Peer.Kind == policy.InSet {
+					named[rules[k].Peer.Set]++
+				}
+			}
+		}
+	}
+	return named
+}
+
+// forgetUnions drops those that the ruleset of this round does not have, and what is known of sets that it does not have.
+func (r *Renderer) forgetUnions() {
+	maps.DeleteFunc(r.unions, func(_ string, u *unionSet) bool { return u.round != r.round })
+	maps.DeleteFunc(r.united, func(id policy.SetID, _ bool) bool { return r.sets[id] == nil })
+}
+
+// unionsFirst puts what unions lose in front of what other sets lose. So what a union has, one of its parts has; without that a packet could be led to the
+// rules of a run, and none of them would match it.
+func unionsFirst(all []SetEntries) {
+	slices.SortStableFunc(all, func(a, b SetEntries) int { return cmp.Compare(behindUnions(a), behindUnions(b)) })
+}
+
+func behindUnions(s SetEntries) int {
+	if isUnion(s.Set) {
+		return 0
+	}
+	return 1
+}
