@@ -25,7 +25,6 @@ type pipeline struct {
 	needs
 	sections []*section // in the order of the namespaces
 	// Of all sections that are made in this render:
-	texts  map[texted]text   // of policies that several chains have
 	groups map[string]*piece // of enforced NetworkPolicies, by their lists
 	sizes  []int             // rules of each policy, and one: 0 is not known
 	steps  map[int][]step    // of policies in lists
@@ -35,9 +34,13 @@ type pipeline struct {
 	subjects map[int][]Entry // of policies in shared chains
 }
 
-// texted is a policy's rules that accept, with what stands before and behind their matches.
+// texted is a policy's rules that accept, with what stands before and behind their matches. The rules are told by their address: nobody writes to them, and as
+// long as they are a key they are not freed.
 type texted struct {
-	policy          int
+	direction       policy.Direction
+	first           *policy.Rule
+	count           int
+	ref             policy.Ref
 	subject, target string
 }
 
@@ -81,7 +84,7 @@ func (n needs) has(kind treeKind) bool {
 
 // newPipeline finds out which trees are needed. A section of the last render stays if all that it was made from is the same.
 func newPipeline(t *rendering, d policy.Direction, namespaces []namespace) *pipeline {
-	pl := &pipeline{rendering: t, direction: d, texts: map[texted]text{}, groups: map[string]*piece{}, steps: map[int][]step{}}
+	pl := &pipeline{rendering: t, direction: d, groups: map[string]*piece{}, steps: map[int][]step{}}
 	for i := range namespaces {
 		b := t.table.sections[d][namespaces[i].name]
 		if b == nil || !namespaces[i].same {

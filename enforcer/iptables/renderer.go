@@ -35,6 +35,7 @@ type Renderer struct {
 // keptTable is what stays of one family's table.
 type keptTable struct {
 	pieces   map[string]*piece // by the names of their chains
+	texts    map[texted]text   // of NetworkPolicies and isolations
 	sections [len(policy.Directions)]map[string]*section
 	trees    [len(policy.Directions)]map[treeKind]*tree
 	chains   int // how many there were
@@ -66,7 +67,7 @@ func (r *Renderer) Render(n policy.Node, o Options, reuse Ruleset) Ruleset {
 	}
 	for _, f := range o.Families {
 		if r.tables[f] == nil {
-			r.tables[f] = &keptTable{pieces: map[string]*piece{}}
+			r.tables[f] = &keptTable{pieces: map[string]*piece{}, texts: map[texted]text{}}
 		}
 		t := &rendering{
 			Options: o, node: &n, family: f, reuse: reuse.Sets, kept: r, table: r.tables[f],
@@ -250,5 +251,6 @@ func (r *Renderer) forget() {
 	r.forgetUnions()
 	for _, t := range r.tables {
 		maps.DeleteFunc(t.pieces, func(_ string, p *piece) bool { return p.round != r.round })
+		maps.DeleteFunc(t.texts, func(_ texted, one text) bool { return one.names.round != r.round })
 	}
 }

@@ -96,21 +96,27 @@ func (pl *pipeline) accepting(policies []int, target string) []Rule {
 }
 
 // acceptingOf are the rules of one policy that accept, for the pods that a match on the subject leaves; empty is all that come. Chains that have them share
-// their texts.
+// their texts, in one render after the other: where one policy of a namespace has changed, those of the others are not written anew.
 func (pl *pipeline) acceptingOf(i int, subject, target string) []Rule {
-	key := texted{i, subject, target}
-	made, ok := pl.texts[key]
-	if !ok {
+	p := &pl.node.Policies[i]
+	rules := p.Rules[pl.direction]
+	if len(rules) == 0 {
+		return nil
+	}
+	key := texted{pl.direction, &rules[0], len(rules), p.Ref, subject, target}
+	made, ok := pl.table.texts[key]
+	if ok {
+		pl.bring(made.names)
+	} else {
 		made.names = &piece{round: pl.kept.round}
 		pl.into(made.names, func() {
-			p := &pl.node.Policies[i]
-			for _, r := range p.Rules[pl.direction] {
+			for _, r := range rules {
 				if r.Action == policy.Accept {
 					made.rules = append(made.rules, pl.ruleTexts(p.Ref, pl.direction, r, subject, target)...)
 				}
 			}
 		})
-		pl.texts[key] = made
+		pl.table.texts[key] = made
 	}
 	pl.leadTo(made.names)
 	return made.rules
