@@ -37,10 +37,6 @@ const atOnce = 16
 
 // Open makes n clients, each of which watches what targets says, from now on. No object comes that is there already.
 func (c *Cluster) Open(ctx context.Context, n int, targets func(client int) []Target) (*Fleet, error) {
-	pods, err := c.kubes[workloads].CoreV1().Pods("").List(ctx, metav1.ListOptions{Limit: 1})
-	if err != nil {
-		return nil, fmt.Errorf("reading how far the API server has come: %w", err)
-	}
 	f := &Fleet{cluster: c}
 	for range n {
 		w, err := c.newClient()
@@ -49,12 +45,16 @@ func (c *Cluster) Open(ctx context.Context, n int, targets func(client int) []Ta
 		}
 		f.clients = append(f.clients, w)
 	}
+	from, err := c.now(ctx, targets(0))
+	if err != nil {
+		return f, err
+	}
 	var group errgroup.Group
 	group.SetLimit(atOnce)
 	for i, w := range f.clients {
 		group.Go(func() error {
 			for _, t := range targets(i) {
-				if _, err := w.watch(t, pods.ResourceVersion); err != nil {
+				if _, err := w.watch(t, from); err != nil {
 					return err
 				}
 			}
@@ -62,6 +62,29 @@ func (c *Cluster) Open(ctx context.Context, n int, targets func(client int) []Ta
 		})
 	}
 	return f, group.Wait()
+}
+
+// now is how far the API server has come, once it caches all that the targets are of. The cache of a custom resource begins with the first request, and
+// knows nothing of the time before.
+func (c *Cluster) now(ctx context.Context, targets []Target) (resourceVersion string, err error) {
+	first, err := c.newClient()
+	if err != nil {
+		return "", err
+	}
+	defer first.Close()
+	for _, t := range targets {
+		if t.resource == Pods().resource {
+			continue
+		}
+		if _, err := first.List(t); err != nil {
+			return "", err
+		}
+	}
+	pods, err := c.kubes[workloads].CoreV1().Pods("").List(ctx, metav1.ListOptions{Limit: 1})
+	if err != nil {
+		return "", fmt.Errorf("reading how far the API server has come: %w", err)
+	}
+	return pods.ResourceVersion, nil
 }
 
 // Count is what has passed so far.

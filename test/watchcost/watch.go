@@ -201,7 +201,11 @@ func (w *Client) request(t Target, options metav1.ListOptions) (*rest.Request, e
 	q := w.clients[t.group].Get().Resource(t.resource).NamespaceIfScoped(t.namespace, t.namespace != "").
 		VersionedParams(&options, metav1.ParameterCodec)
 	if t.metadata {
-		q.SetHeader("Accept", "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1")
+		as := "PartialObjectMetadata"
+		if !options.Watch {
+			as += "List"
+		}
+		q.SetHeader("Accept", "application/vnd.kubernetes.protobuf;as="+as+";g=meta.k8s.io;v=v1")
 	}
 	return q, nil
 }
