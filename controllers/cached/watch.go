@@ -40,12 +40,13 @@ func OnChange[T any](changed func(before, after T)) toolscache.ResourceEventHand
 	}
 }
 
-// Target is what a watch of its own looks at: a kind's objects, all or the one of a name.
+// Target is what a watch of its own looks at: a kind's objects, all, those of a namespace or the one of a name, or the pods of a node.
 type Target struct {
 	Kind      string
 	Versions  *Versions
 	Resource  string
-	Only      types.NamespacedName // no name: all of the cluster
+	Only      types.NamespacedName // no name: all of the namespace; no namespace either: all of the cluster
+	Node      string               // of pods: only those that are bound to it
 	Example   runtime.Object
 	Transform toolscache.TransformFunc
 }
@@ -53,6 +54,10 @@ type Target struct {
 // String is what the log calls it.
 func (t Target) String() string {
 	switch {
+	case t.Node != "":
+		return t.Resource + " of node " + t.Node
+	case t.Only.Name == "" && t.Only.Namespace != "":
+		return t.Resource + " of namespace " + t.Only.Namespace
 	case t.Only.Name == "":
 		return t.Resource + "." + t.Versions.Newest().String()
 	case t.Only.Namespace == "":
@@ -141,8 +146,11 @@ func (w *Watcher) Follow(ctx context.Context, t Target, handler toolscache.Resou
 
 func (w *Watcher) informer(t Target) (toolscache.SharedIndexInformer, error) {
 	only := fields.Everything()
-	if t.Only.Name != "" {
+	switch {
+	case t.Only.Name != "":
 		only = fields.OneTermEqualSelector("metadata.name", t.Only.Name)
+	case t.Node != "":
+		only = fields.OneTermEqualSelector("spec.nodeName", t.Node)
 	}
 	informer := toolscache.NewSharedIndexInformer(w.listWatch(t, only), t.Example, 0, toolscache.Indexers{})
 	if err := informer.SetTransform(t.Transform); err != nil {
