@@ -67,17 +67,21 @@ func (w *watchRun) tables(n int) {
 	t = tableOf("What watches cost while nothing happens",
 		"clients", "each watches", "watches", "connections", "CPU ms to open a watch", "KB of live memory a client", "KB resident a client",
 		"bytes a second a client", "bookmarks a minute and watch", "CPU µs a second and watch")
+	quiet := w.quiet.CPU.Seconds() / w.quiet.Wall.Seconds()
 	for _, f := range w.found {
 		if f.clients != n {
 			continue
 		}
-		seconds, watches := f.idle.Wall.Seconds(), float64(f.open.Watches)
-		quiet := w.quiet.CPU.Seconds() / w.quiet.Wall.Seconds()
-		t.add(fmt.Sprint(f.clients), f.sort.name, fmt.Sprint(f.open.Watches), fmt.Sprint(f.open.Connections),
-			fmt.Sprintf("%.2f", ms(f.open.CPU)/watches), fmt.Sprintf("%.0f", f.live/1000), fmt.Sprintf("%.0f", f.rss/1000),
-			fmt.Sprintf("%.1f", float64(f.idle.Received+f.idle.Sent)/seconds/float64(n)),
-			fmt.Sprintf("%.2f", float64(f.idle.Bookmarks)/seconds*60/watches),
-			fmt.Sprintf("%.1f", 1e6*(f.idle.CPU.Seconds()/seconds-quiet)/watches))
+		watches := float64(f.open.Watches)
+		cells := []string{
+			fmt.Sprint(f.clients), f.sort.name, fmt.Sprint(f.open.Watches), fmt.Sprint(f.open.Connections), fmt.Sprintf("%.2f", ms(f.open.CPU)/watches),
+			fmt.Sprintf("%.0f", f.live/1000), fmt.Sprintf("%.0f", f.rss/1000),
+		}
+		if seconds := f.idle.Wall.Seconds(); seconds > 0 {
+			cells = append(cells, fmt.Sprintf("%.1f", float64(f.idle.Received+f.idle.Sent)/seconds/float64(n)),
+				fmt.Sprintf("%.2f", float64(f.idle.Bookmarks)/seconds*60/watches), fmt.Sprintf("%.1f", 1e6*(f.idle.CPU.Seconds()/seconds-quiet)/watches))
+		}
+		t.add(cells...)
 	}
 	w.project(n)
 }
@@ -106,17 +110,17 @@ func (w *watchRun) project(n int) {
 	}
 	nodes, quiet := float64(large.nodes), w.quiet.CPU.Seconds()/w.quiet.Wall.Seconds()
 	idle := func(f *watchFound) float64 { return (f.idle.CPU.Seconds()/f.idle.Wall.Seconds() - quiet) / float64(n) }
-	row := func(name string, heard, idle, live float64) {
+	row := func(name string, heard, each, idle, live float64) {
 		t.add(name, fmt.Sprintf("%.2f", heard), fmt.Sprintf("%.1f", heard*nodes*all.bytes.median()/1e6),
-			fmt.Sprintf("%.2f", heard*nodes*w.perHeard(all)/1e6), fmt.Sprintf("%.2f", idle*nodes), fmt.Sprintf("%.1f", live*nodes/1e9))
+			fmt.Sprintf("%.2f", heard*nodes*each/1e6), fmt.Sprintf("%.2f", idle*nodes), fmt.Sprintf("%.1f", live*nodes/1e9))
 	}
 	atNode := float64(large.podsASecond*watchcost.PodNodeEvents) / nodes
-	row("all pods", events, idle(all), all.live)
-	row("own node", atNode, idle(own), own.live)
+	row("all pods", events, w.perHeard(all), idle(all), all.live)
+	row("own node", atNode, w.perHeard(many), idle(own), own.live)
 	const measured = 20 // namespaces
 	for _, reach := range []int{measured, large.reach} {
 		more := float64(reach) / measured
-		row(fmt.Sprintf("own node, %d namespaces", reach), atNode+events*float64(reach)/float64(large.namespaces),
+		row(fmt.Sprintf("own node, %d namespaces", reach), atNode+events*float64(reach)/float64(large.namespaces), w.perHeard(many),
 			idle(own)+(idle(many)-idle(own))*more, own.live+(many.live-own.live)*more)
 	}
 }

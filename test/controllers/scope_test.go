@@ -86,6 +86,9 @@ func (s *scopes) open() int {
 	return s.to.Watches(func(q *http.Request) bool { return strings.HasSuffix(q.URL.Path, "/pods") && q.URL.Query().Get("fieldSelector") == "" })
 }
 
+// streamed is about watches that begin with all objects that there are.
+func streamed(q *http.Request) bool { return q.URL.Query().Get("sendInitialEvents") == "true" }
+
 const manyNamespaces = 1000
 
 func TestANodeHearsOfItsOwnPodsAndOfNamespacesThatAreWanted(t *testing.T) {
@@ -95,6 +98,9 @@ func TestANodeHearsOfItsOwnPodsAndOfNamespacesThatAreWanted(t *testing.T) {
 	s.until("a/here", "a/there", "b/here", "c/here")
 	s.want(manyNamespaces, time.Second, "a", "b")
 	s.until("a/here", "a/there", "b/here", "b/there", "c/here")
+	if n := s.to.Watches(streamed); n > 0 {
+		t.Errorf("%d watches began with all that is there: the API server goes through all pods for each", n)
+	}
 
 	s.by["b"].createPod("new", "elsewhere")
 	s.by["c"].createPod("new", "elsewhere")

@@ -27,9 +27,10 @@ import (
 )
 
 const (
-	// MaxNamespaces is up to how many namespaces are watched one by one. A watch of one costs an API server some memory, whatever happens in it; one of
-	// all pods costs it every event of the cluster: docs/adr/0025 has the figures.
-	MaxNamespaces = 32
+	// MaxNamespaces is up to how many namespaces are watched one by one. A watch of one costs an API server some 60 KB, whatever happens in it; one of
+	// all pods costs it every event of the cluster. With what else is watched, that many watches fit on one connection, which may have a hundred.
+	// docs/adr/0025 has the figures.
+	MaxNamespaces = 64
 	// Kept is how long a namespace is watched after it was last wanted: pods of one application come and go on a node.
 	Kept = 10 * time.Minute
 )
@@ -57,7 +58,7 @@ type namespace struct {
 func New(node string, begin func(cached.Target) (*cached.Watch, error)) (*Pods, error) {
 	p := &Pods{node: node, transforms: new(cached.Transforms), begin: begin, namespaces: map[string]*namespace{}}
 	own := p.target()
-	own.Node = node
+	own.Node, own.Listed = node, true
 	var err error
 	p.own, err = begin(own)
 	return p, err
@@ -87,7 +88,7 @@ func (p *Pods) Want(names []string, of int, now time.Time) error {
 	for _, name := range names {
 		if p.namespaces[name] == nil {
 			one := p.target()
-			one.Only = types.NamespacedName{Namespace: name}
+			one.Only, one.Listed = types.NamespacedName{Namespace: name}, true
 			watch, err := p.begin(one)
 			if err != nil {
 				return err
