@@ -1,14 +1,14 @@
-// Package reach says of which namespaces a node has to know the pods: those that the policies of its own pods can name as peers. All else of the cluster's
-// pods changes nothing that the node enforces.
+// Package reach finds the namespaces whose pods a node has to know: those that the policies of its own pods can name as peers. Other pods of the cluster
+// change nothing that the node enforces.
 //
 // Invariants:
 //   - a node that knows its own pods and those of the namespaces which Of returns enforces what it would if it knew all pods (TestWhatIsReachedIsEnough);
-//   - whatever is in doubt is reached: too many namespaces cost watches, one too few would open or close something;
+//   - what is in doubt is reached: a namespace too many costs a watch, and one too few would open or close something;
 //   - labels of pods do not count, so that a pod which changes its labels changes nothing here; nor do addresses, so that a pod which has just been bound to
 //     the node counts before it has any;
-//   - a named port of a destination is that of whatever pod is there. A rule that names one, and no pods beside it, reaches all namespaces.
+//   - a named port means what the pod at the destination means by it. An egress rule that names one, and no pods beside it, reaches all namespaces.
 //
-// Who has an address that pods of several nodes claim is another question, which only all pods of the cluster answer: docs/adr/0025.
+// It does not answer who has an address that pods of several nodes claim: only all pods of the cluster do (docs/adr/0025).
 package reach
 
 import (
