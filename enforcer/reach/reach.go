@@ -2,7 +2,7 @@
 // change nothing that the node enforces.
 //
 // Invariants:
-//   - a node that knows its own pods and those of the namespaces which Of returns enforces what it would if it knew all pods (TestWhatIsReachedIsEnough);
+//   - a node that knows its own pods and those of the namespaces which it reaches enforces what it would if it knew all pods (TestWhatIsReachedIsEnough);
 //   - what is in doubt is reached: a namespace too many costs a watch, and one too few would open or close something;
 //   - labels of pods do not count, so that a pod which changes its labels changes nothing here; nor do addresses, so that a pod which has just been bound to
 //     the node counts before it has any;
@@ -17,195 +17,93 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 )
 
-// Of are the names of these namespaces, sorted. Of the snapshot's pods it looks at the node's own only.
-func Of(s compile.Snapshot) []string {
-	r := &reached{all: s.Namespaces, here: namespacesHere(s), names: map[string]bool{}, matching: map[string][]*compile.Namespace{}}
-	for _, p := range s.Policies {
-		if r.isHere(p.Namespace) {
+// Finder finds the namespaces that one snapshot of a node after the other reaches. It looks again only when policies, namespaces, or the set of namespaces
+// with pods on the node have changed: what happens to other nodes' pods costs nothing. The zero value is ready to use, by one goroutine at a time.
+type Finder struct {
+	last  inputs
+	names []string
+	known bool
+}
+
+// Of are the names of these namespaces, sorted. Of the snapshot's pods it looks at the node's own only. Nobody may write to what it returns.
+func (f *Finder) Of(s compile.Snapshot) []string {
+	now := inputs{
+		here: namespacesHere(s), namespaces: s.Namespaces, policies: s.Policies, clusterPolicies: s.ClusterPolicies, isolations: s.Isolations,
+		services: s.DNS.Services,
+	}
+	if !f.known || !now.equal(&f.last) {
+		f.last, f.names, f.known = now, now.find(), true
+	}
+	return f.names
+}
+
+// Of are the namespaces that a snapshot reaches.
+func Of(s compile.Snapshot) []string { return new(Finder).Of(s) }
+
+// inputs are what the answer follows from.
+type inputs struct {
+	here            []string // sorted
+	namespaces      compile.Objects[*compile.Namespace]
+	policies        compile.Objects[*networkingv1.NetworkPolicy]
+	clusterPolicies []*v1alpha1.ClusterNetworkPolicy
+	isolations      []*v1alpha1.NamespaceIsolation
+	services        []*corev1.Service
+}
+
+// namespacesHere are those with a pod on the node that a policy may be about.
+func namespacesHere(s compile.Snapshot) []string {
+	names := map[string]bool{}
+	for _, p := range s.Local {
+		if !p.HostNetwork && !p.Finished {
+			names[p.Namespace] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+// equal reports whether the very same objects are in both.
+func (i *inputs) equal(o *inputs) bool {
+	return slices.Equal(i.here, o.here) && isSame(i.namespaces, o.namespaces) && isSame(i.policies, o.policies) &&
+		sameObjects(i.clusterPolicies, o.clusterPolicies) && sameObjects(i.isolations, o.isolations) && sameObjects(i.services, o.services)
+}
+
+func isSame[T compile.Named](a, b compile.Objects[T]) bool {
+	gone, come := a.Since(b)
+	return len(gone)+len(come) == 0
+}
+
+// sameObjects compares lists that come in any order.
+func sameObjects[T comparable](a, b []T) bool {
+	return len(a) == len(b) && !slices.ContainsFunc(a, func(one T) bool { return !slices.Contains(b, one) })
+}
+
+// find looks at all policies that may be about a pod of the node.
+func (i *inputs) find() []string {
+	r := reached{all: slices.Collect(i.namespaces.All()), names: map[string]bool{}, matching: map[string][]*compile.Namespace{}}
+	for _, name := range i.here {
+		ns, ok := i.namespaces.Get("", name)
+		if !ok {
+			ns = &compile.Namespace{Name: name} // the API has not shown it: its NetworkPolicies are in force all the same
+		}
+		r.here = append(r.here, ns)
+	}
+	for p := range i.policies.All() {
+		if _, here := slices.BinarySearch(i.here, p.Namespace); here {
 			r.addPolicy(p)
 		}
 	}
-	for _, p := range s.ClusterPolicies {
+	for _, p := range i.clusterPolicies {
 		if r.isSubject(&p.Spec.Subject) {
 			r.addClusterPolicy(p)
 		}
 	}
-	for _, i := range s.Isolations {
-		r.addIsolation(i, s.DNS)
+	for _, one := range i.isolations {
+		r.addIsolation(one, i.services)
 	}
 	return slices.Sorted(maps.Keys(r.names))
 }
-
-// namespacesHere are those with a pod on the node that a policy may be about.
-func namespacesHere(s compile.Snapshot) []*compile.Namespace {
-	names := map[string]bool{}
-	for _, p := range s.Pods {
-		if p.Node == s.Node && !p.HostNetwork && !p.Finished {
-			names[p.Namespace] = true
-		}
-	}
-	var here []*compile.Namespace
-	for _, ns := range s.Namespaces {
-		if names[ns.Name] {
-			here = append(here, ns)
-			delete(names, ns.Name)
-		}
-	}
-	for name := range names { // the API has not shown these: their NetworkPolicies are in force all the same
-		here = append(here, &compile.Namespace{Name: name})
-	}
-	return here
-}
-
-// reached is what is found.
-type reached struct {
-	all, here []*compile.Namespace
-	names     map[string]bool
-	matching  map[string][]*compile.Namespace // of all, by selector
-}
-
-func (r *reached) isHere(namespace string) bool {
-	return slices.ContainsFunc(r.here, func(ns *compile.Namespace) bool { return ns.Name == namespace })
-}
-
-// addPolicy adds what the peers of a NetworkPolicy can name, in both directions: which of them are in force is another question.
-func (r *reached) addPolicy(p *networkingv1.NetworkPolicy) {
-	add := func(peers []networkingv1.NetworkPolicyPeer) {
-		for i := range peers {
-			switch peer := &peers[i]; {
-			case peer.NamespaceSelector != nil:
-				r.addMatching(metav1.LabelSelectorAsSelector(peer.NamespaceSelector))
-			case peer.PodSelector != nil:
-				r.names[p.Namespace] = true
-			}
-		}
-	}
-	for i := range p.Spec.Ingress {
-		add(p.Spec.Ingress[i].From)
-	}
-	for i := range p.Spec.Egress {
-		rule := &p.Spec.Egress[i]
-		add(rule.To)
-		named := func(p networkingv1.NetworkPolicyPort) bool { return p.Port != nil && p.Port.Type == intstr.String }
-		if slices.ContainsFunc(rule.Ports, named) && (len(rule.To) == 0 || slices.ContainsFunc(rule.To, notOfPods)) {
-			r.addMatching(labels.Everything(), nil)
-		}
-	}
-}
-
-// notOfPods reports whether a peer is anything else than pods which it selects, such as one that cannot be understood.
-func notOfPods(p networkingv1.NetworkPolicyPeer) bool {
-	_, first := metav1.LabelSelectorAsSelector(p.NamespaceSelector)
-	_, second := metav1.LabelSelectorAsSelector(p.PodSelector)
-	return p.IPBlock != nil || p.NamespaceSelector == nil && p.PodSelector == nil || first != nil || second != nil
-}
-
-func (r *reached) addClusterPolicy(p *v1alpha1.ClusterNetworkPolicy) {
-	for i := range p.Spec.Ingress {
-		r.addPeers(p.Spec.Ingress[i].From)
-	}
-	for i := range p.Spec.Egress {
-		r.addDestinations(p.Spec.Egress[i].To, p.Spec.Egress[i].Protocols)
-	}
-}
-
-// addDestinations adds peers of an egress rule.
-func (r *reached) addDestinations(peers []v1alpha1.Peer, protocols []v1alpha1.Protocol) {
-	r.addPeers(peers)
-	others := func(p v1alpha1.Peer) bool {
-		return (p.Namespaces == nil) == (p.Pods == nil) || p.Nodes != nil || len(p.Networks)+len(p.DomainNames) > 0
-	}
-	named := func(p v1alpha1.Protocol) bool { return p.DestinationNamedPort != "" }
-	if slices.ContainsFunc(protocols, named) && slices.ContainsFunc(peers, others) {
-		r.addMatching(labels.Everything(), nil)
-	}
-}
-
-func (r *reached) addPeers(peers []v1alpha1.Peer) {
-	for i := range peers {
-		if n := peers[i].Namespaces; n != nil {
-			r.addMatching(n.Selector())
-		}
-		if p := peers[i].Pods; p != nil {
-			r.addMatching(p.NamespaceSelector.Selector())
-		}
-	}
-}
-
-// addMatching adds the namespaces that a peer's selector matches. A peer that cannot be understood names no pod.
-func (r *reached) addMatching(s labels.Selector, err error) {
-	if err != nil {
-		return
-	}
-	text := s.String()
-	found, known := r.matching[text]
-	if !known {
-		found = slices.DeleteFunc(slices.Clone(r.all), func(ns *compile.Namespace) bool { return !s.Matches(&ns.Labels) })
-		r.matching[text] = found
-	}
-	for _, ns := range found {
-		r.names[ns.Name] = true
-	}
-}
-
-// isSubject reports whether a subject may be a pod of the node.
-func (r *reached) isSubject(s *v1alpha1.Subject) bool {
-	switch {
-	case s.Namespaces != nil && s.Pods == nil:
-		return slices.ContainsFunc(r.here, selected(s.Namespaces))
-	case s.Pods != nil && s.Namespaces == nil:
-		return slices.ContainsFunc(r.here, selected(&s.Pods.NamespaceSelector))
-	}
-	return true // what cannot be understood is about all
-}
-
-// certain is up to how many conditions a selector of a subject is believed to be understood: [compile] takes one that is too long for all.
-const certain = 256
-
-// selected says which namespaces a subject selects.
-func selected(by *v1alpha1.LabelSelector) func(*compile.Namespace) bool {
-	values := len(by.MatchLabels)
-	for _, e := range by.MatchExpressions {
-		values += 1 + len(e.Values)
-	}
-	s, err := by.Selector()
-	return func(ns *compile.Namespace) bool { return err != nil || values > certain || s.Matches(&ns.Labels) }
-}
-
-// addIsolation adds what an isolation allows the pods of the node, if it isolates any: their tenants, the cluster's DNS, and its own peers.
-func (r *reached) addIsolation(i *v1alpha1.NamespaceIsolation, dns compile.DNS) {
-	isolated := slices.DeleteFunc(slices.Clone(r.here), func(ns *compile.Namespace) bool { return !selected(&i.Spec.NamespaceSelector)(ns) })
-	if len(isolated) == 0 {
-		return
-	}
-	for _, ns := range isolated {
-		r.names[ns.Name] = true
-		value, ok := ns.Labels.Lookup(i.Spec.TenantLabel)
-		for _, other := range r.all {
-			if theirs, has := other.Labels.Lookup(i.Spec.TenantLabel); ok && has && theirs == value {
-				r.names[other.Name] = true
-			}
-		}
-	}
-	for _, s := range dns.Services {
-		if asksPods(s) {
-			r.names[s.Namespace] = true
-		}
-	}
-	for k := range i.Spec.Allow.Ingress {
-		r.addPeers(i.Spec.Allow.Ingress[k].From)
-	}
-	for k := range i.Spec.Allow.Egress {
-		r.addDestinations(i.Spec.Allow.Egress[k].To, i.Spec.Allow.Egress[k].Protocols)
-	}
-}
-
-func asksPods(s *corev1.Service) bool { return len(s.Spec.Selector) > 0 }

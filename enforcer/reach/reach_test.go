@@ -23,18 +23,20 @@ import (
 )
 
 // known is a snapshot with the pods alone that a node has to know.
-func known(s compile.Snapshot) compile.Snapshot {
-	reached := reach.Of(s)
-	s.Pods = slices.DeleteFunc(slices.Clone(s.Pods), func(p *compile.Pod) bool {
-		return p.Node != s.Node && !slices.Contains(reached, p.Namespace)
-	})
+func known(s compile.Snapshot, f *reach.Finder) compile.Snapshot {
+	reached := f.Of(s)
+	for p := range s.Remote.All() {
+		if !slices.Contains(reached, p.Namespace) {
+			s.Remote = s.Remote.Without(p.Namespace, p.Name)
+		}
+	}
 	return s
 }
 
 // uncontested is a snapshot in which no two pods have one address.
 func uncontested(s compile.Snapshot) compile.Snapshot {
 	taken := map[netip.Addr]bool{}
-	s.Pods = slices.DeleteFunc(slices.Clone(s.Pods), func(p *compile.Pod) bool {
+	isTaken := func(p *compile.Pod) bool {
 		if slices.ContainsFunc(p.Addrs, func(a netip.Addr) bool { return taken[a] }) {
 			return true
 		}
@@ -42,7 +44,13 @@ func uncontested(s compile.Snapshot) compile.Snapshot {
 			taken[a] = true
 		}
 		return false
-	})
+	}
+	s.Local = slices.DeleteFunc(slices.Clone(s.Local), isTaken)
+	for p := range s.Remote.All() {
+		if isTaken(p) {
+			s.Remote = s.Remote.Without(p.Namespace, p.Name)
+		}
+	}
 	return s
 }
 
@@ -53,10 +61,10 @@ func TestWhatIsReachedIsEnough(t *testing.T) {
 		c := gen.New(gen.Seed(seed), gen.Options{Tiers: seed%2 == 0, Invalid: seed%3 == 0, Closed: seed%5 == 0})
 		for _, n := range c.Nodes {
 			all := uncontested(ladder.Snapshot(c.Cluster, n.Name))
-			some := known(all)
+			some := known(all, new(reach.Finder))
 			want, _ := compile.Compile(all)
 			got, _ := compile.Compile(some)
-			left += len(all.Pods) - len(some.Pods)
+			left += all.Remote.Len() - some.Remote.Len()
 			endpoints += len(want.Endpoints)
 			if diff := cmp.Diff(enforced(want), enforced(got)); diff != "" {
 				t.Fatalf("seed %d, node %s: with the pods of %v alone (-all +known):\n%s", seed, n.Name, reach.Of(all), diff)
@@ -91,15 +99,18 @@ func TestOf(t *testing.T) {
 	anyPod := &metav1.LabelSelector{}
 	cluster := compile.Snapshot{
 		Node: "here",
-		Pods: []*compile.Pod{{Namespace: "shop", Node: "here"}, {Namespace: "host", Node: "here", HostNetwork: true}, {Namespace: "bank", Node: "there"}},
-		Namespaces: []*compile.Namespace{
-			{Name: "bank", Labels: labels("tenant", "b")}, {Name: "dns"}, {Name: "host"}, {Name: "shop", Labels: labels("tenant", "a", "kind", "web")},
-			{Name: "shop-test", Labels: labels("tenant", "a")},
-		},
+		Namespaces: compile.ObjectsOf(
+			&compile.Namespace{Name: "bank", Labels: labels("tenant", "b")}, &compile.Namespace{Name: "dns"}, &compile.Namespace{Name: "host"},
+			&compile.Namespace{Name: "shop", Labels: labels("tenant", "a", "kind", "web")},
+			&compile.Namespace{Name: "shop-test", Labels: labels("tenant", "a")},
+		),
 		DNS: compile.DNS{Services: []*corev1.Service{{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "dns"}, Spec: corev1.ServiceSpec{Selector: map[string]string{"app": "dns"}},
 		}}},
-	}
+	}.WithPods(
+		&compile.Pod{Namespace: "shop", Node: "here"}, &compile.Pod{Namespace: "host", Node: "here", HostNetwork: true},
+		&compile.Pod{Namespace: "bank", Node: "there"},
+	)
 	everywhere := []string{"bank", "dns", "host", "shop", "shop-test"}
 	from := func(namespace string, peers ...networkingv1.NetworkPolicyPeer) *networkingv1.NetworkPolicy {
 		return &networkingv1.NetworkPolicy{
@@ -148,7 +159,7 @@ func TestOf(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			s := cluster
 			if row.policy != nil {
-				s.Policies = append(s.Policies, row.policy)
+				s.Policies = s.Policies.With(row.policy)
 			}
 			if row.wide != nil {
 				s.ClusterPolicies = append(s.ClusterPolicies, row.wide)
@@ -160,5 +171,31 @@ func TestOf(t *testing.T) {
 				t.Errorf("namespaces (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// A finder that has seen other snapshots finds what a new one does.
+func TestWhatWasFoundBeforeDoesNotCount(t *testing.T) {
+	var f reach.Finder
+	for seed := range uint64(100) {
+		options := gen.Options{Tiers: true}
+		a, b := gen.New(gen.Seed(seed), options), gen.New(gen.Seed(seed+1000), options)
+		s, other := ladder.Snapshot(a.Cluster, a.Nodes[0].Name), ladder.Snapshot(b.Cluster, a.Nodes[0].Name)
+		for _, change := range []func(){
+			func() {},
+			func() { s.Remote = other.Remote },
+			func() { s.Local = nil },
+			func() { s.Local = other.Local },
+			func() { s.Namespaces = other.Namespaces },
+			func() { s.Policies = other.Policies },
+			func() { s.ClusterPolicies = other.ClusterPolicies },
+			func() { s.Isolations = other.Isolations },
+			func() { s.DNS.Services = other.DNS.Services },
+		} {
+			change()
+			if diff := cmp.Diff(reach.Of(s), f.Of(s)); diff != "" {
+				t.Fatalf("seed %d: (-new finder +old finder):\n%s", seed, diff)
+			}
+		}
 	}
 }
