@@ -145,7 +145,8 @@ func (w *Watcher) Follow(ctx context.Context, t Target, handler toolscache.Resou
 	return w.run(ctx, t, informer, handler, synced)
 }
 
-func (w *Watcher) informer(t Target) (toolscache.SharedIndexInformer, error) {
+// source is where the objects of a target come from.
+func (w *Watcher) source(t Target) toolscache.ListerWatcher {
 	only := fields.Everything()
 	switch {
 	case t.Only.Name != "":
@@ -154,11 +155,14 @@ func (w *Watcher) informer(t Target) (toolscache.SharedIndexInformer, error) {
 		only = fields.OneTermEqualSelector("spec.nodeName", t.Node)
 	}
 	request := w.listWatch(t, only)
-	var from toolscache.ListerWatcher = request
 	if t.Listed {
-		from = listed{request}
+		return listed{request}
 	}
-	informer := toolscache.NewSharedIndexInformer(from, t.Example, 0, toolscache.Indexers{})
+	return request
+}
+
+func (w *Watcher) informer(t Target) (toolscache.SharedIndexInformer, error) {
+	informer := toolscache.NewSharedIndexInformer(w.source(t), t.Example, 0, toolscache.Indexers{})
 	if err := informer.SetTransform(t.Transform); err != nil {
 		return nil, fmt.Errorf("watching %s: %w", t, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/controllers/cached"
 	"github.com/ringfence-io/ringfence/controllers/node/scope"
+	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/test/kit"
 	"github.com/ringfence-io/ringfence/test/kit/transport"
 )
@@ -26,6 +28,8 @@ type scopes struct {
 	at   time.Time
 	to   *transport.Transport
 	by   map[string]*cluster // by a short name
+	// changes are those that were told.
+	changes atomic.Int64
 }
 
 // newScopes has a pod of the node and one of another node in each of the namespaces, by their short names.
@@ -40,12 +44,10 @@ func newScopes(t *testing.T, short ...string) *scopes {
 	config := s.to.To(restConfig)
 	client, err := rest.HTTPClientFor(config)
 	kit.Must(t, err)
-	watcher, err := cached.NewWatcher(config, client, []cached.Target{scope.Target()})
+	s.pods = scope.New(node)
+	watcher, err := cached.NewWatcher(config, client, []cached.Target{s.pods.Target()})
 	kit.Must(t, err)
-	s.pods, err = scope.New(node, func(target cached.Target) (*cached.Watch, error) {
-		return watcher.Start(t.Context(), target, func() {})
-	})
-	kit.Must(t, err)
+	s.pods.Start(t.Context(), watcher, func(_, _ *compile.Pod) { s.changes.Add(1) })
 	return s
 }
 
@@ -57,16 +59,18 @@ func (s *scopes) want(of int, later time.Duration, short ...string) {
 		names = append(names, s.by[name].namespace)
 	}
 	s.at = s.at.Add(later)
-	kit.Must(s.t, s.pods.Want(names, of, s.at))
+	s.pods.Want(names, of, s.at)
 }
 
 // seen are the pods that are known, in the namespaces of the test.
 func (s *scopes) seen() []string {
 	var seen []string
-	for _, p := range s.pods.List() {
-		for name, c := range s.by {
-			if p.Namespace == c.namespace {
-				seen = append(seen, name+"/"+p.Name)
+	for _, pods := range []compile.Objects[*compile.Pod]{s.pods.Own(), s.pods.Others()} {
+		for p := range pods.All() {
+			for name, c := range s.by {
+				if p.Namespace == c.namespace {
+					seen = append(seen, name+"/"+p.Name)
+				}
 			}
 		}
 	}
@@ -83,7 +87,9 @@ func (s *scopes) until(want ...string) {
 
 // open is how many watches of pods are open, but for the node's own.
 func (s *scopes) open() int {
-	return s.to.Watches(func(q *http.Request) bool { return strings.HasSuffix(q.URL.Path, "/pods") && q.URL.Query().Get("fieldSelector") == "" })
+	return s.to.Watches(func(q *http.Request) bool {
+		return strings.HasSuffix(q.URL.Path, "/pods") && q.URL.Query().Get("fieldSelector") == ""
+	})
 }
 
 // streamed is about watches that begin with all objects that there are.
@@ -107,16 +113,32 @@ func TestANodeHearsOfItsOwnPodsAndOfNamespacesThatAreWanted(t *testing.T) {
 	s.by["c"].createPod("mine", node)
 	s.by["c"].createPod("unbound", "")
 	s.until("a/here", "a/there", "b/here", "b/new", "b/there", "c/here", "c/mine")
-	if p := s.pods.Own(s.by["c"].namespace, "mine"); p == nil || p.Node != node {
+	if p := s.pods.Get(s.by["c"].namespace, "mine"); p == nil || p.Node != node {
 		t.Errorf("the node's own pod is %v", p)
 	}
-	if p := s.pods.Own(s.by["b"].namespace, "new"); p != nil {
+	if p := s.pods.Get(s.by["b"].namespace, "new"); p != nil {
 		t.Errorf("%v is no pod of the node", p)
 	}
 	s.by["c"].delete(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: s.by["c"].namespace, Name: "mine"}})
 	s.until("a/here", "a/there", "b/here", "b/new", "b/there", "c/here")
 	if versions := s.pods.ResourceVersions(); len(versions) != 3 || versions["pods of node "+node] == "" {
 		t.Errorf("the scopes have come to %v", versions)
+	}
+}
+
+// Each change of a pod that counts is told once, whatever scopes show it, and no other.
+func TestWhatDoesNotCountIsNotTold(t *testing.T) {
+	s := newScopes(t, "a", "b")
+	s.want(manyNamespaces, 0, "a")
+	s.until("a/here", "a/there", "b/here")
+	told := s.changes.Load()
+	s.by["b"].createPod("more", "elsewhere")
+	s.by["a"].createPod("unbound", "")
+	s.by["a"].createPod("mine", node)
+	s.by["a"].createPod("theirs", "elsewhere")
+	s.until("a/here", "a/mine", "a/theirs", "a/there", "b/here")
+	if n := s.changes.Load() - told; n != 2 {
+		t.Errorf("%d changes are told, want two", n)
 	}
 }
 
@@ -193,11 +215,10 @@ func TestMoreNamespacesThanAreWatchedOneByOne(t *testing.T) {
 	for i := range scope.MaxNamespaces {
 		names = append(names, fmt.Sprintf("none-%d", i))
 	}
-	kit.Must(t, s.pods.Want(names[:scope.MaxNamespaces], manyNamespaces, s.at))
+	s.pods.Want(names[:scope.MaxNamespaces], manyNamespaces, s.at)
 	kit.Eventually(t, patience, "a watch for each", func() bool { return s.open() == scope.MaxNamespaces })
-	kit.Must(t, s.pods.Want(names, manyNamespaces, s.at.Add(time.Second)))
 	kit.Eventually(t, patience, "one for all", func() bool {
-		kit.Must(t, s.pods.Want(names, manyNamespaces, s.at.Add(2*time.Second)))
+		s.pods.Want(names, manyNamespaces, s.at.Add(time.Second))
 		return s.open() == 1
 	})
 	s.until("a/here", "a/there")

@@ -1,22 +1,25 @@
 // Package scope has a node hear of the pods that matter to it: its own, those of the namespaces that are wanted, and those of all namespaces where these
 // are too many. Each of these scopes is a watch, which comes and goes while the node enforces.
 //
-//	spec.nodeName=NODE ────────────┐
-//	namespace A  ─┐                ├─> List: each pod once
-//	namespace B  ─┼─ or all pods ──┘
+//	spec.nodeName=NODE ────────────> Own
+//	namespace A  ─┐
+//	namespace B  ─┼─ or all pods ──> Others
 //	namespace …  ─┘
 //
 // Invariants:
 //   - of the node's own pods the first scope alone decides: two watches show one pod in two versions, and this one is never stopped;
-//   - a scope counts, and is in the list, once it has synced: before, it would be there by halves. Missing says which do not count yet;
-//   - what was known stays known until what takes its place has synced: from namespaces to all pods, and back.
+//   - a scope counts once it has synced: before, it would be there by halves. Missing says which do not count yet;
+//   - what was known stays known until what takes its place has synced: from namespaces to all pods, and back;
+//   - a change costs what has changed, and not what is known.
 //
-// It starts nothing by itself, and decides nothing about policy: enforcer/reach says which namespaces are wanted.
+// It decides nothing about policy: enforcer/reach says which namespaces are wanted.
 package scope
 
 import (
+	"context"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -35,183 +38,215 @@ const (
 	Kept = 10 * time.Minute
 )
 
-// Pods are the pods that a node hears of. Its methods are called by one goroutine at a time.
+// Pods are the pods that a node hears of. Its methods may be called from any goroutine, once it has started.
 type Pods struct {
 	node       string
 	transforms *cached.Transforms
-	begin      func(cached.Target) (*cached.Watch, error)
+	own        *cached.Store[*compile.Pod]
 
-	own        *cached.Watch
+	// What scopes are started with.
+	ctx     context.Context
+	watcher *cached.Watcher
+	changed func(before, after *compile.Pod)
+
+	mu         sync.Mutex
 	namespaces map[string]*namespace
-	all        *cached.Watch // nil while namespaces are watched one by one
-	wide       bool          // all pods are wanted
-	at         time.Time     // when anything was wanted, last
+	all        *watch                        // nil while namespaces are watched one by one
+	wide       bool                          // all pods are wanted
+	at         time.Time                     // when anything was wanted, last
+	others     compile.Objects[*compile.Pod] // of the namespaces, as they were taken last
 }
 
-// namespace is a scope that comes and goes.
+// watch is a scope that comes and goes.
+type watch struct {
+	*cached.Store[*compile.Pod]
+	stop context.CancelFunc
+}
+
 type namespace struct {
-	*cached.Watch
-	wanted time.Time // when it was, last
+	watch
+	wanted time.Time                     // when it was, last
+	taken  compile.Objects[*compile.Pod] // what of it is among the others
 }
 
-// New has a node hear of its own pods, by begin, which starts a watch.
-func New(node string, begin func(cached.Target) (*cached.Watch, error)) (*Pods, error) {
-	p := &Pods{node: node, transforms: new(cached.Transforms), begin: begin, namespaces: map[string]*namespace{}}
-	own := p.target()
-	own.Node, own.Listed = node, true
-	var err error
-	p.own, err = begin(own)
-	return p, err
+// New are the pods that a node hears of; of none before it has started.
+func New(node string) *Pods {
+	p := &Pods{node: node, transforms: new(cached.Transforms), namespaces: map[string]*namespace{}}
+	p.own = p.store(cached.Target{Node: node, Listed: true})
+	return p
 }
 
-// Target is what all watches of pods have in common, for whoever makes their clients.
-func Target() cached.Target {
-	return cached.Target{
-		Kind: "Pod", Versions: cached.NewVersions(corev1.SchemeGroupVersion), Resource: "pods",
-		Example: &corev1.Pod{}, Transform: new(cached.Transforms).PodToEntry,
-	}
+// Target is what all watches of pods have in common, for who makes their clients.
+func (p *Pods) Target() cached.Target { return p.own.Target() }
+
+// Start begins to watch the node's own pods, and whatever is wanted from then on, until ctx ends. Each change of a pod that counts is told, as a [cached.Store]
+// tells it.
+func (p *Pods) Start(ctx context.Context, w *cached.Watcher, changed func(before, after *compile.Pod)) {
+	p.ctx, p.watcher, p.changed = ctx, w, changed
+	p.own.OnChange(changed)
+	go p.own.Follow(ctx, w)
 }
 
-func (p *Pods) target() cached.Target {
-	t := Target()
-	t.Transform = p.transforms.PodToEntry // pods of all scopes share what they have in common
-	return t
+// store is one for some of the pods. Pods of the node, and those that are not bound, are held apart: they do not count in any scope but the node's own.
+func (p *Pods) store(some cached.Target) *cached.Store[*compile.Pod] {
+	some.Kind, some.Versions, some.Resource = "Pod", cached.NewVersions(corev1.SchemeGroupVersion), "pods"
+	some.Example, some.Transform = &corev1.Pod{}, p.transforms.PodToEntry // pods of all scopes share what they have in common
+	return cached.NewStore(cached.StoreOptions[*compile.Pod]{Target: some, Take: cached.TakePod, Same: cached.IsSamePod, Here: p.isApart})
+}
+
+func (p *Pods) isApart(pod *compile.Pod) bool { return pod.Node == p.node || pod.Node == "" }
+
+// begin starts a scope that comes and goes.
+func (p *Pods) begin(some cached.Target) watch {
+	ctx, stop := context.WithCancel(p.ctx)
+	w := watch{p.store(some), stop}
+	w.OnChange(func(before, after *compile.Pod) {
+		if counts := func(pod *compile.Pod) bool { return pod != nil && !p.isApart(pod) }; before == nil && after == nil || counts(before) || counts(after) {
+			p.changed(before, after)
+		}
+	})
+	go w.Follow(ctx, p.watcher)
+	return w
 }
 
 // Want has the node hear of the pods of these namespaces, out of so many that the cluster has, and of no others for longer than [Kept]. It watches all
 // pods instead where that costs less: where they are more than [MaxNamespaces], or more than half of the cluster's.
-func (p *Pods) Want(names []string, of int, now time.Time) error {
+func (p *Pods) Want(names []string, of int, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.at, p.wide = now, len(names) > MaxNamespaces || 2*len(names) > of
 	if p.wide {
-		return p.widen()
+		p.widen()
+		return
 	}
 	for _, name := range names {
 		if p.namespaces[name] == nil {
-			one := p.target()
-			one.Only, one.Listed = types.NamespacedName{Namespace: name}, true
-			watch, err := p.begin(one)
-			if err != nil {
-				return err
-			}
-			p.namespaces[name] = &namespace{Watch: watch}
+			p.namespaces[name] = &namespace{watch: p.begin(cached.Target{Only: types.NamespacedName{Namespace: name}, Listed: true})}
 		}
 		p.namespaces[name].wanted = now
 	}
 	p.narrow()
-	return nil
 }
 
 // widen watches all pods, and namespaces no more once all are there.
-func (p *Pods) widen() (err error) {
+func (p *Pods) widen() {
 	if p.all == nil {
-		if p.all, err = p.begin(p.target()); err != nil {
-			return err
-		}
+		all := p.begin(cached.Target{})
+		p.all = &all
 	}
-	if p.all.Synced() {
-		p.stop(func(*namespace) bool { return true })
+	if p.all.HasSynced() {
+		p.end(func(*namespace) bool { return true })
 	}
-	return nil
 }
 
-// narrow stops what is not wanted any more: all pods, once each namespace that is wanted is there; and namespaces that were not for long, or that would
+// narrow ends what is not wanted any more: all pods, once each namespace that is wanted is there; and namespaces that were not for long, or that would
 // be too many with those that are.
 func (p *Pods) narrow() {
 	if p.all != nil && len(p.unsynced()) == 0 {
-		p.all.Stop()
+		p.all.stop()
 		p.all = nil
 	}
 	many := len(p.namespaces) > MaxNamespaces
-	p.stop(func(n *namespace) bool { return !p.wants(n) && (many || p.at.Sub(n.wanted) >= Kept) })
+	p.end(func(n *namespace) bool { return !p.wants(n) && (many || p.at.Sub(n.wanted) >= Kept) })
 }
 
 // wants reports whether a namespace is wanted now.
 func (p *Pods) wants(n *namespace) bool { return n.wanted.Equal(p.at) }
 
-func (p *Pods) stop(which func(*namespace) bool) {
+func (p *Pods) end(which func(*namespace) bool) {
 	for name, n := range p.namespaces {
 		if which(n) {
-			n.Stop()
+			n.stop()
+			p.take(n, compile.Objects[*compile.Pod]{})
 			delete(p.namespaces, name)
 		}
 	}
 }
 
 // unsynced are the namespaces that are wanted and whose pods are not all there yet, sorted by name.
-func (p *Pods) unsynced() []*cached.Watch {
-	var watches []*cached.Watch
+func (p *Pods) unsynced() []*namespace {
+	var all []*namespace
 	for _, name := range slices.Sorted(maps.Keys(p.namespaces)) {
-		if n := p.namespaces[name]; p.wants(n) && !n.Synced() {
-			watches = append(watches, n.Watch)
+		if n := p.namespaces[name]; p.wants(n) && !n.HasSynced() {
+			all = append(all, n)
 		}
 	}
-	return watches
+	return all
 }
 
-// Missing are the watches that do not count yet, as the log calls them; none if the node knows all pods that are wanted.
+// Missing are the scopes that do not count yet, as the log calls them; none if the node knows all pods that are wanted.
 func (p *Pods) Missing() []string {
-	var missing []*cached.Watch
-	if !p.own.Synced() {
-		missing = append(missing, p.own)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var names []string
+	if !p.own.HasSynced() {
+		names = append(names, p.own.String())
 	}
-	switch known := p.all != nil && p.all.Synced(); {
-	case known: // all are, until each namespace is there
+	switch {
+	case p.knowsAll(): // until each namespace is there, if that is what is wanted
 	case p.wide:
-		missing = append(missing, p.all)
+		names = append(names, p.all.String())
 	default:
-		missing = append(missing, p.unsynced()...)
-	}
-	names := make([]string, len(missing))
-	for i, w := range missing {
-		names[i] = w.Target.String()
+		for _, n := range p.unsynced() {
+			names = append(names, n.String())
+		}
 	}
 	return names
 }
 
-// List are the pods that are known, each once.
-func (p *Pods) List() []*compile.Pod {
-	list := cached.List(p.own.Informer, cached.PodOf)
-	elsewhere := func(w *cached.Watch) {
-		if !w.Synced() {
-			return
-		}
-		for _, pod := range cached.List(w.Informer, cached.PodOf) {
-			if pod.Node != p.node && pod.Node != "" { // one that is not bound is of no use, and may be the node's own in a moment
-				list = append(list, pod)
-			}
-		}
-	}
-	if p.all != nil && p.all.Synced() {
-		elsewhere(p.all)
-		return list
+func (p *Pods) knowsAll() bool { return p.all != nil && p.all.HasSynced() }
+
+// Own are the pods of the node.
+func (p *Pods) Own() compile.Objects[*compile.Pod] {
+	own, _, _ := p.own.Contents()
+	return own
+}
+
+// Others are the pods of other nodes that are known.
+func (p *Pods) Others() compile.Objects[*compile.Pod] {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.knowsAll() {
+		_, others, _ := p.all.Contents()
+		return others
 	}
 	for _, n := range p.namespaces {
-		elsewhere(n.Watch)
+		if n.HasSynced() {
+			_, now, _ := n.Contents()
+			p.take(n, now)
+		}
 	}
-	return list
+	return p.others
 }
 
-// Own is the pod of the node by its name as the API shows it, nil if it does not.
-func (p *Pods) Own(namespace, name string) *compile.Pod {
-	e := cached.Get[*cached.PodEntry](p.own.Informer, types.NamespacedName{Namespace: namespace, Name: name}.String())
-	if e == nil {
-		return nil
+// take has the others be what a namespace has now.
+func (p *Pods) take(n *namespace, now compile.Objects[*compile.Pod]) {
+	gone, come := now.Since(n.taken)
+	for _, pod := range gone {
+		p.others = p.others.Without(pod.Namespace, pod.Name)
 	}
-	return e.Pod
+	for _, pod := range come {
+		p.others = p.others.With(pod)
+	}
+	n.taken = now
 }
 
-// ResourceVersions are how far each scope has come, by what the log calls it: each has a history of its own.
+// Get is the pod of the node of a name, as the API shows it; nil if it shows none.
+func (p *Pods) Get(namespace, name string) *compile.Pod {
+	pod, _ := p.own.Get(namespace, name)
+	return pod
+}
+
+// ResourceVersions are how far each scope has come, by what the log calls it: each has a history of its own, which ends with its watch.
 func (p *Pods) ResourceVersions() map[string]string {
-	versions := map[string]string{}
-	add := func(w *cached.Watch) {
-		versions[w.Target.String()] = w.Informer.GetStore().LastStoreSyncResourceVersion()
-	}
-	add(p.own)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	versions := map[string]string{p.own.String(): p.own.ResourceVersion()}
 	if p.all != nil {
-		add(p.all)
+		versions[p.all.String()] = p.all.ResourceVersion()
 	}
 	for _, n := range p.namespaces {
-		add(n.Watch)
+		versions[n.String()] = n.ResourceVersion()
 	}
 	return versions
 }
