@@ -47,7 +47,7 @@ type Target struct {
 	Resource  string
 	Only      types.NamespacedName // no name: all of the namespace; no namespace either: all of the cluster
 	Node      string               // of pods: only those that are bound to it
-	Listed    bool                 // what is there comes as a list first, not on the watch: see [listed]
+	Listed    bool                 // what is there comes as a list first, not on the watch: see [listFirst]
 	Example   runtime.Object
 	Transform toolscache.TransformFunc
 }
@@ -156,7 +156,7 @@ func (w *Watcher) source(t Target) toolscache.ListerWatcher {
 	}
 	request := w.listWatch(t, only)
 	if t.Listed {
-		return listed{request}
+		return listFirst{request}
 	}
 	return request
 }
@@ -172,13 +172,13 @@ func (w *Watcher) informer(t Target) (toolscache.SharedIndexInformer, error) {
 	return informer, nil
 }
 
-// listed lists before it watches, where client-go would have all objects come on the watch (WatchList). To begin such a watch an API server copies and sorts
+// listFirst lists before it watches, where client-go would have all objects come on the watch (WatchList). To begin such a watch an API server copies and sorts
 // all objects of the kind, of whatever namespace or node, while nothing else happens to its cache: kube-apiserver 1.36 takes eight times as long as for a
 // list of one node's pods out of 10,000, which it finds by an index. For most of a kind the watch is the better way: it takes less memory there.
-type listed struct{ *toolscache.ListWatch }
+type listFirst struct{ *toolscache.ListWatch }
 
 // IsWatchListSemanticsUnSupported is what client-go asks.
-func (listed) IsWatchListSemanticsUnSupported() bool { return true }
+func (listFirst) IsWatchListSemanticsUnSupported() bool { return true }
 
 // run starts an informer, and calls synced when it has synced.
 func (w *Watcher) run(ctx context.Context, t Target, informer toolscache.SharedIndexInformer, handler toolscache.ResourceEventHandler,
