@@ -65,7 +65,8 @@ func (s *scopes) want(of int, later time.Duration, short ...string) {
 // seen are the pods that are known, in the namespaces of the test.
 func (s *scopes) seen() []string {
 	var seen []string
-	for _, pods := range []compile.Objects[*compile.Pod]{s.pods.Own(), s.pods.Others()} {
+	own, others := s.pods.Contents()
+	for _, pods := range []compile.Objects[*compile.Pod]{own, others} {
 		for p := range pods.All() {
 			for name, c := range s.by {
 				if p.Namespace == c.namespace {
@@ -82,7 +83,7 @@ func (s *scopes) seen() []string {
 func (s *scopes) until(want ...string) {
 	s.t.Helper()
 	slices.Sort(want)
-	kit.Eventually(s.t, patience, fmt.Sprint("pods ", want), func() bool { return len(s.pods.Missing()) == 0 && cmp.Equal(want, s.seen()) })
+	kit.Eventually(s.t, patience, fmt.Sprint("pods ", want), func() bool { return s.pods.HasSynced() && len(s.pods.Missing()) == 0 && cmp.Equal(want, s.seen()) })
 }
 
 // open is how many watches of pods are open, but for the node's own.

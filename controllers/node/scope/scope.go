@@ -1,9 +1,9 @@
 // Package scope has a node hear of the pods that matter to it: its own, those of the namespaces that are wanted, and those of all namespaces where these
 // are too many. Each of these scopes is a watch, which comes and goes while the node enforces.
 //
-//	spec.nodeName=NODE ────────────> Own
+//	spec.nodeName=NODE ────────────> own
 //	namespace A  ─┐
-//	namespace B  ─┼─ or all pods ──> Others
+//	namespace B  ─┼─ or all pods ──> others
 //	namespace …  ─┘
 //
 // Invariants:
@@ -174,14 +174,17 @@ func (p *Pods) unsynced() []*namespace {
 	return all
 }
 
-// Missing are the scopes that do not count yet, as the log calls them; none if the node knows all pods that are wanted.
+// HasSynced reports whether the node's own pods are known.
+func (p *Pods) HasSynced() bool { return p.own.HasSynced() }
+
+// String is what the log calls the watch of these.
+func (p *Pods) String() string { return p.own.String() }
+
+// Missing are the scopes that are wanted and do not count yet, as the log calls them; none if the node knows all pods that are wanted.
 func (p *Pods) Missing() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var names []string
-	if !p.own.HasSynced() {
-		names = append(names, p.own.String())
-	}
 	switch {
 	case p.knowsAll(): // until each namespace is there, if that is what is wanted
 	case p.wide:
@@ -196,19 +199,14 @@ func (p *Pods) Missing() []string {
 
 func (p *Pods) knowsAll() bool { return p.all != nil && p.all.HasSynced() }
 
-// Own are the pods of the node.
-func (p *Pods) Own() compile.Objects[*compile.Pod] {
-	own, _, _ := p.own.Contents()
-	return own
-}
-
-// Others are the pods of other nodes that are known.
-func (p *Pods) Others() compile.Objects[*compile.Pod] {
+// Contents are the pods of the node, and those of other nodes that are known.
+func (p *Pods) Contents() (own, others compile.Objects[*compile.Pod]) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	own, _, _ = p.own.Contents()
 	if p.knowsAll() {
-		_, others, _ := p.all.Contents()
-		return others
+		_, others, _ = p.all.Contents()
+		return own, others
 	}
 	for _, n := range p.namespaces {
 		if n.HasSynced() {
@@ -216,7 +214,7 @@ func (p *Pods) Others() compile.Objects[*compile.Pod] {
 			p.take(n, now)
 		}
 	}
-	return p.others
+	return own, p.others
 }
 
 // take has the others be what a namespace has now.
