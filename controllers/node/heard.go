@@ -24,7 +24,7 @@ type heard interface {
 	HasSynced() bool
 	// String is what the log calls what has to be there first.
 	String() string
-	// Own and Others are the pods of the node, and those of other nodes that are known, at one moment.
+	// Contents are the pods of the node, and those of other nodes that are known, at one moment.
 	Contents() (own, others compile.Objects[*compile.Pod])
 	// Get is a pod of the node by its name, as the API shows it; nil if it shows none. With all pods it is any pod.
 	Get(namespace, name string) *compile.Pod
@@ -88,13 +88,13 @@ type reachedPods struct {
 func (r *reachedPods) reach(s *compile.Snapshot, now time.Time) []string {
 	r.Want(r.finder.Of(*s), s.Namespaces.Len(), now)
 	missing := r.Missing()
-	// Behind the look at what is missing: what comes in between is there, and what is not missing is whole. Own pods stay those by which the namespaces were found.
+	// This comes behind the look at what is missing, so that what is not missing is whole. Own pods stay those by which the namespaces were found.
 	_, s.Remote = r.Contents()
 	return missing
 }
 
-// holdForPods is how long changes wait for pods that are not known yet: for as long as it takes. What is in force stays, and no policy is enforced by half of the
-// pods that it names. Meanwhile [Reconciler.take] has the kernel held to what was in force.
+// holdForPods is how long changes wait for pods that are not known yet: for as long as it takes. What is in force stays, and no policy is enforced by half
+// of the pods that it names. Meanwhile [Reconciler.stay] has the kernel held to what was in force.
 func (w *watches) holdForPods(ctx context.Context, missing []string) time.Duration {
 	if len(missing) == 0 {
 		w.unheard = time.Time{}
@@ -116,8 +116,8 @@ type stays struct {
 	there            bool
 }
 
-// stay makes o the outcome of a sync of what was in force, if it is time to compare the kernel with that: what other programs do to it lasts no longer because
-// changes wait. It returns how long to wait for either.
+// stay makes o the outcome of a sync of what was in force, if it is time to compare the kernel with that: what other programs do to it lasts no longer
+// because changes wait. It returns how long to wait for either.
 func (n *Reconciler) stay(o *outcome, wait time.Duration) time.Duration {
 	due := n.Resync - time.Since(n.verified)
 	switch {

@@ -69,12 +69,13 @@ func (p place) pod(kind string) *corev1.Pod {
 				},
 			}}}},
 			ServiceAccountName: "default",
-			Tolerations: []corev1.Toleration{
-				{Key: corev1.TaintNodeNotReady, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: new(int64(300))},
-				{Key: corev1.TaintNodeUnreachable, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: new(int64(300))},
-			},
+			Tolerations: []corev1.Toleration{tolerates(corev1.TaintNodeNotReady), tolerates(corev1.TaintNodeUnreachable)},
 		},
 	}
+}
+
+func tolerates(taint string) corev1.Toleration {
+	return corev1.Toleration{Key: taint, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: new(int64(300))}
 }
 
 // status is what a kubelet says of a pod, so far as it has come.
@@ -87,7 +88,9 @@ func (p place) status(phase corev1.PodPhase, state corev1.ContainerState, ready 
 			Started: new(ready == corev1.ConditionTrue),
 		}},
 	}
-	for _, kind := range []corev1.PodConditionType{corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady, corev1.PodScheduled} {
+	for _, kind := range []corev1.PodConditionType{
+		corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady, corev1.PodScheduled,
+	} {
 		is := corev1.ConditionTrue
 		if kind == corev1.PodReady || kind == corev1.ContainersReady {
 			is = ready
