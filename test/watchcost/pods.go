@@ -69,7 +69,7 @@ func (p place) pod(kind string) *corev1.Pod {
 				},
 			}}}},
 			ServiceAccountName: "default",
-			Tolerations: []corev1.Toleration{tolerates(corev1.TaintNodeNotReady), tolerates(corev1.TaintNodeUnreachable)},
+			Tolerations:        []corev1.Toleration{tolerates(corev1.TaintNodeNotReady), tolerates(corev1.TaintNodeUnreachable)},
 		},
 	}
 }
