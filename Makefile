@@ -33,7 +33,7 @@ PACKETS   = $(filter $(module)/enforcer/dataplane $(module)/lab/host $(module)/l
 LADDER    = $(filter $(module)/test/ladder%,$(packages))
 BENCH     = $(filter $(module)/test/bench%,$(packages))
 UNIT      = $(filter-out $(PACKETS) $(LADDER) $(BENCH) $(API) $(INSTALLED) $(module)/lab% $(module)/test/e2e%,$(packages))
-API       = $(filter $(foreach p,controllers scale status,$(module)/test/$(p)%),$(packages))
+API       = $(filter $(foreach p,controllers scale status watchcost,$(module)/test/$(p)%),$(packages))
 INSTALLED = $(filter $(foreach p,crds olm rights,$(module)/test/$(p)%),$(packages))
 E2E       = $(filter-out $(PACKETS) $(LADDER) $(BENCH) $(UNIT) $(API) $(INSTALLED),$(packages))
 

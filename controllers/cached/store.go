@@ -6,7 +6,6 @@ import (
 	"sync"
 
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/fields"
 	toolscache "k8s.io/client-go/tools/cache"
 
 	"github.com/ringfence-io/ringfence/enforcer/compile"
@@ -99,8 +98,7 @@ func (s *Store[T]) String() string { return s.target.String() }
 
 // Follow watches until ctx ends.
 func (s *Store[T]) Follow(ctx context.Context, w *Watcher) {
-	lists := w.listWatch(s.target, fields.Everything())
-	toolscache.NewReflectorWithOptions(lists, s.target.Example, s, toolscache.ReflectorOptions{Name: s.String()}).RunWithContext(ctx)
+	toolscache.NewReflectorWithOptions(w.source(s.target), s.target.Example, s, toolscache.ReflectorOptions{Name: s.String()}).RunWithContext(ctx)
 }
 
 // Transformer is the target's transform, which a reflector applies before it collects a list.

@@ -40,12 +40,14 @@ func OnChange[T any](changed func(before, after T)) toolscache.ResourceEventHand
 	}
 }
 
-// Target is what a watch of its own looks at: a kind's objects, all or the one of a name.
+// Target is what a watch of its own looks at: a kind's objects, all, those of a namespace or the one of a name, or the pods of a node.
 type Target struct {
 	Kind      string
 	Versions  *Versions
 	Resource  string
-	Only      types.NamespacedName // no name: all of the cluster
+	Only      types.NamespacedName // no name: all of the namespace; no namespace either: all of the cluster
+	Node      string               // of pods: only those that are bound to it
+	Listed    bool                 // what is there comes as a list first, not on the watch: see [listFirst]
 	Example   runtime.Object
 	Transform toolscache.TransformFunc
 }
@@ -53,6 +55,10 @@ type Target struct {
 // String is what the log calls it.
 func (t Target) String() string {
 	switch {
+	case t.Node != "":
+		return t.Resource + " of node " + t.Node
+	case t.Only.Name == "" && t.Only.Namespace != "":
+		return t.Resource + " of namespace " + t.Only.Namespace
 	case t.Only.Name == "":
 		return t.Resource + "." + t.Versions.Newest().String()
 	case t.Only.Namespace == "":
@@ -139,12 +145,24 @@ func (w *Watcher) Follow(ctx context.Context, t Target, handler toolscache.Resou
 	return w.run(ctx, t, informer, handler, synced)
 }
 
-func (w *Watcher) informer(t Target) (toolscache.SharedIndexInformer, error) {
+// source is where the objects of a target come from.
+func (w *Watcher) source(t Target) toolscache.ListerWatcher {
 	only := fields.Everything()
-	if t.Only.Name != "" {
+	switch {
+	case t.Only.Name != "":
 		only = fields.OneTermEqualSelector("metadata.name", t.Only.Name)
+	case t.Node != "":
+		only = fields.OneTermEqualSelector("spec.nodeName", t.Node)
 	}
-	informer := toolscache.NewSharedIndexInformer(w.listWatch(t, only), t.Example, 0, toolscache.Indexers{})
+	request := w.listWatch(t, only)
+	if t.Listed {
+		return listFirst{request}
+	}
+	return request
+}
+
+func (w *Watcher) informer(t Target) (toolscache.SharedIndexInformer, error) {
+	informer := toolscache.NewSharedIndexInformer(w.source(t), t.Example, 0, toolscache.Indexers{})
 	if err := informer.SetTransform(t.Transform); err != nil {
 		return nil, fmt.Errorf("watching %s: %w", t, err)
 	}
@@ -153,6 +171,14 @@ func (w *Watcher) informer(t Target) (toolscache.SharedIndexInformer, error) {
 	}
 	return informer, nil
 }
+
+// listFirst lists before it watches, where client-go would have all objects come on the watch (WatchList). To begin such a watch an API server copies and sorts
+// all objects of the kind, of whatever namespace or node, while nothing else happens to its cache: kube-apiserver 1.36 takes eight times as long as for a
+// list of one node's pods out of 10,000, which it finds by an index. For most of a kind the watch is the better way: it takes less memory there.
+type listFirst struct{ *toolscache.ListWatch }
+
+// IsWatchListSemanticsUnSupported is what client-go asks.
+func (listFirst) IsWatchListSemanticsUnSupported() bool { return true }
 
 // run starts an informer, and calls synced when it has synced.
 func (w *Watcher) run(ctx context.Context, t Target, informer toolscache.SharedIndexInformer, handler toolscache.ResourceEventHandler,

@@ -61,6 +61,8 @@ type Config struct {
 	Arrivals Arrivals
 	// Announce has their addresses announced to the other nodes.
 	Announce bool
+	// ReachedPods has the node hear of its own pods and of those of namespaces that its policies can name, instead of all pods.
+	ReachedPods bool
 	// UnknownPods are addresses of this node's pods that neither the API nor Arrivals show.
 	UnknownPods UnknownPods
 	// Sources are what pods send from.
@@ -82,6 +84,8 @@ type Reconciler struct {
 	stores   *stores
 	watches  *watches
 	restored *restoration
+	scopes   []string // the watches of pods that have a history
+	inForce  stays    // what is enforced while changes wait
 
 	// How far syncs have come, and when the next may begin.
 	progress
@@ -170,12 +174,19 @@ func (n *Reconciler) take(ctx context.Context) (o *outcome, wait time.Duration, 
 	if err == nil {
 		maps.Copy(seen, o.ResourceVersions)
 		err = n.restored.note(seen)
+		n.scopes = n.restored.forget(n.stores.pods.ResourceVersions(), n.scopes)
+	}
+	if err == nil && wait > 0 {
+		wait = n.stay(o, wait)
 	}
 	return o, wait, err
 }
 
 // sync adds to the snapshot what the API does not know, and has the kernel enforce it.
 func (n *Reconciler) sync(ctx context.Context, o *outcome) {
+	if !o.stays {
+		n.inForce = stays{o.snapshot, maps.Clone(o.ResourceVersions), true}
+	}
 	if n.Arrivals != nil {
 		o.ended = n.Arrivals.Into(&o.snapshot)
 	}
@@ -197,6 +208,11 @@ func (n *Reconciler) requeue(o *outcome) (reconcile.Result, error) {
 	if o.Err != nil {
 		n.changed.CompareAndSwap(nil, o.changed) // it still waits
 		return reconcile.Result{}, o.Err
+	}
+	if o.stays {
+		n.changed.CompareAndSwap(nil, o.changed) // it still waits
+		n.verified = o.began
+		return reconcile.Result{RequeueAfter: time.Millisecond}, nil
 	}
 	if o.changed != nil {
 		changeSeconds.Observe(time.Since(*o.changed).Seconds())

@@ -18,7 +18,7 @@ func TestNothingIsEnforcedOnceACacheHasGoneBack(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			one := make(syncs, 1) // a second panics
 			n := nodeOf(t, Config{Name: "n", Resync: time.Hour, Sync: &one})
-			store := map[string]toolscache.ReflectorBookmarkStore{"pods": n.stores.pods, "namespaces": n.stores.namespaces, "policies": n.stores.policies}[kind]
+			store := map[string]toolscache.ReflectorBookmarkStore{"pods": n.stores.pods.(*allPods), "namespaces": n.stores.namespaces, "policies": n.stores.policies}[kind]
 			kit.Must(t, store.Bookmark("10"))
 			if _, err := n.Reconcile(t.Context(), reconcile.Request{}); err != nil {
 				t.Fatal(err)

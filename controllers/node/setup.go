@@ -21,6 +21,7 @@ import (
 	"github.com/ringfence-io/ringfence/controllers/cached"
 	"github.com/ringfence-io/ringfence/controllers/node/announce"
 	"github.com/ringfence-io/ringfence/controllers/node/report"
+	"github.com/ringfence-io/ringfence/controllers/node/scope"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 )
 
@@ -37,7 +38,7 @@ type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 // SetupWithManager starts the watches and the one worker. The worker starts when the manager's cache has synced, and syncs nothing before
 // the other watches have: nothing is written to the kernel from half a picture.
 func (n *Reconciler) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
-	n.stores = newStores(n.Name)
+	n.stores = newStores(n.hear())
 	err := cached.Informers(ctx, m.GetCache(), []cached.Wanted{{Object: &corev1.Node{}, To: &n.stores.node}})
 	if err != nil {
 		return err
@@ -63,6 +64,14 @@ func (n *Reconciler) SetupWithManager(ctx context.Context, m ctrl.Manager) error
 		}
 	}
 	return nil
+}
+
+// hear are the pods that the node hears of.
+func (n *Reconciler) hear() heard {
+	if n.ReachedPods {
+		return &reachedPods{Pods: scope.New(n.Name)}
+	}
+	return newAllPods(n.Name)
 }
 
 // addRunnables adds what runs beside the worker: the reports, the announcements, and what ends the process when the API server has gone back.
@@ -105,15 +114,16 @@ func (n *Reconciler) watchNode(_ context.Context, q queue) error {
 
 // watchStores marks the node dirty when what a store holds has changed, and starts them.
 func (n *Reconciler) watchStores(ctx context.Context, q queue) {
-	n.stores.pods.OnChange(func(before, after *compile.Pod) {
+	changed := func(before, after *compile.Pod) {
 		if before != nil && after != nil && cached.CanWait(n.Name, before, after) {
 			q.AddAfter(n.key(), laterDelay)
 			return
 		}
 		n.dirty(q)
-	})
+	}
 	n.stores.namespaces.OnChange(func(_, _ *compile.Namespace) { n.dirty(q) })
 	n.stores.policies.OnChange(func(_, _ *networkingv1.NetworkPolicy) { n.dirty(q) })
+	n.stores.pods.Start(ctx, n.watches.kinds.Watcher, changed)
 	n.stores.start(ctx, n.watches.kinds.Watcher)
 }
 

@@ -25,21 +25,16 @@ func CacheOptions(node string) cache.Options {
 
 // stores are what a snapshot is taken from, whatever policies there are: of pods and namespaces only what policy needs, and of policies their spec.
 type stores struct {
-	pods       *cached.Store[*compile.Pod]
+	pods       heard
 	namespaces *cached.Store[*compile.Namespace]
 	policies   *cached.Store[*networkingv1.NetworkPolicy]
 	node       toolscache.SharedIndexInformer
 }
 
-func newStores(node string) *stores {
+func newStores(pods heard) *stores {
 	t := new(cached.Transforms)
 	return &stores{
-		pods: cached.NewStore(cached.StoreOptions[*compile.Pod]{
-			Target: cached.Target{
-				Kind: "Pod", Versions: cached.NewVersions(corev1.SchemeGroupVersion), Resource: "pods", Example: &corev1.Pod{}, Transform: t.PodToEntry,
-			},
-			Take: cached.TakePod, Same: cached.IsSamePod, Here: func(p *compile.Pod) bool { return p.Node == node },
-		}),
+		pods: pods,
 		namespaces: cached.NewStore(cached.StoreOptions[*compile.Namespace]{
 			Target: cached.Target{
 				Kind: "Namespace", Versions: cached.NewVersions(corev1.SchemeGroupVersion), Resource: "namespaces",
@@ -64,7 +59,6 @@ func (s *stores) targets() []cached.Target {
 
 // start follows the API until ctx ends.
 func (s *stores) start(ctx context.Context, w *cached.Watcher) {
-	go s.pods.Follow(ctx, w)
 	go s.namespaces.Follow(ctx, w)
 	go s.policies.Follow(ctx, w)
 }
@@ -86,7 +80,8 @@ func (s *stores) missing() []string {
 // snapshot is the state of the cluster as this node has seen it, and how far it has seen each kind, as it is named in cacheVersions.
 func (s *stores) snapshot(node string) (compile.Snapshot, map[string]string) {
 	to := compile.Snapshot{Node: node}
-	local, remote, pods := s.pods.Contents()
+	seen := s.pods.ResourceVersions()
+	local, remote := s.pods.Contents()
 	to.Local, to.Remote = make([]*compile.Pod, 0, local.Len()), remote
 	for p := range local.All() {
 		to.Local = append(to.Local, p)
@@ -94,13 +89,13 @@ func (s *stores) snapshot(node string) (compile.Snapshot, map[string]string) {
 	var namespaces, policies string
 	_, to.Namespaces, namespaces = s.namespaces.Contents()
 	_, to.Policies, policies = s.policies.Contents()
-	return to, map[string]string{"pods": pods, "namespaces": namespaces, cached.NetworkPolicies.String(): policies}
+	seen["namespaces"], seen[cached.NetworkPolicies.String()] = namespaces, policies
+	return to, seen
 }
 
 // pod is the pod of a name as the API shows it, nil if it does not.
 func (s *stores) pod(namespace, name string) *compile.Pod {
-	p, _ := s.pods.Get(namespace, name)
-	return p
+	return s.pods.Get(namespace, name)
 }
 
 // hasNode reports whether the cluster has a node of the name.

@@ -21,13 +21,14 @@ import (
 // storesOf are stores that hold these pods, without an API server behind them.
 func storesOf(t *testing.T, node string, pods ...*compile.Pod) *stores {
 	t.Helper()
-	s := newStores(node)
+	all := newAllPods(node)
+	s := newStores(all)
 	s.node = toolscache.NewSharedIndexInformer(&toolscache.ListWatch{}, &corev1.Node{}, 0, toolscache.Indexers{})
 	var entries []any
 	for _, p := range pods {
 		entries = append(entries, cached.NewPodEntry("1", p))
 	}
-	if err := errors.Join(s.pods.Replace(entries, "1"), s.namespaces.Replace(nil, "1"), s.policies.Replace(nil, "1")); err != nil {
+	if err := errors.Join(all.Replace(entries, "1"), s.namespaces.Replace(nil, "1"), s.policies.Replace(nil, "1")); err != nil {
 		t.Fatal(err)
 	}
 	return s

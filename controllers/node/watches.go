@@ -36,6 +36,8 @@ type watches struct {
 	logged string    // what it waits for, as logged
 	alone  bool      // the log says that nodes are missing from what is enforced
 	asked  time.Time // when pods of several other nodes were last found to contest an address
+
+	unheard time.Time // since when pods are not known that policies name; zero if all are
 }
 
 // Where the cluster's DNS is looked for, unless flags say otherwise. config/rbac gives the right to read just these Services.
@@ -100,13 +102,18 @@ func (w *watches) gather(ctx context.Context, s *compile.Snapshot, enforcing boo
 	}
 	missing := slices.Concat(w.stores.missing(), cached.Missing(w.services), w.kinds.Missing()) // before anything is taken: what syncs in between is missing from s
 	w.fill(s)
+	var unheard []string
+	if len(w.stores.missing()) == 0 { // before, nobody knows what policies name
+		unheard = w.stores.pods.reach(s, time.Now())
+	}
 	late, err := w.fillNodes(s)
 	if err != nil {
 		return 0, err
 	}
 	if enforcing {
-		return w.holdForNodes(ctx, late), nil
+		return max(w.holdForPods(ctx, unheard), w.holdForNodes(ctx, late)), nil
 	}
+	missing = append(missing, unheard...)
 	if late {
 		missing = append(missing, allNodes.String())
 	}
@@ -186,6 +193,14 @@ func (w *watches) incomplete() error {
 		return errors.New("a policy has nodes for a peer, and the API server does not tell which there are: no node matches")
 	}
 	return nil
+}
+
+// sayUnheard logs which pods changes wait for, whenever that has changed.
+func (w *watches) sayUnheard(ctx context.Context, missing []string) {
+	if text := strings.Join(missing, ", "); text != w.logged {
+		w.logged = text
+		log.FromContext(ctx).Info("what is in force stays as it is before the API server has shown the pods that policies name", "waiting for", missing)
+	}
 }
 
 // sayMissing logs what is waited for, when it takes long and whenever it has changed since.

@@ -251,6 +251,9 @@ func (s *Server) PIDs() []int {
 	return pids
 }
 
+// PID is the process of kube-apiserver, which must run.
+func (s *Server) PID() int { return s.api.PID() }
+
 // Stop ends everything. The files in [Options.Dir] are the caller's to remove. It may be called twice.
 func (s *Server) Stop() {
 	if s.proxy != nil {

@@ -286,6 +286,7 @@ type cluster struct {
 	dns       []types.NamespacedName
 	arrivals  nodectl.Arrivals
 	silent    bool // announces nothing
+	reached   bool // hears of the pods alone that policies can name
 	log       logr.Logger
 }
 
@@ -324,7 +325,7 @@ func (c *cluster) prepare(resync time.Duration) *running {
 	kit.Must(c.t, err)
 	r := &recorder{}
 	n := &running{recorder: r, t: c.t, manager: m, transport: c.transport, node: nodectl.New(nodectl.Config{
-		Name: node, Sync: r, Resync: resync, Arrivals: c.arrivals, Announce: !c.silent, DNSServices: c.dns, DNSAddresses: []netip.Addr{netip.MustParseAddr("169.254.20.10")},
+		Name: node, Sync: r, Resync: resync, Arrivals: c.arrivals, Announce: !c.silent, ReachedPods: c.reached, DNSServices: c.dns, DNSAddresses: []netip.Addr{netip.MustParseAddr("169.254.20.10")},
 	})}
 	kit.Must(c.t, n.node.SetupWithManager(c.t.Context(), m))
 	return n

@@ -1,0 +1,250 @@
+// Package scope has a node hear of the pods that matter to it: its own, those of the namespaces that are wanted, and those of all namespaces where these
+// are too many. Each of these scopes is a watch, which comes and goes while the node enforces.
+//
+//	spec.nodeName=NODE ────────────> own
+//	namespace A  ─┐
+//	namespace B  ─┼─ or all pods ──> others
+//	namespace …  ─┘
+//
+// Invariants:
+//   - of the node's own pods the first scope alone decides: two watches show one pod in two versions, and this one is never stopped;
+//   - a scope counts once it has synced: before, it would be there by halves. Missing says which do not count yet;
+//   - what was known stays known until what takes its place has synced: from namespaces to all pods, and back;
+//   - a change costs what has changed, and not what is known.
+//
+// It decides nothing about policy: enforcer/reach says which namespaces are wanted.
+package scope
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/ringfence-io/ringfence/controllers/cached"
+	"github.com/ringfence-io/ringfence/enforcer/compile"
+)
+
+const (
+	// MaxNamespaces is up to how many namespaces are watched one by one. A watch of one costs an API server some 60 KB, whatever happens in it; one of
+	// all pods costs it every event of the cluster. With what else is watched, that many watches fit on one connection, which may have a hundred.
+	// docs/adr/0025 has the figures.
+	MaxNamespaces = 64
+	// Kept is how long a namespace is watched after it was last wanted: pods of one application come and go on a node.
+	Kept = 10 * time.Minute
+)
+
+// Pods are the pods that a node hears of. Its methods may be called from any goroutine, once it has started.
+type Pods struct {
+	node       string
+	transforms *cached.Transforms
+	own        *cached.Store[*compile.Pod]
+
+	// What scopes are started with.
+	ctx     context.Context
+	watcher *cached.Watcher
+	changed func(before, after *compile.Pod)
+
+	mu         sync.Mutex
+	namespaces map[string]*namespace
+	all        *watch                        // nil while namespaces are watched one by one
+	wide       bool                          // all pods are wanted
+	at         time.Time                     // when anything was wanted, last
+	others     compile.Objects[*compile.Pod] // of the namespaces, as they were taken last
+}
+
+// watch is a scope that comes and goes.
+type watch struct {
+	*cached.Store[*compile.Pod]
+	stop context.CancelFunc
+}
+
+type namespace struct {
+	watch
+	wanted time.Time                     // when it was, last
+	taken  compile.Objects[*compile.Pod] // what of it is among the others
+}
+
+// New are the pods that a node hears of; of none before it has started.
+func New(node string) *Pods {
+	p := &Pods{node: node, transforms: new(cached.Transforms), namespaces: map[string]*namespace{}}
+	p.own = p.store(cached.Target{Node: node, Listed: true})
+	return p
+}
+
+// Target is what all watches of pods have in common, for who makes their clients.
+func (p *Pods) Target() cached.Target { return p.own.Target() }
+
+// Start begins to watch the node's own pods, and whatever is wanted from then on, until ctx ends. Each change of a pod that counts is told, as a [cached.Store]
+// tells it.
+func (p *Pods) Start(ctx context.Context, w *cached.Watcher, changed func(before, after *compile.Pod)) {
+	p.ctx, p.watcher, p.changed = ctx, w, changed
+	p.own.OnChange(changed)
+	go p.own.Follow(ctx, w)
+}
+
+// store is one for some of the pods. Pods of the node, and those that are not bound, are held apart: they do not count in any scope but the node's own.
+func (p *Pods) store(some cached.Target) *cached.Store[*compile.Pod] {
+	some.Kind, some.Versions, some.Resource = "Pod", cached.NewVersions(corev1.SchemeGroupVersion), "pods"
+	some.Example, some.Transform = &corev1.Pod{}, p.transforms.PodToEntry // pods of all scopes share what they have in common
+	return cached.NewStore(cached.StoreOptions[*compile.Pod]{Target: some, Take: cached.TakePod, Same: cached.IsSamePod, Here: p.isApart})
+}
+
+func (p *Pods) isApart(pod *compile.Pod) bool { return pod.Node == p.node || pod.Node == "" }
+
+// begin starts a scope that comes and goes.
+func (p *Pods) begin(some cached.Target) watch {
+	ctx, stop := context.WithCancel(p.ctx)
+	w := watch{p.store(some), stop}
+	w.OnChange(func(before, after *compile.Pod) {
+		if counts := func(pod *compile.Pod) bool { return pod != nil && !p.isApart(pod) }; before == nil && after == nil || counts(before) || counts(after) {
+			p.changed(before, after)
+		}
+	})
+	go w.Follow(ctx, p.watcher)
+	return w
+}
+
+// Want has the node hear of the pods of these namespaces, out of so many that the cluster has, and of no others for longer than [Kept]. It watches all
+// pods instead where that costs less: where they are more than [MaxNamespaces], or more than half of the cluster's.
+func (p *Pods) Want(names []string, of int, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.at, p.wide = now, len(names) > MaxNamespaces || 2*len(names) > of
+	if p.wide {
+		p.widen()
+		return
+	}
+	for _, name := range names {
+		if p.namespaces[name] == nil {
+			p.namespaces[name] = &namespace{watch: p.begin(cached.Target{Only: types.NamespacedName{Namespace: name}, Listed: true})}
+		}
+		p.namespaces[name].wanted = now
+	}
+	p.narrow()
+}
+
+// widen watches all pods, and namespaces no more once all are there.
+func (p *Pods) widen() {
+	if p.all == nil {
+		all := p.begin(cached.Target{})
+		p.all = &all
+	}
+	if p.all.HasSynced() {
+		p.end(func(*namespace) bool { return true })
+	}
+}
+
+// narrow ends what is not wanted any more: all pods, once each namespace that is wanted is there; and namespaces that were not for long, or that would
+// be too many with those that are.
+func (p *Pods) narrow() {
+	if p.all != nil && len(p.unsynced()) == 0 {
+		p.all.stop()
+		p.all = nil
+	}
+	many := len(p.namespaces) > MaxNamespaces
+	p.end(func(n *namespace) bool { return !p.wants(n) && (many || p.at.Sub(n.wanted) >= Kept) })
+}
+
+// wants reports whether a namespace is wanted now.
+func (p *Pods) wants(n *namespace) bool { return n.wanted.Equal(p.at) }
+
+func (p *Pods) end(which func(*namespace) bool) {
+	for name, n := range p.namespaces {
+		if which(n) {
+			n.stop()
+			p.take(n, compile.Objects[*compile.Pod]{})
+			delete(p.namespaces, name)
+		}
+	}
+}
+
+// unsynced are the namespaces that are wanted and whose pods are not all there yet, sorted by name.
+func (p *Pods) unsynced() []*namespace {
+	var all []*namespace
+	for _, name := range slices.Sorted(maps.Keys(p.namespaces)) {
+		if n := p.namespaces[name]; p.wants(n) && !n.HasSynced() {
+			all = append(all, n)
+		}
+	}
+	return all
+}
+
+// HasSynced reports whether the node's own pods are known.
+func (p *Pods) HasSynced() bool { return p.own.HasSynced() }
+
+// String is what the log calls the watch of these.
+func (p *Pods) String() string { return p.own.String() }
+
+// Missing are the scopes that are wanted and do not count yet, as the log calls them; none if the node knows all pods that are wanted.
+func (p *Pods) Missing() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var names []string
+	switch {
+	case p.knowsAll(): // until each namespace is there, if that is what is wanted
+	case p.wide:
+		names = append(names, p.all.String())
+	default:
+		for _, n := range p.unsynced() {
+			names = append(names, n.String())
+		}
+	}
+	return names
+}
+
+func (p *Pods) knowsAll() bool { return p.all != nil && p.all.HasSynced() }
+
+// Contents are the pods of the node, and those of other nodes that are known.
+func (p *Pods) Contents() (own, others compile.Objects[*compile.Pod]) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	own, _, _ = p.own.Contents()
+	if p.knowsAll() {
+		_, others, _ = p.all.Contents()
+		return own, others
+	}
+	for _, n := range p.namespaces {
+		if n.HasSynced() {
+			_, now, _ := n.Contents()
+			p.take(n, now)
+		}
+	}
+	return own, p.others
+}
+
+// take has the others be what a namespace has now.
+func (p *Pods) take(n *namespace, now compile.Objects[*compile.Pod]) {
+	gone, come := now.Since(n.taken)
+	for _, pod := range gone {
+		p.others = p.others.Without(pod.Namespace, pod.Name)
+	}
+	for _, pod := range come {
+		p.others = p.others.With(pod)
+	}
+	n.taken = now
+}
+
+// Get is the pod of the node of a name, as the API shows it; nil if it shows none.
+func (p *Pods) Get(namespace, name string) *compile.Pod {
+	pod, _ := p.own.Get(namespace, name)
+	return pod
+}
+
+// ResourceVersions are how far each scope has come, by what the log calls it: each has a history of its own, which ends with its watch.
+func (p *Pods) ResourceVersions() map[string]string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	versions := map[string]string{p.own.String(): p.own.ResourceVersion()}
+	if p.all != nil {
+		versions[p.all.String()] = p.all.ResourceVersion()
+	}
+	for _, n := range p.namespaces {
+		versions[n.String()] = n.ResourceVersion()
+	}
+	return versions
+}

@@ -1,0 +1,147 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/test/kit"
+	"github.com/ringfence-io/ringfence/test/kit/transport"
+)
+
+// neighbours are a cluster whose node has a pod in the first namespace, and another with a pod on another node.
+func neighbours(t *testing.T) (c, other *cluster) {
+	t.Helper()
+	c, other = newCluster(t), newCluster(t)
+	c.reached = true
+	c.createPod("mine", node)
+	c.createPod("next", "elsewhere")
+	other.createPod("far", "elsewhere")
+	return c, other
+}
+
+// allow creates a policy of c that lets in another's pods.
+func (c *cluster) allow(name string, from *cluster) {
+	c.t.Helper()
+	p := c.policy(name)
+	p.Spec.Ingress = []networkingv1.NetworkPolicyIngressRule{{From: []networkingv1.NetworkPolicyPeer{{
+		NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"kubernetes.io/metadata.name": from.namespace}},
+	}}}}
+	kit.Must(c.t, c.client.Create(c.t.Context(), p))
+}
+
+// podsOf are the pods of a snapshot in some namespaces, sorted.
+func podsOf(s seen, of ...*cluster) []string {
+	var names []string
+	for p := range s.Pods() {
+		if slices.ContainsFunc(of, func(c *cluster) bool { return c.namespace == p.Namespace }) {
+			names = append(names, p.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func TestANodeHearsOfWhatItsPoliciesName(t *testing.T) {
+	c, other := neighbours(t)
+	n := c.start(time.Hour)
+	n.untilNow("its own pod alone", func(s seen) bool { return cmp.Equal(podsOf(s, c, other), []string{"mine"}) })
+	c.allow("in", other)
+	n.untilNow("the other namespace", func(s seen) bool { return cmp.Equal(podsOf(s, c, other), []string{"far", "mine"}) })
+	other.createPod("farther", "elsewhere")
+	n.untilNow("a new pod there", func(s seen) bool { return cmp.Equal(podsOf(s, c, other), []string{"far", "farther", "mine"}) })
+	for _, s := range n.all() {
+		if s.hasPolicy(c.namespace, "in") && len(podsOf(s, other)) == 0 {
+			t.Error("a sync had the policy, and not the pods that it names")
+		}
+	}
+}
+
+// What is in force stays, and stays in force, until the pods that a new policy names are known.
+func TestAPolicyWaitsForThePodsThatItNames(t *testing.T) {
+	c, other := neighbours(t)
+	n := c.start(300 * time.Millisecond)
+	n.until("a first snapshot", func(all []seen) bool { return len(all) > 0 })
+	c.transport.Hold(transport.Path("/namespaces/" + other.namespace + "/pods"))
+	c.allow("in", other)
+	kit.Eventually(t, patience, "a request that is held", func() bool { return c.transport.Held() > 0 })
+
+	before := len(n.all())
+	c.createPod("meanwhile", node)
+	n.until("the kernel to be looked at while the policy waits", func(all []seen) bool {
+		return verifying(all[before:]) >= 3
+	})
+	for _, s := range n.all() {
+		if s.hasPolicy(c.namespace, "in") || slices.Contains(podsOf(s, c), "meanwhile") {
+			t.Fatalf("a sync has %v and policies %v before the pods are known that one of these names", podsOf(s, c), s.policies)
+		}
+	}
+	c.transport.Release()
+	n.untilNow("all of it", func(s seen) bool {
+		return s.hasPolicy(c.namespace, "in") && cmp.Equal(podsOf(s, c, other), []string{"far", "meanwhile", "mine"})
+	})
+}
+
+func TestTheFirstSyncWaitsForThePodsThatPoliciesName(t *testing.T) {
+	c, other := neighbours(t)
+	c.allow("in", other)
+	n := c.prepare(time.Hour)
+	c.transport.Hold(transport.Path("/namespaces/" + other.namespace + "/pods"))
+	n.run()
+	kit.Eventually(t, patience, "a request that is held", func() bool { return c.transport.Held() > 0 })
+	n.settle()
+	if syncs := len(n.all()); syncs > 0 || n.node.Synced() == nil {
+		t.Errorf("%d syncs before the pods were there; the node says of itself: %v", syncs, n.node.Synced())
+	}
+	c.transport.Release()
+	n.until("a first snapshot", func(all []seen) bool { return len(all) > 0 })
+	if diff := cmp.Diff([]string{"far", "mine"}, podsOf(n.all()[0], c, other)); diff != "" {
+		t.Errorf("the first snapshot (-want +got):\n%s", diff)
+	}
+}
+
+// With pods and policies that come and go, each sync has all pods that its policies name.
+func TestEachSyncHasWhatItsPoliciesName(t *testing.T) {
+	c, other := neighbours(t)
+	third := newCluster(t)
+	third.createPod("far", "elsewhere")
+	n := c.start(time.Hour)
+	n.until("a first snapshot", func(all []seen) bool { return len(all) > 0 })
+	for i, from := range []*cluster{other, third, c, other} {
+		c.allow(fmt.Sprintf("in-%d", i), from)
+		third.createPod(fmt.Sprintf("mine-%d", i), node)
+		third.allow(fmt.Sprintf("in-%d", i), c)
+		n.untilNow("both policies", func(s seen) bool {
+			return s.hasPolicy(c.namespace, fmt.Sprintf("in-%d", i)) && s.hasPolicy(third.namespace, fmt.Sprintf("in-%d", i))
+		})
+		c.delete(c.policy(fmt.Sprintf("in-%d", i)))
+	}
+	kit.EventuallySucceeds(t, patience, "the last one's end", func(context.Context) error {
+		if last := n.all()[len(n.all())-1]; last.hasPolicy(c.namespace, "in-3") {
+			return fmt.Errorf("policies %v", last.policies)
+		}
+		return nil
+	})
+	for i, s := range n.all() {
+		for np := range s.Policies.All() {
+			if np.Namespace != c.namespace && np.Namespace != third.namespace || !slices.ContainsFunc(s.Local, func(p *compile.Pod) bool {
+				return p.Namespace == np.Namespace
+			}) {
+				continue
+			}
+			for _, of := range []*cluster{c, other, third} {
+				if strings.Contains(fmt.Sprint(np.Spec), of.namespace) && len(podsOf(s, of)) == 0 {
+					t.Errorf("sync %d has policy %s/%s, and no pods of %s", i, np.Namespace, np.Name, of.namespace)
+				}
+			}
+		}
+	}
+}
