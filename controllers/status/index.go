@@ -8,6 +8,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/ringfence-io/ringfence/controllers/cached"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 )
 
@@ -101,15 +102,27 @@ func (x *index) place(key policyKey, k *known, on []string) (fresh []string) {
 	return fresh
 }
 
-// mark notes that something about a policy has changed, and what is known of it is not up to date.
-func (x *index) mark(key policyKey, review bool) {
+// mark notes that something about a policy has changed, and what is known of it is not up to date. It returns how long the last look at this version took.
+func (x *index) mark(key policyKey, review bool) (look time.Duration) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if k := x.policies[key]; k != nil {
-		k.marks.count++
-		k.marks.settled = false
-		k.marks.review = k.marks.review || review
+	k := x.policies[key]
+	if k == nil {
+		return 0
 	}
+	k.marks.count++
+	k.marks.settled = false
+	k.marks.review = k.marks.review || review
+	return k.judged.took
+}
+
+// wrote reports whether an object that has a policy's status is as this process last wrote it, or older: what stood there before is what that write took the
+// place of. The object's coming to the cache is no news then.
+func (x *index) wrote(key policyKey, o metav1.Object) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	k := x.policies[key]
+	return k != nil && k.written.resourceVersion != "" && cached.Reached(k.written.resourceVersion, o.GetResourceVersion())
 }
 
 // enforcementGone notes that a policy has no PolicyEnforcement any more.
