@@ -8,6 +8,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/controllers/cached"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 )
@@ -167,6 +168,25 @@ func (x *index) in(namespace string) []policyKey {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return slices.Collect(maps.Keys(x.spaces[namespace]))
+}
+
+// tied are the ClusterNetworkPolicies of the same tier and priority as one of these objects: what is said of conflicts depends on these alone.
+func (x *index) tied(to ...metav1.Object) []policyKey {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var keys []policyKey
+	for key, k := range x.spaces[""] {
+		if slices.ContainsFunc(to, func(o metav1.Object) bool { return areTied(k.version.object, o) }) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+func areTied(a, b metav1.Object) bool {
+	p, ok := a.(*v1alpha1.ClusterNetworkPolicy)
+	q, ranked := b.(*v1alpha1.ClusterNetworkPolicy)
+	return ok && ranked && p.Spec.Tier == q.Spec.Tier && p.Spec.Priority == q.Spec.Priority
 }
 
 // selecting are the policies that select a pod.

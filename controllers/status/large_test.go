@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/controllers/cached"
@@ -112,5 +113,43 @@ func TestADigestIsOfThePodInItsNamespace(t *testing.T) {
 		if got, want := e.Digest(ns), p.Digest(ns); got != want {
 			t.Errorf("in namespace %+v: %x, want %x", ns, got, want)
 		}
+	}
+}
+
+func TestAClusterNetworkPolicyConcernsThoseOfItsPriority(t *testing.T) {
+	ranked := func(name string, tier v1alpha1.Tier, priority int32) *v1alpha1.ClusterNetworkPolicy {
+		return &v1alpha1.ClusterNetworkPolicy{
+			ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(name), ResourceVersion: "1"},
+			Spec:       v1alpha1.ClusterNetworkPolicySpec{Tier: tier, Priority: priority, Subject: v1alpha1.Subject{Namespaces: &v1alpha1.LabelSelector{}}},
+		}
+	}
+	x := newIndex()
+	for _, p := range []*v1alpha1.ClusterNetworkPolicy{
+		ranked("ten", v1alpha1.AdminTier, 10), ranked("also-ten", v1alpha1.AdminTier, 10), ranked("twenty", v1alpha1.AdminTier, 20),
+		ranked("thirty", v1alpha1.AdminTier, 30), ranked("last", v1alpha1.BaselineTier, 10),
+	} {
+		x.see(policyKey{name: p.Name}, p, started)
+	}
+	x.see(policyKey{name: "isolation"}, &v1alpha1.NamespaceIsolation{ObjectMeta: metav1.ObjectMeta{Name: "isolation", UID: "isolation"}}, started)
+	for _, tt := range []struct {
+		name          string
+		before, after metav1.Object
+		want          []string
+	}{
+		{"a new one", nil, ranked("new", v1alpha1.AdminTier, 10), []string{"also-ten", "ten"}},
+		{"another priority", ranked("moved", v1alpha1.AdminTier, 10), ranked("moved", v1alpha1.AdminTier, 20), []string{"also-ten", "ten", "twenty"}},
+		{"one that goes", ranked("gone", v1alpha1.BaselineTier, 10), nil, []string{"last"}},
+		{"a NetworkPolicy", nil, webAt(1, "10"), nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var got []string
+			for _, key := range x.tied(tt.before, tt.after) {
+				got = append(got, key.name)
+			}
+			slices.Sort(got)
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("it concerns (-want +got):\n%s", diff)
+			}
+		})
 	}
 }

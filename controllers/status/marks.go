@@ -59,8 +59,8 @@ func (r *Policies) policyChanged(resource string) func(before, after metav1.Obje
 			return
 		}
 		r.mark(0, changed, key)
-		if _, cluster := o.(*v1alpha1.ClusterNetworkPolicy); cluster && changed {
-			r.mark(0, true, r.index.in("")...)
+		if changed {
+			r.mark(0, true, r.index.tied(before, after)...)
 		}
 	}
 }
