@@ -186,7 +186,7 @@ func (x *index) tied(to ...metav1.Object) []policyKey {
 func areTied(a, b metav1.Object) bool {
 	p, ok := a.(*v1alpha1.ClusterNetworkPolicy)
 	q, ranked := b.(*v1alpha1.ClusterNetworkPolicy)
-	return ok && ranked && p.Spec.Tier == q.Spec.Tier && p.Spec.Priority == q.Spec.Priority
+	return ok && ranked && p.Spec.Priority == q.Spec.Priority && (p.Spec.Tier == v1alpha1.BaselineTier) == (q.Spec.Tier == v1alpha1.BaselineTier)
 }
 
 // selecting are the policies that select a pod.
