@@ -73,10 +73,7 @@ func (r *Policies) mode(o metav1.Object) v1alpha1.Mode {
 
 // reviewed is the cluster as a review of one policy sees it.
 func (r *Policies) reviewed(u *compile.Understood) compile.View {
-	v := compile.View{Namespaces: map[string]*compile.Namespace{}, Pods: r.view.podsIn, Contested: r.claims.contests}
-	for _, ns := range cached.List(r.view.namespaces, cached.NamespaceOf) {
-		v.Namespaces[ns.Name] = ns
-	}
+	v := compile.View{Namespaces: r.view.byName.from(r.view.namespaces), Pods: r.view.podsIn, Contested: r.claims.contests}
 	if _, one := u.Namespace(); !one {
 		v.ClusterPolicies = r.index.clusterPolicies()
 	}

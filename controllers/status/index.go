@@ -8,6 +8,8 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/controllers/cached"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 )
 
@@ -101,15 +103,27 @@ func (x *index) place(key policyKey, k *known, on []string) (fresh []string) {
 	return fresh
 }
 
-// mark notes that something about a policy has changed, and what is known of it is not up to date.
-func (x *index) mark(key policyKey, review bool) {
+// mark notes that something about a policy has changed, and what is known of it is not up to date. It returns how long the last look at this version took.
+func (x *index) mark(key policyKey, review bool) (look time.Duration) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if k := x.policies[key]; k != nil {
-		k.marks.count++
-		k.marks.settled = false
-		k.marks.review = k.marks.review || review
+	k := x.policies[key]
+	if k == nil {
+		return 0
 	}
+	k.marks.count++
+	k.marks.settled = false
+	k.marks.review = k.marks.review || review
+	return k.judged.took
+}
+
+// wrote reports whether an object that has a policy's status is as this process last wrote it, or older: what stood there before is what that write took the
+// place of. The object's coming to the cache is no news then.
+func (x *index) wrote(key policyKey, o metav1.Object) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	k := x.policies[key]
+	return k != nil && k.written.resourceVersion != "" && cached.Reached(k.written.resourceVersion, o.GetResourceVersion())
 }
 
 // enforcementGone notes that a policy has no PolicyEnforcement any more.
@@ -154,6 +168,25 @@ func (x *index) in(namespace string) []policyKey {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return slices.Collect(maps.Keys(x.spaces[namespace]))
+}
+
+// tied are the ClusterNetworkPolicies of the same tier and priority as one of these objects: what is said of conflicts depends on these alone.
+func (x *index) tied(to ...metav1.Object) []policyKey {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var keys []policyKey
+	for key, k := range x.spaces[""] {
+		if slices.ContainsFunc(to, func(o metav1.Object) bool { return areTied(k.version.object, o) }) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+func areTied(a, b metav1.Object) bool {
+	p, ok := a.(*v1alpha1.ClusterNetworkPolicy)
+	q, ranked := b.(*v1alpha1.ClusterNetworkPolicy)
+	return ok && ranked && p.Spec.Priority == q.Spec.Priority && (p.Spec.Tier == v1alpha1.BaselineTier) == (q.Spec.Tier == v1alpha1.BaselineTier)
 }
 
 // selecting are the policies that select a pod.

@@ -42,10 +42,11 @@ type marks struct {
 // judgement is what was found when a policy was last judged.
 type judgement struct {
 	remarks      []compile.Remark
-	on           []string  // nodes on which the policy selects pods, whether they exist or not
-	programmed   bool      // everywhere
-	pendingSince time.Time // when it was found to wait for a report again, after it was programmed; zero if it does not
-	timed        bool      // how long programming took has been recorded
+	on           []string      // nodes on which the policy selects pods, whether they exist or not
+	programmed   bool          // everywhere
+	took         time.Duration // to find it
+	pendingSince time.Time     // when it was found to wait for a report again, after it was programmed; zero if it does not
+	timed        bool          // how long programming took has been recorded
 }
 
 // written is what was last written about a policy.

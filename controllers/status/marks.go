@@ -14,16 +14,31 @@ import (
 
 // Which policies an event is about.
 
-// mark has policies looked at after a pause, with a review of their text if what that is about has changed.
+// mark has policies looked at after a pause, with a review of their text if what that is about has changed. A policy that takes long to look at rests for
+// longer: reports and pods that come meanwhile are looked at together.
 func (r *Policies) mark(pause time.Duration, review bool, keys ...policyKey) {
 	for _, key := range keys {
-		r.index.mark(key, review)
-		if pause > 0 {
-			r.queue.AddAfter(key, pause)
+		if wait := max(pause, restAfter(r.index.mark(key, review))); wait > 0 {
+			r.queue.AddAfter(key, wait)
 		} else {
 			r.queue.Add(key)
 		}
 	}
+}
+
+const (
+	// restShare is how much longer than a look at a policy the rest behind it is, so that one policy never takes more than a fifth of a processor.
+	restShare = 4
+	// longestRest is how long what has happened waits at the most.
+	longestRest = time.Second
+)
+
+// restAfter is how long a policy rests after a look that took so long. Most take less than a millisecond, and need no rest.
+func restAfter(look time.Duration) time.Duration {
+	if look < time.Millisecond {
+		return 0
+	}
+	return min(restShare*look, longestRest)
 }
 
 // policyChanged marks a policy, and those that it may conflict with.
@@ -40,24 +55,31 @@ func (r *Policies) policyChanged(resource string) func(before, after metav1.Obje
 		} else {
 			changed = r.index.see(key, after, time.Now())
 		}
+		if !changed && r.index.wrote(key, after) {
+			return
+		}
 		r.mark(0, changed, key)
-		if _, cluster := o.(*v1alpha1.ClusterNetworkPolicy); cluster && changed {
-			r.mark(0, true, r.index.in("")...)
+		if changed {
+			r.mark(0, true, r.index.tied(before, after)...)
 		}
 	}
 }
 
 // enforcementChanged marks the NetworkPolicy: a user may have deleted its PolicyEnforcement, or written something else.
 func (r *Policies) enforcementChanged(before, after *v1alpha1.PolicyEnforcement) {
-	o := after
-	if o == nil {
-		o = before
-		r.index.enforcementGone(policyKey{cached.NetworkPolicies.String(), o.Namespace, o.Name})
+	if after == nil {
+		key := policyKey{cached.NetworkPolicies.String(), before.Namespace, before.Name}
+		r.index.enforcementGone(key)
+		r.mark(0, false, key)
+		return
 	}
-	r.mark(0, false, policyKey{cached.NetworkPolicies.String(), o.Namespace, o.Name})
+	if key := (policyKey{cached.NetworkPolicies.String(), after.Namespace, after.Name}); !r.index.wrote(key, after) {
+		r.mark(0, false, key)
+	}
 }
 
 func (r *Policies) namespaceChanged(before, after *cached.NamespaceEntry) {
+	r.view.byName.changed()
 	if before != nil && after != nil && cached.SameForPolicy(before, after) {
 		return
 	}
@@ -69,13 +91,13 @@ func (r *Policies) namespaceChanged(before, after *cached.NamespaceEntry) {
 	r.mark(0, true, r.index.in("")...)
 }
 
-func (r *Policies) podChanged(before, after *cached.PodEntry) {
+func (r *Policies) podChanged(before, after *podEntry) {
 	rivals := r.claims.change(podIn(before), podIn(after))
-	if before != nil && after != nil && cached.SameForPolicy(before, after) {
+	if before != nil && after != nil && cached.SameForPolicy(before.PodEntry, after.PodEntry) {
 		return
 	}
 	var keys []policyKey
-	for _, e := range []*cached.PodEntry{before, after} {
+	for _, e := range []*podEntry{before, after} {
 		if e == nil {
 			continue
 		}
@@ -91,7 +113,7 @@ func (r *Policies) podChanged(before, after *cached.PodEntry) {
 	r.mark(0, true, keys...)
 }
 
-func podIn(e *cached.PodEntry) *compile.Pod {
+func podIn(e *podEntry) *compile.Pod {
 	if e == nil {
 		return nil
 	}

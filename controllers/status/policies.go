@@ -68,6 +68,7 @@ func (r *Policies) Reconcile(ctx context.Context, key policyKey) (reconcile.Resu
 	}
 	tx.judged.programmed = !presumed && meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ProgrammedCondition)
 	tx.judged.on = slices.AppendSeq(absent, maps.Keys(nodes))
+	tx.judged.took = time.Since(tx.now)
 	if fresh := tx.commit(); r.view.missed(nodes, fresh) {
 		r.mark(reportPause, false, key)
 	}

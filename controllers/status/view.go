@@ -3,6 +3,7 @@ package status
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,6 +21,7 @@ import (
 type view struct {
 	pods, namespaces, policies, nodes, reports, enforcements toolscache.SharedIndexInformer
 	heartbeats                                               heartbeats
+	byName                                                   namespaceIndex
 }
 
 func newView(ctx context.Context, c cache.Cache) (*view, error) {
@@ -42,17 +44,53 @@ func (v *view) namespace(name string) *compile.Namespace {
 	return e.Namespace
 }
 
+// namespaceIndex has all namespaces by name, made once for as long as none changes: each review of a policy asks for them. Who gets them does not write there.
+type namespaceIndex struct {
+	mu      sync.Mutex
+	changes int // that there ever were
+	made    int // for how many of them the map was made
+	all     map[string]*compile.Namespace
+}
+
+// changed notes that a namespace in the cache is another one than it was.
+func (n *namespaceIndex) changed() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.changes++
+}
+
+// from are the namespaces of a cache, or what was made of it since the last change.
+func (n *namespaceIndex) from(cache toolscache.SharedIndexInformer) map[string]*compile.Namespace {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.all != nil && n.made == n.changes {
+		return n.all
+	}
+	list := cached.List(cache, cached.NamespaceOf)
+	n.all, n.made = make(map[string]*compile.Namespace, len(list)), n.changes
+	for _, ns := range list {
+		n.all[ns.Name] = ns
+	}
+	return n.all
+}
+
 // podsIn are the pods of a namespace.
 func (v *view) podsIn(namespace string) []*compile.Pod {
+	items := v.entriesIn(namespace)
+	pods := make([]*compile.Pod, 0, len(items))
+	for _, item := range items {
+		pods = append(pods, item.(*podEntry).Pod)
+	}
+	return pods
+}
+
+// entriesIn are what the cache has for the pods of a namespace: each a podEntry.
+func (v *view) entriesIn(namespace string) []any {
 	items, err := v.pods.GetIndexer().ByIndex(toolscache.NamespaceIndex, namespace)
 	if err != nil {
 		return nil // there is no such index: a cache without it could not have been started
 	}
-	pods := make([]*compile.Pod, 0, len(items))
-	for _, item := range items {
-		pods = append(pods, item.(*cached.PodEntry).Pod)
-	}
-	return pods
+	return items
 }
 
 func (v *view) hasNode(name string) bool {
@@ -72,8 +110,10 @@ func (v *view) enforcement(key policyKey) *v1alpha1.PolicyEnforcement {
 // not exist: their pods do not run.
 func (v *view) nodesOf(u *compile.Understood, now time.Time) (nodes map[string]*NodeCase, absent []string) {
 	nodes = map[string]*NodeCase{}
-	add := func(ns *compile.Namespace, pods []*compile.Pod) {
-		for _, p := range pods {
+	add := func(ns *compile.Namespace, name string) {
+		for _, item := range v.entriesIn(name) {
+			e := item.(*podEntry)
+			p := e.Pod
 			if !u.Selects(p, ns) {
 				continue
 			}
@@ -90,18 +130,18 @@ func (v *view) nodesOf(u *compile.Understood, now time.Time) (nodes map[string]*
 				n.Presumed = n.Heard && v.heartbeats.presumes(n.Report)
 				nodes[p.Node] = n
 			}
-			n.Pods = append(n.Pods, p.Digest(ns))
+			n.Pods = append(n.Pods, e.Digest(ns))
 			if n.Report != nil && n.Family == "" {
 				n.Family = unenforced(p, n.Report.Families)
 			}
 		}
 	}
 	if name, one := u.Namespace(); one {
-		add(v.namespace(name), v.podsIn(name))
+		add(v.namespace(name), name)
 		return nodes, absent
 	}
 	for _, ns := range cached.List(v.namespaces, cached.NamespaceOf) {
-		add(ns, v.podsIn(ns.Name))
+		add(ns, ns.Name)
 	}
 	return nodes, absent
 }

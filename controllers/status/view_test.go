@@ -40,7 +40,7 @@ func reportOf(name string, interval time.Duration, beats time.Time) *cached.Repo
 }
 
 // viewOf is a view without an API server behind it.
-func viewOf(t *testing.T, entries ...any) *view {
+func viewOf(t testing.TB, entries ...any) *view {
 	t.Helper()
 	informer := func(of runtime.Object) toolscache.SharedIndexInformer {
 		return toolscache.NewSharedIndexInformer(&toolscache.ListWatch{}, of, 0, toolscache.Indexers{toolscache.NamespaceIndex: toolscache.MetaNamespaceIndexFunc})
@@ -55,13 +55,13 @@ func viewOf(t *testing.T, entries ...any) *view {
 }
 
 // holds puts entries into the stores of their kinds.
-func (v *view) holds(t *testing.T, entries ...any) {
+func (v *view) holds(t testing.TB, entries ...any) {
 	t.Helper()
 	for _, e := range entries {
 		store := v.pods
 		switch p := e.(type) {
 		case *compile.Pod:
-			e = cached.NewPodEntry("1", p)
+			e = &podEntry{PodEntry: cached.NewPodEntry("1", p)}
 		case *cached.NamespaceEntry:
 			store = v.namespaces
 		case *corev1.Node:

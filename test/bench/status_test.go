@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -52,7 +53,7 @@ type statusPhase struct {
 func BenchmarkStatus(b *testing.B) {
 	kit.NeedNetfilter(b)
 	var runs []*statusRun
-	for _, nodes := range statusSizes(b) {
+	for _, nodes := range sizesOf(b, statusNodes, cmp.Or(os.Getenv(statusNodes), "250,1000")) {
 		series := statusSeries{few: 10, namespace: 10, everyone: 3, burst: 50}
 		if nodes >= 1000 {
 			series = statusSeries{few: 50, namespace: 50, everyone: 5, burst: 200}
@@ -79,17 +80,14 @@ func BenchmarkStatus(b *testing.B) {
 	extrapolate(runs)
 }
 
-func statusSizes(b *testing.B) []int {
+// sizesOf reads the sizes of clusters from the text of an environment variable.
+func sizesOf(b *testing.B, name, text string) []int {
 	b.Helper()
-	text := os.Getenv(statusNodes)
-	if text == "" {
-		text = "250,1000"
-	}
 	var sizes []int
 	for _, field := range strings.Split(text, ",") {
 		n, err := strconv.Atoi(field)
 		if err != nil || n <= 0 || n%50 != 0 {
-			b.Fatalf("%s is %q: give multiples of 50, as in 250,1000", statusNodes, text)
+			b.Fatalf("%s is %q: give multiples of 50, as in 250,1000", name, text)
 		}
 		sizes = append(sizes, n)
 	}

@@ -113,39 +113,23 @@ func (c *Cluster) install(ctx context.Context) error {
 	return nil
 }
 
-// fill creates namespaces, nodes, pods and policies.
+// fill stores namespaces, nodes, pods and policies.
 func (c *Cluster) fill(ctx context.Context) error {
-	if err := InParallel(c.Namespaces, func(i int) error {
-		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespaceName(i)}}
-		_, err := c.kube.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{})
-		return err
-	}); err != nil {
-		return fmt.Errorf("creating namespaces: %w", err)
-	}
-	if err := InParallel(c.Nodes, func(i int) error {
-		_, err := c.kube.CoreV1().Nodes().Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: nodeName(i)}}, metav1.CreateOptions{})
-		return err
-	}); err != nil {
-		return fmt.Errorf("creating nodes: %w", err)
-	}
-	if err := InParallel(c.AllPods(), func(i int) error {
-		p := c.pod(i/c.Pods, i%c.Pods)
-		created, err := c.kube.CoreV1().Pods(p.Namespace).Create(ctx, p, metav1.CreateOptions{})
-		if err != nil {
-			return err
+	to := newStore(c.host)
+	defer to.client.CloseIdleConnections()
+	for _, kind := range []struct {
+		resource string // in etcd's keys
+		count    int
+		make     func(i int) storable
+	}{
+		{"namespaces", c.Namespaces, func(i int) storable { return namespace(i) }},
+		{nodesResource, c.Nodes, func(i int) storable { return &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: nodeName(i)}} }},
+		{"pods", c.AllPods(), func(i int) storable { return c.pod(i/c.Pods, i%c.Pods) }},
+		{"networkpolicies", c.Namespaces * c.Policies, func(i int) storable { return c.policy(i/c.Policies, i%c.Policies, 0) }},
+	} {
+		if err := to.put(ctx, kind.resource, kind.count, kind.make); err != nil {
+			return fmt.Errorf("filling the cluster with %s: %w", kind.resource, err)
 		}
-		created.Status = p.Status // the API server takes none with a new pod
-		_, err = c.kube.CoreV1().Pods(p.Namespace).UpdateStatus(ctx, created, metav1.UpdateOptions{})
-		return err
-	}); err != nil {
-		return fmt.Errorf("creating pods: %w", err)
-	}
-	if err := InParallel(c.Namespaces*c.Policies, func(i int) error {
-		p := c.policy(i/c.Policies, i%c.Policies, 0)
-		_, err := c.kube.NetworkingV1().NetworkPolicies(p.Namespace).Create(ctx, p, metav1.CreateOptions{})
-		return err
-	}); err != nil {
-		return fmt.Errorf("creating policies: %w", err)
 	}
 	if err := c.client.Create(ctx, forEveryone(0)); err != nil {
 		return fmt.Errorf("creating the policy for all pods: %w", err)
@@ -162,12 +146,7 @@ func (c *Cluster) StartEnforcers(ctx context.Context, heartbeat time.Duration) e
 	}
 	before := c.nodes.now()
 	c.fleet.start(heartbeat)
-	return lab.Poll(ctx, func(context.Context) error {
-		if reported := len(c.nodes.now().Minus(before)); reported < c.Nodes {
-			return fmt.Errorf("%d of %d nodes have reported", reported, c.Nodes)
-		}
-		return nil
-	})
+	return c.everyNodeReports(ctx, before)
 }
 
 // StopEnforcers ends them all. What they have reported stays.
@@ -260,16 +239,13 @@ func (c *Cluster) makeNodes(ctx context.Context) ([]*node, error) {
 	ours.NegotiatedSerializer = serializer.NewCodecFactory(status.Scheme()).WithoutConversion()
 	nodes := make([]*node, c.Nodes)
 	err = InParallel(c.Nodes, func(i int) error {
-		object, err := c.kube.CoreV1().Nodes().Get(ctx, nodeName(i), metav1.GetOptions{})
-		if err != nil {
-			return fmt.Errorf("reading a node: %w", err)
-		}
-		token, err := c.token(ctx, enforcerAccount, &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Node", Name: object.Name, UID: object.UID})
+		name := nodeName(i)
+		uid := uidOf(nodesResource, &metav1.ObjectMeta{Name: name})
+		token, err := c.token(ctx, enforcerAccount, &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Node", Name: name, UID: uid})
 		if err != nil {
 			return err
 		}
-		nodes[i], err = newNode(object.Name, object.UID, token, ours,
-			counting{to: c.nodes, sort: func(*http.Request) string { return object.Name }, base: transport})
+		nodes[i], err = newNode(name, uid, token, ours, counting{to: c.nodes, sort: func(*http.Request) string { return name }, base: transport})
 		return err
 	})
 	return nodes, err
@@ -288,7 +264,6 @@ func (c *Cluster) token(ctx context.Context, account string, to *authenticationv
 
 // StartController starts the controller.
 func (c *Cluster) StartController(ctx context.Context) error {
-	kubeconfig := filepath.Join(c.dir, "controller.kubeconfig")
 	if c.counter == nil {
 		token, err := c.token(ctx, controllerAccount, nil)
 		if err != nil {
@@ -297,14 +272,16 @@ func (c *Cluster) StartController(ctx context.Context) error {
 		if c.counter, err = newCounter(c.admin); err != nil {
 			return err
 		}
-		if err := c.counter.writeKubeconfig(kubeconfig, token); err != nil {
+		if err := c.counter.writeKubeconfig(c.kubeconfig(), token); err != nil {
 			return err
 		}
 	}
 	var err error
-	c.controller, err = startProgram(c.program, kubeconfig, c.ControllerLog())
+	c.controller, err = startProgram(c.program, c.kubeconfig(), c.ControllerLog())
 	return err
 }
+
+func (c *Cluster) kubeconfig() string { return filepath.Join(c.dir, "controller.kubeconfig") }
 
 // ControllerLog is the file that the controller writes its log to.
 func (c *Cluster) ControllerLog() string { return filepath.Join(c.dir, "controller.log") }

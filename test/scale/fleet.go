@@ -41,7 +41,9 @@ type fleet struct {
 	namespaces map[string]*compile.Namespace
 	stores     map[string]toolscache.SharedIndexInformer // of policies, by resource.group
 	known      map[policy.Ref]followed
+	synced     map[string]string // how far the caches had come at the last sync
 	dirty      chan struct{}
+	restarts   chan *node // those of whose enforcers another process is to take the place
 
 	news *atomic.Int64 // reports that were no mere signs of life
 	stop func()        // and wait until nothing runs
@@ -59,7 +61,7 @@ type followed struct {
 func newFleet(nodes []*node, pods []*compile.Pod, namespaces []*compile.Namespace, stores map[string]toolscache.SharedIndexInformer) (*fleet, error) {
 	f := &fleet{
 		nodes: nodes, byName: map[string]*node{}, pods: map[string][]*compile.Pod{}, namespaces: map[string]*compile.Namespace{},
-		stores: stores, dirty: make(chan struct{}, 1),
+		stores: stores, dirty: make(chan struct{}, 1), restarts: make(chan *node),
 	}
 	for _, n := range nodes {
 		f.byName[n.name] = n
@@ -91,33 +93,60 @@ func newFleet(nodes []*node, pods []*compile.Pod, namespaces []*compile.Namespac
 // start starts all enforcers, as if their processes had started now.
 func (f *fleet) start(heartbeat time.Duration) {
 	ctx, cancel := context.WithCancel(context.Background())
-	var all sync.WaitGroup
 	f.known, f.news = map[policy.Ref]followed{}, new(atomic.Int64)
 	for _, n := range f.nodes {
 		n.objects, n.pods, n.stale = map[policy.Ref]policy.Object{}, map[*compile.Pod]int{}, true
-		w := &paced{Writer: n.writer, heartbeat: heartbeat, news: f.news}
-		n.reporter = report.NewReporter(n.name, w, func() types.UID { return n.uid }, heartbeat, facts, nil)
-		all.Go(func() { _ = n.reporter.Start(ctx) }) // it returns nil when ctx ends
+		n.start(ctx, heartbeat, f.news)
 	}
-	all.Go(func() { f.run(ctx) })
+	var run sync.WaitGroup
+	run.Go(func() { f.run(ctx, heartbeat) })
 	f.stop = func() {
 		cancel()
-		all.Wait()
+		run.Wait()
+		for _, n := range f.nodes {
+			n.stop()
+		}
 	}
 }
 
-func (f *fleet) run(ctx context.Context) {
+func (f *fleet) run(ctx context.Context, heartbeat time.Duration) {
 	tick := time.NewTicker(resync)
 	defer tick.Stop()
-	for pass := 1; ; pass++ {
-		f.sync(ctx, pass)
+	f.sync(ctx, 1)
+	for pass := 2; ; {
 		select {
 		case <-ctx.Done():
 			return
+		case n := <-f.restarts:
+			n.stop()
+			n.start(ctx, heartbeat, f.news)
+			f.note(n, f.synced)
+			continue
 		case <-f.dirty:
 		case <-tick.C:
 		}
+		f.sync(ctx, pass)
+		pass++
 	}
+}
+
+// roll has another process take the place of each enforcer, one after the other, as fast as they start.
+func (f *fleet) roll(ctx context.Context) error {
+	tick := time.NewTicker(time.Second / startsPerSecond)
+	defer tick.Stop()
+	for _, n := range f.nodes {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		select {
+		case f.restarts <- n:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
 }
 
 // nodesWith is how many nodes run pods of a namespace, or any with the empty name.
@@ -168,13 +197,19 @@ func (f *fleet) sync(ctx context.Context, pass int) {
 				return
 			}
 		}
-		n.reporter.Note(report.Synced{
-			Report: enforcer.Report{
-				Concerns: n.concern(f.namespaces), Counts: enforcer.Counts{Chains: 2 * len(n.objects), Rules: 9 * len(n.objects)},
-			},
-			ResourceVersions: versions, At: time.Now(), Nodes: f.nodesWith,
-		})
+		f.note(n, versions)
 	}
+	f.synced = versions
+}
+
+// note is what a node's sync says, of policies up to these versions.
+func (f *fleet) note(n *node, versions map[string]string) {
+	n.reporter.Note(report.Synced{
+		Report: enforcer.Report{
+			Concerns: n.concern(f.namespaces), Counts: enforcer.Counts{Chains: 2 * len(n.objects), Rules: 9 * len(n.objects)},
+		},
+		ResourceVersions: versions, At: time.Now(), Nodes: f.nodesWith,
+	})
 }
 
 // follow brings the nodes' concerns up to date with a policy.

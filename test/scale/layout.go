@@ -57,6 +57,18 @@ func (s Size) nodesOf(namespace int, choose func(pod int) bool) map[string]bool 
 	return nodes
 }
 
+// nodesResource is the resource of nodes in etcd's keys, which are those of an API server that once called them minions.
+const nodesResource = "minions"
+
+// namespace is a namespace as the API server completes it.
+func namespace(i int) *corev1.Namespace {
+	return &corev1.Namespace{
+		ObjectMeta: metav1.ObjectMeta{Name: namespaceName(i), Labels: map[string]string{corev1.LabelMetadataName: namespaceName(i)}},
+		Spec:       corev1.NamespaceSpec{Finalizers: []corev1.FinalizerName{corev1.FinalizerKubernetes}},
+		Status:     corev1.NamespaceStatus{Phase: corev1.NamespaceActive},
+	}
+}
+
 // pod is a pod of a namespace, of the size that small pods have, with the status that its kubelet would write.
 func (s Size) pod(namespace, i int) *corev1.Pod {
 	n := namespace*s.Pods + i
@@ -107,7 +119,7 @@ func (s Size) policy(namespace, i, revision int) *networkingv1.NetworkPolicy {
 func (s Size) named(name string, namespace, i, revision int) *networkingv1.NetworkPolicy {
 	port := intstr.FromInt(8080 + revision)
 	return &networkingv1.NetworkPolicy{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespaceName(namespace), Name: name},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespaceName(namespace), Name: name, Generation: 1},
 		Spec: networkingv1.NetworkPolicySpec{
 			PodSelector: s.selects(i),
 			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeIngress},

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -24,6 +25,8 @@ type node struct {
 	uid      types.UID
 	writer   report.Writer
 	reporter *report.Reporter
+	stop     func()     // ends the reporter
+	held     sync.Mutex // whoever holds it holds up the node's reports
 	objects  map[policy.Ref]policy.Object
 	pods     map[*compile.Pod]int // how many policies select each
 	concerns policy.Concerns
@@ -37,6 +40,25 @@ func newNode(name string, uid types.UID, token string, config *rest.Config, tran
 		return nil, fmt.Errorf("making a client of %s: %w", name, err)
 	}
 	return &node{name: name, uid: uid, writer: report.NewWriter(c)}, nil
+}
+
+// start starts the node's enforcer, as a new process.
+func (n *node) start(ctx context.Context, heartbeat time.Duration, news *atomic.Int64) {
+	ctx, cancel := context.WithCancel(ctx)
+	w := &paced{Writer: n.writer, held: &n.held, heartbeat: heartbeat, news: news}
+	n.reporter = report.NewReporter(n.name, w, func() types.UID { return n.uid }, heartbeat, facts, nil)
+	var run sync.WaitGroup
+	run.Go(func() { _ = n.reporter.Start(ctx) }) // it returns nil when ctx ends
+	n.stop = func() {
+		cancel()
+		run.Wait()
+	}
+}
+
+// hold holds up the node's reports until release is called, which may be called again.
+func (n *node) hold() (release func()) {
+	n.held.Lock()
+	return sync.OnceFunc(n.held.Unlock)
 }
 
 // facts are what an enforcer says of an ordinary node.
@@ -97,6 +119,7 @@ func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 // paced counts the reports that come sooner after the node's last one than a sign of life would: they say that something has changed.
 type paced struct {
 	report.Writer
+	held      *sync.Mutex
 	heartbeat time.Duration
 	last      time.Time
 	news      *atomic.Int64
@@ -104,6 +127,8 @@ type paced struct {
 
 // WriteReport writes the report. A Reporter writes one at a time.
 func (p *paced) WriteReport(ctx context.Context, report *v1alpha1.NodeEnforcement) error {
+	p.held.Lock()
+	p.held.Unlock() //nolint:staticcheck // the report waits for as long as another holds it
 	now := time.Now()
 	if now.Sub(p.last) < p.heartbeat {
 		p.news.Add(1)

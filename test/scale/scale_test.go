@@ -30,6 +30,7 @@ func TestOnlyWhatIsConcernedIsWritten(t *testing.T) {
 		kit.Must(t, c.Close())
 	})
 	kit.Must(t, err)
+	kit.Must(t, c.ControlFlows(ctx))
 	kit.Must(t, c.StartEnforcers(ctx, time.Hour))
 	began, err := c.Begin(ctx)
 	kit.Must(t, err)
@@ -74,6 +75,41 @@ func TestOnlyWhatIsConcernedIsWritten(t *testing.T) {
 		kit.Must(t, err)
 		if says := cost.Says(); says != (scale.Count{}) || len(cost.Nodes) > 0 {
 			t.Errorf("it causes writes of the controller, %+v, and of nodes, %+v", cost.Controller, cost.Nodes)
+		}
+	})
+	t.Run("an upgrade of the DaemonSet", func(t *testing.T) {
+		cost, err := c.Roll(ctx)
+		kit.Must(t, err)
+		if says := cost.Says(); says != (scale.Count{}) {
+			t.Errorf("the controller writes %+v", cost.Controller)
+		}
+		if sum := cost.Nodes.Sum(); sum.Requests != int64(small.Nodes) || len(cost.Nodes) != small.Nodes {
+			t.Errorf("%d nodes made %d reports, want one of each", len(cost.Nodes), sum.Requests)
+		}
+	})
+	t.Run("the leader is killed", func(t *testing.T) {
+		took, err := c.Takeover(ctx)
+		kit.Must(t, err)
+		t.Logf("its successor spoke after %s, and knew all nodes but one after %s", took.Spoke, took.Counted)
+		if sum := took.Nodes.Sum(); sum.Requests != int64(small.Nodes) {
+			t.Errorf("%d reports were made for the one change, want one of each node", sum.Requests)
+		}
+	})
+	t.Run("what the API server takes our requests for", func(t *testing.T) {
+		flows, err := c.Flows(ctx)
+		kit.Must(t, err)
+		level := map[string]string{}
+		for _, f := range flows {
+			if f.Requests > 0 {
+				level[f.Schema] = f.Level
+			}
+		}
+		for schema, want := range map[string]string{
+			"ringfence-reports": "ringfence-reports", "ringfence-lease": "leader-election", "service-accounts": "workload-low",
+		} {
+			if level[schema] != want {
+				t.Errorf("requests of flow schema %s are of level %q, want %s", schema, level[schema], want)
+			}
 		}
 	})
 	t.Run("quiet", func(t *testing.T) {

@@ -20,30 +20,56 @@ type version struct {
 	generation int64
 }
 
+// progress is what a status says of a generation: how many of the nodes that are to enforce it do.
+type progress struct {
+	generation          int64
+	desired, programmed int32
+}
+
 // statuses are when which versions of policies were said to be programmed, as somebody sees it who watches statuses.
 type statuses struct {
 	mu      sync.Mutex
 	at      map[version]time.Time
+	last    map[types.NamespacedName]progress
 	changed chan struct{} // closed when there is news
 }
 
 func newStatuses() *statuses {
-	return &statuses{at: map[version]time.Time{}, changed: make(chan struct{})}
+	return &statuses{at: map[version]time.Time{}, last: map[types.NamespacedName]progress{}, changed: make(chan struct{})}
 }
 
 // see takes in a status.
 func (s *statuses) see(o metav1.Object, status *v1alpha1.EnforcementStatus) {
 	c := meta.FindStatusCondition(status.Conditions, v1alpha1.ProgrammedCondition)
-	if c == nil || c.Status != metav1.ConditionTrue {
+	if c == nil {
 		return
 	}
-	v := version{types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}, c.ObservedGeneration}
+	name := types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}
+	v := version{name, c.ObservedGeneration}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.at[v]; !ok {
+	s.last[name] = progress{c.ObservedGeneration, status.Nodes.Desired, status.Nodes.Programmed}
+	if c.Status == metav1.ConditionTrue && s.at[v].IsZero() {
 		s.at[v] = time.Now()
-		close(s.changed)
-		s.changed = make(chan struct{})
+	}
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// until waits until the last status of a policy is as it is wanted.
+func (s *statuses) until(ctx context.Context, name types.NamespacedName, wanted func(progress) bool) error {
+	for {
+		s.mu.Lock()
+		now, changed := s.last[name], s.changed
+		s.mu.Unlock()
+		if wanted(now) {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return errors.Join(fmt.Errorf("waiting for another status of %s than %+v", name, now), context.Cause(ctx))
+		}
 	}
 }
 
