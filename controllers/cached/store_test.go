@@ -36,7 +36,7 @@ func TestAStoreHoldsWhatItWasTold(t *testing.T) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		s, want := podStore(), map[string]*corev1.Pod{}
 		told := 0
-		s.OnChange(func(before, after *compile.Pod) { told++ })
+		s.OnChange(func(_, _ *compile.Pod) { told++ })
 		if s.HasSynced() {
 			t.Fatal("it has synced before anything came")
 		}

@@ -81,5 +81,6 @@ func (c *comparisons) act(ctx context.Context) {
 		return
 	}
 	c.Forget()
-	log.FromContext(ctx).Error(nil, "policy was not compiled as it should have been, and is compiled anew now", "detail", cached.Shortened((*found).Error(), longestLine))
+	log.FromContext(ctx).Error(nil, "policy was not compiled as it should have been, and is compiled anew now",
+		"detail", cached.Shortened((*found).Error(), longestLine))
 }

@@ -100,7 +100,8 @@ func (w *watches) gather(ctx context.Context, s *compile.Snapshot, enforcing boo
 	if err := w.kinds.Follow(ctx); err != nil {
 		return 0, err
 	}
-	missing := slices.Concat(w.stores.missing(), cached.Missing(w.services), w.kinds.Missing()) // before anything is taken: what syncs in between is missing from s
+	// Before anything is taken: what syncs in between is missing from s.
+	missing := slices.Concat(w.stores.missing(), cached.Missing(w.services), w.kinds.Missing())
 	w.fill(s)
 	var unheard []string
 	if len(w.stores.missing()) == 0 { // before, nobody knows what policies name
