@@ -40,8 +40,8 @@ func (b *backlog) begin(node *policy.Node, wereAway bool) bool {
 	return true
 }
 
-// end notes how a change to node went, and what it affects. One that may deny makes a look due even if it failed: nobody knows what is in force then, and what policy
-// has come to deny is to end all the same. One that allows more moves what the last look has settled: what begins by it is seen.
+// end notes how a change to node went, and what it affects. One that may deny makes a look due even if it failed: nobody knows what is in force then, and
+// what policy has come to deny is to end all the same. One that allows more moves what the last look has settled: what begins by it is seen.
 func (b *backlog) end(node *policy.Node, affected policy.Affected, changed, failed bool, now time.Time) {
 	last := b.inForce
 	if last == nil {
@@ -94,8 +94,8 @@ func (b *backlog) failed(l look) {
 	}
 }
 
-// settle notes that a look succeeded, and reports whether that has dealt with what began while our rules were away. Where there has been a further change, nothing is
-// settled.
+// settle notes that a look succeeded, and reports whether that has dealt with what began while our rules were away. Where there has been a further change,
+// nothing is settled.
 func (b *backlog) settle(l look) bool {
 	if b.changes != l.changes {
 		return false
@@ -105,8 +105,8 @@ func (b *backlog) settle(l look) bool {
 	return wereAway
 }
 
-// unseen says whether a connection that is denied may have begun while our rules were away: what policy denied when they came back, or at the last look, which
-// left nothing of the kind, unless a change between two looks has let it in. Whatever both allowed, a change since then has come to deny.
+// unseen says whether a connection that is denied may have begun while our rules were away: what policy denied when they came back, or at the last look,
+// which left nothing of the kind, unless a change between two looks has let it in. Whatever both allowed, a change since then has come to deny.
 func (b *backlog) unseen(own []netip.Addr) func(policy.Connection) bool {
 	var judges []*policy.Judge
 	for _, node := range []*policy.Node{b.back, b.settled} {

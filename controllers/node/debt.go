@@ -2,8 +2,8 @@ package node
 
 import "time"
 
-// debt is what something has taken of a time that it may take one part of, in the long run: the time that passes pays it off. Up to an allowance nothing waits, so
-// that one after another after some quiet does not. It is not safe for concurrent use.
+// debt is what something has taken of a time that it may take one part of, in the long run: the time that passes pays it off. Up to an allowance nothing
+// waits, so that one after another after some quiet does not. It is not safe for concurrent use.
 type debt struct {
 	parts     int           // of all time, one of which it may take
 	allowance time.Duration // what it may owe without a pause

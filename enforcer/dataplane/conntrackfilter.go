@@ -17,9 +17,10 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
-// No kernel is believed to filter as it says: what a filter leaves out by mistake would go on against policy. By IPv6 addresses every kernel up to 6.18 at least shows
-// all entries but those that are asked for (ctnetlink_filter_match_tuple takes ipv6_addr_cmp for the opposite of what it is), by the tuple of replies several before 6.2
-// show none (they read it by the flags of the original one), and before 5.8 they show all. So each kind of filter is tried once, on entries that are made for it.
+// No kernel is believed to filter as it says: what a filter leaves out by mistake would go on against policy. By IPv6 addresses every kernel up to 6.18 at
+// least shows all entries but those that are asked for (ctnetlink_filter_match_tuple takes ipv6_addr_cmp for the opposite of what it is), by the tuple of
+// replies several before 6.2 show none (they read it by the flags of the original one), and before 5.8 they show all. So each kind of filter is tried once,
+// on entries that are made for it.
 
 // Attributes and flags of filters (linux/netfilter/nfnetlink_conntrack.h, net/netfilter/nf_internals.h).
 const (

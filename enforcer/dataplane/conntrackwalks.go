@@ -8,13 +8,14 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
-// The kernel has no index of connections by address. It walks over its whole table for each dump, and writes out the entries that a filter (CTA_FILTER, Linux 5.8) lets
-// through. To pass over an entry takes a seventh of what it takes to write it out, so that a few walks cost less than one that shows everything.
+// The kernel has no index of connections by address. It walks over its whole table for each dump, and writes out the entries that a filter (CTA_FILTER, Linux
+// 5.8) lets through. To pass over an entry takes a seventh of what it takes to write it out, so that a few walks cost less than one that shows everything.
 
 // side is the end of a connection that a walk is about.
 type side uint8
 
-// The sides as policy sees them: a source before masquerading is that of the original tuple, a destination behind destination NAT is the source of the replies.
+// The sides as policy sees them: a source before masquerading is that of the original tuple, a destination behind destination NAT is the source of the
+// replies.
 const (
 	bySource side = iota
 	byDestination
@@ -34,8 +35,8 @@ const (
 	costOfBuckets = 20_000 // the table itself, empty: 3.5 ms for 262,144 buckets
 )
 
-// walks are the dumps that show all affected connections, and others, of some families, with the least effort: tracked is how many entries each family had lately, and
-// filters says by which side of a family the kernel filters.
+// walks are the dumps that show all affected connections, and others, of some families, with the least effort: tracked is how many entries each family had
+// lately, and filters says by which side of a family the kernel filters.
 func walks(a policy.Affected, families []iptables.Family, tracked map[iptables.Family]int, filters func(iptables.Family, side) bool) []walk {
 	all := 0
 	for _, n := range tracked {

@@ -111,9 +111,10 @@ func (a *Affected) add(b Between) {
 	a.Between = append(a.Between, b)
 }
 
-// AffectedBy are the connections that before allows and after may deny. It errs towards more: a connection that it does not have is denied by after only if before
-// denies it too. Without before, nobody knows what was in force. "Policy p of an endpoint got one rule more" affects none; "a policy came to apply to an endpoint"
-// affects all that are from it, or to it; "an address left a set that a rule accepts" affects those between the address and the endpoints that the rule is about.
+// AffectedBy are the connections that before allows and after may deny. It errs towards more: a connection that it does not have is denied by after only if
+// before denies it too. Without before, nobody knows what was in force. "Policy p of an endpoint got one rule more" affects none; "a policy came to apply to
+// an endpoint" affects all that are from it, or to it; "an address left a set that a rule accepts" affects those between the address and the endpoints that
+// the rule is about.
 func AffectedBy(before, after *Node) Affected {
 	if before == nil {
 		return Affected{All: true, Urgent: true}

@@ -190,8 +190,8 @@ func NewCases(j *Judge) *Cases {
 	return &Cases{judge: j, seed: maphash.MakeSeed(), gone: map[uint64]struct{}{}}
 }
 
-// Denied reports whether policy denies a connection. One that belongs to another is not judged: it passed as related to that, whatever policy says of its ports,
-// and goes with it, by [Cases.Orphaned].
+// Denied reports whether policy denies a connection. One that belongs to another is not judged: it passed as related to that, whatever policy says of its
+// ports, and goes with it, by [Cases.Orphaned].
 func (c *Cases) Denied(one Connection) (Case, bool) {
 	if one.Master != (Tuple{}) || !c.judge.DoesDeny(one) {
 		return Case{}, false

@@ -5,7 +5,8 @@ import "slices"
 // narrowing compares what applies to endpoints, and remembers which policies it has compared: many endpoints share them.
 type narrowing struct {
 	before, after *Node
-	// same is whether the policy with an index allows less than the one with the same index before, and some whether any does. Most changes leave indexes alone.
+	// same is whether the policy with an index allows less than the one with the same index before, and some whether any does. Most changes leave indexes
+	// alone.
 	same [2][]bool
 	some [2]bool
 	// others are those with different indexes.
@@ -33,8 +34,8 @@ func newNarrowing(before, after *Node) *narrowing {
 	return n
 }
 
-// endpoint reports whether some connection in a direction that was allowed may be denied, for all that can be told without looking at members of sets. It errs
-// towards true.
+// endpoint reports whether some connection in a direction that was allowed may be denied, for all that can be told without looking at members of sets. It
+// errs towards true.
 func (n *narrowing) endpoint(d Direction, b, e *Endpoint) bool {
 	for stage := range e.Applies[d] {
 		was, is := b.Applies[d][stage], e.Applies[d][stage]
@@ -66,8 +67,8 @@ func (n *narrowing) policy(d Direction, was, is int) bool {
 	return narrows
 }
 
-// narrower reports whether a policy may allow less in a direction than it did before. Where policies add up it may have more rules; where the first rule decides, it
-// is to have the same.
+// narrower reports whether a policy may allow less in a direction than it did before. Where policies add up it may have more rules; where the first rule
+// decides, it is to have the same.
 func narrower(d Direction, b, a *Policy) bool {
 	switch {
 	case b.Ref != a.Ref || b.Part != a.Part || b.Stage != a.Stage || b.Audit != a.Audit:
