@@ -98,7 +98,7 @@ type step struct {
 // looking at all of them now and then.
 func (s step) affected(check bool) policy.Affected {
 	switch {
-	case s.before == nil || s.changes.Jumps > 0:
+	case s.before == nil:
 		return policy.Affected{All: true, Urgent: true}
 	case !s.changes.Empty():
 		return policy.AffectedBy(s.before, s.after)
