@@ -54,6 +54,9 @@ const a, b, c, d = 1, 2, 3, 4
 // TestALookIsAboutWhatAChangeAffects: which connections are judged and which cut, and whether that can wait.
 func TestALookIsAboutWhatAChangeAffects(t *testing.T) {
 	everyone := []string{"a", "b", "c", "d"}
+	whole, more := four(everyone...), alsoFrom(four(everyone...), "z")
+	unpoliced := whole
+	unpoliced.Policies = unpoliced.Policies.Without("ns", "p")
 	live := []policy.Connection{from(c, a), from(c, b), from(d, a), from(a, b), from(b, a), from(c, 9), from(a, c), from(8, 9)}
 	for _, row := range []struct {
 		name                string
@@ -63,18 +66,19 @@ func TestALookIsAboutWhatAChangeAffects(t *testing.T) {
 		cut                 []policy.Connection
 		all, check, patient bool
 	}{
-		{name: "a pod elsewhere goes", before: four(everyone...), after: without(four(everyone...), "c"), judged: 2, cut: live[0:2], patient: true},
-		{name: "a pod elsewhere is another one to policy", before: alsoFrom(four(everyone...), "z"), after: relabelled(alsoFrom(four(everyone...), "z"), "c", "z"),
-			judged: 2, cut: live[1:2]},
-		{name: "a pod elsewhere is nobody to policy", before: four(everyone...), after: relabelled(four(everyone...), "c", "z"), judged: 2, cut: live[0:2], patient: true},
-		{name: "a policy loses a peer", before: four(everyone...), after: four("a", "b", "c"), judged: 5, cut: live[2:3]},
+		{name: "a pod elsewhere goes", before: whole, after: without(whole, "c"), judged: 2, cut: live[0:2], patient: true},
+		{name: "a pod elsewhere is another one to policy", before: more, after: relabelled(more, "c", "z"), judged: 2, cut: live[1:2]},
+		{name: "a pod elsewhere is nobody to policy", before: whole, after: relabelled(whole, "c", "z"), judged: 2, cut: live[0:2], patient: true},
+		{name: "a policy loses a peer", before: whole, after: four("a", "b", "c"), judged: 5, cut: live[2:3]},
 		{name: "a policy of one pod loses a peer", before: alsoFrom(four("a", "b"), "c"), after: alsoFrom(four("a", "b"), "x"), judged: 3,
 			cut: []policy.Connection{from(c, a), from(d, a)}},
-		{name: "a policy comes", before: compile.Snapshot{Node: "n", Namespaces: four().Namespaces, Local: four().Local, Remote: four().Remote}, after: four("a", "b"), judged: 5, cut: live[0:3]},
+		{name: "a policy comes", before: unpoliced, after: four("a", "b"), judged: 5, cut: live[0:3]},
 		{name: "a pod of this node comes", before: without(four("a", "b", "d"), "b"), after: four("a", "b", "d"), judged: 2, cut: live[1:2]},
-		{name: "nothing changes, and the kernel is looked at", before: four(everyone...), after: four(everyone...), verify: true, judged: 8, all: true, check: true, patient: true},
-		{name: "others have changed our rules", before: four(everyone...), after: four(everyone...), damage: true, verify: true, judged: 8, all: true},
-		{name: "others have, and a pod goes", before: four(everyone...), after: without(four(everyone...), "c"), damage: true, verify: true, judged: 8, cut: live[0:2], all: true},
+		{name: "nothing changes, and the kernel is looked at", before: whole, after: whole, verify: true, judged: 8,
+			all: true, check: true, patient: true},
+		{name: "others have changed our rules", before: whole, after: whole, damage: true, verify: true, judged: 8, all: true},
+		{name: "others have, and a pod goes", before: whole, after: without(whole, "c"), damage: true, verify: true, judged: 8,
+			cut: live[0:2], all: true},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			kernel, e, connections := following()
@@ -107,6 +111,25 @@ func TestALookIsAboutWhatAChangeAffects(t *testing.T) {
 				t.Error("something is due, though all has been looked at")
 			}
 		})
+	}
+}
+
+// TestWhatBelongsToACutConnectionGoesWithIt: though it has other ends, so that the change does not affect it. What belongs to one that lives stays, whatever
+// policy says of it.
+func TestWhatBelongsToACutConnectionGoesWithIt(t *testing.T) {
+	kernel, e, live := following()
+	everyone := []string{"a", "b", "c", "d"}
+	mustSync(t, e, four(everyone...), false)
+	mustCut(t, live)
+	gone, stays := from(9, b), from(8, b)
+	gone.Master, stays.Master = from(c, a).Original, from(d, a).Original
+	kernel.Track(nil, gone, stays, from(c, a), from(d, a))
+	mustSync(t, e, without(four(everyone...), "c"), false)
+	if got := mustCut(t, live); got.Cut != 2 || got.Seen != 1 {
+		t.Errorf("want one that is judged, and two that are cut: %+v", got)
+	}
+	if diff := cmp.Diff([]uint32{stays.ID, from(d, a).ID}, left(t, kernel)); diff != "" {
+		t.Errorf("what lives on (-want +got):\n%s", diff)
 	}
 }
 
@@ -146,8 +169,8 @@ func TestAChangeThatComesWhileALookRunsIsLookedAt(t *testing.T) {
 	}
 }
 
-// TestWhatBeganBetweenTwoLooksIsHeldOff: pods of other nodes go, which can wait for long. Meanwhile policy lets c begin, and then denies it again. Nobody's rules
-// had been away: what c has begun is held off, though the policy of the last look denied it too.
+// TestWhatBeganBetweenTwoLooksIsHeldOff: pods of other nodes go, which can wait for long. Meanwhile policy lets c begin, and then denies it again. Nobody's
+// rules had been away: what c has begun is held off, though the policy of the last look denied it too.
 func TestWhatBeganBetweenTwoLooksIsHeldOff(t *testing.T) {
 	kernel, e, live := following()
 	mustSync(t, e, four("a", "d"), false)

@@ -105,8 +105,8 @@ func (b *backlog) settle(l look) bool {
 	return wereAway
 }
 
-// unseen says whether a connection that is denied may have begun while our rules were away: what policy denied when they came back, or at the last look, which
-// left nothing of the kind, unless a change between two looks has let it in. Whatever both allowed, a change since then has come to deny.
+// unseen says whether a connection that is denied may have begun while our rules were away: what policy denied when they came back, or at the last look,
+// which left nothing of the kind, unless a change between two looks has let it in. Whatever both allowed, a change since then has come to deny.
 func (b *backlog) unseen(own []netip.Addr) func(policy.Connection) bool {
 	var judges []*policy.Judge
 	for _, node := range []*policy.Node{b.back, b.settled} {

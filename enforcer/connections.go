@@ -26,14 +26,14 @@ type Tracker interface {
 
 // Connections are the live connections of a node. Those that policy has come to deny are ended, and no other is touched.
 //
-// [Enforcer.Sync] says when there may be some, on [Connections.Due]; it never waits for the connections to be listed and judged. While some of them are cut the
-// rules stay as they are, and each is judged once more by the policy that is in force then: what has been allowed meanwhile is not touched.
+// [Enforcer.Sync] says when there may be some, on [Connections.Due]; it never waits for the connections to be listed and judged. While some of them are cut
+// the rules stay as they are, and each is judged once more by the policy that is in force then: what has been allowed meanwhile is not touched.
 //
 // A look is about the connections that changes may have come to deny ([policy.AffectedBy]), and judges no others. It is about all of them at the start, when
 // our rules had been away, when others had changed them, and now and then, in case that something was missed.
 //
-// Where our rules had been away, nobody may have tracked a connection when it began, and its entry may have the ends the wrong way round. If policy denies such
-// an entry, but would allow the other end to begin, the entry goes, and the other end is not held off: the next packet that is allowed shows who began.
+// Where our rules had been away, nobody may have tracked a connection when it began, and its entry may have the ends the wrong way round. If policy denies
+// such an entry, but would allow the other end to begin, the entry goes, and the other end is not held off: the next packet that is allowed shows who began.
 //
 // Its methods may be called from several goroutines, Cut from one at a time.
 type Connections struct {
@@ -98,7 +98,7 @@ type step struct {
 // looking at all of them now and then.
 func (s step) affected(check bool) policy.Affected {
 	switch {
-	case s.before == nil || s.changes.Jumps > 0:
+	case s.before == nil:
 		return policy.Affected{All: true, Urgent: true}
 	case !s.changes.Empty():
 		return policy.AffectedBy(s.before, s.after)

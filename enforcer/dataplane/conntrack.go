@@ -15,8 +15,8 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
-// Connection tracking is read entry by entry, and nothing but what policy looks at: a node may have hundreds of thousands, and a library that returns them as a
-// list would take more memory than all the rest of the enforcer.
+// Connection tracking is read entry by entry, and nothing but what policy looks at: a node may have hundreds of thousands, and a library that returns them as
+// a list would take more memory than all the rest of the enforcer.
 
 // tracking is a netlink socket to the kernel's connection tracking, in the network namespace in which it was opened.
 type tracking struct {
@@ -58,8 +58,8 @@ func (c *tracking) available() error {
 	return err
 }
 
-// dump shows each entry that a walk is about to visit, if the kernel filters as it is asked to, and others if not. One that moves while the kernel lists
-// them may be shown twice.
+// dump shows each entry that a walk is about to visit, if the kernel filters as it is asked to, and others if not. One that moves while the kernel lists them
+// may be shown twice.
 func (c *tracking) dump(ctx context.Context, w walk, visit func(policy.Connection)) error {
 	r := c.request(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP, familyOf(w))
 	for _, a := range w.attrs() {

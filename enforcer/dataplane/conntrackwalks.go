@@ -8,14 +8,14 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
-// The kernel has no index of connections by address. It walks over its whole table for each dump, and writes out the entries that a filter (CTA_FILTER,
-// Linux 5.8) lets through. To pass over an entry takes a seventh of what it takes to write it out, so that a few walks cost less than one that shows
-// everything.
+// The kernel has no index of connections by address. It walks over its whole table for each dump, and writes out the entries that a filter (CTA_FILTER, Linux
+// 5.8) lets through. To pass over an entry takes a seventh of what it takes to write it out, so that a few walks cost less than one that shows everything.
 
 // side is the end of a connection that a walk is about.
 type side uint8
 
-// The sides as policy sees them: a source before masquerading is that of the original tuple, a destination behind destination NAT is the source of the replies.
+// The sides as policy sees them: a source before masquerading is that of the original tuple, a destination behind destination NAT is the source of the
+// replies.
 const (
 	bySource side = iota
 	byDestination

@@ -59,13 +59,16 @@ func TestConnectionsAreShownByTheWalksThatTakeLeast(t *testing.T) {
 		want     string
 	}{
 		{"everything", policy.Affected{All: true}, both, [2]int{500_000, 0}, "all of family 0"},
-		{"one address at either end", between(endOf("10.0.0.1"), endOf("any"), endOf("any"), endOf("10.0.0.1")), four, [2]int{500_000, 0}, "from 10.0.0.1, to 10.0.0.1"},
+		{"one address at either end", between(endOf("10.0.0.1"), endOf("any"), endOf("any"), endOf("10.0.0.1")), four, [2]int{500_000, 0},
+			"from 10.0.0.1, to 10.0.0.1"},
 		{"the end with fewer", between(seven, endOf("10.1.0.1")), four, [2]int{500_000, 0}, "to 10.1.0.1"},
-		{"an address that is shown already", between(endOf("10.0.0.1"), endOf("any"), endOf("10.0.0.1", "10.0.0.2"), endOf("10.1.0.1")), four, [2]int{500_000, 0}, "from 10.0.0.1, from 10.0.0.2"},
+		{"an address that is shown already", between(endOf("10.0.0.1"), endOf("any"), endOf("10.0.0.1", "10.0.0.2"), endOf("10.1.0.1")), four,
+			[2]int{500_000, 0}, "from 10.0.0.1, from 10.0.0.2"},
 		{"many addresses", between(seven, endOf("any")), four, [2]int{500_000, 0}, "all of family 0"},
 		{"few connections", between(endOf("10.0.0.1", "10.0.0.2"), endOf("any")), four, [2]int{1000, 0}, "all of family 0"},
 		{"nobody knows how many", between(endOf("10.0.0.1"), endOf("any")), four, [2]int{}, "from 10.0.0.1"},
-		{"the kernel filters by sources alone", between(seven, endOf("10.1.0.1"), endOf("10.0.0.1"), endOf("any")), sourcesOnly, [2]int{500_000, 0}, "all of family 0"},
+		{"the kernel filters by sources alone", between(seven, endOf("10.1.0.1"), endOf("10.0.0.1"), endOf("any")), sourcesOnly, [2]int{500_000, 0},
+			"all of family 0"},
 		{"one source of many destinations, by sources alone", between(endOf("10.0.0.1"), endOf("10.1.0.1")), sourcesOnly, [2]int{500_000, 0}, "from 10.0.0.1"},
 		{"IPv6, which it does not filter", between(endOf("fd00::1"), endOf("any")), four, [2]int{500_000, 1000}, "all of family 6"},
 		{"mostly IPv6", between(endOf("fd00::1"), endOf("any")), four, [2]int{1000, 500_000}, "all of family 0"},
@@ -75,7 +78,8 @@ func TestConnectionsAreShownByTheWalksThatTakeLeast(t *testing.T) {
 		{"none", policy.Affected{}, both, [2]int{500_000, 0}, ""},
 	} {
 		var got []string
-		for _, w := range walks(c.affected, iptables.Families[:], map[iptables.Family]int{iptables.IPv4: c.tracked[0], iptables.IPv6: c.tracked[1]}, c.filters) {
+		tracked := map[iptables.Family]int{iptables.IPv4: c.tracked[0], iptables.IPv6: c.tracked[1]}
+		for _, w := range walks(c.affected, iptables.Families[:], tracked, c.filters) {
 			got = append(got, w.String())
 		}
 		if text := strings.Join(got, ", "); text != c.want {
@@ -175,7 +179,8 @@ func TestAffectedConnectionsAreShown(t *testing.T) {
 		}
 	}
 	for a := range addrs {
-		for name, affected := range map[string]policy.Affected{"from": between(endOf(a.String()), endOf("any")), "to": between(endOf("any"), endOf(a.String()))} {
+		of, rest := endOf(a.String()), endOf("any")
+		for name, affected := range map[string]policy.Affected{"from": between(of, rest), "to": between(rest, of)} {
 			want, got := map[string]int{}, map[string]int{}
 			for _, c := range all {
 				if affected.Has(c.Ends()) {
@@ -313,9 +318,8 @@ func TestRelatedConnectionsAreShown(t *testing.T) {
 	master := connections(t, d)[3].Original
 	data := policy.Tuple{Protocol: policy.TCP, Src: master.Src, Dst: master.Dst, SrcPort: 40020, DstPort: 20000}
 	r := c.request(nl.IPCTNL_MSG_CT_NEW, unix.NLM_F_CREATE|unix.NLM_F_ACK, unix.AF_INET)
-	for kind, tuple := range map[int]policy.Tuple{
-		nl.CTA_TUPLE_ORIG: data, nl.CTA_TUPLE_REPLY: {Protocol: policy.TCP, Src: data.Dst, Dst: data.Src, SrcPort: data.DstPort, DstPort: data.SrcPort}, attrTupleMaster: master,
-	} {
+	replies := policy.Tuple{Protocol: policy.TCP, Src: data.Dst, Dst: data.Src, SrcPort: data.DstPort, DstPort: data.SrcPort}
+	for kind, tuple := range map[int]policy.Tuple{nl.CTA_TUPLE_ORIG: data, nl.CTA_TUPLE_REPLY: replies, attrTupleMaster: master} {
 		r.AddData(tupleAttr(kind, tuple))
 	}
 	r.AddData(uint32Attr(nl.CTA_TIMEOUT, 1000))

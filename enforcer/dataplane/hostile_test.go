@@ -80,7 +80,8 @@ func TestADumpThatIsCutShortIsBegunAnew(t *testing.T) {
 		})
 		inTrouble(d, err, 1, func() {
 			seen := map[string]bool{}
-			if err := d.Connections(t.Context(), policy.Affected{All: true}, func(c policy.Connection) { seen[text(c)] = true }); err != nil || len(seen) != len(trackedEntries) {
+			err := d.Connections(t.Context(), policy.Affected{All: true}, func(c policy.Connection) { seen[text(c)] = true })
+			if err != nil || len(seen) != len(trackedEntries) {
 				t.Errorf("%s: %d connections of %d: %v", name, len(seen), len(trackedEntries), err)
 			}
 		})

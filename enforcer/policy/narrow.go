@@ -34,8 +34,8 @@ func newNarrowing(before, after *Node) *narrowing {
 	return n
 }
 
-// endpoint reports whether some connection in a direction that was allowed may be denied, for all that can be told without looking at members of sets. It errs
-// towards true.
+// endpoint reports whether some connection in a direction that was allowed may be denied, for all that can be told without looking at members of sets. It
+// errs towards true.
 func (n *narrowing) endpoint(d Direction, b, e *Endpoint) bool {
 	for stage := range e.Applies[d] {
 		was, is := b.Applies[d][stage], e.Applies[d][stage]

@@ -42,8 +42,8 @@ func differenceOf(before, after []Member) *difference {
 	return d
 }
 
-// harmful are those that a rule with an action comes to deny something with: those of a set that it accepts when they go, those of one that it denies when they
-// come, and those of one that it passes to other tiers either way.
+// harmful are those that a rule with an action comes to deny something with: those of a set that it accepts when they go, those of one that it denies when
+// they come, and those of one that it passes to other tiers either way.
 func (d *difference) harmful(a Action) (lost, gained []netip.Addr) {
 	switch {
 	case d == nil:

@@ -22,8 +22,8 @@ import (
 // tracked is how many live connections the node of BenchmarkCutLive has.
 const tracked = 100_000
 
-// BenchmarkCutLive takes the time from the first sync of an enforcer to the last of the connections being gone that policy denies: listing them all, judging each,
-// and cutting some. Every one has an isolated pod of this node for an end, so that none is passed over without a verdict.
+// BenchmarkCutLive takes the time from the first sync of an enforcer to the last of the connections being gone that policy denies: listing them all, judging
+// each, and cutting some. Every one has an isolated pod of this node for an end, so that none is passed over without a verdict.
 func BenchmarkCutLive(b *testing.B) {
 	kit.NeedNetfilter(b)
 	for _, denied := range []int{0, 1000, 10_000} {
@@ -43,7 +43,8 @@ func BenchmarkCutLive(b *testing.B) {
 				busy = append(busy, processor.Seconds()*1000)
 				took = append(took, time.Since(start).Seconds()*1000)
 			}
-			tableOf("Live connections, 110 isolated pods here, 10,000 pods, 100 policies: median (quartiles) in ms", "connections", "of them denied", "list, judge and cut", "processor time of it").
+			tableOf("Live connections, 110 isolated pods here, 10,000 pods, 100 policies: median (quartiles) in ms",
+				"connections", "of them denied", "list, judge and cut", "processor time of it").
 				add(fmt.Sprint(tracked), fmt.Sprint(denied), took.text("%.0f"), busy.text("%.0f"))
 		})
 	}

@@ -1,9 +1,9 @@
 package ladder
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
-	"net/netip"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -18,8 +18,8 @@ import (
 	"github.com/ringfence-io/ringfence/test/gen"
 )
 
-// TestWhatDoesNotNarrowDeniesNothing: connections are not looked at after a change that policy.AffectedBy says affects none. One policy gets a rule, loses it,
-// comes or goes.
+// TestWhatDoesNotNarrowDeniesNothing: connections are not looked at after a change that policy.AffectedBy says affects none. One policy gets a rule, loses
+// it, comes or goes.
 func TestWhatDoesNotNarrowDeniesNothing(t *testing.T) {
 	var narrows, widens atomic.Int64
 	forEachCase(t, 600, func(seed uint64) error {
@@ -82,8 +82,8 @@ func missed(before, after *policy.Node, affected policy.Affected, flows []oracle
 	return nil
 }
 
-// TestEachConnectionThatAChangeDeniesIsAffected: whatever happens to a cluster, each connection that one step comes to deny is affected by that step, and each that
-// some steps come to deny, by these together.
+// TestEachConnectionThatAChangeDeniesIsAffected: whatever happens to a cluster, each connection that one step comes to deny is affected by that step, and
+// each that some steps come to deny, by these together.
 func TestEachConnectionThatAChangeDeniesIsAffected(t *testing.T) {
 	const together = 3
 	var seen verdicts
@@ -120,8 +120,8 @@ func TestEachConnectionThatAChangeDeniesIsAffected(t *testing.T) {
 	}
 }
 
-// TestHistoriesLeaveExactlyWhatIsAllowed: whatever happens to a cluster, after each look exactly those of its connections live that policy allows, though a look is only
-// about those that are affected. Some looks are about several changes.
+// TestHistoriesLeaveExactlyWhatIsAllowed: whatever happens to a cluster, after each look exactly those of its connections live that policy allows, though a
+// look is only about those that are affected. Some looks are about several changes.
 func TestHistoriesLeaveExactlyWhatIsAllowed(t *testing.T) {
 	var cut, all, some atomic.Int64
 	forEachCase(t, 50, func(seed uint64) error {
@@ -130,7 +130,6 @@ func TestHistoriesLeaveExactlyWhatIsAllowed(t *testing.T) {
 		kernel := dataplane.NewFake(dataplane.Capabilities{})
 		e, live := enforcer.New(kernel, Options), enforcer.NewConnections(kernel)
 		e.Follow(live)
-		var own []netip.Addr // none: whoever has a node's address is judged as any other
 		var connections []policy.Connection
 		born := uint32(0)
 		for i := range 40 {
@@ -149,7 +148,7 @@ func TestHistoriesLeaveExactlyWhatIsAllowed(t *testing.T) {
 				} else {
 					some.Add(1)
 				}
-				left, err := wanted(kernel, s, connections)
+				left, err := wanted(t.Context(), kernel, s, connections)
 				if err != nil {
 					return fmt.Errorf("step %d, %s: %w", i, name, err)
 				}
@@ -165,7 +164,7 @@ func TestHistoriesLeaveExactlyWhatIsAllowed(t *testing.T) {
 					connections = append(connections, one)
 				}
 			}
-			kernel.Track(own, connections...)
+			kernel.Track(nil, connections...) // whoever has a node's address is judged as any other
 		}
 		return nil
 	})
@@ -181,7 +180,7 @@ func judgeOf(s compile.Snapshot) *policy.Judge {
 }
 
 // wanted are the connections that are left, which are to be those that policy allows.
-func wanted(kernel *dataplane.Fake, s compile.Snapshot, before []policy.Connection) (want []policy.Connection, err error) {
+func wanted(ctx context.Context, kernel *dataplane.Fake, s compile.Snapshot, before []policy.Connection) (want []policy.Connection, err error) {
 	judge := judgeOf(s)
 	for _, c := range before {
 		if !judge.DoesDeny(c) {
@@ -189,7 +188,7 @@ func wanted(kernel *dataplane.Fake, s compile.Snapshot, before []policy.Connecti
 		}
 	}
 	var got []policy.Connection
-	if err := kernel.Connections(nil, policy.Affected{All: true}, func(c policy.Connection) { got = append(got, c) }); err != nil { //nolint:staticcheck // nobody asks it
+	if err := kernel.Connections(ctx, policy.Affected{All: true}, func(c policy.Connection) { got = append(got, c) }); err != nil {
 		return nil, err
 	}
 	if d := cmp.Diff(want, got, values); d != "" {
