@@ -304,7 +304,10 @@ func TestListsShareTheRunsOfAPolicy(t *testing.T) {
 		n.Sets[r.Peer.Set] = policy.Set{Kind: policy.Addresses, Members: membersOf(r.Peer.Set)}
 	}
 	n.Policies = append(n.Policies, p)
-	other.Applies[policy.Ingress][policy.AdminRules] = []int{0, 1, 2}
+	few := p // too few rules for a run, in front of the others
+	few.Ref.Name, few.Rules[policy.Ingress] = "few", third[:3]
+	n.Policies = append(n.Policies, few)
+	other.Applies[policy.Ingress][policy.AdminRules] = []int{3, 0, 1, 2}
 	n.Endpoints = append(n.Endpoints, other)
 	lists, runs := 0, 0
 	for chain := range Render(n, listOptions).Tables[IPv4].Chains {
