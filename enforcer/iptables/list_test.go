@@ -290,7 +290,7 @@ var (
 	lostHit = regexp.MustCompile(`^RF-v1-[IE]U-\S+ -j DROP$`)
 )
 
-// TestListsShareTheRunsOfAPolicy: pods of which one is subject to more policies than the other have the rules of a policy that both have once.
+// TestListsShareTheRunsOfAPolicy: one pod is subject to more policies than another, and the rules of those that both have are there once.
 func TestListsShareTheRunsOfAPolicy(t *testing.T) {
 	aSetMore := func(i int) (string, string) { return aSetEach(100 + i) }
 	n := asked(rulesFor(12, aSetEach), rulesFor(14, aSetMore))
