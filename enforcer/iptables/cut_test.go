@@ -141,7 +141,7 @@ func TestWhatIsSaidOfAllPortsOfAPart(t *testing.T) {
 	}
 }
 
-// TestAUnionHasNothingThatNoPartHas at any step between the entries of two nodes: else a packet would be led to a run of which no rule matches it.
+// TestAUnionHasNothingThatNoPartHas at any step between the entries of two nodes: else a packet would be led to a run, and no rule of it would match.
 func TestAUnionHasNothingThatNoPartHas(t *testing.T) {
 	random := rand.New(rand.NewPCG(16, 3))
 	node := func() policy.Node {
@@ -227,7 +227,7 @@ func TestAUnionHasNothingThatNoPartHas(t *testing.T) {
 // TestSetsThatWouldBeMuchInUnionsAreNotUnited, and one that comes to be much, or is not any more, is asked as a Renderer would that has never seen it
 // otherwise.
 func TestSetsThatWouldBeMuchInUnionsAreNotUnited(t *testing.T) {
-	// What 40 rules ask, some of which have the set s20; it has so many members.
+	// 40 rules have a set each, and so many have the set s20, which has so many members.
 	node := func(members, rules int) policy.Node {
 		n := asked(rulesFor(40, aSetEach), rulesFor(rules-1, func(i int) (string, string) { return "s20", fmt.Sprintf("udp/%d", 1+i) }))
 		many := policy.Set{Kind: policy.Addresses}

@@ -102,7 +102,7 @@ func nesting(t *testing.T, chains map[string][]Rule, chain string, known map[str
 	return longest
 }
 
-// The longest way takes all that [needs.height] and [cutLevels] leave, and no more than nf_tables takes.
+// The longest way takes all that [needs.height] leaves, and no more than nf_tables takes.
 func TestNoWayIsLongerThanNFTablesTakes(t *testing.T) {
 	for name, tt := range map[string]struct {
 		node   policy.Node

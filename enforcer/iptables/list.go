@@ -99,40 +99,32 @@ func (pl *pipeline) isLong(policies []int) bool {
 	return steps > pl.listLength()
 }
 
-// cutLevels is how many chains deeper a packet may get in a list that is cut down, and in that of an object in the dry run: one for ports, and one for a run
-// among the rules for these ports. See [needs.height].
-const cutLevels = 2
-
 // listRules are the rules of a list's chain.
 func (pl *pipeline) listRules(l ruleList) []Rule {
-	steps, levels := pl.reachable(l.steps), cutLevels
+	steps := pl.reachable(l.steps)
 	if len(steps) <= pl.listLength() {
-		levels = 0
+		return append(pl.plainRules(l, steps), l.end...)
 	}
 	var rules []Rule
-	if levels > 0 {
-		parts, rest := splitByPorts(steps, pl.listLength())
-		for _, part := range parts {
-			rules = append(rules, Rule(portText([]policy.PortRange{part.ports})+" -g "+pl.portChain(l, part, levels-1)))
-		}
-		steps = rest
+	parts, rest := splitByPorts(steps, pl.listLength())
+	for _, part := range parts {
+		rules = append(rules, Rule(portText([]policy.PortRange{part.ports})+" -g "+pl.portChain(l, part)))
 	}
-	return slices.Concat(rules, pl.stepRules(l, steps, nil, levels), l.end)
+	return slices.Concat(rules, pl.cutRules(l, rest, nil), l.end)
 }
 
 // portChain adds the chain of the steps that packets to some ports can be matched by, and returns its name. It is named after what stands in it: lists that
 // have the same rules for these ports share it, and one that has become another list keeps it.
-func (pl *pipeline) portChain(l ruleList, part portPart, levels int) string {
+func (pl *pipeline) portChain(l ruleList, part portPart) string {
 	texts := []string{fmt.Sprintf("%s/%d-%d", part.ports.Protocol, part.ports.First, part.ports.Last), fmt.Sprint(l.end)}
 	return pl.chain(pl.Layout.portChain(pl.direction, append(texts, keysOf(part.steps)...)), func() []Rule {
-		return slices.Concat(pl.stepRules(l, part.steps, &part.ports, levels), l.end)
+		return append(pl.cutRules(l, part.steps, &part.ports), l.end...)
 	})
 }
 
-// stepRules are the rules of steps, cut into runs if there is a level left for these and it is worth it. Packets to other ports than those of within do not
-// come.
-func (pl *pipeline) stepRules(l ruleList, steps []step, within *policy.PortRange, levels int) []Rule {
-	if levels == 0 || len(steps) <= pl.listLength()/2 {
+// cutRules are the rules of steps, cut into runs if that is worth it. Packets to other ports than those of within do not come, nil for all.
+func (pl *pipeline) cutRules(l ruleList, steps []step, within *policy.PortRange) []Rule {
+	if len(steps) <= pl.listLength()/2 {
 		return pl.plainRules(l, steps)
 	}
 	var rules []Rule

@@ -290,7 +290,7 @@ var (
 	lostHit = regexp.MustCompile(`^RF-v1-[IE]U-\S+ -j DROP$`)
 )
 
-// TestListsShareTheRunsOfAPolicy: pods of which one is subject to more policies than the other have the rules of a policy that both have once.
+// TestListsShareTheRunsOfAPolicy: one pod is subject to more policies than another, and the rules of those that both have are there once.
 func TestListsShareTheRunsOfAPolicy(t *testing.T) {
 	aSetMore := func(i int) (string, string) { return aSetEach(100 + i) }
 	n := asked(rulesFor(12, aSetEach), rulesFor(14, aSetMore))
@@ -304,7 +304,10 @@ func TestListsShareTheRunsOfAPolicy(t *testing.T) {
 		n.Sets[r.Peer.Set] = policy.Set{Kind: policy.Addresses, Members: membersOf(r.Peer.Set)}
 	}
 	n.Policies = append(n.Policies, p)
-	other.Applies[policy.Ingress][policy.AdminRules] = []int{0, 1, 2}
+	few := p // too few rules for a run, in front of the others
+	few.Ref.Name, few.Rules[policy.Ingress] = "few", third[:3]
+	n.Policies = append(n.Policies, few)
+	other.Applies[policy.Ingress][policy.AdminRules] = []int{3, 0, 1, 2}
 	n.Endpoints = append(n.Endpoints, other)
 	lists, runs := 0, 0
 	for chain := range Render(n, listOptions).Tables[IPv4].Chains {

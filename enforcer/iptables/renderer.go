@@ -87,12 +87,14 @@ func (r *Renderer) Render(n policy.Node, o Options, reuse Ruleset) Ruleset {
 
 // refresh gives the sets that are kept what they hold now. It reports false if one would have another name: then rules name it that are kept too.
 func (r *Renderer) refresh(n *policy.Node) bool {
+	var changed []policy.SetID
 	for id, s := range r.sets {
 		now, there := n.Sets[id]
 		if there && namingOf(n, id) != s.naming {
 			return false
 		}
 		if !policy.IsOneSlice(now.Members, s.members) {
+			changed = append(changed, id)
 			for i, f := range Families {
 				if own := &s.own[i]; own.Name != "" {
 					have, were := own.Entries, ofFamily(f, s.members)
@@ -102,7 +104,7 @@ func (r *Renderer) refresh(n *policy.Node) bool {
 			s.members = now.Members
 		}
 	}
-	return r.refreshUnions(n)
+	return r.refreshUnions(n, changed)
 }
 
 // follow takes in a node, and says what of it is as it was in the last.

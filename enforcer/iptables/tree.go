@@ -28,8 +28,8 @@ var treeKinds = []treeKind{baseTree, passTree, policyTree, adminTree}
 // height bounds a tree, and so the chains that a packet has entered: nf_tables refuses more than 16 nested jumps and gotos, counted from the base chain
 // (NFT_JUMP_STACK_SIZE). The longest way is two to the root of the admin tree, two more in it, a list of rules, three in the policy tree, Admin isolation,
 // audited NetworkPolicies, Baseline rules, two in the base tree, isolation, a denial that is logged: 15. Where lists are cut down, trees are lower: that
-// leaves [cutLevels] for each of the two lists. What comes behind a list comes behind the chain for some ports, since only Pass leads on from a run, and Pass
-// leaves Admin isolation out.
+// leaves two levels in each of the two lists, for ports and for runs. What comes behind a list comes behind the chain for some ports, since only Pass leads
+// on from a run, and Pass leaves Admin isolation out.
 //
 // A node of a tree that may not be higher has more rules than its fan-out.
 func (n needs) height(kind treeKind) int {

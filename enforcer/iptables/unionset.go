@@ -10,10 +10,9 @@ import (
 
 // unionSet has the addresses of some sets of the node, in one family.
 type unionSet struct {
-	of      []policy.SetID
-	members [][]policy.Member // of each, that the entries were made from
-	set     Set
-	round   uint64 // the last in which it stood
+	of    []policy.SetID // in order
+	set   Set
+	round uint64 // the last in which it stood
 }
 
 // unionSet adds the set of the addresses of several sets of the node, and returns its name. One alone is that set.
@@ -42,19 +41,16 @@ func (t *rendering) bringUnion(u *unionSet) {
 
 // refresh gives the set what its parts hold now.
 func (u *unionSet) refresh(n *policy.Node) {
-	same := len(u.members) == len(u.of)
-	if !same {
-		u.members = make([][]policy.Member, len(u.of))
-	}
 	own := make([][]policy.Member, len(u.of))
 	for i, id := range u.of {
-		now := n.Sets[id].Members
-		same = same && policy.IsOneSlice(now, u.members[i])
-		u.members[i], own[i] = now, ofFamily(u.set.Family, now)
+		own[i] = ofFamily(u.set.Family, n.Sets[id].Members)
 	}
-	if !same {
-		u.set.Entries = ownEntries(merged(own), u.set.Entries)
-	}
+	u.set.Entries = ownEntries(merged(own), u.set.Entries)
+}
+
+func (u *unionSet) has(id policy.SetID) bool {
+	_, there := slices.BinarySearch(u.of, id)
+	return there
 }
 
 // merged are the members of sorted lists, sorted and each once.
@@ -102,8 +98,9 @@ func (r *Renderer) isWithinUnions(n *policy.Node, id policy.SetID) bool {
 	return (len(n.Sets[id].Members)+emptyUnited)*r.named[id] <= maxUnited
 }
 
-// refreshUnions gives the unions what they hold now. It reports false if the answer about a set that lists have been cut by is another one now.
-func (r *Renderer) refreshUnions(n *policy.Node) bool {
+// refreshUnions gives the unions of sets that have changed what they hold now. It reports false if the answer about a set that lists have been cut by is
+// another one now.
+func (r *Renderer) refreshUnions(n *policy.Node, changed []policy.SetID) bool {
 	if r.named == nil || !policy.IsOneSlice(n.Policies, r.policies) {
 		r.named = namedByLists(n.Policies)
 	}
@@ -113,7 +110,9 @@ func (r *Renderer) refreshUnions(n *policy.Node) bool {
 		}
 	}
 	for _, u := range r.unions {
-		u.refresh(n)
+		if slices.ContainsFunc(changed, u.has) {
+			u.refresh(n)
+		}
 	}
 	return true
 }

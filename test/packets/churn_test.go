@@ -129,7 +129,7 @@ var ways = [...]way{
 		}
 		return ""
 	}},
-	{"a long list of rules, of which others are about client and bare by labels that change, or about a port that nobody uses", 60, func(c *scenario.Cluster, i int) string {
+	{"a long list of rules: labels change, and so which of them is about client and about bare; others are about ports that nobody uses", 60, func(c *scenario.Cluster, i int) string {
 		c.Pod("client").Labels["rank"], c.Pod("bare").Labels = fmt.Sprintf("friend%d", i%30), map[string]string{"rank": fmt.Sprintf("foe%d", i*7%30)}
 		var b strings.Builder
 		for k := range 30 {

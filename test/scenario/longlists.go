@@ -99,7 +99,7 @@ func ofPortsAndPeers(i int, peer string) string {
 	return fmt.Sprintf("%s: [{pods: {podSelector: {matchLabels: {app: nobody%d}}}}], protocols: [{tcp: {destinationPort: {number: %d}}}]", peer, i, 80+i%3)
 }
 
-// longList is a policy with n rules, some of which are given by their place; what is given for -1 is a field of the policy.
+// longList is a policy with n rules. Some are given by their place; what is given for -1 is a field of the policy.
 func longList(name, direction string, others func(i int, peer string) string, n int, some map[int]string) string {
 	peer := map[string]string{"ingress": "from", "egress": "to"}[direction]
 	var rules []string
