@@ -126,18 +126,45 @@ func digestOf(parts ...string) string {
 	return strings.ToLower(base32.StdEncoding.EncodeToString(h.Sum(nil)[:10]))
 }
 
-// addGuards adds what holds the node's links.
-func (r *Ruleset) addGuards(n *policy.Node, o Options) {
+// guarding is what holds a node's links, with what it was made of.
+type guarding struct {
+	links      []policy.Link
+	tunnels    []policy.Tunnel
+	broadcasts []netip.Addr
+	audit      bool
+
+	guards []Guard
+	points []policy.Point
+	inward Inward
+}
+
+// guardingOf is what holds the links of a node.
+func guardingOf(n *policy.Node, o Options) *guarding {
+	g := &guarding{links: n.Links, tunnels: n.Tunnels, broadcasts: n.Broadcasts, audit: n.AuditSources}
 	var ports []Port
 	for _, l := range n.Links {
-		r.Guards[l.Name] = guardOf(l, n, o)
-		p := guardPoint(l, n.AuditSources)
-		r.Points[p.ID] = p
+		g.guards, g.points = append(g.guards, guardOf(l, n, o)), append(g.points, guardPoint(l, n.AuditSources))
 		if l.Bridged {
 			ports = append(ports, Port{Link: l.Name, Addrs: l.Addrs, Isolated: l.Isolated})
 		}
 	}
-	r.Inward = NewInward(o.Layout, ports, n.Broadcasts, n.AuditSources)
+	g.inward = NewInward(o.Layout, ports, n.Broadcasts, n.AuditSources)
+	return g
+}
+
+// isOf reports whether that of a node is the same. Most changes are of other nodes' pods.
+func (g *guarding) isOf(n *policy.Node) bool {
+	return g != nil && g.audit == n.AuditSources && slices.Equal(g.tunnels, n.Tunnels) && slices.Equal(g.broadcasts, n.Broadcasts) &&
+		slices.EqualFunc(g.links, n.Links, policy.Link.Equal)
+}
+
+// addGuards adds what holds the node's links.
+func (r *Ruleset) addGuards(g *guarding) {
+	for i, guard := range g.guards {
+		r.Guards[guard.Link] = guard
+		r.Points[g.points[i].ID] = g.points[i]
+	}
+	r.Inward = g.inward
 }
 
 // diffGuards plans what links' guards are to become.

@@ -27,8 +27,9 @@ type Renderer struct {
 	united    map[policy.SetID]bool // sets that lists have been cut by: whether unions may take them in
 	named     map[policy.SetID]int  // by how many rules of lists
 	tables    map[Family]*keptTable
-	alike     alike  // of this render
-	round     uint64 // counts the renders
+	alike     alike     // of this render
+	guarding  *guarding // of the last node whose links were known; nil before
+	round     uint64    // counts the renders
 	size      struct{ sets, points int }
 }
 
@@ -80,7 +81,10 @@ func (r *Renderer) Render(n policy.Node, o Options, reuse Ruleset) Ruleset {
 	r.forget()
 	r.size.sets, r.size.points = len(to.Sets), len(to.Points)
 	if to.KeepGuards = n.LinksUnread; o.Guards {
-		to.addGuards(&n, o)
+		if !r.guarding.isOf(&n) {
+			r.guarding = guardingOf(&n, o)
+		}
+		to.addGuards(r.guarding)
 	}
 	return to
 }

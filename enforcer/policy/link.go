@@ -23,6 +23,12 @@ type Link struct {
 	Bridged, Isolated bool
 }
 
+// Equal reports whether two links are the same in all.
+func (l Link) Equal(o Link) bool {
+	return l.Name == o.Name && l.Index == o.Index && l.Namespace == o.Namespace && l.Pod == o.Pod && l.MAC == o.MAC && l.Bridged == o.Bridged &&
+		l.Isolated == o.Isolated && slices.Equal(l.Addrs, o.Addrs)
+}
+
 // Tunnel is a way by which nodes send each other packets in packets: what a pod could say there would come out of the tunnel as if another node had sent it.
 type Tunnel struct {
 	Protocol Protocol

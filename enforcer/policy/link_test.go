@@ -2,6 +2,7 @@ package policy_test
 
 import (
 	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -135,3 +136,27 @@ func TestWhatIsShutOff(t *testing.T) {
 }
 
 func addr(text string) netip.Addr { return netip.MustParseAddr(text) }
+
+// TestLinksThatDifferInAnythingAreNotEqual: a field that comes is compared too.
+func TestLinksThatDifferInAnythingAreNotEqual(t *testing.T) {
+	whole := policy.Link{Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}
+	fields := reflect.TypeOf(whole)
+	for i := range fields.NumField() {
+		other := whole
+		switch f := reflect.ValueOf(&other).Elem().Field(i); f.Kind() {
+		case reflect.String:
+			f.SetString("another")
+		case reflect.Int:
+			f.SetInt(7)
+		case reflect.Bool:
+			f.SetBool(true)
+		case reflect.Slice:
+			f.Set(reflect.Zero(f.Type()))
+		default:
+			t.Fatalf("%s is of a kind that this test does not know", fields.Field(i).Name)
+		}
+		if whole.Equal(other) || !other.Equal(other) {
+			t.Errorf("another %s: equal %t, and to itself %t", fields.Field(i).Name, whole.Equal(other), other.Equal(other))
+		}
+	}
+}
