@@ -114,6 +114,21 @@ func TestALookIsAboutWhatAChangeAffects(t *testing.T) {
 	}
 }
 
+// TestWhereTheKernelIsNotKnownAllAreLookedAt: rules by other options say nothing of what those before them let in.
+func TestWhereTheKernelIsNotKnownAllAreLookedAt(t *testing.T) {
+	kernel, e, live := following()
+	mustSync(t, e, four("c"), false)
+	mustCut(t, live)
+	kernel.Track(nil, from(c, a), from(d, a))
+	other := options
+	other.SelfMatch = !other.SelfMatch
+	e.SetOptions(other)
+	mustSync(t, e, four("c"), false)
+	if got := mustCut(t, live); !got.All || got.Check || got.Cut != 1 {
+		t.Errorf("want a look at all, and one that is cut: %+v", got)
+	}
+}
+
 // TestWhatBelongsToACutConnectionGoesWithIt: though it has other ends, so that the change does not affect it. What belongs to one that lives stays, whatever
 // policy says of it.
 func TestWhatBelongsToACutConnectionGoesWithIt(t *testing.T) {
