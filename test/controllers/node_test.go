@@ -45,9 +45,7 @@ func TestNothingIsSyncedFromHalfAPicture(t *testing.T) {
 	if pods := first.podsIn(c.namespace); len(pods) != 50 || !first.hasPolicy(c.namespace, "early") {
 		t.Errorf("the first snapshot has %d pods of 50 and the policies %v: the caches had not synced", len(pods), first.policies)
 	}
-	if err := n.node.Synced(); err != nil {
-		t.Errorf("after the first sync the node is not ready: %v", err)
-	}
+	kit.EventuallySucceeds(t, patience, "the node to be ready after the first sync", func(context.Context) error { return n.node.Synced() })
 }
 
 func TestAChangeThatPolicyLooksAtReachesTheNode(t *testing.T) {
