@@ -44,15 +44,15 @@ type storable interface {
 	metav1.Object
 }
 
-// put stores n objects of a resource, which make makes: new ones, without a name that is there already. An object gets its UID from that.
-func (s *store) put(ctx context.Context, resource string, n int, make func(i int) storable) error {
+// put stores n objects of a resource, which object makes: new ones, without a name that is there already. An object gets its UID from that.
+func (s *store) put(ctx context.Context, resource string, n int, object func(i int) storable) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(4)
 	for first := 0; first < n && ctx.Err() == nil; first += putsAtOnce {
 		group.Go(func() error {
 			var puts []etcdPut
 			for i := first; i < min(first+putsAtOnce, n); i++ {
-				one, err := putOf(resource, make(i))
+				one, err := putOf(resource, object(i))
 				if err != nil {
 					return err
 				}
