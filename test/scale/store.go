@@ -21,7 +21,7 @@ import (
 	"github.com/ringfence-io/ringfence/lab/host"
 )
 
-// store writes objects into etcd, in the form in which the API server stores them. One costs a hundredth of what a request to the API server costs, and
+// store writes objects into etcd, in the form in which the API server stores them. One costs far less than a request to the API server does, and
 // what is measured here begins when they are there. The API server hears of them by its watch of etcd, as it hears of the writes of its
 // likes. Nobody validates them.
 type store struct{ client *http.Client }
