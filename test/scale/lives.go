@@ -44,6 +44,9 @@ type Takeover struct {
 	Took       time.Duration // from the last node's report until it said that all do
 }
 
+// readsAhead is how many requests to read a controller makes before it leads, one for each kind of its cache and one for the lease.
+const readsAhead = 7
+
 // Takeover kills the controller that leads while another stands by, and changes the policy for all pods. It fails if the change is said to be programmed
 // before every node has reported.
 func (c *Cluster) Takeover(ctx context.Context) (Takeover, error) {
@@ -54,11 +57,14 @@ func (c *Cluster) Takeover(ctx context.Context) (Takeover, error) {
 			leader.Kill()
 		}
 	}()
+	reads := c.counter.now()[Reads].Requests
 	var err error
 	if c.controller, err = startProgram(c.program, c.kubeconfig(), c.ControllerLog()); err != nil {
 		return t, err
 	}
-	t.StandingBy, err = c.Cost(ctx, func(ctx context.Context) error { return c.untilIdle(ctx, func() bool { return true }) })
+	t.StandingBy, err = c.Cost(ctx, func(ctx context.Context) error {
+		return c.untilIdle(ctx, func() bool { return c.counter.now()[Reads].Requests >= reads+readsAhead })
+	})
 	if err != nil {
 		return t, err
 	}

@@ -181,7 +181,7 @@ func (c *Cluster) Restart(ctx context.Context) (Cost, error) {
 func (c *Cluster) untilIdle(ctx context.Context, ready func() bool) error {
 	ctx, cancel := c.whileItRuns(ctx)
 	defer cancel()
-	var idle time.Time // since when
+	idle := time.Now() // since when
 	var before proc.Usage
 	return lab.Poll(ctx, func(context.Context) error {
 		use, err := proc.UsageOf(c.controller.PID())

@@ -21,7 +21,7 @@ import (
 	"github.com/ringfence-io/ringfence/lab/host"
 )
 
-// store writes objects into etcd, in the form in which the API server stores them. One costs a hundredth of what a request to the API server costs, and
+// store writes objects into etcd, in the form in which the API server stores them. One costs far less than a request to the API server does, and
 // what is measured here begins when they are there. The API server hears of them by its watch of etcd, as it hears of the writes of its
 // likes. Nobody validates them.
 type store struct{ client *http.Client }
@@ -44,15 +44,15 @@ type storable interface {
 	metav1.Object
 }
 
-// put stores n objects of a resource, which newOne makes: new ones, without a name that is there already. An object gets its UID from that.
-func (s *store) put(ctx context.Context, resource string, n int, newOne func(i int) storable) error {
+// put stores n objects of a resource, which object makes: new ones, without a name that is there already. An object gets its UID from that.
+func (s *store) put(ctx context.Context, resource string, n int, object func(i int) storable) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(4)
 	for first := 0; first < n && ctx.Err() == nil; first += putsAtOnce {
 		group.Go(func() error {
 			var puts []etcdPut
 			for i := first; i < min(first+putsAtOnce, n); i++ {
-				one, err := putOf(resource, newOne(i))
+				one, err := putOf(resource, object(i))
 				if err != nil {
 					return err
 				}
