@@ -161,6 +161,7 @@ func TestWhatIsUrgentDoesNotWaitForThePatient(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		l.change() // has to wait for a minute by what the first has cost
 		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		if len(l.at) != 1 {
 			t.Errorf("the second look came after %s, of two that are patient", l.at[1:])
 		}
