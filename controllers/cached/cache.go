@@ -17,11 +17,11 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 )
 
-// NetworkPolicies is the resource that the manager's cache watches, as reports name it.
+// NetworkPolicies is the resource of NetworkPolicies, as reports name it.
 var NetworkPolicies = schema.GroupResource{Group: networkingv1.GroupName, Resource: "networkpolicies"}
 
-// RESTMapper knows the kinds that the enforcer reads through the manager's cache. The default one asks the API server for them, and an
-// enforcer that starts while the server is away would end instead of waiting.
+// RESTMapper knows the kinds that our programs read through a manager's cache, of which the enforcer reads its own Node alone. The default one asks the API
+// server for them, and a program that starts while the server is away would end instead of waiting.
 func RESTMapper(*rest.Config, *http.Client) (meta.RESTMapper, error) {
 	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{corev1.SchemeGroupVersion, networkingv1.SchemeGroupVersion})
 	mapper.Add(corev1.SchemeGroupVersion.WithKind("Pod"), meta.RESTScopeNamespace)

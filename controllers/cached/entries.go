@@ -68,9 +68,6 @@ func IsSameNamespace(a, b *compile.Namespace) bool {
 	return slices.Equal(a.Labels, b.Labels) && a.Mode == b.Mode && a.SourceCheckOff == b.SourceCheckOff
 }
 
-// IsSamePolicy reports whether policy, and what is reported of it, sees no difference between two versions.
-func IsSamePolicy(a, b *networkingv1.NetworkPolicy) bool { return samePolicy(a, b) }
-
 // noMeta is what entries have instead of a metadata of their own, a third of their size.
 var noMeta metav1.ObjectMeta
 

@@ -32,7 +32,7 @@ func SameForPolicy(before, after any) bool {
 	case entry:
 		return a.sameAs(before)
 	case *networkingv1.NetworkPolicy:
-		return same(a, before, samePolicy)
+		return same(a, before, IsSamePolicy)
 	case *v1alpha1.ClusterNetworkPolicy:
 		return same(a, before, func(a, b *v1alpha1.ClusterNetworkPolicy) bool {
 			return sameVersioned(a, b) && equality.Semantic.DeepEqual(a.Spec, b.Spec)
@@ -74,7 +74,8 @@ func sameNode(a, b *corev1.Node) bool {
 	return a.UID == b.UID && a.Spec.PodCIDR == b.Spec.PodCIDR && slices.Equal(a.Spec.PodCIDRs, b.Spec.PodCIDRs)
 }
 
-func samePolicy(a, b *networkingv1.NetworkPolicy) bool {
+// IsSamePolicy reports whether policy, and what is reported of it, sees no difference between two versions.
+func IsSamePolicy(a, b *networkingv1.NetworkPolicy) bool {
 	return sameVersioned(a, b) && equality.Semantic.DeepEqual(a.Spec, b.Spec) &&
 		a.Annotations[v1alpha1.ModeAnnotation] == b.Annotations[v1alpha1.ModeAnnotation]
 }

@@ -30,5 +30,8 @@ func (d *debt) pause(now time.Time) time.Duration {
 // took notes how long one took that has just ended.
 func (d *debt) took(t time.Duration, now time.Time) {
 	d.settle(now)
-	d.owed = min(d.owed+t, d.allowance+d.longest/time.Duration(d.parts))
+	d.owed = min(d.owed+t, d.most())
 }
+
+// most is how much is owed at the most, whatever one took, such as one that had to wait for another program's lock.
+func (d *debt) most() time.Duration { return d.allowance + d.longest/time.Duration(d.parts) }

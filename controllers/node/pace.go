@@ -19,8 +19,6 @@ const (
 	// longestPace bounds the pause, whatever syncs took. A change may have to wait for the sync that runs, for the pause, and for its own sync: with a tenant's
 	// objects that are as large as budgets let them be, the three are to be well below a second together.
 	longestPace = 100 * time.Millisecond
-	// longestDebt is what the debt keeps in mind of syncs that took very long, as one that waits for another program's lock does.
-	longestDebt = paceAllowance + longestPace/(paceShare+1)
 )
 
 // pace is what keeps syncs apart. Its methods may be called from several goroutines, wait from one.

@@ -94,7 +94,7 @@ func TestChangesWaitOnlyBeyondTheAllowanceAndAnArrivalNever(t *testing.T) {
 		if d := waited(); d != 0 {
 			t.Errorf("a pod that has come during a sync waits for %s", d)
 		}
-		time.Sleep((paceShare + 1) * longestDebt)
+		time.Sleep((paceShare + 1) * p.debt.most())
 		for range 3 {
 			p.took(paceAllowance / 3)
 			if d := waited(); d != 0 {

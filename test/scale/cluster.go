@@ -21,6 +21,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/kubernetes"
@@ -86,27 +87,31 @@ func Start(ctx context.Context, size Size, program, name, dir string) (*Cluster,
 	if c.kube, err = kubernetes.NewForConfig(binary); err != nil {
 		return c, fmt.Errorf("making a client: %w", err)
 	}
-	if err := c.install(ctx); err != nil {
+	if c.client, err = Install(ctx, c.admin); err != nil {
 		return c, err
 	}
 	return c, c.fill(ctx)
 }
 
-// install installs our kinds, and what our programs may do.
-func (c *Cluster) install(ctx context.Context) error {
-	if err := apiserver.InstallCRDs(c.admin, apiserver.CRDs); err != nil {
-		return err
+// Install installs our kinds, and what our programs may do, by the rights of an administrator. It returns the client that it has made for that.
+func Install(ctx context.Context, admin *rest.Config) (client.Client, error) {
+	if err := apiserver.InstallCRDs(admin, apiserver.CRDs); err != nil {
+		return nil, err
 	}
-	var err error
-	if c.client, err = client.New(c.admin, client.Options{Scheme: status.Scheme()}); err != nil {
-		return fmt.Errorf("making a client: %w", err)
+	writer, err := client.New(admin, client.Options{Scheme: status.Scheme()})
+	if err != nil {
+		return nil, fmt.Errorf("making a client: %w", err)
 	}
 	rights, err := lab.Rights()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, object := range rights {
-		if err := c.client.Create(ctx, object); err != nil {
+	return writer, create(ctx, writer, rights)
+}
+
+func create(ctx context.Context, writer client.Client, objects []*unstructured.Unstructured) error {
+	for _, object := range objects {
+		if err := writer.Create(ctx, object); err != nil {
 			return fmt.Errorf("creating %s %s: %w", object.GetKind(), object.GetName(), err)
 		}
 	}

@@ -36,12 +36,7 @@ func (c *Cluster) ControlFlows(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, object := range objects {
-		if err := c.client.Create(ctx, object); err != nil {
-			return fmt.Errorf("creating %s %s: %w", object.GetKind(), object.GetName(), err)
-		}
-	}
-	return nil
+	return create(ctx, c.client, objects)
 }
 
 const (

@@ -23,14 +23,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
-	"github.com/ringfence-io/ringfence/controllers/status"
-	"github.com/ringfence-io/ringfence/lab"
 	labserver "github.com/ringfence-io/ringfence/lab/apiserver"
 	"github.com/ringfence-io/ringfence/lab/host"
-	"github.com/ringfence-io/ringfence/test/apiserver"
 	"github.com/ringfence-io/ringfence/test/kit/proc"
 	"github.com/ringfence-io/ringfence/test/scale"
 )
@@ -106,24 +102,11 @@ func Start(ctx context.Context, size Size, name, dir string) (*Cluster, error) {
 
 // install installs our kinds, and what an enforcer may do.
 func (c *Cluster) install(ctx context.Context) error {
-	if err := apiserver.InstallCRDs(c.admin, apiserver.CRDs); err != nil {
+	if _, err := scale.Install(ctx, c.admin); err != nil {
 		return err
 	}
 	if err := c.installSlices(); err != nil {
 		return err
-	}
-	writer, err := client.New(c.admin, client.Options{Scheme: status.Scheme()})
-	if err != nil {
-		return fmt.Errorf("making a client: %w", err)
-	}
-	rights, err := lab.Rights()
-	if err != nil {
-		return err
-	}
-	for _, object := range rights {
-		if err := writer.Create(ctx, object); err != nil {
-			return fmt.Errorf("creating %s %s: %w", object.GetKind(), object.GetName(), err)
-		}
 	}
 	return c.allowSlices(ctx)
 }
