@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -138,16 +137,6 @@ func (c *Cutter) await(ctx context.Context) bool {
 			return true
 		}
 	}
-}
-
-// threadTime is the processor time that the thread has taken.
-func threadTime() time.Duration {
-	const thread = 1 // RUSAGE_THREAD
-	var r syscall.Rusage
-	if syscall.Getrusage(thread, &r) != nil {
-		return 0
-	}
-	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
 // cut makes one attempt, and reports whether nothing is left to try again.

@@ -27,6 +27,12 @@ func (d *debt) pause(now time.Time) time.Duration {
 	return min(max(0, d.owed-d.allowance)*time.Duration(d.parts), d.longest)
 }
 
+// isOver reports whether more is owed now than the allowance.
+func (d *debt) isOver(now time.Time) bool {
+	d.settle(now)
+	return d.owed > d.allowance
+}
+
 // took notes how long one took that has just ended.
 func (d *debt) took(t time.Duration, now time.Time) {
 	d.settle(now)

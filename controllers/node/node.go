@@ -128,6 +128,7 @@ func New(c Config) *Reconciler {
 // Reconcile syncs the kernel with the caches.
 func (n *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
 	n.prepare(ctx)
+	spent := processTime()
 	o, wait, err := n.take(ctx)
 	if err != nil || wait > 0 {
 		n.changed.CompareAndSwap(nil, o.changed) // it still waits
@@ -137,6 +138,8 @@ func (n *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 	for _, tell := range n.listeners {
 		tell(ctx, o)
 	}
+	// A sync that waits, for a lock or for the kernel, takes nothing of a processor; and what others of the process take meanwhile is not the sync's.
+	n.pace.took(min(time.Since(o.began), processTime()-spent))
 	return n.requeue(o)
 }
 
@@ -204,7 +207,6 @@ func (n *Reconciler) sync(ctx context.Context, o *outcome) {
 
 // requeue says when the next sync is due, if no event asks for one before.
 func (n *Reconciler) requeue(o *outcome) (reconcile.Result, error) {
-	n.pace.took(time.Since(o.began))
 	if o.Err != nil {
 		n.changed.CompareAndSwap(nil, o.changed) // it still waits
 		return reconcile.Result{}, o.Err

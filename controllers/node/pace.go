@@ -6,18 +6,26 @@ import (
 	"time"
 )
 
-// Whoever can change an object can have every node sync, as often as the API server takes changes. Syncs may take a quarter of one processor in the long run:
-// time that they have taken is a debt, which the time that passes pays off. Up to an allowance nothing waits; beyond it there is a pause between two syncs, and
-// what comes meanwhile is one sync. So changes without end cost what they may, and one after another after some quiet does not wait. A pod that starts never
-// does.
+// Whoever can change an object can have every node sync, as often as the API server takes changes. The processor's time that syncs take is a debt, which the
+// time that passes pays off: a twentieth of one processor. Up to an allowance nothing waits, so that changes now and then are in force at once. Beyond it there
+// is a pause between two syncs, and what comes meanwhile is one sync. A pod that starts never waits.
+//
+// A pause is three times as long as the sync before it, so that changes without end take a quarter of one processor. Two bounds go before this:
+//   - small syncs are kept apart by shortestPace, so that the pods of a large cluster that come and go ask for few of them;
+//   - a pause that makes others wait is longer than middlePace only where the sync before it was, and never longer than longestPace. Syncs that take
+//     40 ms take a half of one processor then.
 
 const (
-	// paceShare is how many times as long as syncs take has to pass besides, in the long run.
-	paceShare = 3
+	// paceShare is how many times as long as syncs take has to pass for syncs not to wait at all, in the long run.
+	paceShare = 20
 	// paceAllowance is the debt without a pause: some ten syncs at the sizes that docs/benchmarks.md has.
 	paceAllowance = 300 * time.Millisecond
-	// longestPace bounds the pause, whatever syncs took. A change may have to wait for the sync that runs, for the pause, and for its own sync: with a tenant's
-	// objects that are as large as budgets let them be, the three are to be well below a second together.
+	// shortestPace is a pause after which one more does not show in how long a change takes to be in force.
+	shortestPace = 20 * time.Millisecond
+	// middlePace has a change that waits for a sync, for a pause and for its own sync be in force within a tenth of a second where syncs take a fifth of that.
+	middlePace = 40 * time.Millisecond
+	// longestPace bounds the pause, whatever syncs took: with a tenant's objects that are as large as budgets let them be, a change that waits for a sync, for a
+	// pause and for its own sync is to be in force well within a second.
 	longestPace = 100 * time.Millisecond
 )
 
@@ -25,6 +33,8 @@ const (
 type pace struct {
 	mu     sync.Mutex
 	debt   debt
+	last   time.Duration // what the last sync took
+	ended  time.Time     // when it did
 	urgent chan struct{} // receives when a change cannot wait
 	once   sync.Once
 }
@@ -34,13 +44,22 @@ func (p *pace) pause() time.Duration {
 	p.init()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.debt.pause(time.Now())
+	now := time.Now()
+	if !p.debt.isOver(now) {
+		return 0
+	}
+	return pauseAfter(p.last) - now.Sub(p.ended)
+}
+
+// pauseAfter is how long after a sync the next one begins, of those that have to wait.
+func pauseAfter(took time.Duration) time.Duration {
+	return min(max(shortestPace, min(3*took, max(took, middlePace))), longestPace)
 }
 
 func (p *pace) init() {
 	p.once.Do(func() {
 		p.urgent = make(chan struct{}, 1)
-		p.debt = debt{parts: paceShare + 1, allowance: paceAllowance, longest: longestPace}
+		p.debt = debt{parts: paceShare, allowance: paceAllowance, longest: longestPace}
 	})
 }
 
@@ -73,10 +92,11 @@ func (p *pace) wait(ctx context.Context) {
 	}
 }
 
-// took notes how long a sync took that has just ended.
+// took notes how much of the processor's time a sync took that has just ended.
 func (p *pace) took(d time.Duration) {
 	p.init()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.debt.took(d, time.Now())
+	p.last, p.ended = d, time.Now()
+	p.debt.took(d, p.ended)
 }

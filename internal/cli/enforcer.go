@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -183,10 +182,6 @@ func dnsAddresses(texts []string) ([]netip.Addr, error) {
 	return addrs, errors.Join(errs...)
 }
 
-// gcPercent is by how much the heap may grow between two collections. Most of it is the cache of the cluster's pods, which every node
-// keeps all the time: Go's own 100 would double that. It costs about a quarter more processor time while something changes.
-const gcPercent = 25
-
 func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 	limitStart(ctx, logger)
 	ctx, end := context.WithCancelCause(ctx)
@@ -202,7 +197,7 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 // limitStart bounds the memory of the process, from its start on.
 func limitStart(ctx context.Context, logger logr.Logger) {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+		paceCollector()
 	}
 	if err := limitMemory(ctx, memlimit.FromCgroup, enforcerShare, logger); err != nil {
 		logger.Info("whatever limit the container has for memory, it is not heeded: set GOMEMLIMIT", "error", err.Error())

@@ -9,6 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	apiwatch "k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	watchtools "k8s.io/client-go/tools/watch"
 )
 
 // bareWatch notes when the events of a namespace's NetworkPolicies and pods reach a client that does nothing else: what an API server takes for a write, whoever
@@ -22,16 +24,20 @@ type bareWatch struct {
 
 func newBareWatch(ctx context.Context, client kubernetes.Interface, namespace string) (*bareWatch, error) {
 	b := &bareWatch{more: make(chan struct{}, 1)}
-	policies, err := client.NetworkingV1().NetworkPolicies(namespace).Watch(ctx, metav1.ListOptions{})
+	policies, pods := client.NetworkingV1().NetworkPolicies(namespace), client.CoreV1().Pods(namespace)
+	have, err := policies.List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return nil, fmt.Errorf("watching policies: %w", err)
+		return nil, fmt.Errorf("listing policies: %w", err)
 	}
-	pods, err := client.CoreV1().Pods(namespace).Watch(ctx, metav1.ListOptions{})
-	if err != nil {
-		return nil, fmt.Errorf("watching pods: %w", err)
-	}
-	b.watchers = []apiwatch.Interface{policies, pods}
-	for _, w := range b.watchers {
+	for _, of := range []func(context.Context, metav1.ListOptions) (apiwatch.Interface, error){policies.Watch, pods.Watch} {
+		// An API server ends the watch of a client that is slow for a moment: this one goes on.
+		w, err := watchtools.NewRetryWatcherWithContext(ctx, have.ResourceVersion, &cache.ListWatch{
+			WatchFunc: func(o metav1.ListOptions) (apiwatch.Interface, error) { return of(ctx, o) },
+		})
+		if err != nil {
+			return nil, fmt.Errorf("watching: %w", err)
+		}
+		b.watchers = append(b.watchers, w)
 		go b.listen(w)
 	}
 	return b, nil
@@ -51,6 +57,8 @@ func (b *bareWatch) listen(w apiwatch.Interface) {
 
 // since is how long after a time the first event came. It waits for one.
 func (b *bareWatch) since(ctx context.Context, since time.Time) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	for {
 		b.mu.Lock()
 		for _, at := range b.arrived {

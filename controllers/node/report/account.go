@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -77,7 +78,7 @@ func (a *Account) take(facts *v1alpha1.NodeEnforcementStatus) {
 // Note takes in a sync, and reports whether anything that concerns the node has changed: that is worth a write. How far the caches have
 // come, and how many addresses the sets hold, changes with every pod and policy of the cluster, and is written with the rest.
 func (a *Account) Note(s Synced) (changed bool) {
-	applied, failing := a.applied, a.failing
+	before := a.speaksOf()
 	a.noteRepairs(s)
 	if s.Facts != nil {
 		a.take(s.Facts)
@@ -95,30 +96,39 @@ func (a *Account) Note(s Synced) (changed bool) {
 	changed = says != a.reported
 	a.reported, a.fanOut = says, 1
 	if changed {
-		a.fanOut = fanOutOf(objects(applied, failing), objects(a.applied, a.failing), s.Nodes)
+		a.fanOut = fanOutOf(before, a.speaksOf(), s.Nodes)
 	}
 	return changed
 }
 
-// objects are the policies that an account speaks of.
-func objects(applied map[policy.Object]bool, failing []policy.Object) map[policy.Object]bool {
-	all := map[policy.Object]bool{}
-	maps.Copy(all, applied)
-	for _, o := range failing {
-		all[o] = true
+// spoken are the policies that an account speaks of.
+type spoken struct{ applied, failing map[policy.Object]bool }
+
+// speaksOf are those of an account now.
+func (a *Account) speaksOf() spoken {
+	failing := make(map[policy.Object]bool, len(a.failing))
+	for _, o := range a.failing {
+		failing[o] = true
 	}
-	return all
+	return spoken{a.applied, failing}
 }
 
+func (s spoken) has(o policy.Object) bool { return s.applied[o] || s.failing[o] }
+
 // fanOutOf is the largest number of nodes that one of the changes may concern.
-func fanOutOf(before, after map[policy.Object]bool, nodes func(namespace string) int) int {
+func fanOutOf(before, after spoken, nodes func(namespace string) int) int {
 	fanOut := 1
+	if nodes == nil {
+		return fanOut
+	}
 	seen := map[string]bool{}
-	for _, change := range [][2]map[policy.Object]bool{{before, after}, {after, before}} {
-		for o := range change[0] {
-			if namespace := o.Ref.Namespace; nodes != nil && !change[1][o] && !seen[namespace] {
-				seen[namespace] = true
-				fanOut = max(fanOut, nodes(namespace))
+	for _, change := range [][2]spoken{{before, after}, {after, before}} {
+		for _, all := range []map[policy.Object]bool{change[0].applied, change[0].failing} {
+			for o := range all {
+				if namespace := o.Ref.Namespace; !seen[namespace] && !change[1].has(o) {
+					seen[namespace] = true
+					fanOut = max(fanOut, nodes(namespace))
+				}
 			}
 		}
 	}
@@ -184,11 +194,14 @@ func (a *Account) apply(concerned []policy.Object, refused []enforcer.Refused) {
 	for _, r := range refused {
 		delete(a.applied, r.Object)
 	}
-	var b strings.Builder
+	var text []byte
 	for _, o := range slices.SortedFunc(maps.Keys(a.applied), compareObjects) {
-		fmt.Fprintf(&b, "%s %d %q %t\n", o.UID, o.Generation, o.Mode, o.Audit)
+		text = append(text, o.UID...)
+		text = strconv.AppendInt(append(text, ' '), o.Generation, 10)
+		text = strconv.AppendQuote(append(text, ' '), o.Mode)
+		text = append(strconv.AppendBool(append(text, ' '), o.Audit), '\n')
 	}
-	a.texts = b.String()
+	a.texts = string(text)
 }
 
 // refused keeps what was applied, and names the policies that are not in force as they are now: what the kernel refuses may be one
