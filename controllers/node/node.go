@@ -138,8 +138,9 @@ func (n *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 	for _, tell := range n.listeners {
 		tell(ctx, o)
 	}
-	// A sync that waits, for a lock or for the kernel, takes nothing of a processor; and what others of the process take meanwhile is not the sync's.
-	n.pace.took(min(time.Since(o.began), processTime()-spent))
+	took := time.Since(o.began)
+	spent = min(processTime()-spent, took) // more is what others in the process take meanwhile
+	n.pace.took(spent, took-spent)
 	return n.requeue(o)
 }
 

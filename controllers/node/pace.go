@@ -10,7 +10,7 @@ import (
 // time that passes pays off: a twentieth of one processor. Up to an allowance nothing waits, so that changes now and then are in force at once. Beyond it there
 // is a pause between two syncs, and what comes meanwhile is one sync. A pod that starts never waits.
 //
-// A pause is three times as long as the sync before it, so that changes without end take a quarter of one processor. Two bounds go before this:
+// A pause is three times as long as what the sync before it took, so that changes without end take a quarter of one processor. Two bounds go before this:
 //   - small syncs are kept apart by shortestPace, so that the pods of a large cluster that come and go ask for few of them;
 //   - a pause that makes others wait is longer than middlePace only where the sync before it was, and never longer than longestPace. Syncs that take
 //     40 ms take a half of one processor then.
@@ -33,8 +33,8 @@ const (
 type pace struct {
 	mu     sync.Mutex
 	debt   debt
-	last   time.Duration // what the last sync took
-	ended  time.Time     // when it did
+	last   time.Duration // what the last sync took of the processor
+	ended  time.Time     // when it would have ended if it had waited for nothing
 	urgent chan struct{} // receives when a change cannot wait
 	once   sync.Once
 }
@@ -92,11 +92,13 @@ func (p *pace) wait(ctx context.Context) {
 	}
 }
 
-// took notes how much of the processor's time a sync took that has just ended.
-func (p *pace) took(d time.Duration) {
+// took notes how much of the processor's time a sync took that has just ended, and how much it waited besides, for the kernel or for a lock: that is a pause
+// already.
+func (p *pace) took(spent, waited time.Duration) {
 	p.init()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.last, p.ended = d, time.Now()
-	p.debt.took(d, p.ended)
+	now := time.Now()
+	p.last, p.ended = spent, now.Add(-waited)
+	p.debt.took(spent, now)
 }

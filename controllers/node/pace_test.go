@@ -28,7 +28,7 @@ func (l *labelled) sync(t *testing.T) {
 		l.delays = append(l.delays, time.Since(taken))
 		l.changed = time.Time{}
 	}
-	l.pace.took(l.takes)
+	l.pace.took(l.takes, 0)
 }
 
 // One pod's label changes all the time: every sync is followed by the next. They take a quarter of one processor, and more only where that would have others
@@ -79,34 +79,38 @@ func TestChangesWaitOnlyBeyondTheAllowanceAndAnArrivalNever(t *testing.T) {
 		}
 		for range 3 {
 			waits("within the allowance", 0)
-			p.took(paceAllowance / 3)
+			p.took(paceAllowance/3, 0)
 		}
 		waits("at the allowance", 0)
-		p.took(2 * time.Millisecond)
+		p.took(2*time.Millisecond, 0)
 		waits("beyond the allowance, after a short one,", shortestPace)
-		p.took(10 * time.Millisecond)
+		p.took(10*time.Millisecond, 0)
 		waits("beyond the allowance", 30*time.Millisecond)
-		p.took(10 * time.Millisecond)
+		p.took(10*time.Millisecond, 0)
 		time.Sleep(15 * time.Millisecond)
 		waits("a while after the last", 15*time.Millisecond)
-		p.took(20 * time.Millisecond)
+		p.took(20*time.Millisecond, 0)
 		waits("after one of some length", middlePace)
-		p.took(60 * time.Millisecond)
+		p.took(20*time.Millisecond, 30*time.Millisecond)
+		waits("after one that has waited", middlePace-30*time.Millisecond)
+		p.took(20*time.Millisecond, time.Second)
+		waits("after one that has waited for longer than the pause", 0)
+		p.took(60*time.Millisecond, 0)
 		waits("after a long one", 60*time.Millisecond)
-		p.took(time.Hour)
+		p.took(time.Hour, 0)
 		waits("after one of an hour", longestPace)
-		p.took(100 * time.Millisecond)
+		p.took(100*time.Millisecond, 0)
 		go func() {
 			time.Sleep(50 * time.Millisecond)
 			p.hurry()
 		}()
 		waits("with a pod that starts", 50*time.Millisecond)
-		p.took(100 * time.Millisecond)
+		p.took(100*time.Millisecond, 0)
 		p.hurry()
 		waits("with a pod that has come during the last,", 0)
 		time.Sleep(paceShare * p.debt.most())
 		for range 3 {
-			p.took(paceAllowance / 3)
+			p.took(paceAllowance/3, 0)
 			waits("after some quiet", 0)
 		}
 	})
