@@ -7,25 +7,22 @@ import (
 )
 
 // Whoever can change an object can have every node sync, as often as the API server takes changes. The processor's time that syncs take is a debt, which the
-// time that passes pays off: a twentieth of one processor. Up to an allowance nothing waits, so that changes now and then are in force at once. Beyond it there
-// is a pause between two syncs, and what comes meanwhile is one sync. A pod that starts never waits.
+// time that passes pays off: a fiftieth of one processor. Up to an allowance nothing waits, so that changes now and then are in force at once. Beyond it there is
+// a pause between two syncs, and what comes meanwhile is one sync. A pod that starts never waits.
 //
-// A pause is three times as long as what the sync before it took, so that changes without end take a quarter of one processor. Two bounds go before this:
-//   - small syncs are kept apart by shortestPace, so that the pods of a large cluster that come and go ask for few of them;
-//   - a pause that makes others wait is longer than middlePace only where the sync before it was, and never longer than longestPace. Syncs that take
-//     40 ms take a half of one processor then.
+// A pause is as long as what the sync before it took, but shortestPace at least and longestPace at most. So changes without end have syncs take at most half of
+// one processor, and a few per cent where one takes a millisecond, such as those for pods of other nodes.
 
 const (
 	// paceShare is how many times as long as syncs take has to pass for syncs not to wait at all, in the long run.
-	paceShare = 20
+	paceShare = 50
 	// paceAllowance is the debt without a pause: some ten syncs at the sizes that docs/benchmarks.md has.
 	paceAllowance = 300 * time.Millisecond
-	// shortestPace is a pause after which one more does not show in how long a change takes to be in force.
-	shortestPace = 20 * time.Millisecond
-	// middlePace has a change that waits for a sync, for a pause and for its own sync be in force within a tenth of a second where syncs take a fifth of that.
-	middlePace = 40 * time.Millisecond
-	// longestPace bounds the pause, whatever syncs took: with a tenant's objects that are as large as budgets let them be, a change that waits for a sync, for a
-	// pause and for its own sync is to be in force well within a second.
+	// shortestPace has a change that waits for a sync, for a pause and for its own sync be in force within a tenth of a second where the two syncs take no longer
+	// than the pause.
+	shortestPace = 50 * time.Millisecond
+	// longestPace bounds the pause, whatever syncs took: with a tenant's objects that are as large as budgets let them be, the three are to be well below a
+	// second together.
 	longestPace = 100 * time.Millisecond
 )
 
@@ -48,12 +45,7 @@ func (p *pace) pause() time.Duration {
 	if !p.debt.isOver(now) {
 		return 0
 	}
-	return pauseAfter(p.last) - now.Sub(p.ended)
-}
-
-// pauseAfter is how long after a sync the next one begins, of those that have to wait.
-func pauseAfter(took time.Duration) time.Duration {
-	return min(max(shortestPace, min(3*took, max(took, middlePace))), longestPace)
+	return min(max(p.last, shortestPace), longestPace) - now.Sub(p.ended)
 }
 
 func (p *pace) init() {
