@@ -134,6 +134,13 @@ fuzz: ## each fuzz target for FUZZTIME (30s)
 bench: ## the figures of docs/benchmarks.md, as root
 	@$(ASSETS); go test -run '^$$' -bench . -benchmem -timeout 60m $(BENCH)
 
+# What has a goal that docs/slo.md promises.
+SLO = ^Benchmark(Remote|Programming|Beside|Arrival|TierConnection|Elsewhere|RemotePodsLeave|MemoryLarge)$$$$
+
+.PHONY: slo
+slo: ## whether what docs/slo.md promises holds here, as root, with nothing else on the machine: some 40 minutes and 12 GB
+	@$(ASSETS); go test -run '^$$' -bench '$(SLO)' -timeout 120m $(module)/test/bench -bench.goals -bench.large -bench.elsewhere=5m
+
 .PHONY: cover
 cover: ## which statements the tests reach, but for those of the lab: coverage.html
 	@$(ASSETS); go test -p 1 -coverpkg=./enforcer/...,./controllers/... -coverprofile=coverage.out \

@@ -33,7 +33,7 @@ func BenchmarkBeside(b *testing.B) {
 	kit.NeedNetfilter(b)
 	t := tableOf(fmt.Sprintf("Another tenant's change beside a hostile tenant's objects, from the write to the API to its enforcement, in ms (goal: %d), "+
 		"and the enforcer's memory in MB (limit: %d)", goalBeside, limitOfMemory),
-		"objects", "taken by the API server", "policy changed: p50", "p99", "pod came or went: p50", "p99", "changes", "memory at the peak so far")
+		"objects", "taken by the API server", "policy changed: p50", "p99", "pod came or went: p50", "p99", "changes", "memory at the peak so far", "goals")
 	s := newStage(b, dataplane.NFT)
 	kit.Must(b, s.fill(b.Context(), 100))
 	kit.Must(b, s.addTenant(b.Context()))
@@ -53,7 +53,8 @@ func BenchmarkBeside(b *testing.B) {
 		for _, one := range []sample{policies.took, pods.took} {
 			row = append(row, fmt.Sprintf("%.0f", one.median()), fmt.Sprintf("%.0f", one.quantile(0.99)))
 		}
-		t.add(append(row, fmt.Sprintf("%d + %d", len(policies.took), len(pods.took)), fmt.Sprintf("%.0f", peak))...)
+		t.add(append(row, fmt.Sprintf("%d + %d", len(policies.took), len(pods.took)), fmt.Sprintf("%.0f", peak),
+			verdict(max(policies.took.quantile(0.99)/goalBeside, pods.took.quantile(0.99)/goalBeside, peak/limitOfMemory), 1))...)
 		report(b, a.Name, map[string]float64{"policy-p99-ms": policies.took.quantile(0.99), "pod-p99-ms": pods.took.quantile(0.99), "MB": peak})
 		kit.Must(b, s.retreat(b.Context()))
 	}

@@ -35,8 +35,14 @@ func run(m *testing.M) int {
 	netns.Sweep(hostPrefix)
 	status := m.Run()
 	printTables(os.Stdout)
+	if missed > 0 && *goalsFlag {
+		fmt.Printf("\n%d goals were missed\n", missed)
+		return 1
+	}
 	return status
 }
+
+var goalsFlag = flag.Bool("bench.goals", false, "whether the run fails if a goal is missed")
 
 // scratch is a directory of this run's.
 var scratch string

@@ -47,11 +47,15 @@ func printTables(w io.Writer) {
 	}
 }
 
-// verdict says whether a figure meets its goal.
+// missed is how many goals were, so far.
+var missed int
+
+// verdict says whether a figure meets its goal, and counts it if it does not.
 func verdict(figure, goal float64) string {
 	if figure <= goal {
 		return "met"
 	}
+	missed++
 	return "MISSED"
 }
 
