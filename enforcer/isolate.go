@@ -102,7 +102,7 @@ func (s *search) known(name string) (ids []policy.SetID) {
 	if name == "" {
 		return nil
 	}
-	for id, set := range s.refusals.sets {
+	for id, set := range s.refusals.sets.All() {
 		if slices.Contains(s.options.Layout.SetNames(id, set.Kind), name) {
 			ids = append(ids, id)
 		}

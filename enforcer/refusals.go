@@ -31,7 +31,7 @@ type refusals struct {
 	by map[policy.Ref]*objection
 	// taken are the policies that are in force as far as is known, and sets what these name: a policy that is refused keeps what it has there.
 	taken   map[part]policy.Policy
-	sets    map[policy.SetID]policy.Set
+	sets    policy.Map[policy.SetID, policy.Set]
 	settled bool // a sync has succeeded
 }
 
@@ -54,7 +54,7 @@ type objection struct {
 }
 
 func newRefusals() *refusals {
-	return &refusals{by: map[policy.Ref]*objection{}, taken: map[part]policy.Policy{}, sets: map[policy.SetID]policy.Set{}}
+	return &refusals{by: map[policy.Ref]*objection{}, taken: map[part]policy.Policy{}}
 }
 
 // begin decides which of the objects that were refused are tried again in this sync, those that ask for least first. One that is gone is remembered until it
@@ -148,21 +148,22 @@ func (r *refusals) close(n policy.Node) policy.Node {
 
 // shrink leaves in the sets that take no more entries those that they have, and returns the sets where that may not be.
 func (r *refusals) shrink(n *policy.Node) (closed []policy.SetID) {
-	n.Sets = maps.Clone(n.Sets)
+	smaller := map[policy.SetID]*policy.Set{}
 	for ref, o := range r.by {
 		if !r.refuses(ref) {
 			continue
 		}
 		for id := range o.stuck {
-			set, wanted := n.Sets[id]
-			before, held := r.sets[id]
+			set, wanted := n.Sets.Lookup(id)
+			before, held := r.sets.Lookup(id)
 			if !wanted || !held || !n.OnlyAccepts(id) {
 				closed = append(closed, id)
 				continue
 			}
-			n.Sets[id] = policy.Set{Kind: set.Kind, Members: common(set.Members, before.Members)}
+			smaller[id] = &policy.Set{Kind: set.Kind, Members: common(set.Members, before.Members)}
 		}
 	}
+	n.Sets = n.Sets.Edited(smaller)
 	return closed
 }
 
@@ -186,7 +187,7 @@ func common(a, b []policy.Member) []policy.Member {
 // hold is n with some policies as they are in force now, while it is found out which of them the kernel refuses. One that is new does not apply yet; before
 // anything of this process was in force nobody knows what is new, and it is closed.
 func (r *refusals) hold(n policy.Node, held map[policy.Ref]bool) policy.Node {
-	sets := maps.Clone(n.Sets)
+	more := map[policy.SetID]*policy.Set{}
 	n.Policies = slices.Clone(n.Policies)
 	fresh := map[policy.Ref]bool{}
 	for i, p := range n.Policies {
@@ -197,9 +198,9 @@ func (r *refusals) hold(n policy.Node, held map[policy.Ref]bool) policy.Node {
 		switch {
 		case known:
 			n.Policies[i].Rules = before.Rules
-			for id, set := range r.sets {
-				if _, there := sets[id]; !there && names(before, id) {
-					sets[id] = set
+			for id, set := range r.sets.All() {
+				if !n.Sets.Has(id) && names(before, id) {
+					more[id] = &set
 				}
 			}
 		case r.settled:
@@ -208,7 +209,7 @@ func (r *refusals) hold(n policy.Node, held map[policy.Ref]bool) policy.Node {
 			n.Policies[i] = p.Closed(func(policy.Direction, policy.Rule) bool { return false })
 		}
 	}
-	n.Sets = sets
+	n.Sets = n.Sets.Edited(more)
 	if len(fresh) == 0 {
 		return n
 	}
@@ -268,9 +269,9 @@ func (r *refusals) bySize(n *policy.Node, refs []policy.Ref) {
 		for _, rule := range slices.Concat(p.Rules[0], p.Rules[1]) {
 			size[p.Ref] += 1 + len(rule.Peer.Blocks)
 			for _, id := range []policy.SetID{rule.Peer.Set, rule.Ports.Set} {
-				if _, there := r.sets[id]; id != "" && !there && !counted[p.Ref][id] {
+				if id != "" && !r.sets.Has(id) && !counted[p.Ref][id] {
 					counted[p.Ref][id] = true
-					size[p.Ref] += 100 + len(n.Sets[id].Members)
+					size[p.Ref] += 100 + len(n.Sets.Get(id).Members)
 				}
 			}
 		}

@@ -204,9 +204,9 @@ func (r *refusals) newWork(n *policy.Node, families int) map[string]int {
 			}
 			for _, rule := range rules {
 				for _, id := range []policy.SetID{rule.Peer.Set, rule.Ports.Set} {
-					if _, there := r.sets[id]; id != "" && !there && !seen[id] {
+					if id != "" && !r.sets.Has(id) && !seen[id] {
 						seen[id] = true
-						asked[p.Ref.Namespace] += families*iptables.WorkOfSet + len(n.Sets[id].Members)
+						asked[p.Ref.Namespace] += families*iptables.WorkOfSet + len(n.Sets.Get(id).Members)
 					}
 				}
 			}

@@ -51,7 +51,7 @@ func longSets(sets map[string][]int) policy.Node {
 		for _, h := range hosts {
 			members = append(members, policy.Member{Addr: policy.AddrOf(netip.AddrFrom4([4]byte{10, 0, byte(h >> 8), byte(h)}))})
 		}
-		n.Sets[policy.SetID(id)] = policy.Set{Kind: policy.Addresses, Members: members}
+		n.Sets = n.Sets.With(policy.SetID(id), policy.Set{Kind: policy.Addresses, Members: members})
 	}
 	return n
 }

@@ -2,7 +2,6 @@ package iptables
 
 import (
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -146,7 +145,7 @@ func TestAUnionHasNothingThatNoPartHas(t *testing.T) {
 	random := rand.New(rand.NewPCG(16, 3))
 	node := func() policy.Node {
 		n := asked(rulesFor(40, aSetEach))
-		for id := range n.Sets {
+		for id := range n.Sets.All() {
 			var members []policy.Member
 			for _, f := range Families {
 				for range random.IntN(4) {
@@ -154,7 +153,7 @@ func TestAUnionHasNothingThatNoPartHas(t *testing.T) {
 				}
 			}
 			slices.SortFunc(members, policy.Member.Compare)
-			n.Sets[id] = policy.Set{Kind: policy.Addresses, Members: slices.Compact(members)}
+			n.Sets = n.Sets.With(id, policy.Set{Kind: policy.Addresses, Members: slices.Compact(members)})
 		}
 		return n
 	}
@@ -234,7 +233,7 @@ func TestSetsThatWouldBeMuchInUnionsAreNotUnited(t *testing.T) {
 		for i := range members {
 			many.Members = append(many.Members, policy.Member{Addr: policy.AddrOf(netip.AddrFrom4([4]byte{10, 2, byte(i >> 8), byte(i)}))})
 		}
-		n.Sets["s20"] = many
+		n.Sets = n.Sets.With("s20", many)
 		return n
 	}
 	isUnited := func(r Ruleset) bool {
@@ -266,8 +265,7 @@ func TestSetsThatWouldBeMuchInUnionsAreNotUnited(t *testing.T) {
 	// The same policies, and another number of members.
 	n := node(4080, 1)
 	have = kept.Render(n, listOptions, have)
-	n.Sets = maps.Clone(n.Sets)
-	n.Sets["s20"] = policy.Set{Kind: policy.Addresses, Members: node(4081, 1).Sets["s20"].Members}
+	n.Sets = n.Sets.With("s20", policy.Set{Kind: policy.Addresses, Members: node(4081, 1).Sets.Get("s20").Members})
 	if have = kept.Render(n, listOptions, have); isUnited(have) || Render(n, listOptions).String() != have.String() {
 		t.Errorf("a set that comes to be much stays in its union")
 	}

@@ -16,10 +16,10 @@ import (
 // everyKind is a node with something of each kind that has a name: trees of several levels, lists, groups, what is audited and what is logged, and sets of every
 // type.
 func everyKind() policy.Node {
-	n := policy.Node{Sets: map[policy.SetID]policy.Set{
+	n := policy.Node{Sets: policy.MapOf(map[policy.SetID]policy.Set{
 		"pods":  {Kind: policy.Addresses, Members: []policy.Member{{Addr: policy.AddrOf(netip.MustParseAddr("10.0.0.1"))}, {Addr: policy.AddrOf(netip.MustParseAddr("fd00::1"))}}},
 		"ports": {Kind: policy.AddressPorts, Members: []policy.Member{{Addr: policy.AddrOf(netip.MustParseAddr("10.0.0.1")), Protocol: policy.TCP, Port: 80}}},
-	}}
+	})}
 	peers := []policy.Peer{{Kind: policy.AnyPeer}, {Kind: policy.InSet, Set: "pods"}, {Kind: policy.InBlocks}}
 	for i := range 9 { // more blocks than a rule each
 		peers[2].Blocks = append(peers[2].Blocks, policy.Block{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{172, byte(16 + i), 0, 0}), 16)},

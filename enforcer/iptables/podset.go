@@ -22,7 +22,7 @@ func (t *rendering) podSet(id policy.SetID) string {
 	case t.making == nil:
 		s = &podSet{} // the node's own rules are made anew each time
 	case s == nil:
-		s = &podSet{naming: namingOf(t.node, id), members: t.node.Sets[id].Members}
+		s = &podSet{naming: namingOf(t.node, id), members: t.node.Sets.Get(id).Members}
 		t.kept.sets[id] = s
 	}
 	if s.own[i].Name == "" {
@@ -43,7 +43,7 @@ func (t *rendering) bringSet(s *podSet) {
 }
 
 func (t *rendering) newPodSet(id policy.SetID) Set {
-	set := t.node.Sets[id]
+	set := t.node.Sets.Get(id)
 	s := Set{Name: namingOf(t.node, id).name(t.Layout, t.family, id), Type: podSetType(set.Kind), Family: t.family}
 	s.Entries = t.kept.alike.entries(ofFamily(t.family, set.Members), func(own []policy.Member) []Entry { return ownEntries(own, t.reuse[s.Name].Entries) })
 	return s
@@ -95,7 +95,7 @@ type naming struct {
 }
 
 func namingOf(n *policy.Node, id policy.SetID) naming {
-	return naming{n.Sets[id].Kind, id == n.Closed.Known, id == n.Shut}
+	return naming{n.Sets.Get(id).Kind, id == n.Closed.Known, id == n.Shut}
 }
 
 func (k naming) name(l Layout, f Family, id policy.SetID) string {

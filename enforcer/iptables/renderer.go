@@ -93,7 +93,7 @@ func (r *Renderer) Render(n policy.Node, o Options, reuse Ruleset) Ruleset {
 func (r *Renderer) refresh(n *policy.Node) bool {
 	var changed []policy.SetID
 	for id, s := range r.sets {
-		now, there := n.Sets[id]
+		now, there := n.Sets.Lookup(id)
 		if there && namingOf(n, id) != s.naming {
 			return false
 		}

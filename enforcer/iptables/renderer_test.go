@@ -15,9 +15,9 @@ import (
 // tenants is a node with some pods of each namespace, a policy of each, and a list of rules for all that is cluster-wide. The policy of a namespace has a rule
 // for each of its peers.
 func tenants(peers map[string][]string) policy.Node {
-	n := policy.Node{Sets: map[policy.SetID]policy.Set{}}
+	n := policy.Node{Sets: policy.MapOf(map[policy.SetID]policy.Set{})}
 	rule := func(a policy.Action, index int, set string) policy.Rule {
-		n.Sets[policy.SetID(set)] = policy.Set{Kind: policy.Addresses, Members: []policy.Member{{Addr: policy.AddrOf(netip.MustParseAddr("10.9.9.9"))}}}
+		n.Sets = n.Sets.With(policy.SetID(set), policy.Set{Kind: policy.Addresses, Members: []policy.Member{{Addr: policy.AddrOf(netip.MustParseAddr("10.9.9.9"))}}})
 		return policy.Rule{Action: a, Index: index, Log: true, Peer: policy.Peer{Kind: policy.InSet, Set: policy.SetID(set)}, Ports: policy.Ports{Kind: policy.AnyPort}}
 	}
 	all := policy.Policy{Ref: policy.Ref{Kind: "ClusterNetworkPolicy", Name: "all"}, Stage: policy.AdminRules}

@@ -13,7 +13,7 @@ import (
 // However many policies a tenant audits, its points together give some two hundred samples a second at most, and another tenant's as many as ever.
 func TestSamplesOfATenantDoNotGrowWithItsPolicies(t *testing.T) {
 	for _, audited := range []int{1, 16, 17, 160, 161, 1000, 1601, 5000} {
-		n := policy.Node{Sets: map[policy.SetID]policy.Set{}}
+		n := policy.Node{Sets: policy.MapOf(map[policy.SetID]policy.Set{})}
 		add := func(namespace, name string, host byte) {
 			n.Policies = append(n.Policies, policy.Policy{Ref: policy.Ref{Kind: "NetworkPolicy", Namespace: namespace, Name: name}, Stage: policy.NetworkPolicies, Audit: true})
 			var e policy.Endpoint

@@ -43,7 +43,7 @@ func (t *rendering) bringUnion(u *unionSet) {
 func (u *unionSet) refresh(n *policy.Node) {
 	own := make([][]policy.Member, len(u.of))
 	for i, id := range u.of {
-		own[i] = ofFamily(u.set.Family, n.Sets[id].Members)
+		own[i] = ofFamily(u.set.Family, n.Sets.Get(id).Members)
 	}
 	u.set.Entries = ownEntries(merged(own), u.set.Entries)
 }
@@ -95,7 +95,7 @@ func (r *Renderer) unites(n *policy.Node, id policy.SetID) bool {
 }
 
 func (r *Renderer) isWithinUnions(n *policy.Node, id policy.SetID) bool {
-	return (len(n.Sets[id].Members)+emptyUnited)*r.named[id] <= maxUnited
+	return (len(n.Sets.Get(id).Members)+emptyUnited)*r.named[id] <= maxUnited
 }
 
 // refreshUnions gives the unions of sets that have changed what they hold now. It reports false if the answer about a set that lists have been cut by is
@@ -105,7 +105,7 @@ func (r *Renderer) refreshUnions(n *policy.Node, changed []policy.SetID) bool {
 		r.named = namedByLists(n.Policies)
 	}
 	for id, was := range r.united {
-		if _, there := n.Sets[id]; there && was != r.isWithinUnions(n, id) {
+		if n.Sets.Has(id) && was != r.isWithinUnions(n, id) {
 			return false
 		}
 	}

@@ -165,10 +165,10 @@ func (c *comparing) closesMore() bool {
 		if b.Closed.Known != a.Closed.Known || !slices.Equal(b.Closed.Ranges, a.Closed.Ranges) {
 			return true
 		}
-		c.eitherEnd(differenceOf(b.Sets[b.Closed.Known].Members, a.Sets[a.Closed.Known].Members).lost)
+		c.eitherEnd(differenceOf(b.Sets.Get(b.Closed.Known).Members, a.Sets.Get(a.Closed.Known).Members).lost)
 	}
 	if a.Shut != "" {
-		c.eitherEnd(differenceOf(b.Sets[b.Shut].Members, a.Sets[a.Shut].Members).gained)
+		c.eitherEnd(differenceOf(b.Sets.Get(b.Shut).Members, a.Sets.Get(a.Shut).Members).gained)
 	}
 	return false
 }

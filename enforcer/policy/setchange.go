@@ -67,11 +67,17 @@ type harm struct {
 
 // changedSets finds what is denied because the members of sets come or go. An audited policy denies nothing.
 func (c *comparing) changedSets() {
-	for id, set := range c.after.Sets {
-		if d := differenceOf(c.before.Sets[id].Members, set.Members); len(d.lost)+len(d.gained) > 0 {
+	c.after.Sets.Since(c.before.Sets, func(id SetID, was, is *Set) {
+		if was == nil {
+			was = &Set{}
+		}
+		if is == nil {
+			return
+		}
+		if d := differenceOf(was.Members, is.Members); len(d.lost)+len(d.gained) > 0 {
 			c.sets[id] = d
 		}
-	}
+	})
 	if len(c.sets) == 0 {
 		return
 	}
@@ -122,7 +128,7 @@ func (c *comparing) isHeld(a netip.Addr) bool {
 }
 
 func (n *Node) someSetHas(addr Addr) bool {
-	for _, set := range n.Sets {
+	for _, set := range n.Sets.All() {
 		i, _ := slices.BinarySearchFunc(set.Members, addr, func(m Member, a Addr) int { return m.Addr.Compare(a) })
 		if i < len(set.Members) && set.Members[i].Addr == addr {
 			return true

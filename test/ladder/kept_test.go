@@ -84,7 +84,7 @@ func (h *renderings) changeOptions() string {
 func (h *renderings) check() error {
 	node, _ := h.compiler.Compile(h.present)
 	node.LinkLocalHeld = h.random.IntN(2) == 0
-	ids := slices.Sorted(maps.Keys(node.Sets))
+	ids := slices.Sorted(node.Sets.Keys())
 	if len(ids) > 0 && h.random.IntN(10) == 0 {
 		node.Shut = ids[h.random.IntN(len(ids))] // which rules may name: then it has another name there too
 	}

@@ -249,7 +249,7 @@ func TestSetsOfDifferentSelectorsAreDifferent(t *testing.T) {
 		c, _ := newCase(seed, 0)
 		n := nodeOf(c.Cluster, "node1")
 		contents := map[string]map[policy.SetID]bool{}
-		for id := range n.Sets {
+		for id := range n.Sets.All() {
 			only := policy.Node{
 				Endpoints: []policy.Endpoint{{Addrs: somePod}},
 				Policies: []policy.Policy{{Stage: policy.NetworkPolicies, Rules: [2][]policy.Rule{{{
@@ -258,7 +258,7 @@ func TestSetsOfDifferentSelectorsAreDifferent(t *testing.T) {
 				Sets: n.Sets,
 			}
 			only.Endpoints[0].Applies[policy.Ingress][policy.NetworkPolicies] = []int{0}
-			if n.Sets[id].Kind != policy.Addresses {
+			if n.Sets.Get(id).Kind != policy.Addresses {
 				only.Policies[0].Rules[0][0] = policy.Rule{Action: policy.Accept, Peer: policy.Peer{Kind: policy.AnyPeer},
 					Ports: policy.Ports{Kind: policy.InPorts, Set: id, Protocol: policy.TCP}}
 			}
