@@ -115,7 +115,7 @@ type Report struct {
 	// Unread is set if the kernel could not be read back, so that nobody knows what it holds.
 	Unread bool
 	// Points are the places in the wanted rules where packets are counted or logged, by ID.
-	Points map[string]policy.Point
+	Points policy.Map[string, policy.Point]
 	// Applied is what was changed in the kernel, empty if nothing was.
 	Applied policy.Changes
 	// Repairs is what another program had changed in Ringfence's part of the kernel since the last Sync: it has been undone.

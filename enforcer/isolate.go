@@ -177,7 +177,7 @@ func (s *search) alone(refs []policy.Ref) iptables.Ruleset { return s.aloneIn(s.
 
 func asksForSet(name string) func(iptables.Ruleset) bool {
 	return func(r iptables.Ruleset) bool {
-		_, ok := r.Sets[name]
+		_, ok := r.Sets.Lookup(name)
 		return ok
 	}
 }

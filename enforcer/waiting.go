@@ -241,7 +241,7 @@ func (e *Enforcer) plan(s compile.Snapshot) (compile.Snapshot, policy.Node, []co
 
 // take makes it all that waits now.
 func (n *next) take(w *waiting, s compile.Snapshot) {
-	n.namespaces, n.made = maps.Clone(w.namespaces), iptables.Ruleset{Sets: map[string]iptables.Set{}}
+	n.namespaces, n.made = maps.Clone(w.namespaces), iptables.Ruleset{}
 	n.lag = s.Lag().Of(n.namespaces)
 }
 

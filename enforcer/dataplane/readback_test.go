@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
 func mustPrefix(t *testing.T, s string) netip.Prefix {
@@ -110,7 +111,7 @@ func TestEachRuleReadsBackAsWritten(t *testing.T) {
 			p.CreateSets = append(p.CreateSets, set(t, "RF-v1-"+suffix+"A", iptables.HashIP, f),
 				set(t, "RF-v1-"+suffix+"N", iptables.HashNet, f), set(t, "RF-v1-"+suffix+"P", iptables.HashIPPort, f))
 			p.Restore[f] = chains(securityTable, rules)
-			want.Tables[f] = iptables.Table{Name: securityTable, Chains: rules, Jumps: map[string][]int{}}
+			want.Tables[f] = iptables.Table{Name: securityTable, Chains: policy.MapOf(rules), Jumps: map[string][]int{}}
 		}
 		mustApply(t, d, p)
 		got := mustObserve(t, d)
@@ -118,7 +119,7 @@ func TestEachRuleReadsBackAsWritten(t *testing.T) {
 			t.Errorf("rules read back (-written +read):\n%s", diff)
 		}
 		for _, f := range iptables.Families {
-			for _, r := range got.Tables[f].Chains["RF-FORMS"] {
+			for _, r := range got.Tables[f].Chains.Get("RF-FORMS") {
 				if c := Canonical(r); c != r {
 					t.Errorf("Canonical is not at rest:\n%s\n%s", r, c)
 				}

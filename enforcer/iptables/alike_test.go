@@ -99,16 +99,16 @@ func TestSetsOfTheSameMembersShareEntries(t *testing.T) {
 }
 
 func entriesOf(r Ruleset, id string) []Entry {
-	return r.Sets[OwnLayout.SetNames(policy.SetID(id), policy.Addresses)[0]].Entries
+	return r.Sets.Get(OwnLayout.SetNames(policy.SetID(id), policy.Addresses)[0]).Entries
 }
 
 // copyOfSets is r with entries that nothing else has.
 func copyOfSets(r Ruleset) Ruleset {
 	sets := map[string]Set{}
-	for name, s := range r.Sets {
+	for name, s := range r.Sets.All() {
 		s.Entries = slices.Clone(s.Entries)
 		sets[name] = s
 	}
-	r.Sets = sets
+	r.Sets = policy.MapOf(sets)
 	return r
 }

@@ -170,7 +170,7 @@ func TestAUnionHasNothingThatNoPartHas(t *testing.T) {
 		t.Fatalf("there are %d unions", len(partsOf))
 	}
 	holds := map[string]map[Entry]bool{}
-	for name, s := range have.Sets {
+	for name, s := range have.Sets.All() {
 		holds[name] = map[Entry]bool{}
 		for _, e := range s.Entries {
 			holds[name][e] = true
@@ -237,7 +237,7 @@ func TestSetsThatWouldBeMuchInUnionsAreNotUnited(t *testing.T) {
 		return n
 	}
 	isUnited := func(r Ruleset) bool {
-		for name, s := range r.Sets {
+		for name, s := range r.Sets.All() {
 			if isUnion(name) && slices.ContainsFunc(s.Entries, func(e Entry) bool { return e.Prefix.IPs().Addr() == netip.AddrFrom4([4]byte{10, 2, 0, 0}) }) {
 				return true
 			}
@@ -278,7 +278,7 @@ func TestSetsOfTheNodeAreNotUnited(t *testing.T) {
 	n.Closed = policy.Closed{Ranges: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}, Known: "s11"}
 	unions, lists := 0, ""
 	rendered := Render(n, listOptions)
-	for name, s := range rendered.Sets {
+	for name, s := range rendered.Sets.All() {
 		if isUnion(name) {
 			unions++
 			for _, id := range []string{"s10", "s11"} {
@@ -288,7 +288,7 @@ func TestSetsOfTheNodeAreNotUnited(t *testing.T) {
 			}
 		}
 	}
-	for chain, rules := range rendered.Tables[IPv4].Chains {
+	for chain, rules := range rendered.Tables[IPv4].Chains.All() {
 		if strings.HasPrefix(chain, "RF-v1-IR-") {
 			lists += fmt.Sprint(rules)
 		}

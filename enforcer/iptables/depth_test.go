@@ -122,7 +122,7 @@ func TestNoWayIsLongerThanNFTablesTakes(t *testing.T) {
 			for f, table := range Render(n, o).Tables {
 				for _, h := range hooks {
 					chains := map[string][]Rule{h.base: {JumpRule(h.base)}}
-					for chain, rules := range table.Chains {
+					for chain, rules := range table.Chains.All() {
 						chains[chain] = rules
 					}
 					got := nesting(t, chains, h.base, map[string]int{})

@@ -130,12 +130,12 @@ func TestAPacketMeetsFewRulesOfALongList(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			chains := Render(asked(rulesFor(500, tt.which)), listOptions).Tables[IPv4].Chains
 			list := ""
-			for chain := range chains {
+			for chain := range chains.All() {
 				if strings.HasPrefix(chain, "RF-v1-IR-") {
 					list = chain
 				}
 			}
-			if got := longestWay(chains, list); got > tt.want || got < 16 {
+			if got := longestWay(chains.Content(), list); got > tt.want || got < 16 {
 				t.Errorf("a packet may meet %d rules, want at most %d", got, tt.want)
 			}
 		})
@@ -310,7 +310,7 @@ func TestListsShareTheRunsOfAPolicy(t *testing.T) {
 	other.Applies[policy.Ingress][policy.AdminRules] = []int{3, 0, 1, 2}
 	n.Endpoints = append(n.Endpoints, other)
 	lists, runs := 0, 0
-	for chain := range Render(n, listOptions).Tables[IPv4].Chains {
+	for chain := range Render(n, listOptions).Tables[IPv4].Chains.All() {
 		lists, runs = lists+strings.Count(chain, "-IR-"), runs+strings.Count(chain, "-IU-")
 	}
 	if lists != 2 || runs != 3 {

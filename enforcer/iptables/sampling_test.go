@@ -27,7 +27,7 @@ func TestSamplesOfATenantDoNotGrowWithItsPolicies(t *testing.T) {
 		add("b", "quiet", 2)
 		r := Render(n, Options{Families: []Family{IPv4}, Table: "security", NFLogGroup: DefaultNFLogGroup})
 		rate, quiet, of := map[string]float64{}, "", limits(r)
-		for id, p := range r.Points {
+		for id, p := range r.Points.All() {
 			text := of[id]
 			rate[p.Ref.Namespace] += perSecond(t, text)
 			if p.Ref.Namespace == "b" {
@@ -45,7 +45,7 @@ var limitText = regexp.MustCompile(`--limit (\S+) --limit-burst \d+ -j NFLOG --n
 // limits are the limits of the points' samples.
 func limits(r Ruleset) map[string]string {
 	of := map[string]string{}
-	for _, rules := range r.Tables[IPv4].Chains {
+	for _, rules := range r.Tables[IPv4].Chains.All() {
 		for _, rule := range rules {
 			if m := limitText.FindStringSubmatch(string(rule)); m != nil {
 				of[m[2]] = m[1]
