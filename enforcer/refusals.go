@@ -32,7 +32,8 @@ type refusals struct {
 	// taken are the policies that are in force as far as is known, and sets what these name: a policy that is refused keeps what it has there.
 	taken   map[part]policy.Policy
 	sets    policy.Map[policy.SetID, policy.Set]
-	settled bool // a sync has succeeded
+	settled bool            // a sync has succeeded
+	of      []policy.Policy // what taken was made of
 }
 
 // part names one policy of a node.
@@ -222,12 +223,19 @@ func names(p policy.Policy, id policy.SetID) bool {
 
 // accept notes that the kernel holds n.
 func (r *refusals) accept(n policy.Node) {
-	r.taken = make(map[part]policy.Policy, len(n.Policies))
-	for _, p := range n.Policies {
-		r.taken[part{p.Ref, p.Part}] = p
+	if !r.holds(n.Policies) {
+		r.taken, r.of = make(map[part]policy.Policy, len(n.Policies)), n.Policies
+		for _, p := range n.Policies {
+			r.taken[part{p.Ref, p.Part}] = p
+		}
 	}
 	r.sets, r.settled = n.Sets, true
 	maps.DeleteFunc(r.by, func(_ policy.Ref, o *objection) bool { return o.trying })
+}
+
+// holds reports whether policies are, one by one, those that the kernel holds, without a look at them: most changes are of pods.
+func (r *refusals) holds(policies []policy.Policy) bool {
+	return r.settled && policy.IsOneSlice(policies, r.of)
 }
 
 // changed are the objects of n that ask for something which is not in force yet, in their order.
@@ -294,22 +302,49 @@ func (r *refusals) list(n *policy.Node) []Refused {
 	return all
 }
 
+// said is which objects are refused, by the last report, and what that was made of. As long as all of it stands in the same memory, so does what is said.
+type said struct {
+	problems []compile.Problem
+	objects  []policy.Object
+	present  map[policy.Ref]policy.Object // of objects
+	refused  []Refused                    // for the sake of budgets alone
+	any      bool
+}
+
 // withBudgets adds the objects that are over a budget on this node, each once.
-func withBudgets(refused []Refused, problems []compile.Problem, n *policy.Node) []Refused {
+func (s *said) withBudgets(refused []Refused, problems []compile.Problem, n *policy.Node) []Refused {
+	sameObjects := s.any && policy.IsOneSlice(s.objects, n.Concerns.Objects)
+	if sameObjects && len(refused) == 0 && policy.IsOneSlice(s.problems, problems) {
+		return s.refused
+	}
+	if !sameObjects {
+		s.present = nil
+	}
+	*s = said{problems: problems, objects: n.Concerns.Objects, present: s.present, any: len(refused) == 0}
 	if !slices.ContainsFunc(problems, func(p compile.Problem) bool { return p.Here }) {
+		s.refused = refused
 		return refused
 	}
-	present, said := versions(n), map[policy.Ref]bool{}
+	if s.present == nil {
+		s.present = versions(n)
+	}
+	said := make(map[policy.Ref]bool, len(refused))
 	for _, r := range refused {
 		said[r.Object.Ref] = true
 	}
+	word, of := "", compile.Problem{}
 	for _, p := range problems {
-		if object, ok := present[p.Ref]; ok && p.Here && !said[p.Ref] {
-			said[p.Ref] = true
-			refused = append(refused, Refused{Object: object, TooLarge: true, Word: p.Field + ": " + p.Detail})
+		object, ok := s.present[p.Ref]
+		if !p.Here || !ok || len(refused) > 0 && (said[p.Ref] || refused[len(refused)-1].Object.Ref == p.Ref) {
+			continue
 		}
+		if word == "" || p.Field != of.Field || p.Detail != of.Detail { // of thousands all but the name may be the same
+			word, of = p.Field+": "+p.Detail, p
+		}
+		refused = append(refused, Refused{Object: object, TooLarge: true, Word: word})
 	}
 	slices.SortFunc(refused, func(a, b Refused) int { return a.Object.Ref.Compare(b.Object.Ref) })
+	s.refused = refused
 	return refused
 }
 
