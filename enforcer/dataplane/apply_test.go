@@ -250,13 +250,13 @@ func testFamilyFailure(t *testing.T, d subject, restore string, want []string) {
 		four.Name: four, "RF-v2-old4": set(t, "RF-v2-old4", iptables.HashIP, iptables.IPv4),
 		six.Name: set(t, six.Name, iptables.HashIP, iptables.IPv6, "fd00::2"),
 	}
-	if diff := cmp.Diff(wantSets, got.Sets, addrs); diff != "" {
+	if diff := cmp.Diff(wantSets, got.Sets.Content(), addrs); diff != "" {
 		t.Errorf("sets (-want +got):\n%s", diff)
 	}
 	if n := got.Tables[iptables.IPv4].Chains.Len(); n != 0 {
 		t.Errorf("IPv4 has %d chains, want none: a restore is taken in whole or not at all", n)
 	}
-	if diff := cmp.Diff(rules, got.Tables[iptables.IPv6].Chains); diff != "" {
+	if diff := cmp.Diff(rules, got.Tables[iptables.IPv6].Chains.Content()); diff != "" {
 		t.Errorf("IPv6 chains (-want +got):\n%s", diff)
 	}
 }

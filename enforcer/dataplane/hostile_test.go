@@ -67,7 +67,7 @@ func TestADumpThatIsCutShortIsBegunAnew(t *testing.T) {
 	}
 	for name, err := range cutShort { // not t.Run, whose tests are in another network namespace
 		if asked := inTrouble(d, err, 3, func() {
-			if diff := cmp.Diff(want, mustObserve(t, d).Sets, addrs); diff != "" {
+			if diff := cmp.Diff(want, mustObserve(t, d).Sets.Content(), addrs); diff != "" {
 				t.Errorf("%s: sets (-want +got):\n%s", name, diff)
 			}
 		}); asked != 4 {

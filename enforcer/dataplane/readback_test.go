@@ -30,7 +30,11 @@ func mustPrefix(t *testing.T, s string) netip.Prefix {
 
 var (
 	empty = cmpopts.EquateEmpty()
-	addrs = cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
+	addrs = cmp.Options{cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), contents}
+	// contents compares policy.Maps by what is in them.
+	contents = cmp.Options{
+		cmp.Transformer("sets", policy.Map[string, iptables.Set].Content), cmp.Transformer("chains", policy.Map[string, []iptables.Rule].Content),
+	}
 )
 
 const wordy = `-m comment --comment "NetworkPolicy team-a/api-allow ingress[0]" `
@@ -115,7 +119,7 @@ func TestEachRuleReadsBackAsWritten(t *testing.T) {
 		}
 		mustApply(t, d, p)
 		got := mustObserve(t, d)
-		if diff := cmp.Diff(want.Tables, got.Tables, empty); diff != "" {
+		if diff := cmp.Diff(want.Tables, got.Tables, contents, empty); diff != "" {
 			t.Errorf("rules read back (-written +read):\n%s", diff)
 		}
 		for _, f := range iptables.Families {

@@ -102,7 +102,7 @@ func TestSetsOfAnotherLayoutAreNotReadAndGo(t *testing.T) {
 		s.Name = name
 		want[name] = s
 	}
-	if diff := cmp.Diff(want, have.Sets); diff != "" {
+	if diff := cmp.Diff(want, have.Sets.Content()); diff != "" {
 		t.Errorf("found (-want +got):\n%s", diff)
 	}
 	mustApply(t, d, iptables.Diff(iptables.Ruleset{}, have)) // the list, too, which refers to one that comes before it
