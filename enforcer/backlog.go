@@ -29,6 +29,7 @@ type backlog struct {
 	back     *policy.Node    // what came into force after our rules had been away; nil if they have been there since the last look that succeeded
 	// inherited is set if our rules had been away, and the process before this one did not get to the look after it.
 	inherited bool
+	namers    policy.Namers
 }
 
 // begin notes that a change to node begins, and reports whether our rules were away until now.
@@ -50,7 +51,7 @@ func (b *backlog) end(node *policy.Node, affected policy.Affected, changed, fail
 	switch {
 	case !affected.Empty() || b.inForce != nil && changed:
 		if last != nil && b.back != node {
-			b.opened = b.opened.With(policy.AffectedBy(node, last))
+			b.opened = b.opened.With(b.namers.AffectedBy(node, last))
 		}
 		b.inForce = node
 	case !failed && b.settled != nil && changed:

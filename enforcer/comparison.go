@@ -51,6 +51,9 @@ func (m made) compare() error {
 
 // where names the first part in which two values of one type differ, and what each has there.
 func where(want, got reflect.Value, path string) string {
+	if content := want.MethodByName("Content"); content.IsValid() { // of a policy.Map
+		want, got = content.Call(nil)[0], got.MethodByName("Content").Call(nil)[0]
+	}
 	if want.Kind() == reflect.Struct {
 		for i := range want.NumField() {
 			a, b := want.Field(i), got.Field(i)

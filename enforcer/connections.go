@@ -96,12 +96,12 @@ type step struct {
 
 // affected are the connections that the step may have come to deny. Whatever was missed before, as packets that were on their way for long, is found by
 // looking at all of them now and then.
-func (s step) affected(check bool) policy.Affected {
+func (s step) affected(namers *policy.Namers, check bool) policy.Affected {
 	switch {
 	case s.before == nil:
 		return policy.Affected{All: true, Urgent: true}
 	case !s.changes.Empty():
-		return policy.AffectedBy(s.before, s.after)
+		return namers.AffectedBy(s.before, s.after)
 	}
 	return policy.Affected{All: s.verified && check}
 }
@@ -111,7 +111,7 @@ func (l *Connections) change(s step, apply func() error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	affected := s.affected(l.checked.due(now))
+	affected := s.affected(&l.backlog.namers, l.checked.due(now))
 	if l.backlog.begin(s.after, s.changes.WereAway) {
 		l.remember(true)
 	}

@@ -56,6 +56,8 @@ type Enforcer struct {
 	refusals  *refusals // what the kernel does not take
 	leftovers leftovers // what it does not let go
 	waiting   *waiting  // changes that would hold up others
+	said      said      // of policies, in the last report
+	counted   counted
 }
 
 // planner says what snapshots of a node, one after the other, come to. It keeps what they have in common.
@@ -115,7 +117,7 @@ type Report struct {
 	// Unread is set if the kernel could not be read back, so that nobody knows what it holds.
 	Unread bool
 	// Points are the places in the wanted rules where packets are counted or logged, by ID.
-	Points map[string]policy.Point
+	Points policy.Map[string, policy.Point]
 	// Applied is what was changed in the kernel, empty if nothing was.
 	Applied policy.Changes
 	// Repairs is what another program had changed in Ringfence's part of the kernel since the last Sync: it has been undone.
@@ -162,9 +164,11 @@ func (e *Enforcer) sync(ctx context.Context, s compile.Snapshot, verify bool) (R
 	report.Waiting = slices.Sorted(maps.Keys(e.waiting.namespaces))
 	byKernel := e.refusals.list(&node)
 	report.Leftover = slices.Sorted(maps.Keys(e.leftovers))
-	report.Refused = withBudgets(byKernel, problems, &node)
-	report.Problems = slices.Concat(problems, problemsOf(byKernel))
-	slices.SortStableFunc(report.Problems, func(a, b compile.Problem) int { return a.Ref.Compare(b.Ref) })
+	report.Refused = e.said.withBudgets(byKernel, problems, &node)
+	if report.Problems = problems; len(byKernel) > 0 {
+		report.Problems = slices.Concat(problems, problemsOf(byKernel))
+		slices.SortStableFunc(report.Problems, func(a, b compile.Problem) int { return a.Ref.Compare(b.Ref) })
+	}
 	return report, err
 }
 
@@ -177,7 +181,7 @@ func (e *Enforcer) enforce(ctx context.Context, node policy.Node, verify bool) (
 	}
 	e.made.closed, e.made.options, e.made.ruleset = node, e.options, e.planner.renderer.Render(node, e.options, known)
 	want := e.waiting.withMade(e.made.ruleset)
-	report := Report{Counts: count(want), Concerns: node.Concerns, Points: want.Points}
+	report := Report{Counts: e.counted.of(want), Concerns: node.Concerns, Points: want.Points}
 	report.Counts.Policies, report.Counts.Endpoints = len(node.Policies), len(node.Endpoints)
 
 	have, unread := e.have(ctx, verify || e.leftovers.wanted(want), want, &report)
@@ -233,8 +237,14 @@ func (e *Enforcer) have(ctx context.Context, verify bool, want iptables.Ruleset,
 	return observed, nil
 }
 
-// count are the sizes of what a ruleset holds.
-func count(r iptables.Ruleset) Counts {
-	s := r.Size()
-	return Counts{Chains: s.Chains, Rules: s.Rules, Sets: s.Sets, Entries: s.Entries}
+// counted is the last ruleset that was counted.
+type counted struct {
+	ruleset iptables.Ruleset
+	size    iptables.Size
+}
+
+// of are the sizes of what a ruleset holds.
+func (c *counted) of(r iptables.Ruleset) Counts {
+	c.ruleset, c.size = r, r.SizeSince(c.ruleset, c.size)
+	return Counts{Chains: c.size.Chains, Rules: c.size.Rules, Sets: c.size.Sets, Entries: c.size.Entries}
 }

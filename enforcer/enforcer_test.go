@@ -119,7 +119,7 @@ func TestVerifyRepairsWhatOthersBrokeAndSaysSo(t *testing.T) {
 		"all rules flushed": func(r iptables.Ruleset) iptables.Plan {
 			empty := iptables.Ruleset{Tables: map[iptables.Family]iptables.Table{}, Sets: r.Sets}
 			for f, t := range r.Tables {
-				empty.Tables[f] = iptables.Table{Name: t.Name, Chains: map[string][]iptables.Rule{"RF-FORWARD": nil, "RF-INPUT": nil}}
+				empty.Tables[f] = iptables.Table{Name: t.Name, Chains: policy.MapOf(map[string][]iptables.Rule{"RF-FORWARD": nil, "RF-INPUT": nil})}
 			}
 			return iptables.Diff(empty, r)
 		},
@@ -145,7 +145,7 @@ func TestVerifyRepairsWhatOthersBrokeAndSaysSo(t *testing.T) {
 }
 
 func entryDeleted(r iptables.Ruleset) iptables.Plan {
-	for _, s := range r.Sets {
+	for _, s := range r.Sets.All() {
 		for _, e := range s.Entries {
 			return iptables.Plan{DelEntries: []iptables.SetEntries{{Set: s.Name, Type: s.Type, Family: s.Family, Entries: []iptables.Entry{e}}}}
 		}

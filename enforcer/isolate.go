@@ -102,7 +102,7 @@ func (s *search) known(name string) (ids []policy.SetID) {
 	if name == "" {
 		return nil
 	}
-	for id, set := range s.refusals.sets {
+	for id, set := range s.refusals.sets.All() {
 		if slices.Contains(s.options.Layout.SetNames(id, set.Kind), name) {
 			ids = append(ids, id)
 		}
@@ -177,7 +177,7 @@ func (s *search) alone(refs []policy.Ref) iptables.Ruleset { return s.aloneIn(s.
 
 func asksForSet(name string) func(iptables.Ruleset) bool {
 	return func(r iptables.Ruleset) bool {
-		_, ok := r.Sets[name]
+		_, ok := r.Sets.Lookup(name)
 		return ok
 	}
 }

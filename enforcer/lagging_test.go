@@ -50,9 +50,9 @@ func (h histories) explain(s compile.Snapshot, waiting []string, chosen map[stri
 			}
 		}
 		want := iptables.Render(shown, ladder.Options)
-		for name, set := range held.Sets {
-			if _, wanted := want.Sets[name]; !wanted {
-				want.Sets[name] = set // made for what waits: no rule names it
+		for name, set := range held.Sets.All() {
+			if _, wanted := want.Sets.Lookup(name); !wanted {
+				want.Sets = want.Sets.With(name, set) // made for what waits: no rule names it
 			}
 		}
 		return s, node, iptables.Diff(want, held).Empty()

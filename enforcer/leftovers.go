@@ -26,7 +26,7 @@ func (l leftovers) due(p iptables.Plan, now time.Time) iptables.Plan {
 // wanted reports whether one of them is needed again: then the kernel has to be looked at, since nothing else knows what it holds.
 func (l leftovers) wanted(want iptables.Ruleset) bool {
 	for name := range l {
-		if _, ok := want.Sets[name]; ok {
+		if _, ok := want.Sets.Lookup(name); ok {
 			return true
 		}
 	}
@@ -36,8 +36,8 @@ func (l leftovers) wanted(want iptables.Ruleset) bool {
 // keep forgets those that are not there any more, or are needed again.
 func (l leftovers) keep(observed, want iptables.Ruleset) {
 	maps.DeleteFunc(l, func(name string, _ time.Time) bool {
-		_, there := observed.Sets[name]
-		_, wanted := want.Sets[name]
+		_, there := observed.Sets.Lookup(name)
+		_, wanted := want.Sets.Lookup(name)
 		return !there || wanted
 	})
 }

@@ -65,7 +65,7 @@ func setsOf(t *testing.T, kernel *dataplane.Fake) []string {
 		t.Fatal(err)
 	}
 	var names []string
-	for name, s := range held.Sets {
+	for name, s := range held.Sets.All() {
 		if s.Family == iptables.IPv4 {
 			names = append(names, name)
 		}

@@ -41,7 +41,7 @@ func (e *Enforcer) isThere(n policy.Node, p policy.Policy, d policy.Direction, r
 	}
 	comment := false
 	for f, t := range e.aloneIn(n, []policy.Ref{p.Ref}).Tables {
-		for _, rules := range t.Chains {
+		for _, rules := range t.Chains.All() {
 			for _, r := range rules {
 				if !strings.Contains(string(r), p.Ref.Name) {
 					continue // of the tree

@@ -31,8 +31,9 @@ type refusals struct {
 	by map[policy.Ref]*objection
 	// taken are the policies that are in force as far as is known, and sets what these name: a policy that is refused keeps what it has there.
 	taken   map[part]policy.Policy
-	sets    map[policy.SetID]policy.Set
-	settled bool // a sync has succeeded
+	sets    policy.Map[policy.SetID, policy.Set]
+	settled bool            // a sync has succeeded
+	of      []policy.Policy // what taken was made of
 }
 
 // part names one policy of a node.
@@ -54,7 +55,7 @@ type objection struct {
 }
 
 func newRefusals() *refusals {
-	return &refusals{by: map[policy.Ref]*objection{}, taken: map[part]policy.Policy{}, sets: map[policy.SetID]policy.Set{}}
+	return &refusals{by: map[policy.Ref]*objection{}, taken: map[part]policy.Policy{}}
 }
 
 // begin decides which of the objects that were refused are tried again in this sync, those that ask for least first. One that is gone is remembered until it
@@ -148,21 +149,22 @@ func (r *refusals) close(n policy.Node) policy.Node {
 
 // shrink leaves in the sets that take no more entries those that they have, and returns the sets where that may not be.
 func (r *refusals) shrink(n *policy.Node) (closed []policy.SetID) {
-	n.Sets = maps.Clone(n.Sets)
+	smaller := map[policy.SetID]*policy.Set{}
 	for ref, o := range r.by {
 		if !r.refuses(ref) {
 			continue
 		}
 		for id := range o.stuck {
-			set, wanted := n.Sets[id]
-			before, held := r.sets[id]
+			set, wanted := n.Sets.Lookup(id)
+			before, held := r.sets.Lookup(id)
 			if !wanted || !held || !n.OnlyAccepts(id) {
 				closed = append(closed, id)
 				continue
 			}
-			n.Sets[id] = policy.Set{Kind: set.Kind, Members: common(set.Members, before.Members)}
+			smaller[id] = &policy.Set{Kind: set.Kind, Members: common(set.Members, before.Members)}
 		}
 	}
+	n.Sets = n.Sets.Edited(smaller)
 	return closed
 }
 
@@ -186,7 +188,7 @@ func common(a, b []policy.Member) []policy.Member {
 // hold is n with some policies as they are in force now, while it is found out which of them the kernel refuses. One that is new does not apply yet; before
 // anything of this process was in force nobody knows what is new, and it is closed.
 func (r *refusals) hold(n policy.Node, held map[policy.Ref]bool) policy.Node {
-	sets := maps.Clone(n.Sets)
+	more := map[policy.SetID]*policy.Set{}
 	n.Policies = slices.Clone(n.Policies)
 	fresh := map[policy.Ref]bool{}
 	for i, p := range n.Policies {
@@ -197,9 +199,9 @@ func (r *refusals) hold(n policy.Node, held map[policy.Ref]bool) policy.Node {
 		switch {
 		case known:
 			n.Policies[i].Rules = before.Rules
-			for id, set := range r.sets {
-				if _, there := sets[id]; !there && names(before, id) {
-					sets[id] = set
+			for id, set := range r.sets.All() {
+				if !n.Sets.Has(id) && names(before, id) {
+					more[id] = &set
 				}
 			}
 		case r.settled:
@@ -208,7 +210,7 @@ func (r *refusals) hold(n policy.Node, held map[policy.Ref]bool) policy.Node {
 			n.Policies[i] = p.Closed(func(policy.Direction, policy.Rule) bool { return false })
 		}
 	}
-	n.Sets = sets
+	n.Sets = n.Sets.Edited(more)
 	if len(fresh) == 0 {
 		return n
 	}
@@ -221,12 +223,19 @@ func names(p policy.Policy, id policy.SetID) bool {
 
 // accept notes that the kernel holds n.
 func (r *refusals) accept(n policy.Node) {
-	r.taken = make(map[part]policy.Policy, len(n.Policies))
-	for _, p := range n.Policies {
-		r.taken[part{p.Ref, p.Part}] = p
+	if !r.holds(n.Policies) {
+		r.taken, r.of = make(map[part]policy.Policy, len(n.Policies)), n.Policies
+		for _, p := range n.Policies {
+			r.taken[part{p.Ref, p.Part}] = p
+		}
 	}
 	r.sets, r.settled = n.Sets, true
 	maps.DeleteFunc(r.by, func(_ policy.Ref, o *objection) bool { return o.trying })
+}
+
+// holds reports whether policies are, one by one, those that the kernel holds, without a look at them: most changes are of pods.
+func (r *refusals) holds(policies []policy.Policy) bool {
+	return r.settled && policy.IsOneSlice(policies, r.of)
 }
 
 // changed are the objects of n that ask for something which is not in force yet, in their order.
@@ -268,9 +277,9 @@ func (r *refusals) bySize(n *policy.Node, refs []policy.Ref) {
 		for _, rule := range slices.Concat(p.Rules[0], p.Rules[1]) {
 			size[p.Ref] += 1 + len(rule.Peer.Blocks)
 			for _, id := range []policy.SetID{rule.Peer.Set, rule.Ports.Set} {
-				if _, there := r.sets[id]; id != "" && !there && !counted[p.Ref][id] {
+				if id != "" && !r.sets.Has(id) && !counted[p.Ref][id] {
 					counted[p.Ref][id] = true
-					size[p.Ref] += 100 + len(n.Sets[id].Members)
+					size[p.Ref] += 100 + len(n.Sets.Get(id).Members)
 				}
 			}
 		}
@@ -293,22 +302,49 @@ func (r *refusals) list(n *policy.Node) []Refused {
 	return all
 }
 
+// said is which objects are refused, by the last report, and what that was made of. As long as all of it stands in the same memory, so does what is said.
+type said struct {
+	problems []compile.Problem
+	objects  []policy.Object
+	present  map[policy.Ref]policy.Object // of objects
+	refused  []Refused                    // for the sake of budgets alone
+	any      bool
+}
+
 // withBudgets adds the objects that are over a budget on this node, each once.
-func withBudgets(refused []Refused, problems []compile.Problem, n *policy.Node) []Refused {
+func (s *said) withBudgets(refused []Refused, problems []compile.Problem, n *policy.Node) []Refused {
+	sameObjects := s.any && policy.IsOneSlice(s.objects, n.Concerns.Objects)
+	if sameObjects && len(refused) == 0 && policy.IsOneSlice(s.problems, problems) {
+		return s.refused
+	}
+	if !sameObjects {
+		s.present = nil
+	}
+	*s = said{problems: problems, objects: n.Concerns.Objects, present: s.present, any: len(refused) == 0}
 	if !slices.ContainsFunc(problems, func(p compile.Problem) bool { return p.Here }) {
+		s.refused = refused
 		return refused
 	}
-	present, said := versions(n), map[policy.Ref]bool{}
+	if s.present == nil {
+		s.present = versions(n)
+	}
+	said := make(map[policy.Ref]bool, len(refused))
 	for _, r := range refused {
 		said[r.Object.Ref] = true
 	}
+	word, of := "", compile.Problem{}
 	for _, p := range problems {
-		if object, ok := present[p.Ref]; ok && p.Here && !said[p.Ref] {
-			said[p.Ref] = true
-			refused = append(refused, Refused{Object: object, TooLarge: true, Word: p.Field + ": " + p.Detail})
+		object, ok := s.present[p.Ref]
+		if !p.Here || !ok || len(refused) > 0 && (said[p.Ref] || refused[len(refused)-1].Object.Ref == p.Ref) {
+			continue
 		}
+		if word == "" || p.Field != of.Field || p.Detail != of.Detail { // of thousands all but the name may be the same
+			word, of = p.Field+": "+p.Detail, p
+		}
+		refused = append(refused, Refused{Object: object, TooLarge: true, Word: word})
 	}
 	slices.SortFunc(refused, func(a, b Refused) int { return a.Object.Ref.Compare(b.Object.Ref) })
+	s.refused = refused
 	return refused
 }
 

@@ -228,7 +228,7 @@ func TestASetThatIsFullKeepsWhatItHas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, set := range have.Sets {
+	for name, set := range have.Sets.All() {
 		if set.Family == iptables.IPv4 && (len(set.Entries) != 1 || set.Entries[0].Prefix.IPs().String() != "10.0.0.2/32") {
 			t.Errorf("%s holds %v, want the client that it had", name, set.Entries)
 		}

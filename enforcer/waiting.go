@@ -30,7 +30,8 @@ type waiting struct {
 	before     compile.Lag         // of these namespaces, as it is in force
 	applied    map[part]bool       // their policies that applied to a pod here
 	freed      map[string]bool     // which of them ask for more though nothing is new: where a policy goes, there is room in a budget for others
-	closed     map[policy.Ref]bool // the policies of which something may come that is not in force: a budget refuses them, or only a new pod has brought them
+	closed     map[policy.Ref]bool // the policies of which something may come that is not in force, since only a new pod has brought them
+	over       []compile.Problem   // likewise, since a budget refuses them
 	next       *next               // what is being made ready, nil if nothing is
 }
 
@@ -131,7 +132,7 @@ func (w *waiting) end(s compile.Snapshot) {
 // hasGone reports whether nothing is left to come of what a namespace waits for.
 func (w *waiting) hasGone(now compile.Lag, namespace string) bool {
 	if w.freed[namespace] {
-		return now.HasNothingNew(w.before, namespace) && !now.HasPolicy(namespace, func(ref policy.Ref) bool { return w.closed[ref] })
+		return now.HasNothingNew(w.before, namespace) && !now.HasPolicy(namespace, w.isClosed)
 	}
 	coming := w.next != nil && w.next.namespaces[namespace]
 	return now.HasNothingNew(w.before, namespace) || coming && !now.HasOneOf(w.before, w.next.lag, namespace)
@@ -139,11 +140,21 @@ func (w *waiting) hasGone(now compile.Lag, namespace string) bool {
 
 // refuse takes in which policies budgets refuse.
 func (w *waiting) refuse(problems []compile.Problem) {
-	for _, p := range problems {
+	w.over = problems
+}
+
+// isClosed reports whether something of a policy may come that is not in force.
+func (w *waiting) isClosed(ref policy.Ref) bool {
+	first, _ := slices.BinarySearchFunc(w.over, ref, func(p compile.Problem, ref policy.Ref) int { return p.Ref.Compare(ref) })
+	for _, p := range w.over[first:] {
+		if p.Ref != ref {
+			break
+		}
 		if p.Here {
-			w.closed[p.Ref] = true
+			return true
 		}
 	}
+	return w.closed[ref]
 }
 
 func (w *waiting) leave(namespace string) {
@@ -193,6 +204,9 @@ func (e *Enforcer) late(n *policy.Node) []string {
 // newWork is how much work there is for the policies that have changed, to make the sets that are not there yet: by namespace, and at the most.
 func (r *refusals) newWork(n *policy.Node, families int) map[string]int {
 	asked, seen := map[string]int{}, map[policy.SetID]bool{}
+	if r.holds(n.Policies) {
+		return asked
+	}
 	for i := range n.Policies {
 		p := &n.Policies[i]
 		if p.Stage != policy.NetworkPolicies || r.by[p.Ref] != nil || r.isInForce(p) {
@@ -204,9 +218,9 @@ func (r *refusals) newWork(n *policy.Node, families int) map[string]int {
 			}
 			for _, rule := range rules {
 				for _, id := range []policy.SetID{rule.Peer.Set, rule.Ports.Set} {
-					if _, there := r.sets[id]; id != "" && !there && !seen[id] {
+					if id != "" && !r.sets.Has(id) && !seen[id] {
 						seen[id] = true
-						asked[p.Ref.Namespace] += families*iptables.WorkOfSet + len(n.Sets[id].Members)
+						asked[p.Ref.Namespace] += families*iptables.WorkOfSet + len(n.Sets.Get(id).Members)
 					}
 				}
 			}
@@ -241,7 +255,7 @@ func (e *Enforcer) plan(s compile.Snapshot) (compile.Snapshot, policy.Node, []co
 
 // take makes it all that waits now.
 func (n *next) take(w *waiting, s compile.Snapshot) {
-	n.namespaces, n.made = maps.Clone(w.namespaces), iptables.Ruleset{Sets: map[string]iptables.Set{}}
+	n.namespaces, n.made = maps.Clone(w.namespaces), iptables.Ruleset{}
 	n.lag = s.Lag().Of(n.namespaces)
 }
 

@@ -76,7 +76,7 @@ func TestALargeChangeWaitsByItself(t *testing.T) {
 	before, large := allow("a", "before", 80, "client"), many(10)
 	e := settled(t, kernel, with(town(), before))
 	s := with(town(), large...)
-	sets := len(held(t, kernel).Sets)
+	sets := held(t, kernel).Sets.Len()
 	var last *networkingv1.NetworkPolicy
 	took := untilReady(t, e, &s, func(waiting bool) {
 		others := allow("b", fmt.Sprint("others", s.Policies.Len()), 80, "client")
@@ -87,7 +87,7 @@ func TestALargeChangeWaitsByItself(t *testing.T) {
 		case !waiting && (now < len(large) || was):
 			t.Fatalf("once it is ready %d of %d are in force; the one that is gone is in force: %t", now, len(large), was)
 		}
-		made := len(held(t, kernel).Sets) - sets
+		made := held(t, kernel).Sets.Len() - sets
 		if sets += made; made > 2*1000+20 {
 			t.Errorf("one sync has made %d sets", made)
 		}
@@ -235,23 +235,23 @@ func largeChangeThatGoesAgain(t *testing.T, also *networkingv1.NetworkPolicy) {
 	kernel := dataplane.NewFake(dataplane.Capabilities{})
 	s := with(town(), allow("a", "one", 80, "client"), allow("a", "two", 81, "client"))
 	e := settled(t, kernel, s)
-	sets := len(held(t, kernel).Sets)
+	sets := held(t, kernel).Sets.Len()
 	large := many(10)
 	for range 3 {
 		if report, err := e.Sync(t.Context(), with(s, large...), false); err != nil || !slices.Equal(report.Waiting, []string{"a"}) {
 			t.Fatalf("%v, waiting are %q", err, report.Waiting)
 		}
 	}
-	if len(held(t, kernel).Sets) < sets+900 {
-		t.Fatalf("%d sets are there: nothing has been made ready", len(held(t, kernel).Sets))
+	if held(t, kernel).Sets.Len() < sets+900 {
+		t.Fatalf("%d sets are there: nothing has been made ready", held(t, kernel).Sets.Len())
 	}
 	s.Policies = s.Policies.Without("a", "two")
 	if also != nil {
 		s = with(s, also)
 	}
 	report, err := e.Sync(t.Context(), s, false)
-	if err != nil || len(report.Waiting) > 0 || countInForce(kernel, slices.Collect(s.Policies.All())) != s.Policies.Len() || countInForce(kernel, large) > 0 || len(held(t, kernel).Sets) > sets {
-		t.Errorf("%v, waiting are %q, %d of what has gone are in force, and %d sets are there", err, report.Waiting, countInForce(kernel, large), len(held(t, kernel).Sets))
+	if err != nil || len(report.Waiting) > 0 || countInForce(kernel, slices.Collect(s.Policies.All())) != s.Policies.Len() || countInForce(kernel, large) > 0 || held(t, kernel).Sets.Len() > sets {
+		t.Errorf("%v, waiting are %q, %d of what has gone are in force, and %d sets are there", err, report.Waiting, countInForce(kernel, large), held(t, kernel).Sets.Len())
 	}
 }
 
@@ -279,13 +279,13 @@ func TestWhatThereIsRoomForGoesAgain(t *testing.T) {
 			fewer := slices.DeleteFunc(slices.Clone(all), func(np *networkingv1.NetworkPolicy) bool {
 				return !refused[np.Namespace+"/"+np.Name] && np.Name < "large5"
 			})
-			sets := len(held(t, kernel).Sets)
+			sets := held(t, kernel).Sets.Len()
 			for range 3 {
 				if report, err = e.Sync(t.Context(), with(town(), fewer...), false); err != nil || !slices.Equal(report.Waiting, []string{"a"}) {
 					t.Fatalf("%v, waiting are %q", err, report.Waiting)
 				}
 			}
-			if made := len(held(t, kernel).Sets) - sets; made < 900 {
+			if made := held(t, kernel).Sets.Len() - sets; made < 900 {
 				t.Fatalf("%d sets more are there: nothing has been made ready", made)
 			}
 			s := with(town(), left(fewer, refused)...)

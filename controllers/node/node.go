@@ -56,7 +56,7 @@ type Config struct {
 	// Health, if it is given, is in the reports.
 	Health *report.Health
 	// Points, if there is one, is told after each sync in which places of the rules packets are counted or logged.
-	Points func(map[string]policy.Point)
+	Points func(policy.Map[string, policy.Point])
 	// Arrivals are pods that the API does not show with their addresses yet. Without it there are none.
 	Arrivals Arrivals
 	// Announce has their addresses announced to the other nodes.

@@ -66,18 +66,18 @@ func (s *syncs) Sync(context.Context, compile.Snapshot, bool) (enforcer.Report, 
 }
 
 func TestThePointsOfEachSyncAreTold(t *testing.T) {
-	first, second := map[string]policy.Point{"a": {ID: "a"}}, map[string]policy.Point{"b": {ID: "b"}}
-	var told []map[string]policy.Point
+	first, second := policy.MapOf(map[string]policy.Point{"a": {ID: "a"}}), policy.MapOf(map[string]policy.Point{"b": {ID: "b"}})
+	var told []policy.Map[string, policy.Point]
 	n := nodeOf(t, Config{
 		Name: "n", Resync: time.Hour, Sync: &syncs{{Points: first}, {Points: second}},
-		Points: func(p map[string]policy.Point) { told = append(told, p) },
+		Points: func(p policy.Map[string, policy.Point]) { told = append(told, p) },
 	})
 	for range 2 {
 		if _, err := n.Reconcile(t.Context(), reconcile.Request{}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if diff := cmp.Diff([]map[string]policy.Point{first, second}, told); diff != "" {
+	if diff := cmp.Diff([]policy.Map[string, policy.Point]{first, second}, told); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

@@ -10,11 +10,13 @@ import (
 	"github.com/ringfence-io/ringfence/controllers/cached"
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
 // syncLog logs what a person who looks for trouble would want to know of syncs, and each problem once as long as it lasts.
 type syncLog struct {
 	problems map[compile.Problem]bool // logged already
+	last     []compile.Problem        // what these were of
 	leftover []string                 // likewise
 	waiting  []string                 // likewise
 	lines    problemLines             // how many of them
@@ -55,6 +57,10 @@ func (l *syncLog) note(ctx context.Context, r enforcer.Report) {
 
 // noteProblems logs the problems that were not there before, as many as a namespace may have lines.
 func (l *syncLog) noteProblems(ctx context.Context, problems []compile.Problem) {
+	if policy.IsOneSlice(problems, l.last) {
+		return
+	}
+	l.last = problems
 	logger := log.FromContext(ctx)
 	logged, now := make(map[compile.Problem]bool, len(problems)), time.Now()
 	over := func(namespace string, leftOut int) {

@@ -59,7 +59,7 @@ func checkSize(t *testing.T, np *networkingv1.NetworkPolicy) {
 		one.Endpoints[0].Applies[1-d] = [len(policy.Stages)][]int{}
 		for f, table := range iptables.Render(one, iptables.Options{Families: iptables.Families[:], Table: "security"}).Tables {
 			rendered := -1 // the denial
-			for chain, rules := range table.Chains {
+			for chain, rules := range table.Chains.All() {
 				if len(chain) > len("RF-v1-IG-") && (chain[:9] == "RF-v1-IG-" || chain[:9] == "RF-v1-EG-") {
 					rendered += len(rules)
 				}

@@ -72,7 +72,7 @@ func (c *cluster) closeTo(node *policy.Node) {
 			}
 		}
 	}
-	c.addSet(node.Sets, node.Closed.Known, policy.Addresses, c.sorted())
+	c.addSet(node, node.Closed.Known, policy.Addresses, c.sorted())
 	for p := range k.strange {
 		for _, a := range p.Addrs {
 			if k.has(a) {

@@ -41,7 +41,7 @@ func TestWhichAddressesAreKnown(t *testing.T) {
 		cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 	}
 	var known []netip.Addr
-	for _, m := range node.Sets[node.Closed.Known].Members {
+	for _, m := range node.Sets.Get(node.Closed.Known).Members {
 		known = append(known, m.Addr.IP())
 	}
 	if diff := cmp.Diff(addrs("10.1.0.1", "10.1.0.2", "10.1.0.5", "10.1.0.7", "fd00::1"), known, same); diff != "" {
@@ -65,7 +65,7 @@ func TestWhichAddressesAreKnown(t *testing.T) {
 		t.Error("other ranges have the same set: it would lack addresses at the moment at which rules begin to ask it")
 	}
 	s.Closed = nil
-	if open, _ := Compile(s); len(open.Sets) > 0 || len(open.Closed.Ranges) > 0 || open.Concerns.Strange.Count > 0 {
+	if open, _ := Compile(s); open.Sets.Len() > 0 || len(open.Closed.Ranges) > 0 || open.Concerns.Strange.Count > 0 {
 		t.Errorf("nothing is to be closed, and there is %+v", open)
 	}
 }

@@ -31,7 +31,7 @@ type cluster struct {
 	selected []int           // likewise those that one policy selects
 
 	// Of one compile:
-	reuse  map[policy.SetID]policy.Set
+	reuse  policy.Map[policy.SetID, policy.Set]
 	groups podGroups
 }
 

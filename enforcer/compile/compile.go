@@ -20,7 +20,9 @@ type Compiler struct {
 	cluster  *cluster
 	selected *selected
 	known    knownSets
-	sets     map[policy.SetID]policy.Set // of the last node
+	resolver resolver
+	said     said
+	sets     policy.Map[policy.SetID, policy.Set] // of the last node
 }
 
 // Compile compiles a snapshot.
@@ -35,21 +37,23 @@ func (k *Compiler) Compile(s Snapshot) (policy.Node, []Problem) {
 	k.copies.next()
 	changed := c.follow(s, withGiven(s, &k.copies))
 	c.reuse = k.sets
-	k.known.follow(c, changed)
+	k.resolver.knownSets = &k.known
+	if !k.known.follow(c, changed) {
+		k.resolver.begin()
+	}
 	parsed, problems := k.reading.parseAll(c, s, changed)
 	k.selected = k.selectedFor(c, parsed, changed)
-	problems = slices.Concat(problems, k.selected.ties, k.known.resolveAll(k.selected.byAge))
-	slices.SortStableFunc(problems, func(a, b Problem) int { return a.Ref.Compare(b.Ref) })
+	problems = k.said.all(problems, k.selected.ties, k.resolver.resolveAll(k.selected))
 
 	node := policy.Node{
-		Endpoints: slices.Clone(k.selected.endpoints), Policies: k.selected.policies(), Sets: k.known.used(),
+		Endpoints: k.selected.endpoints, Policies: k.selected.policies(k.resolver.turned), Sets: k.known.used(),
 		Concerns: policy.Concerns{Objects: k.selected.objects, Pods: k.selected.digests, Addrs: k.selected.addrs},
 	}
 	node.Concerns.Contested, node.Concerns.Impossible = c.claims.contests(), c.allImpossible(s)
 	c.closeTo(&node)
 	c.tie(s, &node)
 	k.sets, k.known.cluster, k.copies.before = node.Sets, nil, nil
-	c.reuse, c.groups = nil, podGroups{}
+	c.reuse, c.groups = policy.Map[policy.SetID, policy.Set]{}, podGroups{}
 	return node, problems
 }
 
@@ -76,4 +80,25 @@ func (c *cluster) selectLocal(s podSelector) []int {
 	}
 	c.selected = selected
 	return slices.Clone(selected)
+}
+
+// said is the problems of the last snapshot, and what they were made of.
+type said struct {
+	of  [3][]Problem
+	is  []Problem
+	any bool
+}
+
+// all are the problems of some lists, by object: the same list again if all these are.
+func (s *said) all(of ...[]Problem) []Problem {
+	same := s.any
+	for i, one := range of {
+		same = same && policy.IsOneSlice(s.of[i], one)
+		s.of[i] = one
+	}
+	if s.any = true; !same {
+		s.is = slices.Concat(of...)
+		slices.SortStableFunc(s.is, func(a, b Problem) int { return a.Ref.Compare(b.Ref) })
+	}
+	return s.is
 }

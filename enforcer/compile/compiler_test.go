@@ -82,7 +82,7 @@ func TestWhatAChangeDoesNotReachStaysTheSame(t *testing.T) {
 	var k Compiler
 	was, _ := k.Compile(s)
 	is, _ := k.Compile(after)
-	if len(was.Policies) != 1 || len(was.Sets) != 4 || len(was.Endpoints) != 2 || len(was.Endpoints[0].Addrs) != 1 {
+	if len(was.Policies) != 1 || was.Sets.Len() != 4 || len(was.Endpoints) != 2 || len(was.Endpoints[0].Addrs) != 1 {
 		t.Fatalf("not what this test is about: %+v", was)
 	}
 	for _, d := range policy.Directions {
@@ -96,8 +96,8 @@ func TestWhatAChangeDoesNotReachStaysTheSame(t *testing.T) {
 		}
 	}
 	changed := 0
-	for id, set := range was.Sets {
-		if now := is.Sets[id]; &set.Members[0] != &now.Members[0] {
+	for id, set := range was.Sets.All() {
+		if now := is.Sets.Get(id); &set.Members[0] != &now.Members[0] {
 			changed++
 		}
 	}
@@ -127,14 +127,14 @@ func TestWhatIsNotUsedIsForgotten(t *testing.T) {
 		"pods":       {k.cluster.count, 6},
 		"partly":     {len(k.cluster.claims.partly), 4},
 		"sets":       {len(k.known.sets), 5},
-		"scopes":     {len(k.known.scopes), 3},
+		"scopes":     {len(k.known.scopes.named) + len(k.known.scopes.wide), 3},
 	} {
 		if sizes[0] != sizes[1] {
 			t.Errorf("%s: %d are kept, want %d", what, sizes[0], sizes[1])
 		}
 	}
 	k.Compile(Snapshot{Node: "here"})
-	if n := len(k.reading.in) + len(k.reading.isolations) + len(k.reading.sorted) + k.cluster.count + len(k.cluster.byNamespace) + len(k.cluster.claims.holders) + len(k.known.sets) + len(k.known.scopes); n != 0 {
+	if n := len(k.reading.in) + len(k.reading.isolations) + len(k.reading.sorted) + k.cluster.count + len(k.cluster.byNamespace) + len(k.cluster.claims.holders) + len(k.known.sets) + len(k.known.scopes.named) + len(k.known.scopes.wide) + len(k.known.others); n != 0 {
 		t.Errorf("of nothing, %d things are kept", n)
 	}
 }
@@ -163,14 +163,14 @@ func TestSetsWithTheSameMembersShareThem(t *testing.T) {
 		}
 		node, _ := k.Compile(s)
 		lists := map[*policy.Member]bool{}
-		for id, set := range node.Sets {
+		for id, set := range node.Sets.All() {
 			if len(set.Members) != len(step.pods) {
 				t.Fatalf("step %d: set %s has %d members, want %d", i, id, len(set.Members), len(step.pods))
 			}
 			lists[&set.Members[0]] = true
 		}
-		if len(node.Sets) != len(step.peers) || len(lists) != 1 {
-			t.Errorf("step %d: %d sets have %d lists; want %d and 1", i, len(node.Sets), len(lists), len(step.peers))
+		if node.Sets.Len() != len(step.peers) || len(lists) != 1 {
+			t.Errorf("step %d: %d sets have %d lists; want %d and 1", i, node.Sets.Len(), len(lists), len(step.peers))
 		}
 	}
 }

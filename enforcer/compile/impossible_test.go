@@ -35,7 +35,7 @@ func held(n policy.Node) map[netip.Addr]bool {
 			all[a] = true
 		}
 	}
-	for _, s := range n.Sets {
+	for _, s := range n.Sets.All() {
 		for _, m := range s.Members {
 			all[m.Addr.IP()] = true
 		}

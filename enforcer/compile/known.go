@@ -1,41 +1,53 @@
 package compile
 
 import (
-	"maps"
 	"slices"
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
-// knownSet is a set that policies of the last snapshot name. It follows what changes, rather than being looked up again.
+// knownSet is a set that policies of the node name. It follows what changes, rather than being looked up again.
 type knownSet struct {
 	id     policy.SetID
 	kind   policy.SetKind
 	finder finder
 
 	size    int             // how many members it has, more than the budget of an object if those are too many to count; -1 if nobody has looked
-	members []policy.Member // only while a policy of the node names it
-	looks   int             // in this snapshot
-	uses    int             // how many policies of the node name it
-	payer   *account        // the last that it was counted for
-	needed  bool            // in this snapshot
-	listed  bool            // among knownSets.listed
-	gone    bool            // it is found out anew: this one follows nothing
+	members []policy.Member // only while a policy of the node names it that is not refused
+	looks   int
+	asks    []asking // who was weighed by it
+	uses    int      // how many policies of the node name it that are not refused
+	counted int      // how many members the node was counted for
+	round   uint64   // the last snapshot that may have changed it
+	fold    uint64   // the last time that the policies of an account were counted by which it was
+	stirred bool     // it is among knownSets.stirred
+	gone    bool     // it is found out anew: this one follows nothing
 }
 
-// knownSets are those that policies of the last snapshot name, and where these look for pods.
+// asking is how many policies of an account were weighed by a set.
+type asking struct {
+	account *account
+	n       int
+}
+
+// knownSets are those that policies of the last snapshot name, and where these look for pods. A change of pods reaches those that look where the pods are, and
+// no others: these are not even visited.
 type knownSets struct {
 	*cluster
 	sets   map[policy.SetID]*knownSet
 	scopes scopes
-	listed map[policy.SetID]policy.Set
-	// refused is how many policies the last snapshot refused: so many may be again.
-	refused int
+	others map[*knownSet]bool // that have no scope: they may be changed by any pod or node
+	listed policy.Map[policy.SetID, policy.Set]
 	// budgets are the documented ones, unless they were set before the first snapshot.
 	budgets budgets
+	// namespaces is how many there are: whoever selects namespaces looks at each.
+	namespaces int
+	round      uint64
 	// Of this snapshot:
-	edits edits
-	lists map[policy.Ends][]policy.Member // that several sets may have; nil before anybody has asked
+	dirty   []*account  // whose policies were weighed by a set that has changed since
+	stirred []*knownSet // that may have come into use or out of use, or have other members
+	edits   edits
+	lists   map[policy.Ends][]policy.Member // that several sets may have; nil before anybody has asked
 }
 
 // sharedFrom is from how many members on a list is worth the search for another one like it.
@@ -67,32 +79,72 @@ func (k *knownSets) forget() {
 	for _, set := range k.sets {
 		set.gone = true
 	}
-	k.sets, k.scopes, k.listed = map[policy.SetID]*knownSet{}, scopes{}, nil
+	k.sets, k.scopes, k.others = map[policy.SetID]*knownSet{}, newScopes(), map[*knownSet]bool{}
+	k.listed = policy.Map[policy.SetID, policy.Set]{}
 }
 
-// follow takes the sets to the present snapshot.
-func (k *knownSets) follow(c *cluster, all *changes) {
+// follow takes the sets to the present snapshot. It reports false if all are found out anew.
+func (k *knownSets) follow(c *cluster, all *changes) bool {
 	k.cluster, k.edits, k.lists = c, edits{}, nil
-	if all == nil || k.sets == nil {
+	k.dirty, k.stirred = nil, nil
+	k.round++
+	otherNamespaces := k.namespaces != len(c.namespaces)
+	if k.namespaces = len(c.namespaces); all == nil || k.sets == nil {
 		k.forget()
+		return false
+	}
+	for _, s := range k.scopes.follow(all, otherNamespaces) {
+		for set := range s.sets {
+			k.followSet(set, all)
+		}
+	}
+	for set := range k.others {
+		k.followSet(set, all)
+	}
+	return true
+}
+
+// followSet takes a set to the present snapshot. What was weighed by it is weighed again if it has become larger or smaller.
+func (k *knownSets) followSet(set *knownSet, all *changes) {
+	if set.round == k.round {
 		return
 	}
-	k.scopes.follow(all)
-	for _, set := range k.sets {
-		set.looks, set.uses, set.payer, set.needed = set.finder.looks(c), 0, nil, false
-		if set.size >= 0 {
-			k.followSet(set, all)
+	looks, size := set.looks, set.size
+	set.round, set.looks = k.round, set.finder.looks(k.cluster)
+	if set.size >= 0 {
+		k.followMembers(set, all)
+	}
+	if set.looks != looks || set.size != size {
+		for _, one := range set.asks {
+			k.mark(one.account)
 		}
 	}
 }
 
-func (k *knownSets) followSet(set *knownSet, all *changes) {
+// mark has the policies of an account counted again.
+func (k *knownSets) mark(a *account) {
+	if !a.dirty {
+		a.dirty = true
+		k.dirty = append(k.dirty, a)
+	}
+}
+
+// stir has a set looked at once all policies are counted.
+func (k *knownSets) stir(set *knownSet) {
+	if !set.stirred {
+		set.stirred = true
+		k.stirred = append(k.stirred, set)
+	}
+}
+
+func (k *knownSets) followMembers(set *knownSet, all *changes) {
 	gone, come, ok := set.finder.follow(k.cluster, all)
 	if ok && len(gone)+len(come) == 0 {
 		return
 	}
 	if !ok || set.size > k.budgets.object.entries {
 		set.size = -1
+		k.stir(set)
 		return
 	}
 	gone, come = without(inOrder(gone), inOrder(come))
@@ -100,6 +152,7 @@ func (k *knownSets) followSet(set *knownSet, all *changes) {
 		set.members = k.edits.of(set.members, gone, come)
 	}
 	set.size += len(come) - len(gone)
+	k.stir(set)
 }
 
 // without are the members of each list that are not in the other.
@@ -161,16 +214,37 @@ func edited(members, gone, come []policy.Member) []policy.Member {
 // need is the known set that a rule names.
 func (k *knownSets) need(s *ruleSet) *knownSet {
 	set := k.sets[s.id]
-	if set == nil {
-		set = &knownSet{id: s.id, kind: policy.Addresses, finder: s.of.finder(k, s.names), size: -1}
-		if len(s.names) > 0 {
-			set.kind = policy.AddressPorts
-		}
-		set.looks = set.finder.looks(k.cluster)
-		k.sets[s.id] = set
+	if set != nil {
+		return set
 	}
-	set.needed = true
+	set = &knownSet{id: s.id, kind: policy.Addresses, finder: s.of.finder(k, s.names), size: -1}
+	if len(s.names) > 0 {
+		set.kind = policy.AddressPorts
+	}
+	set.looks = set.finder.looks(k.cluster)
+	k.sets[s.id] = set
+	if f, ok := set.finder.(*podFinder); ok {
+		for _, scope := range f.scopes {
+			scope.sets[set] = true
+		}
+	} else {
+		k.others[set] = true
+	}
+	k.stir(set)
 	return set
+}
+
+// drop forgets a set that nothing was weighed by.
+func (k *knownSets) drop(set *knownSet) {
+	delete(k.sets, set.id)
+	delete(k.others, set)
+	if f, ok := set.finder.(*podFinder); ok {
+		for _, scope := range f.scopes {
+			if delete(scope.sets, set); len(scope.sets) == 0 {
+				k.scopes.drop(scope)
+			}
+		}
+	}
 }
 
 // count finds out how many members a set has, if nobody knows.
@@ -182,6 +256,7 @@ func (k *knownSets) count(set *knownSet) {
 
 // find finds out which members a set has.
 func (k *knownSets) find(set *knownSet) {
+	k.stir(set)
 	members, ok := set.finder.find(k.cluster, k.budgets.object.entries)
 	if !ok {
 		set.size, set.members = k.budgets.object.entries+1, nil
@@ -191,37 +266,33 @@ func (k *knownSets) find(set *knownSet) {
 	set.members = k.listOf(set.id, members)
 }
 
-// used are the sets that policies of the node name. Those that none of the snapshot does are forgotten.
-func (k *knownSets) used() map[policy.SetID]policy.Set {
-	if k.listed == nil {
-		k.listed = map[policy.SetID]policy.Set{}
-	}
-	for id, set := range k.sets {
+// used are the sets that policies of the node name which are not refused. Those that no policy was weighed by are forgotten.
+func (k *knownSets) used() policy.Map[policy.SetID, policy.Set] {
+	edits := map[policy.SetID]*policy.Set{}
+	for i := 0; i < len(k.stirred); i++ { // one that is looked for is stirred again
+		set := k.stirred[i]
+		set.stirred = false
+		if k.sets[set.id] != set {
+			continue // gone
+		}
+		was, listed := k.listed.Lookup(set.id)
 		switch {
-		case set.needed && set.uses > 0:
-			k.list(id, set)
-		case set.listed:
-			delete(k.listed, id)
-			set.listed = false
-		}
-		if !set.needed {
-			delete(k.sets, id)
+		case set.uses > 0:
+			if len(set.members) != set.size {
+				k.find(set)
+			}
+			if !listed || !policy.IsOneSlice(was.Members, set.members) {
+				edits[set.id] = &policy.Set{Kind: set.kind, Members: set.members}
+			}
 			continue
+		case listed:
+			edits[set.id] = nil
 		}
-		if set.uses == 0 {
-			set.members = nil
+		if set.members = nil; len(set.asks) == 0 {
+			k.drop(set)
 		}
 	}
-	k.scopes.keepThoseOf(k.sets)
-	return maps.Clone(k.listed)
-}
-
-func (k *knownSets) list(id policy.SetID, set *knownSet) {
-	if len(set.members) != set.size {
-		k.find(set)
-	}
-	if set.listed && policy.IsOneSlice(k.listed[id].Members, set.members) {
-		return
-	}
-	k.listed[id], set.listed = policy.Set{Kind: set.kind, Members: set.members}, true
+	k.stirred = nil
+	k.listed = k.listed.Edited(edits)
+	return k.listed
 }

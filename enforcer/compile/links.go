@@ -261,6 +261,6 @@ func (t *tying) shut() {
 	for _, a := range gone {
 		t.members = append(t.members, policy.Member{Addr: policy.AddrOf(a)})
 	}
-	t.addSet(t.node.Sets, id, policy.Addresses, t.sorted())
+	t.addSet(t.node, id, policy.Addresses, t.sorted())
 	t.node.Shut = id
 }

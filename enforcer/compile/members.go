@@ -59,8 +59,8 @@ func inOrder(members []policy.Member) []policy.Member {
 }
 
 // addSet adds a set with its members, which are copied.
-func (c *cluster) addSet(sets map[policy.SetID]policy.Set, id policy.SetID, kind policy.SetKind, members []policy.Member) {
-	sets[id] = policy.Set{Kind: kind, Members: c.reused(id, members)}
+func (c *cluster) addSet(node *policy.Node, id policy.SetID, kind policy.SetKind, members []policy.Member) {
+	node.Sets = node.Sets.With(id, policy.Set{Kind: kind, Members: c.reused(id, members)})
 }
 
 // reused are those that a set had, if they are the same, or a copy; nil if there are none.
@@ -68,7 +68,7 @@ func (c *cluster) reused(id policy.SetID, members []policy.Member) []policy.Memb
 	if len(members) == 0 {
 		return nil
 	}
-	if same := c.reuse[id].Members; slices.Equal(same, members) {
+	if same := c.reuse.Get(id).Members; slices.Equal(same, members) {
 		return same
 	}
 	return slices.Clone(members)

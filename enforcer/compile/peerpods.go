@@ -235,10 +235,11 @@ func (f *podFinder) appendMembers(to []policy.Member, pods []*Pod, ns *Namespace
 
 // scope is where a selector looks for pods.
 type scope struct {
+	text       string // tells it from others
 	namespace  string
 	namespaces labels.Selector
 	pods       int // that policy can see there
-	needed     bool
+	sets       map[*knownSet]bool
 }
 
 // covers reports whether a scope has a namespace, of which ns is what is known.
@@ -249,55 +250,58 @@ func (s *scope) covers(name string, ns *Namespace) bool {
 	return ns != nil && s.namespaces.Matches(&ns.Labels)
 }
 
-// scopes are those of all selectors of known sets, by the text of the selector of namespaces, or the name.
-type scopes map[string]*scope
+// scopes are those of all selectors of known sets, by the name of the namespace, or the text of the selector of namespaces.
+type scopes struct{ named, wide map[string]*scope }
+
+func newScopes() scopes { return scopes{map[string]*scope{}, map[string]*scope{}} }
 
 // scopeOf is where a settled selector looks.
 func (k *knownSets) scopeOf(s podSelector) *scope {
-	text := "name " + s.namespace
+	all, text := k.scopes.named, s.namespace
 	if s.namespaces != nil {
-		text = "labels " + s.within
+		all, text = k.scopes.wide, s.within
 	}
-	known := k.scopes[text]
+	known := all[text]
 	if known == nil {
-		known = &scope{namespace: s.namespace, namespaces: s.namespaces}
+		known = &scope{text: text, namespace: s.namespace, namespaces: s.namespaces, sets: map[*knownSet]bool{}}
 		for _, name := range k.namespacesOf(s) {
 			known.pods += len(k.byNamespace[name])
 		}
-		k.scopes[text] = known
+		all[text] = known
 	}
 	return known
 }
 
-// follow counts the pods that have gone and come.
-func (all scopes) follow(changed *changes) {
-	for _, s := range all {
-		for _, one := range changed.in {
-			if s.covers(one.name, one.before) {
-				s.pods -= len(one.gone)
-			}
-			if s.covers(one.name, one.after) {
-				s.pods += len(one.come)
-			}
-		}
+// drop forgets a scope.
+func (all scopes) drop(s *scope) {
+	if s.namespaces == nil {
+		delete(all.named, s.text)
+	} else {
+		delete(all.wide, s.text)
 	}
 }
 
-// keepThoseOf forgets the scopes of which no set looks for pods.
-func (all scopes) keepThoseOf(sets map[policy.SetID]*knownSet) {
-	for _, s := range all {
-		s.needed = false
+// follow counts the pods that have gone and come, and returns the scopes in which that may have changed a set; all that select namespaces, if every is set.
+func (all scopes) follow(changed *changes, every bool) (reached []*scope) {
+	for name, one := range changed.in {
+		if s := all.named[name]; s != nil {
+			s.pods += len(one.come) - len(one.gone)
+			reached = append(reached, s)
+		}
 	}
-	for _, set := range sets {
-		if f, ok := set.finder.(*podFinder); ok {
-			for _, s := range f.scopes {
-				s.needed = true
+	for _, s := range all.wide {
+		is := every
+		for name, one := range changed.in {
+			if s.covers(name, one.before) {
+				s.pods, is = s.pods-len(one.gone), true
+			}
+			if s.covers(name, one.after) {
+				s.pods, is = s.pods+len(one.come), true
 			}
 		}
-	}
-	for text, s := range all {
-		if !s.needed {
-			delete(all, text)
+		if is {
+			reached = append(reached, s)
 		}
 	}
+	return reached
 }

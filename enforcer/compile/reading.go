@@ -79,7 +79,9 @@ func (r *reading) parseAll(c *cluster, s Snapshot, changed *changes) (parsed []*
 		r.tenants(c, isolation, dns)
 	}
 	r.forgetOlder(s)
-	r.sort()
+	if r.sort(); len(problems) == 0 {
+		return r.sorted, r.problems
+	}
 	return r.sorted, append(problems, r.problems...)
 }
 

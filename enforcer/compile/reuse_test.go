@@ -21,7 +21,7 @@ func TestACompilerReusesTheMembersOfSets(t *testing.T) {
 		}
 		return s
 	}
-	members := func(n policy.Node) []policy.Member { return n.Sets[n.Closed.Known].Members }
+	members := func(n policy.Node) []policy.Member { return n.Sets.Get(n.Closed.Known).Members }
 	for name, tt := range map[string]struct {
 		after  Snapshot
 		shared bool

@@ -27,7 +27,7 @@ type selected struct {
 // selectedFor is the last selection, if it still holds, or a new one.
 func (k *Compiler) selectedFor(c *cluster, parsed []*parsedPolicy, all *changes) *selected {
 	last := k.selected
-	if last != nil && all != nil && slices.Equal(last.parsed, parsed) && slices.Equal(last.local, c.local) && slices.Equal(last.losers, c.losers) &&
+	if last != nil && all != nil && policy.IsOneSlice(last.parsed, parsed) && policy.IsOneSlice(last.local, c.local) && policy.IsOneSlice(last.losers, c.losers) &&
 		!all.reach(c.local) && !all.reach(c.losers) {
 		return last
 	}
@@ -105,13 +105,9 @@ func (s *selected) apply(subjects []subject, index []int) {
 	}
 }
 
-// policies are what the policies that are used become. The list is the same again if no other is refused than before.
-func (s *selected) policies() []policy.Policy {
-	same := len(s.made) == len(s.used)
-	for i := 0; same && i < len(s.used); i++ {
-		same = s.used[i].refused == s.used[i].madeRefused
-	}
-	if same || len(s.used) == 0 {
+// policies are what the policies that are used become. The list is the same again if no other is refused than before, which turned says.
+func (s *selected) policies(turned bool) []policy.Policy {
+	if !turned && len(s.made) == len(s.used) || len(s.used) == 0 {
 		return s.made
 	}
 	s.made = make([]policy.Policy, len(s.used))

@@ -21,10 +21,10 @@ import (
 func TestAKernelWithoutUsHasEmptyTables(t *testing.T) {
 	onEach(t, func(t *testing.T, d subject) {
 		got := mustObserve(t, d)
-		none := iptables.Table{Name: securityTable, Jumps: map[string][]int{}, Chains: map[string][]iptables.Rule{}}
+		none := iptables.Table{Name: securityTable, Jumps: map[string][]int{}, Chains: policy.MapOf(map[string][]iptables.Rule{})}
 		want := iptables.Ruleset{
 			Tables: map[iptables.Family]iptables.Table{iptables.IPv4: none, iptables.IPv6: none},
-			Sets:   map[string]iptables.Set{},
+			Sets:   policy.MapOf(map[string]iptables.Set{}),
 			Guards: map[string]iptables.Guard{},
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -80,7 +80,7 @@ func TestSets(t *testing.T) {
 		}
 		mustApply(t, d, create)
 		for _, s := range create.CreateSets {
-			if diff := cmp.Diff(s, mustObserve(t, d).Sets[s.Name], addrs); diff != "" {
+			if diff := cmp.Diff(s, mustObserve(t, d).Sets.Get(s.Name), addrs); diff != "" {
 				t.Errorf("created (-want +got):\n%s", diff)
 			}
 		}
@@ -88,7 +88,7 @@ func TestSets(t *testing.T) {
 		got := mustObserve(t, d).Sets
 		for i, r := range setRows {
 			name := change.AddEntries[i].Set
-			if diff := cmp.Diff(want[name], got[name], addrs, empty); diff != "" {
+			if diff := cmp.Diff(want[name], got.Get(name), addrs, empty); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", r.name, diff)
 			}
 		}
@@ -101,7 +101,7 @@ func TestASetOfAnotherTypeGivesWay(t *testing.T) {
 		mustApply(t, d, iptables.Plan{CreateSets: []iptables.Set{set(t, name, iptables.HashIP, iptables.IPv4, "10.0.0.1")}})
 		want := set(t, name, iptables.HashNet, iptables.IPv4, "10.0.0.0/8")
 		mustApply(t, d, iptables.Plan{CreateSets: []iptables.Set{want}})
-		if diff := cmp.Diff(want, mustObserve(t, d).Sets[name], addrs); diff != "" {
+		if diff := cmp.Diff(want, mustObserve(t, d).Sets.Get(name), addrs); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 	})
@@ -112,7 +112,7 @@ func TestALeftoverOfTheSameNameGivesWay(t *testing.T) {
 		mustApply(t, d, iptables.Plan{CreateSets: []iptables.Set{set(t, "RF-v1-4A-x", iptables.HashIP, iptables.IPv4, "10.0.0.1", "10.0.0.2")}})
 		want := set(t, "RF-v1-4A-x", iptables.HashIP, iptables.IPv4, "10.0.0.2", "10.0.0.3")
 		mustApply(t, d, iptables.Plan{CreateSets: []iptables.Set{want}})
-		if diff := cmp.Diff(want, mustObserve(t, d).Sets["RF-v1-4A-x"], addrs); diff != "" {
+		if diff := cmp.Diff(want, mustObserve(t, d).Sets.Get("RF-v1-4A-x"), addrs); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 	})
@@ -137,13 +137,13 @@ func TestASetBeyond65536Entries(t *testing.T) {
 			start := time.Now()
 			mustApply(t, d, iptables.Plan{CreateSets: []iptables.Set{s}})
 			created := time.Since(start)
-			got := mustObserve(t, d).Sets[s.Name]
+			got := mustObserve(t, d).Sets.Get(s.Name)
 			t.Logf("%s: %d entries written in %s, read in %s", f, len(s.Entries), created, time.Since(start)-created)
 			if !slices.Equal(s.Entries, got.Entries) {
 				t.Fatalf("%d entries read back of %d, or others", len(got.Entries), len(s.Entries))
 			}
 			mustApply(t, d, iptables.Plan{DelEntries: []iptables.SetEntries{half}})
-			if n := len(mustObserve(t, d).Sets[s.Name].Entries); n != manyAddresses/2 {
+			if n := len(mustObserve(t, d).Sets.Get(s.Name).Entries); n != manyAddresses/2 {
 				t.Errorf("%d entries are left after deleting half, want %d", n, manyAddresses/2)
 			}
 		}
@@ -170,13 +170,13 @@ func TestASetThatARuleNamesIsNotDestroyed(t *testing.T) {
 		if want := "sets that are needed no more stay: RF-v1-4A-used: set RF-v1-4A-used: destroying it: a rule still refers to the set"; err == nil || err.Error() != want {
 			t.Errorf("the error is %v, want %s", err, want)
 		}
-		if got := mustObserve(t, d).Sets; len(got) != 1 || got[used.Name].Name == "" {
+		if got := mustObserve(t, d).Sets; got.Len() != 1 || got.Get(used.Name).Name == "" {
 			t.Errorf("sets left: %v, want the one in use", got)
 		}
 		// With its rule gone it goes at once, in the same plan.
 		destroy.Restore = map[iptables.Family]string{iptables.IPv4: "*security\n:RF-X - [0:0]\n-X RF-X\nCOMMIT\n"}
 		mustApply(t, d, destroy)
-		if got := mustObserve(t, d); len(got.Sets) != 0 || len(got.Tables[iptables.IPv4].Chains) != 0 {
+		if got := mustObserve(t, d); got.Sets.Len() != 0 || got.Tables[iptables.IPv4].Chains.Len() != 0 {
 			t.Errorf("left: %v", got)
 		}
 	})
@@ -201,7 +201,7 @@ func TestASetThatIsReleasedSoonIsDestroyed(t *testing.T) {
 			if err := release.Wait(); err != nil {
 				t.Fatal(err)
 			}
-			if got := mustObserve(t, d).Sets; len(got) != 0 {
+			if got := mustObserve(t, d).Sets; got.Len() != 0 {
 				t.Errorf("sets left: %v", got)
 			}
 		})
@@ -250,13 +250,13 @@ func testFamilyFailure(t *testing.T, d subject, restore string, want []string) {
 		four.Name: four, "RF-v2-old4": set(t, "RF-v2-old4", iptables.HashIP, iptables.IPv4),
 		six.Name: set(t, six.Name, iptables.HashIP, iptables.IPv6, "fd00::2"),
 	}
-	if diff := cmp.Diff(wantSets, got.Sets, addrs); diff != "" {
+	if diff := cmp.Diff(wantSets, got.Sets.Content(), addrs); diff != "" {
 		t.Errorf("sets (-want +got):\n%s", diff)
 	}
-	if n := len(got.Tables[iptables.IPv4].Chains); n != 0 {
+	if n := got.Tables[iptables.IPv4].Chains.Len(); n != 0 {
 		t.Errorf("IPv4 has %d chains, want none: a restore is taken in whole or not at all", n)
 	}
-	if diff := cmp.Diff(rules, got.Tables[iptables.IPv6].Chains); diff != "" {
+	if diff := cmp.Diff(rules, got.Tables[iptables.IPv6].Chains.Content()); diff != "" {
 		t.Errorf("IPv6 chains (-want +got):\n%s", diff)
 	}
 }
@@ -285,7 +285,7 @@ func TestAContextThatHasEndedChangesNothing(t *testing.T) {
 		if !errors.Is(err, gone) {
 			t.Errorf("the error is %v, want %v", err, gone)
 		}
-		if got := mustObserve(t, d); len(got.Sets)+len(got.Tables[iptables.IPv6].Chains) != 0 {
+		if got := mustObserve(t, d); got.Sets.Len()+got.Tables[iptables.IPv6].Chains.Len() != 0 {
 			t.Errorf("something was changed: %v", got)
 		}
 	})
@@ -324,7 +324,7 @@ func TestTheLockIsWaitedFor(t *testing.T) {
 		t.Errorf("the lock was held for %s, and the plan applied in %s: who broke it?", held, took)
 	}
 	got := mustObserve(t, d).Tables[iptables.IPv4]
-	if _, ok := got.Chains["RF-FORWARD"]; !ok || !cmp.Equal(got.Jumps["FORWARD"], []int{1}) {
+	if _, ok := got.Chains.Lookup("RF-FORWARD"); !ok || !cmp.Equal(got.Jumps["FORWARD"], []int{1}) {
 		t.Errorf("after the wait the table is %v", got)
 	}
 }
@@ -355,7 +355,7 @@ func TestTheWaitForTheLockEndsWithTheContext(t *testing.T) {
 			t.Errorf("after %s the error is %v", c.patience, err)
 		}
 	}
-	if got := mustObserve(t, d).Tables[iptables.IPv4].Chains; len(got) != 0 {
+	if got := mustObserve(t, d).Tables[iptables.IPv4].Chains; got.Len() != 0 {
 		t.Errorf("someone wrote under another's lock: %v", got)
 	}
 }

@@ -129,9 +129,9 @@ func TestLiveConnectionsAreReadAndCut(t *testing.T) {
 	}
 
 	// They are no part of the ruleset.
-	want := iptables.Ruleset{Sets: map[string]iptables.Set{}}
+	want := iptables.Ruleset{Sets: policy.MapOf(map[string]iptables.Set{})}
 	for _, s := range cutSets() {
-		want.Sets[s.Name] = s
+		want.Sets = want.Sets.With(s.Name, s)
 	}
 	if p := iptables.Diff(want, mustObserve(t, d)); !p.Empty() {
 		t.Errorf("they differ from what is wanted:\n%s", p)
@@ -139,7 +139,7 @@ func TestLiveConnectionsAreReadAndCut(t *testing.T) {
 	if err := d.Cleanup(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if sets := mustObserve(t, d).Sets; len(sets) > 0 {
+	if sets := mustObserve(t, d).Sets; sets.Len() > 0 {
 		t.Errorf("the cleanup has left %v", sets)
 	}
 }

@@ -112,7 +112,7 @@ func TestPointsReadBackWithoutADifference(t *testing.T) {
 		input := chains(d.Capabilities().Table, want)
 		mustApply(t, d, iptables.Plan{Restore: map[iptables.Family]string{iptables.IPv4: input, iptables.IPv6: input}})
 		for _, f := range iptables.Families {
-			if diff := cmp.Diff(want, mustObserve(t, d).Tables[f].Chains); diff != "" {
+			if diff := cmp.Diff(want, mustObserve(t, d).Tables[f].Chains.Content()); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", f, diff)
 			}
 		}

@@ -28,6 +28,7 @@ import (
 	"github.com/go-logr/logr"
 
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
 // The back ends of iptables.
@@ -139,7 +140,7 @@ func (d *Dataplane) Observe(ctx context.Context) (iptables.Ruleset, error) {
 func (d *Dataplane) ObserveReusing(ctx context.Context, known iptables.Ruleset) (iptables.Ruleset, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	r := iptables.Ruleset{Tables: map[iptables.Family]iptables.Table{}, Sets: map[string]iptables.Set{}}
+	r := iptables.Ruleset{Tables: map[iptables.Family]iptables.Table{}}
 	var errs []error
 	for _, f := range d.Capabilities().Families {
 		t, err := d.observeTable(ctx, f)
@@ -156,7 +157,7 @@ func (d *Dataplane) ObserveReusing(ctx context.Context, known iptables.Ruleset) 
 	if err != nil {
 		errs = append(errs, err)
 	} else {
-		r.Sets = sets
+		r.Sets = policy.MapOf(sets)
 	}
 	return r, errors.Join(errs...)
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
 // Fake is a Dataplane over a kernel of its own, in memory. It takes the same plans in the same order, refuses what the
@@ -98,7 +99,7 @@ func (f *Fake) Observe(ctx context.Context) (iptables.Ruleset, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	r := iptables.Ruleset{Tables: map[iptables.Family]iptables.Table{}, Sets: map[string]iptables.Set{}}
+	r, sets := iptables.Ruleset{Tables: map[iptables.Family]iptables.Table{}}, map[string]iptables.Set{}
 	for family, t := range f.tables {
 		r.Tables[family] = t.ours(f.capabilities.Table)
 	}
@@ -108,8 +109,9 @@ func (f *Fake) Observe(ctx context.Context) (iptables.Ruleset, error) {
 		if f.Layout.IsOther(name) {
 			s.Entries = nil // as list does
 		}
-		r.Sets[name] = s
+		sets[name] = s
 	}
+	r.Sets = policy.MapOf(sets)
 	return r, nil
 }
 

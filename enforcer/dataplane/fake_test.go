@@ -63,12 +63,12 @@ func TestTheFakeFailsWhereItIsTold(t *testing.T) {
 			}
 			got := mustObserve(t, d)
 			four, six := got.Tables[iptables.IPv4], got.Tables[iptables.IPv6]
-			if len(four.Chains) != c.four || len(four.Jumps) != c.jumps || len(got.Sets) != c.sets {
+			if four.Chains.Len() != c.four || len(four.Jumps) != c.jumps || got.Sets.Len() != c.sets {
 				t.Errorf("%d chains and %d jumps of IPv4, %d sets; want %d, %d, %d",
-					len(four.Chains), len(four.Jumps), len(got.Sets), c.four, c.jumps, c.sets)
+					four.Chains.Len(), len(four.Jumps), got.Sets.Len(), c.four, c.jumps, c.sets)
 			}
-			if len(six.Chains) != 4 || len(six.Jumps) != 2 {
-				t.Errorf("IPv6 has %d chains and %d jumps, want 4 and 2", len(six.Chains), len(six.Jumps))
+			if six.Chains.Len() != 4 || len(six.Jumps) != 2 {
+				t.Errorf("IPv6 has %d chains and %d jumps, want 4 and 2", six.Chains.Len(), len(six.Jumps))
 			}
 		})
 	}
@@ -100,7 +100,7 @@ func TestRestoreRefuses(t *testing.T) {
 				if !errors.As(err, &tool) {
 					t.Fatalf("the error is %v, want a ToolError", err)
 				}
-				if got := mustObserve(t, d).Tables[iptables.IPv4].Chains; len(got) != 0 {
+				if got := mustObserve(t, d).Tables[iptables.IPv4].Chains; got.Len() != 0 {
 					t.Errorf("something was taken all the same: %v", got)
 				}
 			})
@@ -126,10 +126,10 @@ func TestAnObservationIsACopy(t *testing.T) {
 	plan.CreateSets[0].Entries = []iptables.Entry{was}
 	mustApply(t, d, plan)
 	r := mustObserve(t, d)
-	r.Tables[iptables.IPv4].Chains["RF-v1-DENY"][0] = "-j ACCEPT"
-	r.Sets["RF-v1-4A-x"].Entries[0] = entry(t, "10.0.0.2")
+	r.Tables[iptables.IPv4].Chains.Get("RF-v1-DENY")[0] = "-j ACCEPT"
+	r.Sets.Get("RF-v1-4A-x").Entries[0] = entry(t, "10.0.0.2")
 	got := mustObserve(t, d)
-	if got.Tables[iptables.IPv4].Chains["RF-v1-DENY"][0] != "-j DROP" || got.Sets["RF-v1-4A-x"].Entries[0] != was {
+	if got.Tables[iptables.IPv4].Chains.Get("RF-v1-DENY")[0] != "-j DROP" || got.Sets.Get("RF-v1-4A-x").Entries[0] != was {
 		t.Error("writing to an observation changes the fake")
 	}
 }

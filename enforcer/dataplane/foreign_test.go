@@ -152,8 +152,8 @@ func TestOtherProgramsRulesStayByteForByteTheSame(t *testing.T) {
 					mustApply(t, d, fullPlan(t, table))
 					same("after applying, ours left away", withoutOurs(everything(t)))
 					got := mustObserve(t, d)
-					if n := len(got.Tables[iptables.IPv6].Chains); n != 4 || len(got.Sets) != 2 {
-						t.Fatalf("applied, and %d chains and %d sets are there", n, len(got.Sets))
+					if n := got.Tables[iptables.IPv6].Chains.Len(); n != 4 || got.Sets.Len() != 2 {
+						t.Fatalf("applied, and %d chains and %d sets are there", n, got.Sets.Len())
 					}
 					if err := d.Cleanup(t.Context()); err != nil {
 						t.Fatalf("cleaning up: %v", err)
@@ -176,7 +176,7 @@ func TestCleanupFindsOursEverywhere(t *testing.T) {
 				t.Fatal(err)
 			}
 			plan := fullPlan(t, table)
-			if len(mustObserve(t, d).Sets) > 0 {
+			if mustObserve(t, d).Sets.Len() > 0 {
 				plan.CreateSets = nil // there from the round before, and in use
 			}
 			mustApply(t, d, plan)
@@ -211,7 +211,7 @@ func TestWhatIsElsewhereGoesAndWhatIsInUseStays(t *testing.T) {
 	if diff := cmp.Diff(want, mustObserve(t, now), addrs); diff != "" {
 		t.Errorf("in use (-before +after):\n%s", diff)
 	}
-	if got := mustObserve(t, old).Tables[iptables.IPv4]; len(got.Chains)+len(got.Jumps) != 0 {
+	if got := mustObserve(t, old).Tables[iptables.IPv4]; got.Chains.Len()+len(got.Jumps) != 0 {
 		t.Errorf("left elsewhere: %v", got)
 	}
 }

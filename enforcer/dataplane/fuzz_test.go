@@ -35,7 +35,7 @@ func FuzzSave(f *testing.F) {
 		}
 		for name, table := range saved {
 			ours := table.ours(name)
-			for chain, rules := range ours.Chains {
+			for chain, rules := range ours.Chains.All() {
 				if !isOurs(chain) {
 					t.Errorf("%s counts as ours", chain)
 				}

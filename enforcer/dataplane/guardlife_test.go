@@ -301,7 +301,7 @@ func TestWhatGuardsForbidIsCountedAndSampled(t *testing.T) {
 			want := render("10.1.0.77")
 			enforce(t, d, want)
 			id := want.Guards["src"].Point
-			if p := want.Points[id]; p.Audit != audit || p.Ref.Namespace != "shop" || p.Ref.Name != "web" || p.Direction != policy.Egress {
+			if p := want.Points.Get(id); p.Audit != audit || p.Ref.Namespace != "shop" || p.Ref.Name != "web" || p.Direction != policy.Egress {
 				t.Errorf("the point is %+v", p)
 			}
 			samples := make(chan Packet, 100)

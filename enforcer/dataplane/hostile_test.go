@@ -67,7 +67,7 @@ func TestADumpThatIsCutShortIsBegunAnew(t *testing.T) {
 	}
 	for name, err := range cutShort { // not t.Run, whose tests are in another network namespace
 		if asked := inTrouble(d, err, 3, func() {
-			if diff := cmp.Diff(want, mustObserve(t, d).Sets, addrs); diff != "" {
+			if diff := cmp.Diff(want, mustObserve(t, d).Sets.Content(), addrs); diff != "" {
 				t.Errorf("%s: sets (-want +got):\n%s", name, diff)
 			}
 		}); asked != 4 {
@@ -180,7 +180,7 @@ func TestAProgramThatHangsIsEndedWithAllThatItHasStarted(t *testing.T) {
 	}
 	mustBeGone(t, pids[0], 2)
 	got := mustObserve(t, d)
-	if four, six := len(got.Tables[iptables.IPv4].Chains), len(got.Tables[iptables.IPv6].Chains); four != 1 || six != 0 {
+	if four, six := got.Tables[iptables.IPv4].Chains.Len(), got.Tables[iptables.IPv6].Chains.Len(); four != 1 || six != 0 {
 		t.Errorf("%d chains of IPv4 and %d of IPv6, want 1 and none", four, six)
 	}
 
@@ -191,7 +191,7 @@ func TestAProgramThatHangsIsEndedWithAllThatItHasStarted(t *testing.T) {
 	})
 	d.tools.patience = 500 * time.Millisecond
 	got, err = d.Observe(t.Context())
-	if !errors.Is(err, context.DeadlineExceeded) || len(got.Tables) != 1 || len(got.Tables[iptables.IPv4].Chains) != 1 {
+	if !errors.Is(err, context.DeadlineExceeded) || len(got.Tables) != 1 || got.Tables[iptables.IPv4].Chains.Len() != 1 {
 		t.Errorf("observed %v, and %v: want IPv4 alone, and why", got.Tables, err)
 	}
 	mustBeGone(t, pids[1], 2)
@@ -237,13 +237,13 @@ func TestARestoreThatIsKilledMidway(t *testing.T) {
 				t.Errorf("the error is %v, want a FamilyError of inet", err)
 			}
 			got := mustObserve(t, d)
-			if _, ok := got.Tables[iptables.IPv4].Chains["RF-OLD"]; !ok {
+			if _, ok := got.Tables[iptables.IPv4].Chains.Lookup("RF-OLD"); !ok {
 				t.Error("what was enforced is gone")
 			}
-			if _, ok := got.Tables[iptables.IPv6].Chains["RF-NEW"]; !ok {
+			if _, ok := got.Tables[iptables.IPv6].Chains.Lookup("RF-NEW"); !ok {
 				t.Error("the other family waits")
 			}
-			if rules, ok := got.Tables[iptables.IPv4].Chains["RF-NEW"]; ok && !slices.Equal(rules, []iptables.Rule{"-j RETURN"}) {
+			if rules, ok := got.Tables[iptables.IPv4].Chains.Lookup("RF-NEW"); ok && !slices.Equal(rules, []iptables.Rule{"-j RETURN"}) {
 				t.Errorf("half of a chain is there: %q", rules)
 			}
 			mustApply(t, good, oneChain("RF-NEW"))
@@ -268,7 +268,7 @@ func TestALockThatIsHeldForLong(t *testing.T) {
 	if !errors.Is(err, ErrLocked) || !strings.Contains(fmt.Sprint(err), "another program holds the xtables lock") {
 		t.Errorf("the error is %v, want one that names the lock", err)
 	}
-	if got := mustObserve(t, d).Tables[iptables.IPv4].Chains; len(got) != 1 || got["RF-OLD"] == nil {
+	if got := mustObserve(t, d).Tables[iptables.IPv4].Chains; got.Len() != 1 || got.Get("RF-OLD") == nil {
 		t.Errorf("while the lock is held there is %v", got)
 	}
 	d.tools.patience = time.Minute

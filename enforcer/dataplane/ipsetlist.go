@@ -16,7 +16,7 @@ import (
 )
 
 // listSets are our sets with their entries, which are those of known where it has the same.
-func listSets(x exchange, layout iptables.Layout, known map[string]iptables.Set) (map[string]iptables.Set, error) {
+func listSets(x exchange, layout iptables.Layout, known policy.Map[string, iptables.Set]) (map[string]iptables.Set, error) {
 	var l listing
 	err := whole(func() error {
 		c, err := openIPSets(x)
@@ -38,10 +38,11 @@ func listSets(x exchange, layout iptables.Layout, known map[string]iptables.Set)
 // again, and only what known does not have is kept apart. Sets may hold every pod of the cluster, many times over. What sets of another layout hold is left
 // unread: nothing of it will be kept, it would take as much memory again as the sets that replace them, and there is no knowing what it means.
 type listing struct {
-	layout      iptables.Layout
-	known, sets map[string]iptables.Set
-	current     iptables.Set
-	room        []iptables.Entry
+	layout  iptables.Layout
+	known   policy.Map[string, iptables.Set]
+	sets    map[string]iptables.Set
+	current iptables.Set
+	room    []iptables.Entry
 }
 
 // read takes one message of the dump.
@@ -70,7 +71,7 @@ func (l *listing) finish() {
 	}
 	l.room = iptables.SortEntries(l.room) // a set that grows while it is listed repeats some
 	s := l.current
-	if same := l.known[s.Name].Entries; slices.Equal(same, l.room) {
+	if same := l.known.Get(s.Name).Entries; slices.Equal(same, l.room) {
 		s.Entries = same
 	} else {
 		s.Entries = append([]iptables.Entry(nil), l.room...)

@@ -23,7 +23,7 @@ func TestAListingTakesFromWhatIsKnownOnlyWhatIsTheSame(t *testing.T) {
 		"RF-v1-changed": {Name: "RF-v1-changed", Entries: entries("10.0.0.1", "10.0.0.2")},
 		"RF-v1-emptied": {Name: "RF-v1-emptied", Entries: entries("10.0.0.1")},
 	}
-	l := listing{known: known, sets: map[string]iptables.Set{}}
+	l := listing{known: policy.MapOf(known), sets: map[string]iptables.Set{}}
 	for _, read := range []struct {
 		name    string
 		entries []iptables.Entry

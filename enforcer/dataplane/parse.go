@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
 // hookChains are the base chains in which a jump to us can stand.
@@ -119,7 +120,8 @@ func isOurs(name string) bool { return strings.HasPrefix(name, iptables.Prefix) 
 
 // ours is our part of the table.
 func (t savedTable) ours(name string) iptables.Table {
-	table := iptables.Table{Name: name, Jumps: map[string][]int{}, Chains: map[string][]iptables.Rule{}}
+	table := iptables.Table{Name: name, Jumps: map[string][]int{}}
+	chains := map[string][]iptables.Rule{}
 	for chain, rules := range t.chains {
 		if !isOurs(chain) {
 			continue
@@ -128,8 +130,9 @@ func (t savedTable) ours(name string) iptables.Table {
 		for i, r := range rules {
 			canonical[i] = Canonical(r)
 		}
-		table.Chains[chain] = canonical
+		chains[chain] = canonical
 	}
+	table.Chains = policy.MapOf(chains)
 	for _, base := range hookChains {
 		if found := jumpPositions(base, t.chains[base]); len(found) > 0 {
 			table.Jumps[base] = found

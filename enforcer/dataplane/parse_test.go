@@ -34,7 +34,7 @@ COMMIT
 	}
 	want := iptables.Table{
 		Name: "security", Jumps: map[string][]int{"FORWARD": {2}},
-		Chains: map[string][]iptables.Rule{"RF-A": {"-p tcp -j RETURN"}, "RF-FORWARD": {}},
+		Chains: policy.MapOf(map[string][]iptables.Rule{"RF-A": {"-p tcp -j RETURN"}, "RF-FORWARD": {}}),
 	}
 	if diff := cmp.Diff(want, all["security"].ours("security")); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -295,7 +295,7 @@ func TestThePreflightOfThisKernel(t *testing.T) {
 			if diff := cmp.Diff([]string{"br9"}, bridges); diff != "" || err != nil {
 				t.Errorf("bridges: %v (-want +got):\n%s", err, diff)
 			}
-			if got := mustObserve(t, d); len(got.Sets)+len(got.Tables[iptables.IPv4].Chains)+len(got.Tables[iptables.IPv6].Chains) != 0 {
+			if got := mustObserve(t, d); got.Sets.Len()+got.Tables[iptables.IPv4].Chains.Len()+got.Tables[iptables.IPv6].Chains.Len() != 0 {
 				t.Errorf("the preflight left something behind: %v", got)
 			}
 		})

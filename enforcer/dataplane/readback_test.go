@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
 func mustPrefix(t *testing.T, s string) netip.Prefix {
@@ -29,7 +30,11 @@ func mustPrefix(t *testing.T, s string) netip.Prefix {
 
 var (
 	empty = cmpopts.EquateEmpty()
-	addrs = cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
+	addrs = cmp.Options{cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }), contents}
+	// contents compares policy.Maps by what is in them.
+	contents = cmp.Options{
+		cmp.Transformer("sets", policy.Map[string, iptables.Set].Content), cmp.Transformer("chains", policy.Map[string, []iptables.Rule].Content),
+	}
 )
 
 const wordy = `-m comment --comment "NetworkPolicy team-a/api-allow ingress[0]" `
@@ -110,15 +115,15 @@ func TestEachRuleReadsBackAsWritten(t *testing.T) {
 			p.CreateSets = append(p.CreateSets, set(t, "RF-v1-"+suffix+"A", iptables.HashIP, f),
 				set(t, "RF-v1-"+suffix+"N", iptables.HashNet, f), set(t, "RF-v1-"+suffix+"P", iptables.HashIPPort, f))
 			p.Restore[f] = chains(securityTable, rules)
-			want.Tables[f] = iptables.Table{Name: securityTable, Chains: rules, Jumps: map[string][]int{}}
+			want.Tables[f] = iptables.Table{Name: securityTable, Chains: policy.MapOf(rules), Jumps: map[string][]int{}}
 		}
 		mustApply(t, d, p)
 		got := mustObserve(t, d)
-		if diff := cmp.Diff(want.Tables, got.Tables, empty); diff != "" {
+		if diff := cmp.Diff(want.Tables, got.Tables, contents, empty); diff != "" {
 			t.Errorf("rules read back (-written +read):\n%s", diff)
 		}
 		for _, f := range iptables.Families {
-			for _, r := range got.Tables[f].Chains["RF-FORMS"] {
+			for _, r := range got.Tables[f].Chains.Get("RF-FORMS") {
 				if c := Canonical(r); c != r {
 					t.Errorf("Canonical is not at rest:\n%s\n%s", r, c)
 				}

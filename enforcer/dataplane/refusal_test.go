@@ -66,7 +66,7 @@ func tenants(many int, peers map[string][]string) compile.Snapshot {
 func acceptingRules(t *testing.T, d *Dataplane, policy string) int {
 	t.Helper()
 	n := 0
-	for _, rules := range mustObserve(t, d).Tables[iptables.IPv4].Chains {
+	for _, rules := range mustObserve(t, d).Tables[iptables.IPv4].Chains.All() {
 		for _, r := range rules {
 			if strings.Contains(string(r), policy+" ") && strings.HasSuffix(string(r), "-j RETURN") {
 				n++
@@ -139,7 +139,7 @@ func TestASetThatTheKernelSaysIsFullCostsItsPolicyAlone(t *testing.T) {
 	onEitherBackend(t, func(t *testing.T, d *Dataplane) {
 		small := tenants(2, map[string][]string{"a": {"many"}, "b": {"y"}})
 		node, _ := compile.Compile(small)
-		for name, set := range iptables.Render(node, optionsOf(d)).Sets {
+		for name, set := range iptables.Render(node, optionsOf(d)).Sets.All() {
 			if set.Family == iptables.IPv4 && len(set.Entries) == 2 {
 				if err := netlink.IpsetCreate(name, "hash:ip", netlink.IpsetCreateOptions{Family: nl.FAMILY_V4, MaxElements: 2}); err != nil {
 					t.Fatal(err)

@@ -46,7 +46,7 @@ func everyKind(t *testing.T) policy.Node {
 		Policies: []policy.Policy{{
 			Ref: policy.Ref{Kind: "NetworkPolicy", Namespace: "team-a", Name: "everything"}, Stage: policy.NetworkPolicies, Rules: [2][]policy.Rule{rules, rules},
 		}},
-		Sets: map[policy.SetID]policy.Set{"pods": pods, "named": named},
+		Sets: policy.MapOf(map[policy.SetID]policy.Set{"pods": pods, "named": named}),
 	}
 	for i := range 40 {
 		node.Endpoints = append(node.Endpoints, policy.Endpoint{

@@ -1,7 +1,6 @@
 package dataplane
 
 import (
-	"maps"
 	"os"
 	"os/exec"
 	"regexp"
@@ -57,8 +56,8 @@ func TestWhatAVersionWithoutLayoutsHasLeftIsReplaced(t *testing.T) {
 			d := newDataplane(t, backend)
 			want := iptables.Render(tiered(t), iptables.Options{Families: iptables.Families[:], Table: securityTable, SelfMatch: true, HoldCut: true})
 			have := mustObserve(t, d)
-			if len(have.Tables[iptables.IPv4].Chains) < 10 || len(have.Sets) < 10 {
-				t.Fatalf("%d chains and %d sets were found of what was left", len(have.Tables[iptables.IPv4].Chains), len(have.Sets))
+			if have.Tables[iptables.IPv4].Chains.Len() < 10 || have.Sets.Len() < 10 {
+				t.Fatalf("%d chains and %d sets were found of what was left", have.Tables[iptables.IPv4].Chains.Len(), have.Sets.Len())
 			}
 			plan := iptables.Diff(want, have)
 			if len(plan.Jumps) > 0 {
@@ -103,12 +102,12 @@ func TestSetsOfAnotherLayoutAreNotReadAndGo(t *testing.T) {
 		s.Name = name
 		want[name] = s
 	}
-	if diff := cmp.Diff(want, have.Sets); diff != "" {
+	if diff := cmp.Diff(want, have.Sets.Content()); diff != "" {
 		t.Errorf("found (-want +got):\n%s", diff)
 	}
 	mustApply(t, d, iptables.Diff(iptables.Ruleset{}, have)) // the list, too, which refers to one that comes before it
-	if left := mustObserve(t, d).Sets; len(left) > 0 {
-		t.Errorf("left: %v", slices.Sorted(maps.Keys(left)))
+	if left := mustObserve(t, d).Sets; left.Len() > 0 {
+		t.Errorf("left: %v", slices.Sorted(left.Keys()))
 	}
 }
 

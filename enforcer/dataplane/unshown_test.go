@@ -66,7 +66,7 @@ func TestANativeRuleInAnotherTableStopsNothing(t *testing.T) {
 			if err := d.Cleanup(t.Context()); err != nil {
 				t.Errorf("cleaning up: %v", err)
 			}
-			if got := mustObserve(t, d); len(got.Tables[iptables.IPv4].Chains)+len(got.Tables[iptables.IPv6].Jumps) != 0 {
+			if got := mustObserve(t, d); got.Tables[iptables.IPv4].Chains.Len()+len(got.Tables[iptables.IPv6].Jumps) != 0 {
 				t.Errorf("left: %v", got)
 			}
 			if diff := cmp.Diff(before, native(t)); diff != "" {
@@ -102,7 +102,7 @@ func TestWhatIsLeftBesideANativeRuleGoes(t *testing.T) {
 			if diff := cmp.Diff(before, native(t)); diff != "" {
 				t.Errorf("other programs' rules (-before +after):\n%s", diff)
 			}
-			if got := mustObserve(t, now); len(got.Tables[iptables.IPv4].Chains) != 4 {
+			if got := mustObserve(t, now); got.Tables[iptables.IPv4].Chains.Len() != 4 {
 				t.Errorf("in force: %v", got.Tables[iptables.IPv4])
 			}
 		})
@@ -169,8 +169,10 @@ func TestOurTableIsReadAndRepairedBesideANativeRule(t *testing.T) {
 				// A change comes through, and damage is seen.
 				changed := mustObserve(t, d)
 				for _, f := range iptables.Families {
-					changed.Tables[f].Chains["RF-v1-DENY"] = []iptables.Rule{"-p tcp -m tcp --dport 80 -j DROP", "-p sctp -m multiport --dports 81 -j DROP"}
-					changed.Tables[f].Chains["RF-INPUT"] = []iptables.Rule{"-j RF-v1-DENY"}
+					one := changed.Tables[f]
+					one.Chains = one.Chains.With("RF-v1-DENY", []iptables.Rule{"-p tcp -m tcp --dport 80 -j DROP", "-p sctp -m multiport --dports 81 -j DROP"})
+					one.Chains = one.Chains.With("RF-INPUT", []iptables.Rule{"-j RF-v1-DENY"})
+					changed.Tables[f] = one
 				}
 				mustApply(t, d, iptables.Diff(changed, mustObserve(t, d)))
 				mustApply(t, d, iptables.Diff(want, mustObserve(t, d)))
@@ -271,7 +273,7 @@ func TestATableThatIsSwitchedOffIsSaid(t *testing.T) {
 	want := mustObserve(t, d)
 	run(t, "nft", "add table ip security { flags dormant; }")
 	got, err := d.Observe(t.Context())
-	if !errors.Is(err, errDormant) || len(got.Tables) != 1 || len(got.Tables[iptables.IPv6].Chains) == 0 {
+	if !errors.Is(err, errDormant) || len(got.Tables) != 1 || got.Tables[iptables.IPv6].Chains.Len() == 0 {
 		t.Errorf("observed %v and %v, want IPv6 alone, and why", got.Tables, err)
 	}
 	run(t, "nft", "add table ip security")

@@ -69,8 +69,8 @@ func (j *Journal) sayGrowth(of namespaceGrowth, since time.Time) {
 	}
 }
 
-func anyAudited(points map[string]policy.Point) bool {
-	for _, p := range points {
+func anyAudited(points policy.Map[string, policy.Point]) bool {
+	for _, p := range points.All() {
 		if p.Audit {
 			return true
 		}
@@ -88,13 +88,13 @@ type growth struct {
 
 // grown is the growth between two readings of the audited objects that have any, in their order. A total that has fallen is that of a point that was
 // gone in between.
-func grown(points map[string]policy.Point, before, now map[string]uint64) []growth {
+func grown(points policy.Map[string, policy.Point], before, now map[string]uint64) []growth {
 	type side struct {
 		ref       policy.Ref
 		direction policy.Direction
 	}
 	sides := map[side]growth{}
-	for id, p := range points {
+	for id, p := range points.All() {
 		total, ok := now[id]
 		if !ok || !p.Audit {
 			continue

@@ -127,7 +127,7 @@ func TestWhatGrowsIsSaidAtEachResync(t *testing.T) {
 		kernel.err.Store(nil)
 		after("what was missed is said later",
 			`"msg":"audit","policy":"NetworkPolicy team-a/web","direction":"ingress","count":1,"since":"2000-01-01T00:01:00Z","total":1003}`)
-		j.SetPoints(nil)
+		j.SetPoints(policy.Map[string, policy.Point]{})
 		before := kernel.reads.Load()
 		after("nothing is audited")
 		if kernel.reads.Load() != before {

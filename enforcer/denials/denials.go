@@ -16,7 +16,6 @@ package denials
 import (
 	"context"
 	"errors"
-	"maps"
 	"net/netip"
 	"sync"
 	"time"
@@ -57,8 +56,8 @@ type Journal struct {
 	Interval time.Duration
 
 	mu      sync.Mutex // guards the points
-	points  map[string]policy.Point
-	retired map[string]policy.Point // those before: their last packets may be on the way still
+	points  policy.Map[string, policy.Point]
+	retired policy.Map[string, policy.Point] // those before: their last packets may be on the way still
 
 	names  names
 	counts counts
@@ -84,10 +83,10 @@ func (j *Journal) named() chan uint16 {
 }
 
 // SetPoints says which points the rules have from now on. It may be called at any time.
-func (j *Journal) SetPoints(points map[string]policy.Point) {
+func (j *Journal) SetPoints(points policy.Map[string, policy.Point]) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if !maps.Equal(points, j.points) {
+	if !points.IsOne(j.points) && !points.Equal(j.points) {
 		j.points, j.retired = points, j.points
 	}
 }
@@ -95,9 +94,9 @@ func (j *Journal) SetPoints(points map[string]policy.Point) {
 func (j *Journal) point(id string) (policy.Point, bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	p, ok := j.points[id]
+	p, ok := j.points.Lookup(id)
 	if !ok {
-		p, ok = j.retired[id]
+		p, ok = j.retired.Lookup(id)
 	}
 	return p, ok
 }

@@ -68,12 +68,12 @@ func point(id string, name string, d policy.Direction, index int, audit bool) po
 	return policy.Point{ID: id, Ref: policy.Ref{Kind: "NetworkPolicy", Namespace: "team-a", Name: name}, Direction: d, Index: index, Audit: audit}
 }
 
-func points(all ...policy.Point) map[string]policy.Point {
+func points(all ...policy.Point) policy.Map[string, policy.Point] {
 	byID := map[string]policy.Point{}
 	for _, p := range all {
 		byID[p.ID] = p
 	}
-	return byID
+	return policy.MapOf(byID)
 }
 
 func TestDescribe(t *testing.T) {
@@ -152,7 +152,7 @@ func TestEachSampleIsALineOfThePolicyThatItIsOf(t *testing.T) {
 		j.SetPoints(points(point("c", "three", policy.Ingress, -1, false)))
 		j.SetPoints(points(point("c", "three", policy.Ingress, -1, false))) // a sync that changes nothing
 		emit("a", "c")
-		j.SetPoints(nil)
+		j.SetPoints(policy.Map[string, policy.Point]{})
 		emit("a", "c")
 		want := []string{
 			`"msg":"denied","policy":"NetworkPolicy team-a/one"`, `"msg":"would be denied","policy":"NetworkPolicy team-a/two"`,

@@ -51,7 +51,7 @@ func longSets(sets map[string][]int) policy.Node {
 		for _, h := range hosts {
 			members = append(members, policy.Member{Addr: policy.AddrOf(netip.AddrFrom4([4]byte{10, 0, byte(h >> 8), byte(h)}))})
 		}
-		n.Sets[policy.SetID(id)] = policy.Set{Kind: policy.Addresses, Members: members}
+		n.Sets = n.Sets.With(policy.SetID(id), policy.Set{Kind: policy.Addresses, Members: members})
 	}
 	return n
 }
@@ -99,16 +99,16 @@ func TestSetsOfTheSameMembersShareEntries(t *testing.T) {
 }
 
 func entriesOf(r Ruleset, id string) []Entry {
-	return r.Sets[OwnLayout.SetNames(policy.SetID(id), policy.Addresses)[0]].Entries
+	return r.Sets.Get(OwnLayout.SetNames(policy.SetID(id), policy.Addresses)[0]).Entries
 }
 
 // copyOfSets is r with entries that nothing else has.
 func copyOfSets(r Ruleset) Ruleset {
 	sets := map[string]Set{}
-	for name, s := range r.Sets {
+	for name, s := range r.Sets.All() {
 		s.Entries = slices.Clone(s.Entries)
 		sets[name] = s
 	}
-	r.Sets = sets
+	r.Sets = policy.MapOf(sets)
 	return r
 }

@@ -20,7 +20,7 @@ const MaxHeld = 1 << 18
 // Without xt_bpf no chunk can be read. Then nothing of SCTP is held off: an association that comes back is worth less than one that never comes to be.
 func (t *rendering) cutRules() []Rule {
 	set := CutSet(t.family)
-	t.sets[set] = Set{Name: set, Type: HashIPPortIP, Family: t.family}
+	t.fix(Set{Name: set, Type: HashIPPortIP, Family: t.family})
 	held := []string{"-p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN", "-p " + policy.UDP.String()}
 	if t.SelfMatch {
 		held = append(held, fmt.Sprintf("-p %s -m bpf --bytecode %q", policy.SCTP, noInit[t.family]))

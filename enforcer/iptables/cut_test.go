@@ -2,7 +2,6 @@ package iptables
 
 import (
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -146,7 +145,7 @@ func TestAUnionHasNothingThatNoPartHas(t *testing.T) {
 	random := rand.New(rand.NewPCG(16, 3))
 	node := func() policy.Node {
 		n := asked(rulesFor(40, aSetEach))
-		for id := range n.Sets {
+		for id := range n.Sets.All() {
 			var members []policy.Member
 			for _, f := range Families {
 				for range random.IntN(4) {
@@ -154,7 +153,7 @@ func TestAUnionHasNothingThatNoPartHas(t *testing.T) {
 				}
 			}
 			slices.SortFunc(members, policy.Member.Compare)
-			n.Sets[id] = policy.Set{Kind: policy.Addresses, Members: slices.Compact(members)}
+			n.Sets = n.Sets.With(id, policy.Set{Kind: policy.Addresses, Members: slices.Compact(members)})
 		}
 		return n
 	}
@@ -171,7 +170,7 @@ func TestAUnionHasNothingThatNoPartHas(t *testing.T) {
 		t.Fatalf("there are %d unions", len(partsOf))
 	}
 	holds := map[string]map[Entry]bool{}
-	for name, s := range have.Sets {
+	for name, s := range have.Sets.All() {
 		holds[name] = map[Entry]bool{}
 		for _, e := range s.Entries {
 			holds[name][e] = true
@@ -234,11 +233,11 @@ func TestSetsThatWouldBeMuchInUnionsAreNotUnited(t *testing.T) {
 		for i := range members {
 			many.Members = append(many.Members, policy.Member{Addr: policy.AddrOf(netip.AddrFrom4([4]byte{10, 2, byte(i >> 8), byte(i)}))})
 		}
-		n.Sets["s20"] = many
+		n.Sets = n.Sets.With("s20", many)
 		return n
 	}
 	isUnited := func(r Ruleset) bool {
-		for name, s := range r.Sets {
+		for name, s := range r.Sets.All() {
 			if isUnion(name) && slices.ContainsFunc(s.Entries, func(e Entry) bool { return e.Prefix.IPs().Addr() == netip.AddrFrom4([4]byte{10, 2, 0, 0}) }) {
 				return true
 			}
@@ -266,8 +265,7 @@ func TestSetsThatWouldBeMuchInUnionsAreNotUnited(t *testing.T) {
 	// The same policies, and another number of members.
 	n := node(4080, 1)
 	have = kept.Render(n, listOptions, have)
-	n.Sets = maps.Clone(n.Sets)
-	n.Sets["s20"] = policy.Set{Kind: policy.Addresses, Members: node(4081, 1).Sets["s20"].Members}
+	n.Sets = n.Sets.With("s20", policy.Set{Kind: policy.Addresses, Members: node(4081, 1).Sets.Get("s20").Members})
 	if have = kept.Render(n, listOptions, have); isUnited(have) || Render(n, listOptions).String() != have.String() {
 		t.Errorf("a set that comes to be much stays in its union")
 	}
@@ -280,7 +278,7 @@ func TestSetsOfTheNodeAreNotUnited(t *testing.T) {
 	n.Closed = policy.Closed{Ranges: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}, Known: "s11"}
 	unions, lists := 0, ""
 	rendered := Render(n, listOptions)
-	for name, s := range rendered.Sets {
+	for name, s := range rendered.Sets.All() {
 		if isUnion(name) {
 			unions++
 			for _, id := range []string{"s10", "s11"} {
@@ -290,7 +288,7 @@ func TestSetsOfTheNodeAreNotUnited(t *testing.T) {
 			}
 		}
 	}
-	for chain, rules := range rendered.Tables[IPv4].Chains {
+	for chain, rules := range rendered.Tables[IPv4].Chains.All() {
 		if strings.HasPrefix(chain, "RF-v1-IR-") {
 			lists += fmt.Sprint(rules)
 		}

@@ -16,7 +16,7 @@ const jumpStack = 16
 // everyWay is a node with enough endpoints for each way through the stages: each stage has no policy, an enforced one or an audited one. Every tree is as high
 // as it may be, and every rule is logged.
 func everyWay() policy.Node {
-	n := policy.Node{Sets: map[policy.SetID]policy.Set{}}
+	n := policy.Node{Sets: policy.MapOf(map[policy.SetID]policy.Set{})}
 	for _, stage := range policy.Stages {
 		for _, audit := range []bool{false, true} {
 			p := policy.Policy{Ref: policy.Ref{Kind: "Kind", Name: fmt.Sprintf("%d-%v", stage, audit)}, Stage: stage, Audit: audit}
@@ -59,7 +59,7 @@ func longWays() policy.Node {
 			p.Rules[d] = nil
 			for k := range 36 {
 				set := policy.SetID(fmt.Sprintf("s%d", k))
-				n.Sets[set] = policy.Set{Kind: policy.Addresses}
+				n.Sets = n.Sets.With(set, policy.Set{Kind: policy.Addresses})
 				p.Rules[d] = append(p.Rules[d], policy.Rule{
 					Action: actions[k/9%3], Index: k, Log: true, Peer: policy.Peer{Kind: policy.InSet, Set: set}, Ports: portsNamed(fmt.Sprintf("tcp/%d", 1+k/9*1000)),
 				})
@@ -122,7 +122,7 @@ func TestNoWayIsLongerThanNFTablesTakes(t *testing.T) {
 			for f, table := range Render(n, o).Tables {
 				for _, h := range hooks {
 					chains := map[string][]Rule{h.base: {JumpRule(h.base)}}
-					for chain, rules := range table.Chains {
+					for chain, rules := range table.Chains.All() {
 						chains[chain] = rules
 					}
 					got := nesting(t, chains, h.base, map[string]int{})

@@ -37,39 +37,30 @@ func Diff(want, have Ruleset) Plan {
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // diffSets looks only into sets that are not one with those that are there: most are.
-func diffSets(p *Plan, want, have map[string]Set) {
+func diffSets(p *Plan, want, have policy.Map[string, Set]) {
 	var differ, retired []string
-	found := 0
-	for name, w := range want {
-		h, ok := have[name]
-		if ok {
-			found++
-		}
-		if !ok || h.Type != w.Type || h.Family != w.Family || !policy.IsOneSlice(w.Entries, h.Entries) {
+	want.Since(have, func(name string, h, w *Set) {
+		switch {
+		case w == nil:
+			retired = append(retired, name)
+		case h == nil || h.Type != w.Type || h.Family != w.Family || !policy.IsOneSlice(w.Entries, h.Entries):
 			differ = append(differ, name)
 		}
-	}
-	if found < len(have) {
-		for name := range have {
-			if _, ok := want[name]; !ok {
-				retired = append(retired, name)
-			}
-		}
-	}
+	})
 	slices.Sort(differ)
 	slices.Sort(retired)
 	compared := comparisons{}
 	for _, name := range differ {
-		diffSet(p, want[name], have, compared)
+		diffSet(p, want.Get(name), have, compared)
 	}
 	unionsFirst(p.DelEntries) // the names of unions come behind those of their parts, and so do the entries that are added
 	for _, name := range retired {
-		p.DestroySets = append(p.DestroySets, SetRef{name, have[name].Family})
+		p.DestroySets = append(p.DestroySets, SetRef{name, have.Get(name).Family})
 	}
 }
 
-func diffSet(p *Plan, want Set, sets map[string]Set, c comparisons) {
-	have, ok := sets[want.Name]
+func diffSet(p *Plan, want Set, sets policy.Map[string, Set], c comparisons) {
+	have, ok := sets.Lookup(want.Name)
 	if !ok || have.Type != want.Type || have.Family != want.Family {
 		p.CreateSets = append(p.CreateSets, want)
 		return
@@ -131,25 +122,16 @@ func (c comparisons) of(want, have []Entry) (front, back int) {
 
 // diffChains is the input of iptables-restore that rewrites the chains that differ and removes those that are not wanted, empty
 // if there are none. Declaring a chain empties it: what is retired refers to nothing by the time that it is removed.
-func diffChains(want Table, have map[string][]Rule) string {
+func diffChains(want Table, have policy.Map[string, []Rule]) string {
 	var changed, retired []string
-	common := 0
-	for c, rules := range want.Chains {
-		found, ok := have[c]
-		if ok {
-			common++
-		}
-		if !ok || !policy.IsOneSlice(found, rules) && !slices.Equal(found, rules) {
+	want.Chains.Since(have, func(c string, found, rules *[]Rule) {
+		switch {
+		case rules == nil:
+			retired = append(retired, c)
+		case found == nil || !policy.IsOneSlice(*found, *rules) && !slices.Equal(*found, *rules):
 			changed = append(changed, c)
 		}
-	}
-	if common < len(have) {
-		for c := range have {
-			if _, ok := want.Chains[c]; !ok {
-				retired = append(retired, c)
-			}
-		}
-	}
+	})
 	if len(changed)+len(retired) == 0 {
 		return ""
 	}
@@ -162,7 +144,7 @@ func diffChains(want Table, have map[string][]Rule) string {
 		fmt.Fprintf(&b, ":%s - [0:0]\n", c)
 	}
 	for _, c := range changed {
-		writeRules(&b, c, want.Chains[c])
+		writeRules(&b, c, want.Chains.Get(c))
 	}
 	for _, c := range retired {
 		fmt.Fprintf(&b, "-X %s\n", c)

@@ -133,17 +133,17 @@ type guarding struct {
 	broadcasts []netip.Addr
 	audit      bool
 
-	guards []Guard
+	byLink map[string]Guard
 	points []policy.Point
 	inward Inward
 }
 
 // guardingOf is what holds the links of a node.
 func guardingOf(n *policy.Node, o Options) *guarding {
-	g := &guarding{links: n.Links, tunnels: n.Tunnels, broadcasts: n.Broadcasts, audit: n.AuditSources}
+	g := &guarding{links: n.Links, tunnels: n.Tunnels, broadcasts: n.Broadcasts, audit: n.AuditSources, byLink: map[string]Guard{}}
 	var ports []Port
 	for _, l := range n.Links {
-		g.guards, g.points = append(g.guards, guardOf(l, n, o)), append(g.points, guardPoint(l, n.AuditSources))
+		g.byLink[l.Name], g.points = guardOf(l, n, o), append(g.points, guardPoint(l, n.AuditSources))
 		if l.Bridged {
 			ports = append(ports, Port{Link: l.Name, Addrs: l.Addrs, Isolated: l.Isolated})
 		}
@@ -156,15 +156,6 @@ func guardingOf(n *policy.Node, o Options) *guarding {
 func (g *guarding) isOf(n *policy.Node) bool {
 	return g != nil && g.audit == n.AuditSources && slices.Equal(g.tunnels, n.Tunnels) && slices.Equal(g.broadcasts, n.Broadcasts) &&
 		slices.EqualFunc(g.links, n.Links, policy.Link.Equal)
-}
-
-// addGuards adds what holds the node's links.
-func (r *Ruleset) addGuards(g *guarding) {
-	for i, guard := range g.guards {
-		r.Guards[guard.Link] = guard
-		r.Points[g.points[i].ID] = g.points[i]
-	}
-	r.Inward = g.inward
 }
 
 // diffGuards plans what links' guards are to become.

@@ -2,7 +2,6 @@ package iptables
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -16,10 +15,10 @@ import (
 // everyKind is a node with something of each kind that has a name: trees of several levels, lists, groups, what is audited and what is logged, and sets of every
 // type.
 func everyKind() policy.Node {
-	n := policy.Node{Sets: map[policy.SetID]policy.Set{
+	n := policy.Node{Sets: policy.MapOf(map[policy.SetID]policy.Set{
 		"pods":  {Kind: policy.Addresses, Members: []policy.Member{{Addr: policy.AddrOf(netip.MustParseAddr("10.0.0.1"))}, {Addr: policy.AddrOf(netip.MustParseAddr("fd00::1"))}}},
 		"ports": {Kind: policy.AddressPorts, Members: []policy.Member{{Addr: policy.AddrOf(netip.MustParseAddr("10.0.0.1")), Protocol: policy.TCP, Port: 80}}},
-	}}
+	})}
 	peers := []policy.Peer{{Kind: policy.AnyPeer}, {Kind: policy.InSet, Set: "pods"}, {Kind: policy.InBlocks}}
 	for i := range 9 { // more blocks than a rule each
 		peers[2].Blocks = append(peers[2].Blocks, policy.Block{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{172, byte(16 + i), 0, 0}), 16)},
@@ -65,9 +64,9 @@ func renderedIn(layout Layout) Ruleset {
 
 // names are those of all chains and sets.
 func (r Ruleset) names() []string {
-	names := slices.Collect(maps.Keys(r.Sets))
+	names := slices.Collect(r.Sets.Keys())
 	for _, t := range r.Tables {
-		names = slices.AppendSeq(names, maps.Keys(t.Chains))
+		names = slices.AppendSeq(names, t.Chains.Keys())
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
@@ -104,7 +103,7 @@ func TestEveryNameSaysItsLayoutButForThoseThatAreTakenOver(t *testing.T) {
 // What differs between two versions is more than names: else a test of a takeover would show little.
 func TestAnotherLayoutHasOtherChains(t *testing.T) {
 	own, other := renderedIn(OwnLayout), renderedIn("2")
-	a, b := len(own.Tables[IPv4].Chains), len(other.Tables[IPv4].Chains)
+	a, b := own.Tables[IPv4].Chains.Len(), other.Tables[IPv4].Chains.Len()
 	if a == b {
 		t.Errorf("both layouts have %d chains", a)
 	}
@@ -124,12 +123,12 @@ func TestATakeoverIsOneRestorePerFamily(t *testing.T) {
 		}
 		for _, s := range plan.DestroySets {
 			destroyed = append(destroyed, s.Name)
-			if s.Family != have.Sets[s.Name].Family {
+			if s.Family != have.Sets.Get(s.Name).Family {
 				t.Errorf("%v: %s is to be destroyed as a set of %s", way, s.Name, s.Family)
 			}
 		}
 		ofLayout := func(r Ruleset) []string {
-			return slices.DeleteFunc(slices.Sorted(maps.Keys(r.Sets)), func(name string) bool { return slices.Contains(shared, name) })
+			return slices.DeleteFunc(slices.Sorted(r.Sets.Keys()), func(name string) bool { return slices.Contains(shared, name) })
 		}
 		if diff := cmp.Diff(ofLayout(want), created); diff != "" {
 			t.Errorf("%v: sets that are created (-want +got):\n%s", way, diff)
@@ -139,12 +138,12 @@ func TestATakeoverIsOneRestorePerFamily(t *testing.T) {
 		}
 		for _, f := range Families {
 			text := plan.Restore[f]
-			for chain := range have.Tables[f].Chains {
+			for chain := range have.Tables[f].Chains.All() {
 				if gone := strings.Contains(text, "\n-X "+chain+"\n"); gone == slices.Contains(shared, chain) {
 					t.Errorf("%v: %s removes %s: %v", way, f, chain, gone)
 				}
 			}
-			for chain := range want.Tables[f].Chains {
+			for chain := range want.Tables[f].Chains.All() {
 				if !strings.Contains(text, "\n:"+chain+" - [0:0]\n") {
 					t.Errorf("%v: %s does not write %s", way, f, chain)
 				}

@@ -20,7 +20,7 @@ var listOptions = Options{Families: Families[:], Table: "security", SelfMatch: t
 // asked is a node with one pod, 10.0.0.1, that policies with these rules are about, for ingress and in the stage Admin rules. Each set that they name has one
 // address of either family: see addressOf.
 func asked(policies ...[]policy.Rule) policy.Node {
-	n := policy.Node{Sets: map[policy.SetID]policy.Set{}}
+	n := policy.Node{Sets: policy.MapOf(map[policy.SetID]policy.Set{})}
 	e := policy.Endpoint{Namespace: "x", Name: "pod", Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")}}
 	for i, rules := range policies {
 		p := policy.Policy{Ref: policy.Ref{Kind: "ClusterNetworkPolicy", Name: fmt.Sprintf("p%d", i)}, Stage: policy.AdminRules}
@@ -29,7 +29,7 @@ func asked(policies ...[]policy.Rule) policy.Node {
 		e.Applies[policy.Ingress][policy.AdminRules] = append(e.Applies[policy.Ingress][policy.AdminRules], i)
 		for _, r := range rules {
 			if id := r.Peer.Set; id != "" {
-				n.Sets[id] = policy.Set{Kind: policy.Addresses, Members: membersOf(id)}
+				n.Sets = n.Sets.With(id, policy.Set{Kind: policy.Addresses, Members: membersOf(id)})
 			}
 		}
 	}
@@ -130,12 +130,12 @@ func TestAPacketMeetsFewRulesOfALongList(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			chains := Render(asked(rulesFor(500, tt.which)), listOptions).Tables[IPv4].Chains
 			list := ""
-			for chain := range chains {
+			for chain := range chains.All() {
 				if strings.HasPrefix(chain, "RF-v1-IR-") {
 					list = chain
 				}
 			}
-			if got := longestWay(chains, list); got > tt.want || got < 16 {
+			if got := longestWay(chains.Content(), list); got > tt.want || got < 16 {
 				t.Errorf("a packet may meet %d rules, want at most %d", got, tt.want)
 			}
 		})
@@ -236,7 +236,7 @@ func TestLongListsDecideAsShortOnes(t *testing.T) {
 		if random.IntN(2) == 0 { // what a list leads on to
 			isolates := policy.Policy{Ref: policy.Ref{Kind: "NetworkPolicy", Namespace: "x", Name: "own"}, Stage: policy.NetworkPolicies}
 			isolates.Rules[policy.Ingress] = []policy.Rule{ruleNamed(0, policy.Accept, "s1,s2", "tcp/80"), ruleNamed(1, policy.Accept, "any", "udp/53")}
-			n.Sets["s1,s2"] = policy.Set{Kind: policy.Addresses, Members: membersOf("s1,s2")}
+			n.Sets = n.Sets.With("s1,s2", policy.Set{Kind: policy.Addresses, Members: membersOf("s1,s2")})
 			n.Endpoints[0].Applies[policy.Ingress][policy.NetworkPolicies] = []int{len(n.Policies)}
 			n.Policies = append(n.Policies, isolates)
 		}
@@ -301,7 +301,7 @@ func TestListsShareTheRunsOfAPolicy(t *testing.T) {
 	p.Ref.Name = "p2"
 	p.Rules[policy.Ingress] = third
 	for _, r := range third {
-		n.Sets[r.Peer.Set] = policy.Set{Kind: policy.Addresses, Members: membersOf(r.Peer.Set)}
+		n.Sets = n.Sets.With(r.Peer.Set, policy.Set{Kind: policy.Addresses, Members: membersOf(r.Peer.Set)})
 	}
 	n.Policies = append(n.Policies, p)
 	few := p // too few rules for a run, in front of the others
@@ -310,7 +310,7 @@ func TestListsShareTheRunsOfAPolicy(t *testing.T) {
 	other.Applies[policy.Ingress][policy.AdminRules] = []int{3, 0, 1, 2}
 	n.Endpoints = append(n.Endpoints, other)
 	lists, runs := 0, 0
-	for chain := range Render(n, listOptions).Tables[IPv4].Chains {
+	for chain := range Render(n, listOptions).Tables[IPv4].Chains.All() {
 		lists, runs = lists+strings.Count(chain, "-IR-"), runs+strings.Count(chain, "-IU-")
 	}
 	if lists != 2 || runs != 3 {

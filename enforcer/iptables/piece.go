@@ -2,16 +2,19 @@ package iptables
 
 import "github.com/ringfence-io/ringfence/enforcer/policy"
 
-// piece is a chain and what its rules lead to, in one family. A chain that stands again in a later ruleset brings all of that with it, whoever made it.
+// piece is a chain and what its rules lead to, in one family. It stands in rulesets as long as something that stands there leads to it, and so does all that it
+// leads to itself: what stays costs a render nothing.
 type piece struct {
-	name   string // of the chain; empty if the piece merely brings what is below it
-	rules  []Rule
-	below  []*piece
-	sets   []*podSet     // what these hold may change: it is looked up in each render
-	unions []*unionSet   // likewise
-	fixed  []Set         // what these hold does not
-	point  *policy.Point // whose rules these are
-	round  uint64        // the last in which it stood
+	name    string // of the chain; empty if the piece merely stands for what is below it
+	rules   []Rule
+	below   []*piece
+	parents int           // how many lead to it
+	sets    []*podSet     // what these hold may change
+	unions  []*unionSet   // likewise
+	fixed   []string      // sets whose names say what they hold
+	point   *policy.Point // whose rules these are
+	text    *texted       // whose rules these are
+	own     bool          // it is of the node's own rules
 }
 
 // section is what was made for the endpoints of a namespace, in one family and direction.
@@ -23,40 +26,14 @@ type section struct {
 	leaves map[treeKind][]leaf
 }
 
-// bring adds a piece that was made in an earlier render.
-func (t *rendering) bring(p *piece) {
-	if p.round == t.kept.round {
-		return
-	}
-	p.round = t.kept.round
-	if p.name != "" {
-		t.chains[p.name] = p.rules
-	}
-	if p.point != nil {
-		t.points[p.point.ID] = *p.point
-	}
-	for _, s := range p.sets {
-		t.bringSet(s)
-	}
-	for _, u := range p.unions {
-		t.bringUnion(u)
-	}
-	for _, s := range p.fixed {
-		t.sets[s.Name] = s
-	}
-	for _, b := range p.below {
-		t.bring(b)
-	}
-}
-
 // chain adds a chain, unless it is there already, and returns its name.
 func (t *rendering) chain(name string, rules func() []Rule) string {
 	p := t.table.pieces[name]
-	if p == nil || p.round != t.kept.round {
-		p = &piece{name: name, round: t.kept.round}
+	if p == nil {
+		p = &piece{name: name}
 		t.table.pieces[name] = p
 		t.into(p, func() { p.rules = rules() })
-		t.chains[name] = p.rules
+		t.table.edits[name] = &p.rules
 	}
 	t.leadTo(p)
 	return name
@@ -70,19 +47,74 @@ func (t *rendering) into(p *piece, add func()) {
 	t.making = around
 }
 
-// leadTo notes that what is being made leads to a piece of this render. Outside of pieces nobody asks: that is made anew each time.
+// leadTo notes that what is being made leads to a piece.
 func (t *rendering) leadTo(p *piece) {
-	if m := t.making; m != nil && (len(m.below) == 0 || m.below[len(m.below)-1] != p) {
+	if m := t.making; len(m.below) == 0 || m.below[len(m.below)-1] != p {
 		m.below = append(m.below, p)
+		p.parents++
 	}
+}
+
+// end takes a piece away that nothing leads to any more, with all that nothing but it led to. Texts wait until all is made: they may be needed again.
+func (t *rendering) end(p *piece) {
+	if p.text != nil {
+		t.table.loose = append(t.table.loose, p)
+		return
+	}
+	t.leave(p)
+	if p.name != "" {
+		delete(t.table.pieces, p.name)
+		t.table.edits[p.name] = nil
+	}
+}
+
+// leave takes away what a piece leads to.
+func (t *rendering) leave(p *piece) {
+	for _, b := range p.below {
+		if b.parents--; b.parents == 0 {
+			t.end(b)
+		}
+	}
+	i := t.family.index()
+	for _, s := range p.sets {
+		s.parents[i]--
+		t.kept.stirred = append(t.kept.stirred, s)
+	}
+	for _, u := range p.unions {
+		u.parents--
+		t.kept.loose = append(t.kept.loose, u)
+	}
+	for _, name := range p.fixed {
+		t.kept.letGo(name)
+	}
+	if p.point != nil {
+		t.kept.letPointGo(p.point.ID)
+	}
+}
+
+// endTexts takes away the texts that no chain has any more.
+func (t *rendering) endTexts() {
+	for _, p := range t.table.loose {
+		if p.parents == 0 && p.text != nil {
+			t.leave(p)
+			delete(t.table.texts, *p.text)
+			p.text = nil
+		}
+	}
+	t.table.loose = nil
 }
 
 // fixedSet adds a set whose name says what it holds.
 func (t *rendering) fixedSet(name string, kind SetType, entries func() []Entry) {
-	s, ok := t.sets[name]
-	if !ok {
-		s = Set{Name: name, Type: kind, Family: t.family, Entries: entries()}
-		t.sets[name] = s
+	if h := t.kept.held[name]; h != nil {
+		t.fix(h.set)
+	} else {
+		t.fix(Set{Name: name, Type: kind, Family: t.family, Entries: entries()})
 	}
-	t.making.fixed = append(t.making.fixed, s)
+}
+
+// fix adds a set for what is being made.
+func (t *rendering) fix(s Set) {
+	t.kept.hold(s)
+	t.making.fixed = append(t.making.fixed, s.Name)
 }

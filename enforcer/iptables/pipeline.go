@@ -1,7 +1,6 @@
 package iptables
 
 import (
-	"maps"
 	"slices"
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
@@ -93,11 +92,20 @@ func newPipeline(t *rendering, d policy.Direction, namespaces []namespace) *pipe
 		pl.sections = append(pl.sections, b)
 		pl.needs = pl.needs.or(b.asks)
 	}
+	kept := make(map[string]*section, len(pl.sections))
 	for i, b := range pl.sections {
 		if b.made && b.needs != pl.needs {
-			pl.sections[i] = &section{asks: b.asks}
+			b = &section{asks: b.asks}
+			pl.sections[i] = b
+		}
+		kept[namespaces[i].name] = b
+	}
+	for name, b := range t.table.sections[d] {
+		if kept[name] != b {
+			t.leave(&b.piece)
 		}
 	}
+	t.table.sections[d] = kept
 	return pl
 }
 
@@ -119,25 +127,13 @@ func (pl *pipeline) needsOf(endpoints []*policy.Endpoint) (n needs) {
 	return n
 }
 
-// bringSections adds the sections that stay.
-func (pl *pipeline) bringSections() {
-	for _, b := range pl.sections {
-		if b.made {
-			pl.bring(&b.piece)
-		}
-	}
-}
-
-// makeSections makes the others.
+// makeSections makes those that do not stay.
 func (pl *pipeline) makeSections(namespaces []namespace) {
-	kept := make(map[string]*section, len(pl.sections))
 	for i, b := range pl.sections {
 		if !b.made {
 			pl.into(&b.piece, func() { pl.makeSection(b, namespaces[i].endpoints) })
 		}
-		kept[namespaces[i].name] = b
 	}
-	pl.table.sections[pl.direction] = kept
 }
 
 func (pl *pipeline) makeSection(b *section, endpoints []*policy.Endpoint) {
@@ -153,7 +149,7 @@ func (pl *pipeline) makeSection(b *section, endpoints []*policy.Endpoint) {
 			}
 		}
 	}
-	b.needs, b.made, b.round = pl.needs, true, pl.kept.round
+	b.needs, b.made = pl.needs, true
 }
 
 // addTrees adds the trees over the sections' leaves, and returns the root of the first, empty if nothing is policed.
@@ -176,9 +172,23 @@ func (pl *pipeline) addTrees() string {
 		if t == nil || t.otherwise != otherwise || t.height != pl.height(kind) || !slices.Equal(t.leaves, leaves) {
 			t = pl.newTree(pl.direction, kind, leaves, otherwise, pl.height(kind))
 		}
-		maps.Copy(pl.chains, t.chains)
 		kept[kind] = t
 		first = pl.Layout.rootChain(pl.direction, kind)
+	}
+	was := pl.table.trees[pl.direction]
+	for kind, t := range was {
+		if kept[kind] != t {
+			for chain := range t.chains {
+				pl.table.edits[chain] = nil
+			}
+		}
+	}
+	for kind, t := range kept {
+		if was[kind] != t {
+			for chain, rules := range t.chains {
+				pl.table.edits[chain] = &rules
+			}
+		}
 	}
 	pl.table.trees[pl.direction] = kept
 	return first

@@ -1,7 +1,6 @@
 package iptables
 
 import (
-	"maps"
 	"slices"
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
@@ -127,8 +126,8 @@ const WorkOfSet = 100
 // by their names. It says whether these are all that are missing.
 func MakingSets(want, have Ruleset, work int) (p Plan, all bool) {
 	var missing []string
-	for name := range want.Sets {
-		if _, there := have.Sets[name]; !there {
+	for name := range want.Sets.All() {
+		if !have.Sets.Has(name) {
 			missing = append(missing, name)
 		}
 	}
@@ -137,28 +136,30 @@ func MakingSets(want, have Ruleset, work int) (p Plan, all bool) {
 		if work <= 0 {
 			return p, false
 		}
-		p.CreateSets = append(p.CreateSets, want.Sets[name])
-		work -= want.Sets[name].Work()
+		p.CreateSets = append(p.CreateSets, want.Sets.Get(name))
+		work -= want.Sets.Get(name).Work()
 	}
 	return p, true
 }
 
 // WithSets is the ruleset with the sets that a plan makes.
 func (r Ruleset) WithSets(p Plan) Ruleset {
-	r.Sets = maps.Clone(r.Sets)
+	made := map[string]*Set{}
 	for _, set := range p.CreateSets {
-		r.Sets[set.Name] = set
+		made[set.Name] = &set
 	}
+	r.Sets = r.Sets.Edited(made)
 	return r
 }
 
 // KeepingSets is the ruleset with the sets of another one that it lacks.
 func (r Ruleset) KeepingSets(o Ruleset) Ruleset {
-	if len(o.Sets) == 0 {
-		return r
+	lacking := map[string]*Set{}
+	for name, set := range o.Sets.All() {
+		if !r.Sets.Has(name) {
+			lacking[name] = &set
+		}
 	}
-	all := maps.Clone(o.Sets)
-	maps.Copy(all, r.Sets)
-	r.Sets = all
+	r.Sets = r.Sets.Edited(lacking)
 	return r
 }

@@ -8,44 +8,55 @@ import (
 
 // podSet is a set of the node that rules of sections name, with what it held last.
 type podSet struct {
+	id      policy.SetID
 	naming  naming
 	members []policy.Member // that the entries were made from
 	own     [len(Families)]Set
-	round   [len(Families)]uint64 // the last in which it stood
+	parents [len(Families)]int // how many pieces name it
 }
 
 // podSet adds this family's part of a set of the node, and returns its name.
 func (t *rendering) podSet(id policy.SetID) string {
 	i := t.family.index()
+	if t.making.own { // the node's own rules are made anew each time
+		s := t.newPodSet(id)
+		t.fix(s)
+		return s.Name
+	}
 	s := t.kept.sets[id]
-	switch {
-	case t.making == nil:
-		s = &podSet{} // the node's own rules are made anew each time
-	case s == nil:
-		s = &podSet{naming: namingOf(t.node, id), members: t.node.Sets[id].Members}
+	if s == nil {
+		s = &podSet{id: id, naming: namingOf(t.node, id), members: t.node.Sets.Get(id).Members}
 		t.kept.sets[id] = s
 	}
 	if s.own[i].Name == "" {
 		s.own[i] = t.newPodSet(id)
+		t.kept.hold(s.own[i])
 	}
-	t.bringSet(s)
-	if t.making != nil {
-		t.making.sets = append(t.making.sets, s)
-	}
+	s.parents[i]++
+	t.making.sets = append(t.making.sets, s)
 	return s.own[i].Name
 }
 
-func (t *rendering) bringSet(s *podSet) {
-	if i := t.family.index(); s.round[i] != t.kept.round {
-		s.round[i] = t.kept.round
-		t.sets[s.own[i].Name] = s.own[i]
+// endSets takes away the sets of the node that no piece names any more.
+func (r *Renderer) endSets() {
+	for _, s := range r.stirred {
+		for i := range s.own {
+			if s.parents[i] == 0 && s.own[i].Name != "" {
+				r.letGo(s.own[i].Name)
+				s.own[i] = Set{}
+			}
+		}
+		if s.parents == [len(Families)]int{} && r.sets[s.id] == s {
+			delete(r.sets, s.id)
+		}
 	}
+	r.stirred = nil
 }
 
 func (t *rendering) newPodSet(id policy.SetID) Set {
-	set := t.node.Sets[id]
+	set := t.node.Sets.Get(id)
 	s := Set{Name: namingOf(t.node, id).name(t.Layout, t.family, id), Type: podSetType(set.Kind), Family: t.family}
-	s.Entries = t.kept.alike.entries(ofFamily(t.family, set.Members), func(own []policy.Member) []Entry { return ownEntries(own, t.reuse[s.Name].Entries) })
+	s.Entries = t.kept.alike.entries(ofFamily(t.family, set.Members), func(own []policy.Member) []Entry { return ownEntries(own, t.reuse.Get(s.Name).Entries) })
 	return s
 }
 
@@ -95,7 +106,7 @@ type naming struct {
 }
 
 func namingOf(n *policy.Node, id policy.SetID) naming {
-	return naming{n.Sets[id].Kind, id == n.Closed.Known, id == n.Shut}
+	return naming{n.Sets.Get(id).Kind, id == n.Closed.Known, id == n.Shut}
 }
 
 func (k naming) name(l Layout, f Family, id policy.SetID) string {

@@ -30,7 +30,8 @@ func pointTag(audit bool) string {
 func (t *rendering) pointChain(p policy.Point, sampled bool) string {
 	chain := t.Layout.identify(&p)
 	return t.chain(chain, func() []Rule {
-		t.points[p.ID], t.making.point = p, &p
+		t.kept.holdPoint(p)
+		t.making.point = &p
 		rules := []Rule{countRule(p)}
 		if sampled {
 			rules = append(rules, t.sampleRule(p))

@@ -16,8 +16,8 @@ func (r Ruleset) String() string {
 			fmt.Fprintf(&b, "# %s\n%s", f, t)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(r.Sets)) {
-		b.WriteString(r.Sets[name].String())
+	for _, name := range slices.Sorted(r.Sets.Keys()) {
+		b.WriteString(r.Sets.Get(name).String())
 	}
 	for _, link := range sortedKeys(r.Guards) {
 		b.WriteString(r.Guards[link].String())
@@ -30,7 +30,7 @@ func (r Ruleset) String() string {
 func (t Table) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "*%s\n", t.Name)
-	chains := slices.Sorted(maps.Keys(t.Chains))
+	chains := slices.Sorted(t.Chains.Keys())
 	for _, c := range chains {
 		fmt.Fprintf(&b, ":%s - [0:0]\n", c)
 	}
@@ -40,7 +40,7 @@ func (t Table) String() string {
 		}
 	}
 	for _, c := range chains {
-		writeRules(&b, c, t.Chains[c])
+		writeRules(&b, c, t.Chains.Get(c))
 	}
 	b.WriteString("COMMIT\n")
 	return b.String()

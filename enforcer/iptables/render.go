@@ -91,30 +91,45 @@ type rendering struct {
 	Options
 	node   *policy.Node
 	family Family
-	reuse  map[string]Set // whose entries stand in the result where they are the same
+	reuse  policy.Map[string, Set] // whose entries stand in the result where they are the same
 	kept   *Renderer
 	table  *keptTable
-	making *piece // that whatever is added is below, nil for what is made anew in each render
-	chains map[string][]Rule
-	sets   map[string]Set          // shared by the families
-	points map[string]policy.Point // likewise
+	making *piece // that whatever is added is below
 }
 
-func (t *rendering) render(namespaces []namespace) {
+// render takes the table to the present node. Of the sections all stay, if same is set.
+func (t *rendering) render(namespaces []namespace, same bool) {
+	if !same || t.table.roots == nil {
+		t.renderSections(namespaces)
+	}
+	t.leave(&t.table.own)
+	t.table.own = piece{own: true}
+	t.into(&t.table.own, func() {
+		for _, h := range hooks {
+			t.hook(h.chain, t.hookRules(h.base, h.directions, t.table.roots))
+		}
+	})
+}
+
+func (t *rendering) renderSections(namespaces []namespace) {
 	pipelines := make([]*pipeline, len(policy.Directions))
 	for _, d := range policy.Directions {
 		pipelines[d] = newPipeline(t, d, namespaces)
-		pipelines[d].bringSections()
 	}
-	roots := map[policy.Direction]string{}
+	t.table.roots = map[policy.Direction]string{}
 	for _, pl := range pipelines { // both directions have one chain in common, and take that which there is
 		pl.makeSections(namespaces)
 		if root := pl.addTrees(); root != "" {
-			roots[pl.direction] = root
+			t.table.roots[pl.direction] = root
 		}
 	}
-	for _, h := range hooks {
-		t.chains[h.chain] = t.hookRules(h.base, h.directions, roots)
+	t.endTexts()
+}
+
+// hook adds a chain of a hook.
+func (t *rendering) hook(chain string, rules []Rule) {
+	if before, there := t.table.hooks[chain]; !there || !slices.Equal(before, rules) {
+		t.table.hooks[chain], t.table.edits[chain] = rules, &rules
 	}
 }
 
@@ -189,7 +204,7 @@ func (t *rendering) netSet(id policy.SetID, blocks []policy.Block) string {
 	}
 	name := t.Layout.setName(HashNet, t.family, parts...)
 	t.fixedSet(name, HashNet, func() []Entry {
-		if have, ok := t.reuse[name]; ok && entries == nil && have.Type == HashNet {
+		if have, ok := t.reuse.Lookup(name); ok && entries == nil && have.Type == HashNet {
 			return have.Entries
 		}
 		if entries == nil {

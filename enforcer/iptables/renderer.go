@@ -1,7 +1,6 @@
 package iptables
 
 import (
-	"maps"
 	"reflect"
 	"slices"
 
@@ -15,22 +14,43 @@ import (
 // What was made from policies is theirs as long as they are the same. Lists of rules and members of sets that stand in the same memory are taken to be the
 // same: nobody writes to what stands in a node. Nobody may write to what stands in a ruleset either.
 //
-// It keeps nothing that its last ruleset does not have. The zero value is ready. It is not safe for concurrent use.
+// A ruleset is made of the last one by what has come, changed and gone. All that stands in it, and does so for the sake of something else, is counted by that:
+// chains by the chains and sections that lead to them ([piece]), sets by the chains whose rules name them. What is counted by nothing goes. So it keeps nothing
+// that its last ruleset does not have.
+//
+// The zero value is ready. It is not safe for concurrent use.
 type Renderer struct {
 	options   Options
 	policies  []policy.Policy // of the last node
-	sampled   []bool          // which of them have a point that is sampled
-	samplings map[string]int  // how many of a namespace have
+	pods      []policy.Endpoint
+	nodeSets  policy.Map[policy.SetID, policy.Set] // likewise
+	own       [2]policy.SetID                      // likewise: the sets of the node's own rules
+	sampled   []bool                               // which of the policies have a point that is sampled
+	samplings map[string]int                       // how many of a namespace have
 	endpoints map[string][]*policy.Endpoint
 	sets      map[policy.SetID]*podSet
 	unions    map[string]*unionSet
+	unionsOf  map[policy.SetID][]*unionSet
 	united    map[policy.SetID]bool // sets that lists have been cut by: whether unions may take them in
 	named     map[policy.SetID]int  // by how many rules of lists
 	tables    map[Family]*keptTable
-	alike     alike     // of this render
-	guarding  *guarding // of the last node whose links were known; nil before
-	round     uint64    // counts the renders
-	size      struct{ sets, points int }
+	held      map[string]*heldSet // by name
+	points    map[string]int      // by how many pieces and guards, by ID
+	guarding  *guarding           // of the last node whose links were known; nil before
+	last      Ruleset
+
+	// Of this render:
+	alike      alike
+	stirred    []*podSet   // that a piece names no more
+	loose      []*unionSet // likewise
+	setEdits   map[string]*Set
+	pointEdits map[string]*policy.Point
+}
+
+// heldSet is a set of the ruleset, and how many hold it there.
+type heldSet struct {
+	set Set
+	n   int
 }
 
 // keptTable is what stays of one family's table.
@@ -39,7 +59,11 @@ type keptTable struct {
 	texts    map[texted]text   // of NetworkPolicies and isolations
 	sections [len(policy.Directions)]map[string]*section
 	trees    [len(policy.Directions)]map[treeKind]*tree
-	chains   int // how many there were
+	roots    map[policy.Direction]string
+	own      piece // what the node's own rules lead to
+	hooks    map[string][]Rule
+	edits    map[string]*[]Rule // of chains, in this render
+	loose    []*piece           // texts that no chain had for a moment
 }
 
 // namespace are the endpoints of one.
@@ -52,71 +76,162 @@ type namespace struct {
 // Render says what the kernel must hold to enforce n. Where a set of reuse has the entries that are wanted, they stand in the result: a ruleset that
 // differs little from another takes little memory of its own.
 func (r *Renderer) Render(n policy.Node, o Options, reuse Ruleset) Ruleset {
+	r.begin()
 	if !reflect.DeepEqual(r.options, o) || !r.refresh(&n) {
-		round := r.round
-		*r = Renderer{options: o, round: round}
+		*r = Renderer{options: o, nodeSets: n.Sets, own: ownSets(&n)}
 		r.options.Families = slices.Clone(o.Families)
+		r.begin()
 	}
 	if r.tables == nil {
-		r.tables, r.sets, r.alike = map[Family]*keptTable{}, map[policy.SetID]*podSet{}, alike{}
-		r.unions, r.united, r.named = map[string]*unionSet{}, map[policy.SetID]bool{}, namedByLists(n.Policies)
+		r.tables, r.sets, r.held, r.points = map[Family]*keptTable{}, map[policy.SetID]*podSet{}, map[string]*heldSet{}, map[string]int{}
+		r.unions, r.unionsOf, r.united = map[string]*unionSet{}, map[policy.SetID][]*unionSet{}, map[policy.SetID]bool{}
+		r.named = namedByLists(n.Policies)
 	}
-	r.round++
-	namespaces := r.follow(&n)
-	to := Ruleset{
-		Tables: map[Family]Table{}, Sets: make(map[string]Set, r.size.sets), Guards: map[string]Guard{}, Points: make(map[string]policy.Point, r.size.points),
-	}
+	namespaces, same := r.follow(&n)
+	to := Ruleset{Tables: map[Family]Table{}, Guards: map[string]Guard{}}
 	for _, f := range o.Families {
 		if r.tables[f] == nil {
-			r.tables[f] = &keptTable{pieces: map[string]*piece{}, texts: map[texted]text{}}
+			r.tables[f] = &keptTable{pieces: map[string]*piece{}, texts: map[texted]text{}, hooks: map[string][]Rule{}, own: piece{own: true}}
 		}
-		t := &rendering{
-			Options: o, node: &n, family: f, reuse: reuse.Sets, kept: r, table: r.tables[f],
-			chains: make(map[string][]Rule, r.tables[f].chains), sets: to.Sets, points: to.Points,
-		}
-		t.render(namespaces)
-		to.Tables[f] = Table{Name: o.Table, Jumps: wantedJumps(), Chains: t.chains}
-		t.table.chains = len(t.chains)
+		t := &rendering{Options: o, node: &n, family: f, reuse: reuse.Sets, kept: r, table: r.tables[f]}
+		t.table.edits = map[string]*[]Rule{}
+		t.render(namespaces, same)
+		to.Tables[f] = Table{Name: o.Table, Jumps: wantedJumps(), Chains: r.last.Tables[f].Chains.Edited(t.table.edits)}
 	}
-	r.forget()
-	r.size.sets, r.size.points = len(to.Sets), len(to.Points)
+	r.endSets()
+	if !same {
+		r.endUnions()
+	}
 	if to.KeepGuards = n.LinksUnread; o.Guards {
-		if !r.guarding.isOf(&n) {
-			r.guarding = guardingOf(&n, o)
-		}
-		to.addGuards(r.guarding)
+		r.guard(&to, &n)
 	}
+	to.Sets, to.Points = r.last.Sets.Edited(r.setEdits), r.last.Points.Edited(r.pointEdits)
+	r.last, r.alike = to, nil
 	return to
 }
 
-// refresh gives the sets that are kept what they hold now. It reports false if one would have another name: then rules name it that are kept too.
-func (r *Renderer) refresh(n *policy.Node) bool {
-	var changed []policy.SetID
-	for id, s := range r.sets {
-		now, there := n.Sets[id]
-		if there && namingOf(n, id) != s.naming {
-			return false
-		}
-		if !policy.IsOneSlice(now.Members, s.members) {
-			changed = append(changed, id)
-			for i, f := range Families {
-				if own := &s.own[i]; own.Name != "" {
-					have, were := own.Entries, ofFamily(f, s.members)
-					own.Entries = r.alike.entries(ofFamily(f, now.Members), func(are []policy.Member) []Entry { return changedEntries(have, were, are) })
-				}
-			}
-			s.members = now.Members
-		}
-	}
-	return r.refreshUnions(n, changed)
+// begin begins a render.
+func (r *Renderer) begin() {
+	r.alike, r.setEdits, r.pointEdits = alike{}, map[string]*Set{}, map[string]*policy.Point{}
 }
 
-// follow takes in a node, and says what of it is as it was in the last.
-func (r *Renderer) follow(n *policy.Node) []namespace {
+// guard adds what holds the node's links.
+func (r *Renderer) guard(to *Ruleset, n *policy.Node) {
+	if !r.guarding.isOf(n) {
+		before := r.guarding
+		r.guarding = guardingOf(n, r.options)
+		for i := range r.guarding.points {
+			r.holdPoint(r.guarding.points[i])
+		}
+		if before != nil {
+			for i := range before.points {
+				r.letPointGo(before.points[i].ID)
+			}
+		}
+	}
+	to.Guards, to.Inward = r.guarding.byLink, r.guarding.inward
+}
+
+// hold has a set stand in the ruleset, for one more that needs it there.
+func (r *Renderer) hold(s Set) {
+	h := r.held[s.Name]
+	if h == nil {
+		h = &heldSet{}
+		r.held[s.Name] = h
+	}
+	h.n++
+	r.update(s)
+}
+
+// update gives a set that is held what it is now.
+func (r *Renderer) update(s Set) {
+	h := r.held[s.Name]
+	if h.set.Name == s.Name && policy.IsOneSlice(h.set.Entries, s.Entries) {
+		if _, edited := r.setEdits[s.Name]; !edited {
+			return // it stands there as it is
+		}
+	}
+	h.set = s
+	r.setEdits[s.Name] = &s
+}
+
+// letGo is the contrary of [Renderer.hold].
+func (r *Renderer) letGo(name string) {
+	if h := r.held[name]; h.n > 1 {
+		h.n--
+		return
+	}
+	delete(r.held, name)
+	r.setEdits[name] = nil
+}
+
+// holdPoint has a point stand in the ruleset, for one more that has it.
+func (r *Renderer) holdPoint(p policy.Point) {
+	if r.points[p.ID]++; r.points[p.ID] == 1 {
+		r.pointEdits[p.ID] = &p
+	}
+}
+
+// letPointGo is the contrary.
+func (r *Renderer) letPointGo(id string) {
+	if r.points[id]--; r.points[id] == 0 {
+		delete(r.points, id)
+		r.pointEdits[id] = nil
+	}
+}
+
+// ownSets are those of a node's own rules.
+func ownSets(n *policy.Node) [2]policy.SetID { return [2]policy.SetID{n.Closed.Known, n.Shut} }
+
+// refresh gives the sets that are kept what they hold now. It reports false if one would have another name: then rules name it that are kept too.
+func (r *Renderer) refresh(n *policy.Node) bool {
+	own := ownSets(n)
+	for i, id := range own {
+		if id != r.own[i] && (r.sets[id] != nil || r.sets[r.own[i]] != nil) {
+			return false
+		}
+	}
+	var changed []policy.SetID
+	same := true
+	n.Sets.Since(r.nodeSets, func(id policy.SetID, was, is *policy.Set) {
+		if was == nil {
+			was = &policy.Set{}
+		}
+		gone := is == nil
+		if gone {
+			is = &policy.Set{Kind: was.Kind}
+		}
+		if policy.IsOneSlice(was.Members, is.Members) && was.Kind == is.Kind {
+			return
+		}
+		changed = append(changed, id)
+		s := r.sets[id]
+		if s == nil {
+			return
+		}
+		same = same && (gone || s.naming == namingOf(n, id))
+		for i, f := range Families {
+			if own := &s.own[i]; own.Name != "" {
+				have, were := own.Entries, ofFamily(f, s.members)
+				own.Entries = r.alike.entries(ofFamily(f, is.Members), func(are []policy.Member) []Entry { return changedEntries(have, were, are) })
+				r.update(*own)
+			}
+		}
+		s.members = is.Members
+	})
+	r.nodeSets, r.own = n.Sets, own
+	return same && r.refreshUnions(n, changed)
+}
+
+// follow takes in a node, and says what of it is as it was in the last, and whether all of it is.
+func (r *Renderer) follow(n *policy.Node) (all []namespace, same bool) {
+	if r.endpoints != nil && policy.IsOneSlice(n.Policies, r.policies) && policy.IsOneSlice(n.Endpoints, r.pods) {
+		return nil, true
+	}
 	was, unchanged := r.were(n.Policies), policy.IsOneSlice(n.Policies, r.policies)
 	rated := r.countSampled(n.Policies, was)
-	r.policies = n.Policies
-	all := byNamespace(n.Endpoints)
+	r.policies, r.pods = n.Policies, n.Endpoints
+	all = byNamespace(n.Endpoints)
 	endpoints := make(map[string][]*policy.Endpoint, len(all))
 	for i := range all {
 		ns := &all[i]
@@ -126,7 +241,7 @@ func (r *Renderer) follow(n *policy.Node) []namespace {
 		endpoints[ns.name] = ns.endpoints
 	}
 	r.endpoints = endpoints
-	return all
+	return all, false
 }
 
 // byNamespace are the endpoints of each namespace, in the order in which they come.
@@ -241,22 +356,4 @@ func samePolicy(a, b *policy.Policy) bool {
 
 func sameRules(a, b []policy.Rule) bool {
 	return policy.IsOneSlice(a, b) || slices.EqualFunc(a, b, func(x, y policy.Rule) bool { return x.Index == y.Index && x.Name == y.Name && x.Equal(y) })
-}
-
-// forget drops what the ruleset of this round does not have.
-func (r *Renderer) forget() {
-	clear(r.alike)
-	maps.DeleteFunc(r.sets, func(_ policy.SetID, s *podSet) bool {
-		for i := range s.own {
-			if s.round[i] != r.round {
-				s.own[i] = Set{}
-			}
-		}
-		return s.round[0] != r.round && s.round[1] != r.round
-	})
-	r.forgetUnions()
-	for _, t := range r.tables {
-		maps.DeleteFunc(t.pieces, func(_ string, p *piece) bool { return p.round != r.round })
-		maps.DeleteFunc(t.texts, func(_ texted, one text) bool { return one.names.round != r.round })
-	}
 }

@@ -15,9 +15,9 @@ import (
 // tenants is a node with some pods of each namespace, a policy of each, and a list of rules for all that is cluster-wide. The policy of a namespace has a rule
 // for each of its peers.
 func tenants(peers map[string][]string) policy.Node {
-	n := policy.Node{Sets: map[policy.SetID]policy.Set{}}
+	n := policy.Node{Sets: policy.MapOf(map[policy.SetID]policy.Set{})}
 	rule := func(a policy.Action, index int, set string) policy.Rule {
-		n.Sets[policy.SetID(set)] = policy.Set{Kind: policy.Addresses, Members: []policy.Member{{Addr: policy.AddrOf(netip.MustParseAddr("10.9.9.9"))}}}
+		n.Sets = n.Sets.With(policy.SetID(set), policy.Set{Kind: policy.Addresses, Members: []policy.Member{{Addr: policy.AddrOf(netip.MustParseAddr("10.9.9.9"))}}})
 		return policy.Rule{Action: a, Index: index, Log: true, Peer: policy.Peer{Kind: policy.InSet, Set: policy.SetID(set)}, Ports: policy.Ports{Kind: policy.AnyPort}}
 	}
 	all := policy.Policy{Ref: policy.Ref{Kind: "ClusterNetworkPolicy", Name: "all"}, Stage: policy.AdminRules}
@@ -60,13 +60,13 @@ func TestAChangeLeavesWhatOthersHave(t *testing.T) {
 			}
 			same := 0
 			for _, b := range [][]string{{"b"}, {"c"}, {"b", "c"}} {
-				for chain := range Render(tenants(only(before, b)), keptOptions).Tables[IPv4].Chains {
+				for chain := range Render(tenants(only(before, b)), keptOptions).Tables[IPv4].Chains.All() {
 					kept := chain != forwardChain && chain != inputChain && !isTree(chain)
 					if !kept {
 						continue
 					}
 					same++
-					if x, y := was.Tables[IPv4].Chains[chain], is.Tables[IPv4].Chains[chain]; len(x) == 0 || !policy.IsOneSlice(x, y) {
+					if x, y := was.Tables[IPv4].Chains.Get(chain), is.Tables[IPv4].Chains.Get(chain); len(x) == 0 || !policy.IsOneSlice(x, y) {
 						t.Errorf("%s of %v is not what it was:\n%q\n%q", chain, b, x, y)
 					}
 				}
@@ -74,8 +74,8 @@ func TestAChangeLeavesWhatOthersHave(t *testing.T) {
 			if same < 10 {
 				t.Errorf("only %d chains were compared", same)
 			}
-			for name, set := range was.Sets {
-				if now, ok := is.Sets[name]; ok && !policy.IsOneSlice(set.Entries, now.Entries) {
+			for name, set := range was.Sets.All() {
+				if now, ok := is.Sets.Lookup(name); ok && !policy.IsOneSlice(set.Entries, now.Entries) {
 					t.Errorf("the entries of %s were made again", name)
 				}
 			}
@@ -118,7 +118,7 @@ func TestARendererKeepsWhatItsLastRulesetHas(t *testing.T) {
 		kept := map[string]bool{}
 		for f, table := range r.tables {
 			for name := range table.pieces {
-				if _, ok := held.Tables[f].Chains[name]; !ok {
+				if _, ok := held.Tables[f].Chains.Lookup(name); !ok {
 					t.Errorf("%d namespaces: the chain %s is kept", len(peers), name)
 				}
 			}
@@ -136,7 +136,7 @@ func TestARendererKeepsWhatItsLastRulesetHas(t *testing.T) {
 		for id, s := range r.sets {
 			used := 0
 			for _, own := range s.own {
-				if _, ok := held.Sets[own.Name]; ok {
+				if _, ok := held.Sets.Lookup(own.Name); ok {
 					used++
 				} else if own.Name != "" {
 					t.Errorf("%d namespaces: the set %s is kept", len(peers), own.Name)

@@ -62,14 +62,14 @@ func (f Family) String() string {
 // Ruleset is the part of a node's netfilter state that is ours: as wanted, or as found in the kernel. Rulesets share rules and entries: nobody writes to them.
 type Ruleset struct {
 	Tables map[Family]Table
-	Sets   map[string]Set // by name
+	Sets   policy.Map[string, Set] // by name
 	// Guards are those of the node's links, by link.
 	Guards map[string]Guard
 	Inward Inward
 	// KeepGuards is set where it is not known which guards there should be, nor what bridges may bring: those that are there stay.
 	KeepGuards bool
 	// Points are, by ID, those of the wanted rules. What is found in the kernel has none: they are neither compared nor printed.
-	Points map[string]policy.Point
+	Points policy.Map[string, policy.Point]
 }
 
 // Table is our part of one family's table.
@@ -80,7 +80,7 @@ type Table struct {
 	// chain of ours. Wanted is one, in front.
 	Jumps map[string][]int
 	// Chains are our chains by name.
-	Chains map[string][]Rule
+	Chains policy.Map[string, []Rule]
 }
 
 // Rule is one rule as iptables-save prints it, without the leading "-A CHAIN ".
@@ -138,17 +138,30 @@ type Size struct{ Chains, Rules, Sets, Entries int }
 
 // Size counts what the ruleset holds, in both families.
 func (r Ruleset) Size() Size {
-	s := Size{Sets: len(r.Sets)}
-	for _, t := range r.Tables {
-		s.Chains += len(t.Chains)
-		for _, rules := range t.Chains {
-			s.Rules += len(rules)
+	return r.SizeSince(Ruleset{}, Size{})
+}
+
+// SizeSince is [Ruleset.Size], found by what differs from a ruleset whose size is known.
+func (r Ruleset) SizeSince(before Ruleset, size Size) Size {
+	for _, f := range Families {
+		r.Tables[f].Chains.Since(before.Tables[f].Chains, func(_ string, was, is *[]Rule) {
+			if was != nil {
+				size.Chains, size.Rules = size.Chains-1, size.Rules-len(*was)
+			}
+			if is != nil {
+				size.Chains, size.Rules = size.Chains+1, size.Rules+len(*is)
+			}
+		})
+	}
+	r.Sets.Since(before.Sets, func(_ string, was, is *Set) {
+		if was != nil {
+			size.Sets, size.Entries = size.Sets-1, size.Entries-len(was.Entries)
 		}
-	}
-	for _, set := range r.Sets {
-		s.Entries += len(set.Entries)
-	}
-	return s
+		if is != nil {
+			size.Sets, size.Entries = size.Sets+1, size.Entries+len(is.Entries)
+		}
+	})
+	return size
 }
 
 // Comparable is the part of a wanted ruleset that can be compared with what could be read: a family whose table could not be read keeps what it has, and does
@@ -166,7 +179,7 @@ func (r Ruleset) Comparable(read Ruleset) Ruleset {
 // Matches are the matches of all rules of a family, without what happens then: where a rule leads to depends on what else there is.
 func (r Ruleset) Matches(f Family) map[string]bool {
 	all := map[string]bool{}
-	for _, rules := range r.Tables[f].Chains {
+	for _, rules := range r.Tables[f].Chains.All() {
 		for _, rule := range rules {
 			all[rule.Match()] = true
 		}

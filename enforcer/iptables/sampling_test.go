@@ -13,7 +13,7 @@ import (
 // However many policies a tenant audits, its points together give some two hundred samples a second at most, and another tenant's as many as ever.
 func TestSamplesOfATenantDoNotGrowWithItsPolicies(t *testing.T) {
 	for _, audited := range []int{1, 16, 17, 160, 161, 1000, 1601, 5000} {
-		n := policy.Node{Sets: map[policy.SetID]policy.Set{}}
+		n := policy.Node{Sets: policy.MapOf(map[policy.SetID]policy.Set{})}
 		add := func(namespace, name string, host byte) {
 			n.Policies = append(n.Policies, policy.Policy{Ref: policy.Ref{Kind: "NetworkPolicy", Namespace: namespace, Name: name}, Stage: policy.NetworkPolicies, Audit: true})
 			var e policy.Endpoint
@@ -27,7 +27,7 @@ func TestSamplesOfATenantDoNotGrowWithItsPolicies(t *testing.T) {
 		add("b", "quiet", 2)
 		r := Render(n, Options{Families: []Family{IPv4}, Table: "security", NFLogGroup: DefaultNFLogGroup})
 		rate, quiet, of := map[string]float64{}, "", limits(r)
-		for id, p := range r.Points {
+		for id, p := range r.Points.All() {
 			text := of[id]
 			rate[p.Ref.Namespace] += perSecond(t, text)
 			if p.Ref.Namespace == "b" {
@@ -45,7 +45,7 @@ var limitText = regexp.MustCompile(`--limit (\S+) --limit-burst \d+ -j NFLOG --n
 // limits are the limits of the points' samples.
 func limits(r Ruleset) map[string]string {
 	of := map[string]string{}
-	for _, rules := range r.Tables[IPv4].Chains {
+	for _, rules := range r.Tables[IPv4].Chains.All() {
 		for _, rule := range rules {
 			if m := limitText.FindStringSubmatch(string(rule)); m != nil {
 				of[m[2]] = m[1]

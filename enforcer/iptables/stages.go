@@ -105,10 +105,8 @@ func (pl *pipeline) acceptingOf(i int, subject, target string) []Rule {
 	}
 	key := texted{pl.direction, &rules[0], len(rules), p.Ref, subject, target}
 	made, ok := pl.table.texts[key]
-	if ok {
-		pl.bring(made.names)
-	} else {
-		made.names = &piece{round: pl.kept.round}
+	if !ok {
+		made.names = &piece{text: &key}
 		pl.into(made.names, func() {
 			for _, r := range rules {
 				if r.Action == policy.Accept {

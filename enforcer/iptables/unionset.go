@@ -10,9 +10,9 @@ import (
 
 // unionSet has the addresses of some sets of the node, in one family.
 type unionSet struct {
-	of    []policy.SetID // in order
-	set   Set
-	round uint64 // the last in which it stood
+	of      []policy.SetID // in order
+	set     Set
+	parents int // how many pieces name it
 }
 
 // unionSet adds the set of the addresses of several sets of the node, and returns its name. One alone is that set.
@@ -25,32 +25,26 @@ func (t *rendering) unionSet(ids []policy.SetID) string {
 	name := t.Layout.unionSet(t.family, ids)
 	u := t.kept.unions[name]
 	if u == nil {
-		u = &unionSet{of: ids, set: Set{Name: name, Type: HashIP, Family: t.family, Entries: t.reuse[name].Entries}}
+		u = &unionSet{of: ids, set: Set{Name: name, Type: HashIP, Family: t.family, Entries: t.reuse.Get(name).Entries}}
 		u.refresh(t.node)
 		t.kept.unions[name] = u
+		for _, id := range ids {
+			t.kept.unionsOf[id] = append(t.kept.unionsOf[id], u)
+		}
+		t.kept.hold(u.set)
 	}
-	t.bringUnion(u)
+	u.parents++
 	t.making.unions = append(t.making.unions, u)
 	return name
-}
-
-func (t *rendering) bringUnion(u *unionSet) {
-	u.round = t.kept.round
-	t.sets[u.set.Name] = u.set
 }
 
 // refresh gives the set what its parts hold now.
 func (u *unionSet) refresh(n *policy.Node) {
 	own := make([][]policy.Member, len(u.of))
 	for i, id := range u.of {
-		own[i] = ofFamily(u.set.Family, n.Sets[id].Members)
+		own[i] = ofFamily(u.set.Family, n.Sets.Get(id).Members)
 	}
 	u.set.Entries = ownEntries(merged(own), u.set.Entries)
-}
-
-func (u *unionSet) has(id policy.SetID) bool {
-	_, there := slices.BinarySearch(u.of, id)
-	return there
 }
 
 // merged are the members of sorted lists, sorted and each once.
@@ -95,23 +89,30 @@ func (r *Renderer) unites(n *policy.Node, id policy.SetID) bool {
 }
 
 func (r *Renderer) isWithinUnions(n *policy.Node, id policy.SetID) bool {
-	return (len(n.Sets[id].Members)+emptyUnited)*r.named[id] <= maxUnited
+	return (len(n.Sets.Get(id).Members)+emptyUnited)*r.named[id] <= maxUnited
 }
 
 // refreshUnions gives the unions of sets that have changed what they hold now. It reports false if the answer about a set that lists have been cut by is
 // another one now.
 func (r *Renderer) refreshUnions(n *policy.Node, changed []policy.SetID) bool {
+	asked := changed
 	if r.named == nil || !policy.IsOneSlice(n.Policies, r.policies) {
 		r.named = namedByLists(n.Policies)
+		asked = slices.Collect(maps.Keys(r.united))
 	}
-	for id, was := range r.united {
-		if _, there := n.Sets[id]; there && was != r.isWithinUnions(n, id) {
+	for _, id := range asked {
+		if was, united := r.united[id]; united && n.Sets.Has(id) && was != r.isWithinUnions(n, id) {
 			return false
 		}
 	}
-	for _, u := range r.unions {
-		if slices.ContainsFunc(changed, u.has) {
-			u.refresh(n)
+	refreshed := map[*unionSet]bool{}
+	for _, id := range changed {
+		for _, u := range r.unionsOf[id] {
+			if !refreshed[u] {
+				refreshed[u] = true
+				u.refresh(n)
+				r.update(u.set)
+			}
 		}
 	}
 	return true
@@ -135,9 +136,22 @@ func namedByLists(policies []policy.Policy) map[policy.SetID]int {
 	return named
 }
 
-// forgetUnions drops those that the ruleset of this round does not have, and what is known of sets that it does not have.
-func (r *Renderer) forgetUnions() {
-	maps.DeleteFunc(r.unions, func(_ string, u *unionSet) bool { return u.round != r.round })
+// endUnions takes away the unions that no piece names any more, and what is known of sets that no rule names.
+func (r *Renderer) endUnions() {
+	for _, u := range r.loose {
+		if u.parents > 0 || r.unions[u.set.Name] != u {
+			continue
+		}
+		delete(r.unions, u.set.Name)
+		r.letGo(u.set.Name)
+		for _, id := range u.of {
+			r.unionsOf[id] = slices.DeleteFunc(r.unionsOf[id], func(o *unionSet) bool { return o == u })
+			if len(r.unionsOf[id]) == 0 {
+				delete(r.unionsOf, id)
+			}
+		}
+	}
+	r.loose = nil
 	maps.DeleteFunc(r.united, func(id policy.SetID, _ bool) bool { return r.sets[id] == nil })
 }
 

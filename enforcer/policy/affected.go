@@ -115,11 +115,14 @@ func (a *Affected) add(b Between) {
 // before denies it too. Without before, nobody knows what was in force. "Policy p of an endpoint got one rule more" affects none; "a policy came to apply to
 // an endpoint" affects all that are from it, or to it; "an address left a set that a rule accepts" affects those between the address and the endpoints that
 // the rule is about.
-func AffectedBy(before, after *Node) Affected {
+func AffectedBy(before, after *Node) Affected { return new(Namers).AffectedBy(before, after) }
+
+// AffectedBy is [AffectedBy] for one node after the other.
+func (n *Namers) AffectedBy(before, after *Node) Affected {
 	if before == nil {
 		return Affected{All: true, Urgent: true}
 	}
-	c := comparing{before: before, after: after, sets: map[SetID]*difference{}, held: map[netip.Addr]bool{}}
+	c := comparing{namers: n, before: before, after: after, sets: map[SetID]*difference{}, held: map[netip.Addr]bool{}}
 	if c.closesMore() {
 		return Affected{All: true, Urgent: true}
 	}
@@ -130,6 +133,7 @@ func AffectedBy(before, after *Node) Affected {
 
 // comparing compares two nodes.
 type comparing struct {
+	namers        *Namers
 	before, after *Node
 	sets          map[SetID]*difference // those that differ
 	held          map[netip.Addr]bool   // whether a pod is known to have an address
@@ -165,10 +169,10 @@ func (c *comparing) closesMore() bool {
 		if b.Closed.Known != a.Closed.Known || !slices.Equal(b.Closed.Ranges, a.Closed.Ranges) {
 			return true
 		}
-		c.eitherEnd(differenceOf(b.Sets[b.Closed.Known].Members, a.Sets[a.Closed.Known].Members).lost)
+		c.eitherEnd(differenceOf(b.Sets.Get(b.Closed.Known).Members, a.Sets.Get(a.Closed.Known).Members).lost)
 	}
 	if a.Shut != "" {
-		c.eitherEnd(differenceOf(b.Sets[b.Shut].Members, a.Sets[a.Shut].Members).gained)
+		c.eitherEnd(differenceOf(b.Sets.Get(b.Shut).Members, a.Sets.Get(a.Shut).Members).gained)
 	}
 	return false
 }
@@ -180,6 +184,9 @@ func (c *comparing) eitherEnd(addrs []netip.Addr) {
 
 // narrowedEndpoints compares what applies to endpoints, but for the members of sets.
 func (c *comparing) narrowedEndpoints() {
+	if IsOneSlice(c.before.Policies, c.after.Policies) && IsOneSlice(c.before.Endpoints, c.after.Endpoints) {
+		return // nothing but members of sets may have changed
+	}
 	was := make(map[netip.Addr]*Endpoint, len(c.before.Endpoints))
 	for i := range c.before.Endpoints {
 		for _, a := range c.before.Endpoints[i].Addrs {

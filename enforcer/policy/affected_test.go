@@ -55,7 +55,7 @@ func TestWhatAChangeAffects(t *testing.T) {
 			n.Policies[0].Stage, n.Policies[0].Rules[policy.Ingress][0].Action = policy.AdminRules, a
 			n.Endpoints[1].Applies[policy.Ingress] = [len(policy.Stages)][]int{policy.AdminRules: {0}}
 			n.Endpoints = n.Endpoints[1:]
-			n.Sets["peer"] = setOf(members...)
+			n.Sets = n.Sets.With("peer", setOf(members...))
 		}
 	}
 	namedPort := func(d policy.Direction, members ...netip.Addr) func(n *policy.Node) {
@@ -66,20 +66,20 @@ func TestWhatAChangeAffects(t *testing.T) {
 			for _, a := range members {
 				s.Members = append(s.Members, policy.Member{Addr: policy.AddrOf(a), Protocol: policy.TCP, Port: 80})
 			}
-			n.Sets["ports"] = s
+			n.Sets = n.Sets.With("ports", s)
 		}
 	}
 	peers := func(addrs ...netip.Addr) func(*policy.Node) {
-		return func(n *policy.Node) { n.Sets["peer"] = setOf(addrs...) }
+		return func(n *policy.Node) { n.Sets = n.Sets.With("peer", setOf(addrs...)) }
 	}
 	closed := func(known ...netip.Addr) func(*policy.Node) {
 		return func(n *policy.Node) {
 			n.Closed = policy.Closed{Ranges: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")}, Known: "known"}
-			n.Sets["known"] = setOf(known...)
+			n.Sets = n.Sets.With("known", setOf(known...))
 		}
 	}
 	shut := func(addrs ...netip.Addr) func(*policy.Node) {
-		return func(n *policy.Node) { n.Shut, n.Sets["shut"] = "shut", setOf(addrs...) }
+		return func(n *policy.Node) { n.Shut, n.Sets = "shut", n.Sets.With("shut", setOf(addrs...)) }
 	}
 	same := func(*policy.Node) {}
 	for _, c := range []struct {
@@ -90,7 +90,7 @@ func TestWhatAChangeAffects(t *testing.T) {
 		{"nothing", same, same, ""},
 		{"a peer goes", peers(peer, other), peers(peer), "10.0.0.2 -> 10.0.9.2; 10.0.9.2 -> 10.0.0.1"},
 		{"a peer goes in both families", same, peers(), "10.0.0.2 -> 10.0.9.1; 10.0.9.1 -> 10.0.0.1; fd00:9::1 -> fd00::1"},
-		{"a peer goes that another set has", peers(peer, other), func(n *policy.Node) { peers(peer)(n); n.Sets["another"] = setOf(other) },
+		{"a peer goes that another set has", peers(peer, other), func(n *policy.Node) { peers(peer)(n); n.Sets = n.Sets.With("another", setOf(other)) },
 			"10.0.0.2 -> 10.0.9.2; 10.0.9.2 -> 10.0.0.1, urgent"},
 		{"a peer goes that is a pod of this node", peers(db), peers(), "10.0.0.2 -> 10.0.0.1 10.0.0.2, urgent"},
 		{"a peer comes", peers(peer), peers(peer, other), ""},
@@ -153,7 +153,7 @@ func TestManyLostAddressesAreUrgent(t *testing.T) {
 		for i := range n {
 			many = append(many, netip.AddrFrom4([4]byte{10, 0, 9, byte(10 + i)}))
 		}
-		got := policy.AffectedBy(changed(func(n *policy.Node) { n.Sets["peer"] = setOf(many...) }), changed(func(n *policy.Node) { n.Sets["peer"] = setOf() }))
+		got := policy.AffectedBy(changed(func(n *policy.Node) { n.Sets = n.Sets.With("peer", setOf(many...)) }), changed(func(n *policy.Node) { n.Sets = n.Sets.With("peer", setOf()) }))
 		if got.Urgent != want || len(got.Between) != 2 || len(got.Between[0].Sources.Addrs) != n {
 			t.Errorf("%d addresses leave a set: %q", n, says(got))
 		}
@@ -163,8 +163,8 @@ func TestManyLostAddressesAreUrgent(t *testing.T) {
 // TestAffectedConnectionsAddUp: what several changes affect is united as far as it has an end in common, and becomes all if it is too much to tell apart.
 func TestAffectedConnectionsAddUp(t *testing.T) {
 	gone := func(addrs ...netip.Addr) policy.Affected {
-		return policy.AffectedBy(changed(func(n *policy.Node) { n.Sets["peer"] = setOf(append([]netip.Addr{peer}, addrs...)...) }),
-			changed(func(n *policy.Node) { n.Sets["peer"] = setOf(peer) }))
+		return policy.AffectedBy(changed(func(n *policy.Node) { n.Sets = n.Sets.With("peer", setOf(append([]netip.Addr{peer}, addrs...)...)) }),
+			changed(func(n *policy.Node) { n.Sets = n.Sets.With("peer", setOf(peer)) }))
 	}
 	first, second := netip.MustParseAddr("10.0.9.10"), netip.MustParseAddr("10.0.9.11")
 	both := gone(first).With(gone(second))

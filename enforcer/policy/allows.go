@@ -286,7 +286,7 @@ func (n *Node) portsHave(p Ports, f Flow) bool {
 
 // has searches a set for a member.
 func (n *Node) has(id SetID, m Member) bool {
-	members := n.Sets[id].Members
+	members := n.Sets.Get(id).Members
 	for len(members) > 0 { // slices.BinarySearchFunc copies two members for each comparison, and each live connection is searched for
 		middle := len(members) / 2
 		at := &members[middle]

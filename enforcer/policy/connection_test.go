@@ -44,7 +44,7 @@ func twoPods() *policy.Node {
 			{Ref: policy.Ref{Kind: "NetworkPolicy", Namespace: "ns", Name: "in"}, Stage: policy.NetworkPolicies, Rules: [2][]policy.Rule{policy.Ingress: {fromPeer}}},
 			{Ref: policy.Ref{Kind: "NetworkPolicy", Namespace: "ns", Name: "out"}, Stage: policy.NetworkPolicies, Rules: [2][]policy.Rule{policy.Egress: {toPeer}}},
 		},
-		Sets: map[policy.SetID]policy.Set{"peer": members(peer, pv6)},
+		Sets: policy.MapOf(map[policy.SetID]policy.Set{"peer": members(peer, pv6)}),
 	}
 }
 
@@ -179,7 +179,7 @@ func TestWhatNoKnownPodHoldsIsDenied(t *testing.T) {
 	for _, a := range []netip.Addr{web, db, webV6} {
 		known.Members = append(known.Members, policy.Member{Addr: policy.AddrOf(a)})
 	}
-	n.Sets["known"] = known
+	n.Sets = n.Sets.With("known", known)
 	judge := policy.NewJudge(n, []netip.Addr{nodeAddr, gateway})
 	for _, c := range []struct {
 		name   string

@@ -94,7 +94,7 @@ type Node struct {
 	// none, and where sources are only audited.
 	Shut SetID
 	// Sets are the pod sets that the policies' rules name, and those of Closed and Shut.
-	Sets map[SetID]Set
+	Sets Map[SetID, Set]
 	// Concerns says of what the rest is made. It is for reports: nothing is enforced by it.
 	Concerns Concerns
 }

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"iter"
 	"net/netip"
 	"slices"
 )
@@ -62,29 +63,73 @@ type harm struct {
 	remote []netip.Addr // at the other end
 	urgent bool         // for another reason than that these are gone
 	local  []netip.Addr // at the endpoint itself, whose named ports have changed
-	by     []bool       // which policies name the sets, by index
+	by     map[int]bool // which policies name the sets, by index
 }
 
 // changedSets finds what is denied because the members of sets come or go. An audited policy denies nothing.
 func (c *comparing) changedSets() {
-	for id, set := range c.after.Sets {
-		if d := differenceOf(c.before.Sets[id].Members, set.Members); len(d.lost)+len(d.gained) > 0 {
+	c.after.Sets.Since(c.before.Sets, func(id SetID, was, is *Set) {
+		if was == nil {
+			was = &Set{}
+		}
+		if is == nil {
+			return
+		}
+		if d := differenceOf(was.Members, is.Members); len(d.lost)+len(d.gained) > 0 {
 			c.sets[id] = d
 		}
-	}
+	})
 	if len(c.sets) == 0 {
 		return
 	}
+	h := [2]harm{{by: map[int]bool{}}, {by: map[int]bool{}}}
+	for id := range c.sets {
+		for _, one := range c.namers.of(c.after.Policies, id) {
+			p := &c.after.Policies[one.policy]
+			if !p.Audit && c.harmedBy(one.direction, &p.Rules[one.direction][one.rule], &h[one.direction]) {
+				h[one.direction].by[one.policy] = true
+			}
+		}
+	}
 	for _, d := range Directions {
-		h := harm{by: make([]bool, len(c.after.Policies))}
-		for i := range c.after.Policies {
-			for r := range c.after.Policies[i].Rules[d] {
-				if !c.after.Policies[i].Audit && c.harmedBy(d, &c.after.Policies[i].Rules[d][r], &h) {
-					h.by[i] = true
+		c.harmed(d, &h[d])
+	}
+}
+
+// Namers are the rules of a node's policies that name a set. Whoever compares one node after the other keeps them: they are found once, as long as the policies
+// stand in the same memory, so that what members of sets affect costs as much as the rules that name these sets.
+type Namers struct {
+	policies []Policy
+	by       map[SetID][]namer
+}
+
+// namer is a rule that names a set.
+type namer struct {
+	direction    Direction
+	policy, rule int
+}
+
+// of are the rules of some policies that name a set.
+func (n *Namers) of(policies []Policy, id SetID) []namer {
+	if n.by == nil || !IsOneSlice(n.policies, policies) {
+		n.policies, n.by = policies, map[SetID][]namer{}
+		for i := range policies {
+			for _, d := range Directions {
+				for r := range policies[i].Rules[d] {
+					n.add(&policies[i].Rules[d][r], namer{d, i, r})
 				}
 			}
 		}
-		c.harmed(d, &h)
+	}
+	return n.by[id]
+}
+
+func (n *Namers) add(r *Rule, one namer) {
+	if r.Peer.Kind == InSet {
+		n.by[r.Peer.Set] = append(n.by[r.Peer.Set], one)
+	}
+	if r.Ports.Kind == InPorts {
+		n.by[r.Ports.Set] = append(n.by[r.Ports.Set], one)
 	}
 }
 
@@ -122,7 +167,7 @@ func (c *comparing) isHeld(a netip.Addr) bool {
 }
 
 func (n *Node) someSetHas(addr Addr) bool {
-	for _, set := range n.Sets {
+	for _, set := range n.Sets.All() {
 		i, _ := slices.BinarySearchFunc(set.Members, addr, func(m Member, a Addr) int { return m.Addr.Compare(a) })
 		if i < len(set.Members) && set.Members[i].Addr == addr {
 			return true
@@ -137,10 +182,8 @@ func (c *comparing) harmed(d Direction, h *harm) {
 		return
 	}
 	var here []netip.Addr
-	for i := range c.after.Endpoints {
-		if e := &c.after.Endpoints[i]; e.isSubjectTo(d, h.by) {
-			here = append(here, e.Addrs...)
-		}
+	for e := range c.after.subjectTo(d, h.by) {
+		here = append(here, e.Addrs...)
 	}
 	here = sorted(here)
 	remote, endpoints := End{Addrs: sorted(h.remote)}, End{Addrs: here}
@@ -153,11 +196,38 @@ func (c *comparing) harmed(d Direction, h *harm) {
 	c.between(End{Any: true}, End{Addrs: local}, true)
 }
 
+// subjectTo are the endpoints that one of some policies, by index, applies to in a direction. Of a NetworkPolicy those of its namespace are looked at alone.
+func (n *Node) subjectTo(d Direction, some map[int]bool) iter.Seq[*Endpoint] {
+	in, everywhere := map[string]bool{}, false
+	for i := range some {
+		if p := &n.Policies[i]; p.Stage == NetworkPolicies {
+			in[p.Ref.Namespace] = true
+		} else {
+			everywhere = true
+		}
+	}
+	return func(yield func(*Endpoint) bool) {
+		for i := range n.Endpoints {
+			if e := &n.Endpoints[i]; (everywhere || in[e.Namespace]) && e.isSubjectTo(d, some) && !yield(e) {
+				return
+			}
+		}
+	}
+}
+
 // isSubjectTo reports whether one of some policies, by index, applies to the endpoint in a direction.
-func (e *Endpoint) isSubjectTo(d Direction, some []bool) bool {
+func (e *Endpoint) isSubjectTo(d Direction, some map[int]bool) bool {
 	for _, policies := range e.Applies[d] {
-		if slices.ContainsFunc(policies, func(i int) bool { return some[i] }) {
-			return true
+		if len(policies) < len(some) {
+			if slices.ContainsFunc(policies, func(i int) bool { return some[i] }) {
+				return true
+			}
+			continue
+		}
+		for i := range some {
+			if _, applies := slices.BinarySearch(policies, i); applies {
+				return true
+			}
 		}
 	}
 	return false

@@ -95,13 +95,13 @@ func costOf(s compile.Snapshot) cost {
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	c.heap = (float64(after.HeapAlloc) - float64(before.HeapAlloc)) / 1e6
-	c.sets = len(p.held.Sets)
+	c.sets = p.held.Sets.Len()
 	for _, t := range p.held.Tables {
-		for _, rules := range t.Chains {
+		for _, rules := range t.Chains.All() {
 			c.rules += len(rules)
 		}
 	}
-	for _, set := range p.held.Sets {
+	for _, set := range p.held.Sets.All() {
 		c.entries += len(set.Entries)
 	}
 	refused := map[policy.Ref]bool{}

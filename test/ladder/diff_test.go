@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -115,8 +114,8 @@ func tamper(r iptables.Ruleset, random *rand.Rand) iptables.Plan {
 	p := iptables.Plan{Restore: map[iptables.Family]string{}}
 	for f, t := range r.Tables {
 		text := "*" + t.Name + "\n:RF-FOREIGN - [0:0]\n-A RF-FOREIGN -j RETURN\n"
-		for _, name := range slices.Sorted(maps.Keys(t.Chains)) {
-			rules := slices.Clone(t.Chains[name])
+		for _, name := range slices.Sorted(t.Chains.Keys()) {
+			rules := slices.Clone(t.Chains.Get(name))
 			switch random.IntN(4) {
 			case 0:
 				continue
@@ -134,8 +133,8 @@ func tamper(r iptables.Ruleset, random *rand.Rand) iptables.Plan {
 		}
 		p.Restore[f] = text + "COMMIT\n"
 	}
-	for _, name := range slices.Sorted(maps.Keys(r.Sets)) {
-		s := r.Sets[name]
+	for _, name := range slices.Sorted(r.Sets.Keys()) {
+		s := r.Sets.Get(name)
 		if s.Type.Timed() {
 			continue // what it holds is no part of a ruleset, and not looked at
 		}

@@ -187,7 +187,7 @@ func TestRulesAreMadeOfWhatNodesAreAskedFor(t *testing.T) {
 		defer mu.Unlock()
 		for _, node := range c.Nodes {
 			for f, table := range Rendered(c.Cluster, node.Name).Tables {
-				for _, rules := range table.Chains {
+				for _, rules := range table.Chains.All() {
 					for _, r := range rules {
 						if err := askedFor(f, string(r), seen); err != nil {
 							return err

@@ -53,11 +53,11 @@ func hostileShop() gen.Case {
 func checkBudgets(r iptables.Ruleset) error {
 	rules, entries := 0, 0
 	for _, t := range r.Tables {
-		for _, chain := range t.Chains {
+		for _, chain := range t.Chains.All() {
 			rules += len(chain)
 		}
 	}
-	for _, s := range r.Sets {
+	for _, s := range r.Sets.All() {
 		entries += len(s.Entries)
 	}
 	text := 0
@@ -67,7 +67,7 @@ func checkBudgets(r iptables.Ruleset) error {
 	for _, one := range []struct {
 		what        string
 		is, allowed int
-	}{{"sets", len(r.Sets), maxHostileSets}, {"rules", rules, maxHostileRules}, {"entries", entries, maxHostileEntries}, {"bytes", text, maxHostileText}} {
+	}{{"sets", r.Sets.Len(), maxHostileSets}, {"rules", rules, maxHostileRules}, {"entries", entries, maxHostileEntries}, {"bytes", text, maxHostileText}} {
 		if one.is > one.allowed {
 			return fmt.Errorf("%d %s, where %d are allowed", one.is, one.what, one.allowed)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
 // TestAKeptRendererGivesWhatRenderGives: whatever has happened to a cluster, the ruleset of a Renderer that has seen all of it is that of one which has seen
@@ -84,7 +85,7 @@ func (h *renderings) changeOptions() string {
 func (h *renderings) check() error {
 	node, _ := h.compiler.Compile(h.present)
 	node.LinkLocalHeld = h.random.IntN(2) == 0
-	ids := slices.Sorted(maps.Keys(node.Sets))
+	ids := slices.Sorted(node.Sets.Keys())
 	if len(ids) > 0 && h.random.IntN(10) == 0 {
 		node.Shut = ids[h.random.IntN(len(ids))] // which rules may name: then it has another name there too
 	}
@@ -116,16 +117,18 @@ func differ[T any](want, got T) string {
 
 // unshared is a copy that shares nothing with r but texts.
 func unshared(r iptables.Ruleset) iptables.Ruleset {
-	r.Sets, r.Points, r.Guards, r.Tables = maps.Clone(r.Sets), maps.Clone(r.Points), maps.Clone(r.Guards), maps.Clone(r.Tables)
-	for name, s := range r.Sets {
+	sets := r.Sets.Content()
+	for name, s := range sets {
 		s.Entries = slices.Clone(s.Entries)
-		r.Sets[name] = s
+		sets[name] = s
 	}
+	r.Sets, r.Points, r.Guards, r.Tables = policy.MapOf(sets), policy.MapOf(r.Points.Content()), maps.Clone(r.Guards), maps.Clone(r.Tables)
 	for f, table := range r.Tables {
-		table.Jumps, table.Chains = maps.Clone(table.Jumps), maps.Clone(table.Chains)
-		for name, rules := range table.Chains {
-			table.Chains[name] = slices.Clone(rules)
+		chains := table.Chains.Content()
+		for name, rules := range chains {
+			chains[name] = slices.Clone(rules)
 		}
+		table.Jumps, table.Chains = maps.Clone(table.Jumps), policy.MapOf(chains)
 		r.Tables[f] = table
 	}
 	return r

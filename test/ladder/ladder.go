@@ -155,7 +155,7 @@ func (j *Judges) noted(hits []string) []policy.Point {
 	for _, hit := range hits {
 		chain, rule, _ := strings.Cut(hit, " ")
 		if p, ok := iptables.OwnLayout.PointOfChain(chain); ok && p.Audit && strings.HasPrefix(rule, `-m comment --comment "would deny: `) {
-			points = append(points, j.Rendered.Points[p.ID])
+			points = append(points, j.Rendered.Points.Get(p.ID))
 		}
 	}
 	return points

@@ -187,8 +187,8 @@ func shareAddresses(c oracle.Cluster) bool {
 	return false
 }
 
-func chainsOf(r iptables.Ruleset) map[iptables.Family]map[string][]iptables.Rule {
-	out := map[iptables.Family]map[string][]iptables.Rule{}
+func chainsOf(r iptables.Ruleset) map[iptables.Family]policy.Map[string, []iptables.Rule] {
+	out := map[iptables.Family]policy.Map[string, []iptables.Rule]{}
 	for f, t := range r.Tables {
 		out[f] = t.Chains
 	}
@@ -232,7 +232,7 @@ func groupNames(refs ...policy.Ref) []string {
 	}
 	var names []string
 	for _, table := range iptables.Render(n, Options).Tables {
-		for name := range table.Chains {
+		for name := range table.Chains.All() {
 			if strings.HasPrefix(name, "RF-v1-EG-") || strings.HasPrefix(name, "RF-v1-IG-") {
 				names = append(names, name)
 			}
@@ -249,7 +249,7 @@ func TestSetsOfDifferentSelectorsAreDifferent(t *testing.T) {
 		c, _ := newCase(seed, 0)
 		n := nodeOf(c.Cluster, "node1")
 		contents := map[string]map[policy.SetID]bool{}
-		for id := range n.Sets {
+		for id := range n.Sets.All() {
 			only := policy.Node{
 				Endpoints: []policy.Endpoint{{Addrs: somePod}},
 				Policies: []policy.Policy{{Stage: policy.NetworkPolicies, Rules: [2][]policy.Rule{{{
@@ -258,11 +258,11 @@ func TestSetsOfDifferentSelectorsAreDifferent(t *testing.T) {
 				Sets: n.Sets,
 			}
 			only.Endpoints[0].Applies[policy.Ingress][policy.NetworkPolicies] = []int{0}
-			if n.Sets[id].Kind != policy.Addresses {
+			if n.Sets.Get(id).Kind != policy.Addresses {
 				only.Policies[0].Rules[0][0] = policy.Rule{Action: policy.Accept, Peer: policy.Peer{Kind: policy.AnyPeer},
 					Ports: policy.Ports{Kind: policy.InPorts, Set: id, Protocol: policy.TCP}}
 			}
-			for name, set := range iptables.Render(only, Options).Sets {
+			for name, set := range iptables.Render(only, Options).Sets.All() {
 				if set.Type.Timed() {
 					continue // stands for no selector
 				}

@@ -268,7 +268,7 @@ func (a *audit) counted(t *testing.T, c *scenario.Cluster) map[string]int {
 			if _, err := fmt.Sscanf(line, "[%d:%d] -A %s", &packets, &bytes, &chain); err != nil || !strings.Contains(line, `--comment "would deny: `) {
 				continue
 			}
-			p, ok := points[chain[len(chain)-16:]]
+			p, ok := points.Lookup(chain[len(chain)-16:])
 			if !ok {
 				t.Fatalf("%s: no point is known of %s", n.name, line)
 			}

@@ -2,7 +2,6 @@ package packets
 
 import (
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 	"syscall"
@@ -52,7 +51,7 @@ func (v victim) ipset(args ...string) {
 }
 
 // chains are our chains, sorted.
-func (v victim) chains() []string { return slices.Sorted(maps.Keys(v.found.Tables[v.family].Chains)) }
+func (v victim) chains() []string { return slices.Sorted(v.found.Tables[v.family].Chains.Keys()) }
 
 // policySets are those whose entries policy decides about. What is in the others is nobody's to repair.
 func (v victim) policySets() []iptables.Set {
@@ -62,9 +61,9 @@ func (v victim) policySets() []iptables.Set {
 // sets are our sets of the family, sorted.
 func (v victim) sets() []iptables.Set {
 	var all []iptables.Set
-	for _, name := range slices.Sorted(maps.Keys(v.found.Sets)) {
-		if v.found.Sets[name].Family == v.family {
-			all = append(all, v.found.Sets[name])
+	for _, name := range slices.Sorted(v.found.Sets.Keys()) {
+		if v.found.Sets.Get(name).Family == v.family {
+			all = append(all, v.found.Sets.Get(name))
 		}
 	}
 	return all
@@ -91,7 +90,7 @@ var tamperings = []struct {
 	}},
 	{"a rule is deleted", func(v victim, each each) {
 		for _, c := range v.chains() {
-			for i, r := range v.found.Tables[v.family].Chains[c] {
+			for i, r := range v.found.Tables[v.family].Chains.Get(c) {
 				each(fmt.Sprintf("%s %d: %s", c, i+1, r), func() { v.iptables("-D", c, fmt.Sprint(i+1)) })
 			}
 		}
@@ -108,7 +107,7 @@ var tamperings = []struct {
 	}},
 	{"the rules of a chain change places", func(v victim, each each) {
 		for _, c := range v.chains() {
-			if rules := v.found.Tables[v.family].Chains[c]; len(rules) > 1 && rules[0] != rules[1] {
+			if rules := v.found.Tables[v.family].Chains.Get(c); len(rules) > 1 && rules[0] != rules[1] {
 				each(c, func() {
 					v.command(v.t, fmt.Sprintf("*security\n-D %s 1\n-I %s 2 %s\nCOMMIT\n", c, c, rules[0]), v.program()+"-restore", "--noflush", "-w")
 				})
@@ -173,7 +172,7 @@ var tamperings = []struct {
 			for _, f := range iptables.Families {
 				v.command(v.t, "", programOf(f, v.backend), "-w", "-t", "security", "-F")
 			}
-			for name := range v.found.Sets {
+			for name := range v.found.Sets.All() {
 				v.ipset("destroy", name)
 			}
 		})

@@ -44,11 +44,13 @@ type Synced struct {
 type Account struct {
 	status   v1alpha1.NodeEnforcementStatus
 	applied  map[policy.Object]bool // what the last sync that succeeded has put in force
-	from     []policy.Object        // the objects that applied was made of, where none is refused; nil if some are
+	from     []policy.Object        // the objects that applied was made of
+	without  []enforcer.Refused     // likewise
 	texts    string                 // those of applied, for concern
 	failing  []policy.Object
-	reported string // concern, as of the last sync
-	fanOut   int    // how many nodes may have something to write because of what the last sync found changed
+	said     *saying // what failing was made of; nil if that was an error
+	reported concern // as of the last sync
+	fanOut   int     // how many nodes may have something to write because of what the last sync found changed
 }
 
 // NewAccount starts from what does not change as long as the enforcer runs.
@@ -154,7 +156,6 @@ func (a *Account) noteRepairs(s Synced) {
 
 func (a *Account) succeeded(s Synced) {
 	a.apply(s.Report.Concerns.Objects, s.Report.Refused)
-	a.failing = nil
 	a.sayRefused(s.Report.Refused, s.Report.Waiting)
 	c := s.Report.Counts
 	pods := s.Report.Concerns.Pods
@@ -177,16 +178,12 @@ func (a *Account) succeeded(s Synced) {
 	}
 }
 
-// apply notes what is in force. Where the compiler gives the very list that it gave last, and nothing is refused, it is what it was: a pod elsewhere comes more
-// often than a policy changes.
+// apply notes what is in force. Where the lists are the very ones of the last sync, it is what it was: a pod elsewhere comes more often than a policy changes.
 func (a *Account) apply(concerned []policy.Object, refused []enforcer.Refused) {
-	if len(refused) == 0 && len(concerned) > 0 && policy.IsOneSlice(concerned, a.from) {
+	if len(concerned) > 0 && policy.IsOneSlice(concerned, a.from) && policy.IsOneSlice(refused, a.without) {
 		return
 	}
-	a.from = nil
-	if len(refused) == 0 {
-		a.from = concerned
-	}
+	a.from, a.without = concerned, refused
 	a.applied = make(map[policy.Object]bool, len(concerned))
 	for _, o := range concerned {
 		a.applied[o] = true
@@ -207,7 +204,7 @@ func (a *Account) apply(concerned []policy.Object, refused []enforcer.Refused) {
 // refused keeps what was applied, and names the policies that are not in force as they are now: what the kernel refuses may be one
 // policy's, and holds up the others that changed with it.
 func (a *Account) refused(s Synced) {
-	a.failing = nil
+	a.failing, a.said = nil, nil
 	for _, o := range s.Report.Concerns.Objects {
 		if !a.applied[o] || s.Report.Unread {
 			a.failing = append(a.failing, o)
@@ -238,10 +235,12 @@ func (a *Account) set(c metav1.Condition, at time.Time) {
 	meta.SetStatusCondition(&a.status.Conditions, c)
 }
 
-// concern is the part of the account whose change is worth a write, as text that can be compared.
-func (a *Account) concern() string {
+// concern is the part of the account whose change is worth a write, as texts that can be compared: those of policies, which may be long and are mostly the very
+// same, and all else.
+type concern struct{ policies, rest string }
+
+func (a *Account) concern() concern {
 	var b strings.Builder
-	b.WriteString(a.texts)
 	if a.status.Applied != nil {
 		b.Write(a.status.Applied.PodDigests)
 	}
@@ -253,7 +252,7 @@ func (a *Account) concern() string {
 	for _, c := range a.status.Conditions {
 		fmt.Fprintln(&b, c.Status, c.Reason, c.Message)
 	}
-	return b.String()
+	return concern{a.texts, b.String()}
 }
 
 func compareObjects(a, b policy.Object) int { return a.Ref.Compare(b.Ref) }

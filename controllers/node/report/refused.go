@@ -67,9 +67,19 @@ func byTurns(refused []enforcer.Refused, limit int) []enforcer.Refused {
 	return sorted[:min(len(sorted), limit)]
 }
 
+// saying is what was said of policies that are refused, and of namespaces that wait.
+type saying struct {
+	refused []enforcer.Refused
+	waiting []string
+}
+
 // sayRefused notes the policies of which the node refuses a part. Each has the word about itself alone. Those of namespaces that wait are not in force as they
 // are now either.
 func (a *Account) sayRefused(refused []enforcer.Refused, waiting []string) {
+	if a.said != nil && policy.IsOneSlice(refused, a.said.refused) && slices.Equal(waiting, a.said.waiting) {
+		return
+	}
+	a.said, a.failing = &saying{refused, waiting}, nil
 	a.status.Failing, a.status.FailingPolicies = int32(len(refused)), nil
 	a.status.Refused = refusedDigests(refused, waiting, v1alpha1.MaxRefused)
 	for _, r := range byTurns(refused, v1alpha1.MaxFailingPolicies) {
