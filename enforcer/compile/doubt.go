@@ -2,6 +2,7 @@ package compile
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
@@ -143,17 +144,53 @@ func (s *doubtful) of(set *ruleSet) []string {
 	return some
 }
 
-// isInDoubt reports whether a rule may be about pods that are not known.
+// isInDoubt reports whether a rule may be about pods that are not known. One that matches nothing, since nothing of it is understood, is not.
 func (s *doubtful) isInDoubt(r *parsedRule) bool {
-	if r.action == policy.NoAction {
+	if r.action == policy.NoAction || r.size() == 0 {
 		return false
 	}
-	for set := range r.sets.all() {
-		if len(s.of(set)) > 0 {
+	isUnknown := func(set *ruleSet) bool { return len(s.of(set)) > 0 }
+	return containsFunc(r.sets.peers(), isUnknown) || containsFunc(r.sets.anyPorts(), isUnknown)
+}
+
+func containsFunc[T any](seq iter.Seq[T], is func(T) bool) bool {
+	for one := range seq {
+		if is(one) {
 			return true
 		}
 	}
 	return false
+}
+
+// peers are the sets of what a rule's pods have: addresses, and ports.
+func (s *ruleSets) peers() iter.Seq[*ruleSet] {
+	return func(yield func(*ruleSet) bool) {
+		for e := range s.of(policy.InSet) {
+			if !yield(&e.ruleSet) {
+				return
+			}
+		}
+		for i := range s.podPorts {
+			if !yield(&s.podPorts[i]) {
+				return
+			}
+		}
+	}
+}
+
+// anyPorts are the sets of the named ports of any pod, where the rule has an end that they count for.
+func (s *ruleSets) anyPorts() iter.Seq[*ruleSet] {
+	return func(yield func(*ruleSet) bool) {
+		some := func(e end) bool { return !e.ownPorts }
+		if !slices.ContainsFunc(s.ends[:], func(ends []end) bool { return slices.ContainsFunc(ends, some) }) {
+			return
+		}
+		for i := range s.ports {
+			if !yield(&s.ports[i]) {
+				return
+			}
+		}
+	}
 }
 
 // doubt is what a rule may be about and nobody knows.
@@ -163,16 +200,15 @@ type doubt struct {
 }
 
 func (s *doubtful) rule(r *parsedRule) (found doubt) {
-	for set := range r.sets.all() {
+	for set := range r.sets.peers() {
+		found.namespaces = append(found.namespaces, s.of(set)...)
+	}
+	found.peers = len(found.namespaces) > 0
+	for set := range r.sets.anyPorts() {
 		found.namespaces = append(found.namespaces, s.of(set)...)
 	}
 	slices.Sort(found.namespaces)
 	found.namespaces = slices.Compact(found.namespaces)
-	isOne := func(set ruleSet) bool { return len(s.of(&set)) > 0 }
-	found.peers = slices.ContainsFunc(r.sets.podPorts, isOne)
-	for e := range r.sets.of(policy.InSet) {
-		found.peers = found.peers || isOne(e.ruleSet)
-	}
 	return found
 }
 

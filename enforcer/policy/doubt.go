@@ -18,6 +18,9 @@ import (
 // IsInDoubt reports whether some rule is in doubt.
 func (n *Node) IsInDoubt() bool { return len(n.Held) > 0 }
 
+// MayAllow reports whether a flow is allowed, or may be once all pods are known. It errs towards true.
+func (n *Node) MayAllow(f Flow) bool { return n.allows(f, n.endpoint, n.certainly(true)).Allowed }
+
 // certainly is how to ask for denials that no doubt remains about.
 func (n *Node) certainly(brief bool) asking { return asking{brief: brief, hopeful: n.IsInDoubt()} }
 
