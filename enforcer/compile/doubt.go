@@ -240,7 +240,7 @@ func (p *parsedPolicy) unknown(d policy.Direction, r *parsedRule, found doubt) P
 	}
 	others := ""
 	if more := len(found.namespaces) - 1; more > 0 {
-		others = fmt.Sprintf(" and of %d others", more)
+		others = fmt.Sprintf(" and of %d more", more)
 	}
 	instead := "it matches none of them"
 	switch {
