@@ -71,7 +71,8 @@ func lagging(s compile.Snapshot, waiting []string, addrs []netip.Addr) error {
 	return nil
 }
 
-// errDoubtful holds back pods whose policies name others that are not known yet. What a policy allows is part of it: a pod that starts now would be denied that.
+// errDoubtful holds back pods whose policies name others that are not known yet. What a policy allows is part of it, and a pod that starts now would be denied
+// that.
 var errDoubtful = errors.New("a policy of the pod names pods that the API server has not shown this node yet: what it says of them fails closed")
 
 // doubtful says whether one of the addresses is of a pod that a policy in doubt applies to.

@@ -40,7 +40,7 @@ func (k *Compiler) Compile(s Snapshot) (policy.Node, []Problem) {
 	k.known.follow(c, changed)
 	parsed, problems := k.reading.parseAll(c, s, changed)
 	k.selected = k.selectedFor(c, parsed, changed)
-	problems = slices.Concat(problems, k.selected.ties, k.known.resolveAll(k.selected.byAge), k.doubts.follow(c, s, k.selected))
+	problems = slices.Concat(problems, k.selected.ties, k.known.resolveAll(k.selected.byAge), k.doubts.follow(c, s, k.selected, changed))
 	slices.SortStableFunc(problems, func(a, b Problem) int { return a.Ref.Compare(b.Ref) })
 
 	node := policy.Node{

@@ -25,7 +25,7 @@ type doubts struct {
 }
 
 // follow says which rules are in doubt in a snapshot, and has their policies be made so.
-func (d *doubts) follow(c *cluster, s Snapshot, all *selected) []Problem {
+func (d *doubts) follow(c *cluster, s Snapshot, all *selected, changed *changes) []Problem {
 	if len(s.Elsewhere.Unknown)+len(d.unknown) == 0 {
 		return nil
 	}
@@ -42,7 +42,7 @@ func (d *doubts) follow(c *cluster, s Snapshot, all *selected) []Problem {
 			}
 		}
 	}
-	d.listHeld(c)
+	d.listHeld(c, changed)
 	return d.problems
 }
 
@@ -51,21 +51,34 @@ func (d *doubts) isOf(s Snapshot, all *selected) bool {
 	return d.selected == all && len(gone)+len(come) == 0 && slices.Equal(d.unknown, s.Elsewhere.Unknown)
 }
 
-// listHeld lists the addresses that pods hold.
-func (d *doubts) listHeld(c *cluster) {
-	if len(d.problems) == 0 {
+// listHeld lists the addresses that pods hold, or follows what has changed since the last list; nil if nobody knows.
+func (d *doubts) listHeld(c *cluster, changed *changes) {
+	switch {
+	case len(d.problems) == 0:
 		d.held = nil
-		return
-	}
-	c.members = c.members[:0]
-	for _, pods := range c.byNamespace {
-		for _, p := range pods {
-			c.members = appendMembers(c.members, p, nil)
+	case d.held == nil || changed == nil:
+		c.members = c.members[:0]
+		for _, pods := range c.byNamespace {
+			c.members = appendAddrs(c.members, pods)
 		}
+		if held := c.sorted(); !slices.Equal(held, d.held) {
+			d.held = slices.Clone(held)
+		}
+	default:
+		var gone, come []policy.Member
+		for _, one := range changed.in {
+			gone, come = appendAddrs(gone, one.gone), appendAddrs(come, one.come)
+		}
+		gone, come = without(inOrder(gone), inOrder(come))
+		d.held = edited(d.held, gone, come)
 	}
-	if held := c.sorted(); !slices.Equal(held, d.held) {
-		d.held = slices.Clone(held)
+}
+
+func appendAddrs(to []policy.Member, pods []*Pod) []policy.Member {
+	for _, p := range pods {
+		to = appendMembers(to, p, nil)
 	}
+	return to
 }
 
 // addTo says on a node what is in doubt there.
@@ -250,8 +263,7 @@ func (p *parsedPolicy) unknown(d policy.Direction, r *parsedRule, found doubt) P
 	default:
 		instead = "it denies whatever goes to its ports"
 	}
-	return Problem{
-		Ref: p.ref, Field: field, Unknown: true, Here: true,
-		Detail: fmt.Sprintf("the pods of namespace %s%s are not known on this node yet: %s until the API server has shown them", found.namespaces[0], others, instead),
-	}
+	detail := fmt.Sprintf("the pods of namespace %s%s are not known on this node yet: %s until the API server has shown them",
+		found.namespaces[0], others, instead)
+	return Problem{Ref: p.ref, Field: field, Detail: detail, Unknown: true, Here: true}
 }

@@ -28,8 +28,8 @@ type History struct {
 	nodes   []gen.Node
 	node    string // whose snapshots these are
 	network compile.Network
-	unknown map[string]bool // namespaces whose pods on other nodes are not known
-	partial bool            // nor, perhaps, others
+	unknown map[string]bool  // namespaces whose pods on other nodes are not known
+	partial bool             // nor, perhaps, others
 	past    []oracle.Cluster // some of those it has been
 	steps   int
 	born    int // pods and policies so far
