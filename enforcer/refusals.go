@@ -140,7 +140,11 @@ func (r *refusals) close(n policy.Node) policy.Node {
 		}
 		before, whole := r.taken[part{p.Ref, p.Part}], r.by[p.Ref].whole
 		n.Policies[i] = p.Closed(func(d policy.Direction, rule policy.Rule) bool {
-			return !whole && !slices.ContainsFunc(closed, rule.Names) && slices.ContainsFunc(before.Rules[d], rule.Equal)
+			same := func(was policy.Rule) bool {
+				was.InDoubt = rule.InDoubt // it matches the same in the kernel
+				return rule.Equal(was)
+			}
+			return !whole && !slices.ContainsFunc(closed, rule.Names) && slices.ContainsFunc(before.Rules[d], same)
 		})
 	}
 	return n

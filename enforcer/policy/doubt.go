@@ -7,10 +7,10 @@ import (
 
 // A node may not know all pods that its policies name: the API server has not shown it those of a namespace. What it enforces meanwhile fails closed:
 //
-//	the object says   the node's rules                                       a known pod       an address that no known pod has
-//	Accept from X     Accept from X, in doubt                                as ever           is not accepted
-//	Deny from X       Deny from X; Deny from anybody, in doubt               is denied         is denied
-//	Pass from X       Pass from X, in doubt; Deny from anybody, in doubt     passes, or is denied   is denied
+//	the object says   the node's rules                                     a known pod of X   any other known pod   an address of no known pod
+//	Accept from X     Accept from X, in doubt                              is accepted        is not                is not
+//	Deny from X       Deny from X; Deny from anybody, in doubt             is denied          is denied             is denied
+//	Pass from X       Pass from X, in doubt; Deny from anybody, in doubt   passes             is denied             is denied
 //
 // So a node that is in doubt denies what may be allowed. A new connection can be tried again; a live one that is cut is gone. It is cut only if it is denied
 // whatever pods there are that the node does not know: that is asked for as [asking.hopeful].
