@@ -12,9 +12,9 @@ import (
 // Refused is a policy of which a part cannot be in force on this node: that part is closed, and nothing else is.
 type Refused struct {
 	Object policy.Object
-	// TooLarge is set where it asks for more than a budget allows. Else the kernel refuses it.
-	TooLarge bool
-	// Word is the kernel's, or says the field and by how much it is too large.
+	// TooLarge is set where it asks for more than a budget allows, and Unknown where pods are not known yet that it names. Else the kernel refuses it.
+	TooLarge, Unknown bool
+	// Word is the kernel's, or says the field, and by how much it is too large or which pods are not known.
 	Word string
 }
 
@@ -141,7 +141,11 @@ func (r *refusals) close(n policy.Node) policy.Node {
 		}
 		before, whole := r.taken[part{p.Ref, p.Part}], r.by[p.Ref].whole
 		n.Policies[i] = p.Closed(func(d policy.Direction, rule policy.Rule) bool {
-			return !whole && !slices.ContainsFunc(closed, rule.Names) && slices.ContainsFunc(before.Rules[d], rule.Equal)
+			same := func(was policy.Rule) bool {
+				was.InDoubt = rule.InDoubt // it matches the same in the kernel
+				return rule.Equal(was)
+			}
+			return !whole && !slices.ContainsFunc(closed, rule.Names) && slices.ContainsFunc(before.Rules[d], same)
 		})
 	}
 	return n
@@ -307,12 +311,12 @@ type said struct {
 	problems []compile.Problem
 	objects  []policy.Object
 	present  map[policy.Ref]policy.Object // of objects
-	refused  []Refused                    // for the sake of budgets alone
+	refused  []Refused                    // for the sake of budgets, or in doubt, alone
 	any      bool
 }
 
-// withBudgets adds the objects that are over a budget on this node, each once.
-func (s *said) withBudgets(refused []Refused, problems []compile.Problem, n *policy.Node) []Refused {
+// withProblems adds the objects that are over a budget on this node, or in doubt, each once.
+func (s *said) withProblems(refused []Refused, problems []compile.Problem, n *policy.Node) []Refused {
 	sameObjects := s.any && policy.IsOneSlice(s.objects, n.Concerns.Objects)
 	if sameObjects && len(refused) == 0 && policy.IsOneSlice(s.problems, problems) {
 		return s.refused
@@ -341,7 +345,7 @@ func (s *said) withBudgets(refused []Refused, problems []compile.Problem, n *pol
 		if word == "" || p.Field != of.Field || p.Detail != of.Detail { // of thousands all but the name may be the same
 			word, of = p.Field+": "+p.Detail, p
 		}
-		refused = append(refused, Refused{Object: object, TooLarge: true, Word: word})
+		refused = append(refused, Refused{Object: object, TooLarge: p.TooLarge, Unknown: p.Unknown, Word: word})
 	}
 	slices.SortFunc(refused, func(a, b Refused) int { return a.Object.Ref.Compare(b.Object.Ref) })
 	s.refused = refused

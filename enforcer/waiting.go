@@ -150,7 +150,7 @@ func (w *waiting) isClosed(ref policy.Ref) bool {
 		if p.Ref != ref {
 			break
 		}
-		if p.Here {
+		if p.Here && p.TooLarge {
 			return true
 		}
 	}

@@ -2,6 +2,7 @@ package compile
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
@@ -22,6 +23,7 @@ type Compiler struct {
 	known    knownSets
 	resolver resolver
 	said     said
+	doubts   doubts
 	sets     policy.Map[policy.SetID, policy.Set] // of the last node
 }
 
@@ -43,18 +45,29 @@ func (k *Compiler) Compile(s Snapshot) (policy.Node, []Problem) {
 	}
 	parsed, problems := k.reading.parseAll(c, s, changed)
 	k.selected = k.selectedFor(c, parsed, changed)
-	problems = k.said.all(problems, k.selected.ties, k.resolver.resolveAll(k.selected))
+	resolved := k.resolver.resolveAll(k.selected)
+	problems = k.said.all(problems, k.selected.ties, resolved, k.doubts.follow(c, s, k.selected, changed))
 
 	node := policy.Node{
-		Endpoints: k.selected.endpoints, Policies: k.selected.policies(k.resolver.turned), Sets: k.known.used(),
+		Endpoints: k.selected.endpoints, Policies: k.selected.policies(k.resolver.turned || k.doubts.turned), Sets: k.known.used(),
 		Concerns: policy.Concerns{Objects: k.selected.objects, Pods: k.selected.digests, Addrs: k.selected.addrs},
 	}
 	node.Concerns.Contested, node.Concerns.Impossible = c.claims.contests(), c.allImpossible(s)
+	k.doubts.addTo(&node)
 	c.closeTo(&node)
 	c.tie(s, &node)
 	k.sets, k.known.cluster, k.copies.before = node.Sets, nil, nil
 	c.reuse, c.groups = policy.Map[policy.SetID, policy.Set]{}, podGroups{}
 	return node, problems
+}
+
+// Holds reports whether a pod of the last snapshot holds an address.
+func (k *Compiler) Holds(a netip.Addr) bool {
+	if k.cluster == nil {
+		return false
+	}
+	holder := k.cluster.claims.holders[a]
+	return holder != nil && holder != nobody
 }
 
 // isVisible reports whether policy can see the pod: it runs, off the host network, with an address of its own.
@@ -84,7 +97,7 @@ func (c *cluster) selectLocal(s podSelector) []int {
 
 // said is the problems of the last snapshot, and what they were made of.
 type said struct {
-	of  [3][]Problem
+	of  [4][]Problem
 	is  []Problem
 	any bool
 }

@@ -105,7 +105,7 @@ func (s *selected) apply(subjects []subject, index []int) {
 	}
 }
 
-// policies are what the policies that are used become. The list is the same again if no other is refused than before, which turned says.
+// policies are what the policies that are used become. The list is the same again if no other is refused than before, or in doubt, which turned says.
 func (s *selected) policies(turned bool) []policy.Policy {
 	if !turned && len(s.made) == len(s.used) || len(s.used) == 0 {
 		return s.made

@@ -197,6 +197,22 @@ func (p *Pods) Missing() []string {
 	return names
 }
 
+// Elsewhere says which pods of other nodes count, and which of some namespaces do not yet.
+func (p *Pods) Elsewhere(wanted []string) compile.Elsewhere {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.knowsAll() {
+		return compile.Elsewhere{}
+	}
+	e := compile.Elsewhere{Partial: true}
+	for _, name := range wanted {
+		if n := p.namespaces[name]; n == nil || !n.HasSynced() {
+			e.Unknown = append(e.Unknown, name)
+		}
+	}
+	return e
+}
+
 func (p *Pods) knowsAll() bool { return p.all != nil && p.all.HasSynced() }
 
 // Contents are the pods of the node, and those of other nodes that are known.
