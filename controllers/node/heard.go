@@ -3,7 +3,7 @@ package node
 import (
 	"context"
 	"maps"
-	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -30,6 +30,8 @@ type heard interface {
 	Get(namespace, name string) *compile.Pod
 	// ResourceVersions are how far the API has been seen, by watch.
 	ResourceVersions() map[string]string
+	// knows reports whether all pods of a namespace are known, or of the cluster with the empty name.
+	knows(namespace string) bool
 	// reach has the node hear of what a snapshot's policies name, and gives the snapshot what is known of that. It returns what is not known yet.
 	reach(s *compile.Snapshot, now time.Time) (missing []string)
 }
@@ -77,7 +79,12 @@ func (a *allPods) ResourceVersions() map[string]string {
 	return map[string]string{"pods": a.ResourceVersion()}
 }
 
-func (*allPods) reach(*compile.Snapshot, time.Time) []string { return nil }
+func (*allPods) reach(*compile.Snapshot, time.Time) []string {
+	noteWatched(scope.Watched{All: true}, 0)
+	return nil
+}
+
+func (*allPods) knows(string) bool { return true }
 
 // reachedPods has a node hear of its own pods, and of those of namespaces that its policies can name.
 type reachedPods struct {
@@ -88,9 +95,17 @@ type reachedPods struct {
 func (r *reachedPods) reach(s *compile.Snapshot, now time.Time) []string {
 	r.Want(r.finder.Of(*s), s.Namespaces.Len(), now)
 	missing := r.Missing()
+	noteWatched(r.Watched(), len(missing))
 	// This comes behind the look at what is missing, so that what is not missing is whole. Own pods stay those by which the namespaces were found.
 	_, s.Remote = r.Contents()
 	return missing
+}
+
+func (r *reachedPods) knows(namespace string) bool {
+	if namespace == "" {
+		return r.KnowsAll()
+	}
+	return r.Knows(namespace)
 }
 
 // holdForPods is how long changes wait for pods that are not known yet: for as long as it takes. What is in force stays, and no policy is enforced by half
@@ -130,12 +145,14 @@ func (n *Reconciler) stay(o *outcome, wait time.Duration) time.Duration {
 	return 0
 }
 
+// podScopes begin the names of watches of pods, and of nothing else that has a history.
+const podScopes = "pods"
+
 // forget ends the histories of scopes that are watched no more. Another watch of the same begins with a list that may be older.
-func (r *restoration) forget(scopes map[string]string, before []string) []string {
-	for _, name := range before {
-		if _, still := scopes[name]; !still {
+func (r *restoration) forget(scopes map[string]string) {
+	for name := range r.seen {
+		if _, still := scopes[name]; !still && strings.HasPrefix(name, podScopes) {
 			delete(r.seen, name)
 		}
 	}
-	return slices.Collect(maps.Keys(scopes))
 }

@@ -63,6 +63,8 @@ type Config struct {
 	Announce bool
 	// ReachedPods has the node hear of its own pods and of those of namespaces that its policies can name, instead of all pods.
 	ReachedPods bool
+	// KeepPods is how long it goes on to hear of pods that they do not name any more; [scope.Kept], unless it is given.
+	KeepPods time.Duration
 	// UnknownPods are addresses of this node's pods that neither the API nor Arrivals show.
 	UnknownPods UnknownPods
 	// Sources are what pods send from.
@@ -84,8 +86,7 @@ type Reconciler struct {
 	stores   *stores
 	watches  *watches
 	restored *restoration
-	scopes   []string // the watches of pods that have a history
-	inForce  stays    // what is enforced while changes wait
+	inForce  stays // what is enforced while changes wait
 
 	// How far syncs have come, and when the next may begin.
 	progress
@@ -174,7 +175,7 @@ func (n *Reconciler) take(ctx context.Context) (o *outcome, wait time.Duration, 
 	if err == nil {
 		maps.Copy(seen, o.ResourceVersions)
 		err = n.restored.note(seen)
-		n.scopes = n.restored.forget(n.stores.pods.ResourceVersions(), n.scopes)
+		n.restored.forget(n.stores.pods.ResourceVersions())
 	}
 	if err == nil && wait > 0 {
 		wait = n.stay(o, wait)

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,7 +70,7 @@ func (n *Reconciler) SetupWithManager(ctx context.Context, m ctrl.Manager) error
 // hear are the pods that the node hears of.
 func (n *Reconciler) hear() heard {
 	if n.ReachedPods {
-		return &reachedPods{Pods: scope.New(n.Name)}
+		return &reachedPods{Pods: scope.New(n.Name, cmp.Or(n.KeepPods, scope.Kept))}
 	}
 	return newAllPods(n.Name)
 }

@@ -44,7 +44,7 @@ func newScopes(t *testing.T, short ...string) *scopes {
 	config := s.to.To(restConfig)
 	client, err := rest.HTTPClientFor(config)
 	kit.Must(t, err)
-	s.pods = scope.New(node)
+	s.pods = scope.New(node, scope.Kept)
 	watcher, err := cached.NewWatcher(config, client, []cached.Target{s.pods.Target()})
 	kit.Must(t, err)
 	s.pods.Start(t.Context(), watcher, func(_, _ *compile.Pod) { s.changes.Add(1) })
@@ -198,8 +198,12 @@ func TestManyNamespacesAreAll(t *testing.T) {
 	})
 	s.until("a/here", "a/there", "b/here", "b/there", "c/here", "c/there")
 
+	s.want(manyNamespaces, scope.Kept-time.Minute, "b")
+	if n := s.open(); n != 1 || s.to.Watches(all) != 1 {
+		t.Errorf("%d watches, a moment after there were too many namespaces: want that of all pods", n)
+	}
 	s.to.Hold(transport.Path("/namespaces/" + s.by["b"].namespace + "/pods"))
-	s.want(manyNamespaces, time.Second, "b")
+	s.want(manyNamespaces, 2*time.Minute, "b")
 	kit.Eventually(t, patience, "the namespace to be asked for", func() bool { return s.to.Held() > 0 })
 	s.until("a/here", "a/there", "b/here", "b/there", "c/here", "c/there")
 	s.to.Release()

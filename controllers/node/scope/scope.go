@@ -9,7 +9,8 @@
 // Invariants:
 //   - of the node's own pods the first scope alone decides: two watches show one pod in two versions, and this one is never stopped;
 //   - a scope counts once it has synced: before, it would be there by halves. Missing says which do not count yet;
-//   - what was known stays known until what takes its place has synced: from namespaces to all pods, and back;
+//   - what was known stays known until what takes its place has synced and is no older: from namespaces to all pods, and back;
+//   - whoever can change policies cannot have watches begin as often as they change: what was wanted is watched for a while;
 //   - a change costs what has changed, and not what is known.
 //
 // It decides nothing about policy: enforcer/reach says which namespaces are wanted.
@@ -34,13 +35,15 @@ const (
 	// all pods costs it every event of the cluster. With what else is watched, that many watches fit on one connection, which may have a hundred.
 	// docs/adr/0025 has the figures.
 	MaxNamespaces = 64
-	// Kept is how long a namespace is watched after it was last wanted: pods of one application come and go on a node.
+	// Kept is how long a namespace is watched after it was last wanted: pods of one application come and go on a node. All pods are, too, after there were
+	// too many namespaces: a policy that names all namespaces and comes and goes would otherwise have an API server show all pods each time.
 	Kept = 10 * time.Minute
 )
 
 // Pods are the pods that a node hears of. Its methods may be called from any goroutine, once it has started.
 type Pods struct {
 	node       string
+	kept       time.Duration
 	transforms *cached.Transforms
 	own        *cached.Store[*compile.Pod]
 
@@ -52,7 +55,9 @@ type Pods struct {
 	mu         sync.Mutex
 	namespaces map[string]*namespace
 	all        *watch                        // nil while namespaces are watched one by one
+	allCount   bool                          // all pods are what is known
 	wide       bool                          // all pods are wanted
+	wideAt     time.Time                     // when they were, last
 	at         time.Time                     // when anything was wanted, last
 	others     compile.Objects[*compile.Pod] // of the namespaces, as they were taken last
 }
@@ -69,9 +74,9 @@ type namespace struct {
 	taken  compile.Objects[*compile.Pod] // what of it is among the others
 }
 
-// New are the pods that a node hears of; of none before it has started.
-func New(node string) *Pods {
-	p := &Pods{node: node, transforms: new(cached.Transforms), namespaces: map[string]*namespace{}}
+// New are the pods that a node hears of; of none before it has started. What is not wanted any more is watched for as long as kept says, [Kept] but for tests.
+func New(node string, kept time.Duration) *Pods {
+	p := &Pods{node: node, kept: kept, transforms: new(cached.Transforms), namespaces: map[string]*namespace{}}
 	p.own = p.store(cached.Target{Node: node, Listed: true})
 	return p
 }
@@ -110,13 +115,19 @@ func (p *Pods) begin(some cached.Target) watch {
 }
 
 // Want has the node hear of the pods of these namespaces, out of so many that the cluster has, and of no others for longer than [Kept]. It watches all
-// pods instead where that costs less: where they are more than [MaxNamespaces], or more than half of the cluster's.
+// pods instead where that costs less: where more than [MaxNamespaces] were wanted within that time, or more than half of the cluster's are.
 func (p *Pods) Want(names []string, of int, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.at, p.wide = now, len(names) > MaxNamespaces || 2*len(names) > of
-	if p.wide {
+	p.at = now
+	if p.wide = len(names) > MaxNamespaces || 2*len(names) > of || p.recent(names) > MaxNamespaces; p.wide {
+		p.wideAt = now
+	}
+	lately := p.all != nil && now.Sub(p.wideAt) < p.kept
+	if p.wide || lately && p.all.HasSynced() {
 		p.widen()
+	}
+	if p.wide || lately && p.allCount {
 		return
 	}
 	for _, name := range names {
@@ -125,7 +136,21 @@ func (p *Pods) Want(names []string, of int, now time.Time) {
 		}
 		p.namespaces[name].wanted = now
 	}
-	p.narrow()
+	if !lately {
+		p.narrow()
+	}
+	p.end(func(n *namespace) bool { return p.at.Sub(n.wanted) >= p.kept })
+}
+
+// recent is how many namespaces are wanted, or were not long ago.
+func (p *Pods) recent(names []string) int {
+	count := len(names)
+	for name, n := range p.namespaces {
+		if p.at.Sub(n.wanted) < p.kept && !slices.Contains(names, name) {
+			count++
+		}
+	}
+	return count
 }
 
 // widen watches all pods, and namespaces no more once all are there.
@@ -134,20 +159,60 @@ func (p *Pods) widen() {
 		all := p.begin(cached.Target{})
 		p.all = &all
 	}
-	if p.all.HasSynced() {
-		p.end(func(*namespace) bool { return true })
+	if p.allCount || !p.all.HasSynced() || !p.agree(func(n *namespace) bool { return cached.Reached(p.all.ResourceVersion(), n.ResourceVersion()) }) {
+		return
 	}
+	p.allCount = true
+	p.end(func(*namespace) bool { return true })
 }
 
-// narrow ends what is not wanted any more: all pods, once each namespace that is wanted is there; and namespaces that were not for long, or that would
-// be too many with those that are.
+// narrow watches all pods no more, once each namespace that is wanted is there.
 func (p *Pods) narrow() {
-	if p.all != nil && len(p.unsynced()) == 0 {
-		p.all.stop()
-		p.all = nil
+	switch {
+	case p.all == nil:
+		return
+	case len(p.unsynced()) > 0:
+		return
+	case p.allCount && !p.agree(func(n *namespace) bool { return cached.Reached(n.ResourceVersion(), p.all.ResourceVersion()) }):
+		return
 	}
-	many := len(p.namespaces) > MaxNamespaces
-	p.end(func(n *namespace) bool { return !p.wants(n) && (many || p.at.Sub(n.wanted) >= Kept) })
+	p.all.stop()
+	p.all, p.allCount = nil, false
+}
+
+// agree reports whether nobody sees a difference if all pods are to be known by another scope from now on: whether the namespaces that have synced show what
+// the watch of all pods shows, but for those of which isNewer says that the scope to come has seen all that the one before has. Two watches come to the same
+// at different times, and what one of them has shown is not to be forgotten, and to come again, in between. Where they do not agree, what the one has not
+// shown yet will come, and is asked about again then.
+func (p *Pods) agree(isNewer func(*namespace) bool) bool {
+	differ := map[string]*namespace{}
+	for name, n := range p.namespaces {
+		if n.HasSynced() && !isNewer(n) {
+			differ[name] = n
+		}
+	}
+	if len(differ) == 0 {
+		return true
+	}
+	_, all, _ := p.all.Contents()
+	left := map[string]int{}
+	for pod := range all.All() {
+		if differ[pod.Namespace] != nil {
+			left[pod.Namespace]++
+		}
+	}
+	for name, n := range differ {
+		_, pods, _ := n.Contents()
+		if pods.Len() != left[name] {
+			return false
+		}
+		for pod := range pods.All() {
+			if other, there := all.Get(pod.Namespace, pod.Name); !there || !cached.IsSamePod(pod, other) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // wants reports whether a namespace is wanted now.
@@ -186,7 +251,7 @@ func (p *Pods) Missing() []string {
 	defer p.mu.Unlock()
 	var names []string
 	switch {
-	case p.knowsAll(): // until each namespace is there, if that is what is wanted
+	case p.allCount: // until each namespace is there, if that is what is wanted
 	case p.wide:
 		names = append(names, p.all.String())
 	default:
@@ -197,14 +262,40 @@ func (p *Pods) Missing() []string {
 	return names
 }
 
-func (p *Pods) knowsAll() bool { return p.all != nil && p.all.HasSynced() }
+// Watched is what is watched besides the node's own pods.
+type Watched struct {
+	Namespaces int  // that are watched one by one
+	All        bool // all pods are watched
+}
+
+// Watched is what is watched now.
+func (p *Pods) Watched() Watched {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return Watched{len(p.namespaces), p.all != nil}
+}
+
+// Knows reports whether all pods of a namespace are known.
+func (p *Pods) Knows(namespace string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := p.namespaces[namespace]
+	return p.allCount || n != nil && n.HasSynced()
+}
+
+// KnowsAll reports whether all pods are known.
+func (p *Pods) KnowsAll() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.allCount
+}
 
 // Contents are the pods of the node, and those of other nodes that are known.
 func (p *Pods) Contents() (own, others compile.Objects[*compile.Pod]) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	own, _, _ = p.own.Contents()
-	if p.knowsAll() {
+	if p.allCount {
 		_, others, _ = p.all.Contents()
 		return own, others
 	}
