@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ringfence-io/ringfence/controllers/node/announce"
+	"github.com/ringfence-io/ringfence/controllers/node/podnames"
 	"github.com/ringfence-io/ringfence/controllers/node/report"
 	"github.com/ringfence-io/ringfence/controllers/node/scope"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
@@ -79,7 +80,7 @@ func Metrics() []prometheus.Collector {
 		unknownPodsFailing, links, cutConnections, unheldConnections, cutSeconds, cutDelaySeconds, cutErrors, addressTroubles, findingsNow, unpolicedPods,
 		comparisonsMade, differences,
 	}
-	return slices.Concat(own, report.Metrics(), announce.Metrics())
+	return slices.Concat(own, report.Metrics(), announce.Metrics(), podnames.Metrics())
 }
 
 // noteWatched records what the node hears of, and how much of what it is to hear of is missing.

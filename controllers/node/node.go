@@ -15,6 +15,7 @@ import (
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/controllers/cached"
 	"github.com/ringfence-io/ringfence/controllers/node/announce"
+	"github.com/ringfence-io/ringfence/controllers/node/podnames"
 	"github.com/ringfence-io/ringfence/controllers/node/report"
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
@@ -78,7 +79,7 @@ type Config struct {
 // Reconciler keeps one node's kernel at what the cluster's policies say. All events are one key, so that however many come while
 // a sync runs, one more sync follows.
 //
-// [Reconciler.Synced], [Reconciler.Live] and [Reconciler.PodsAt] may be called from any goroutine; everything else is the one worker's.
+// [Reconciler.Synced], [Reconciler.Live], [Reconciler.PodsAt] and [Reconciler.Named] may be called from any goroutine; everything else is the one worker's.
 type Reconciler struct {
 	Config
 
@@ -102,6 +103,8 @@ type Reconciler struct {
 	// Who is told of pods, and of syncs. The first two may be nil.
 	announcer *announce.Announcer
 	reporter  *report.Reporter
+	names     *podnames.Names
+	sizes     *sizes
 	log       syncLog
 	addresses addressLog
 	listeners []listener
@@ -122,6 +125,7 @@ func New(c Config) *Reconciler {
 		comparisons: comparisons{Comparer: c.Compare, every: compareEvery, ask: func() {}},
 		closing:     closing{UnknownPods: c.UnknownPods}, sources: sources{Sources: c.Sources}, grounds: grounds{Ground: c.Ground},
 	}
+	n.names, n.sizes = podnames.New(n.PodsAt), newSizes()
 	n.listeners = n.allListeners()
 	return n
 }

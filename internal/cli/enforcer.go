@@ -323,7 +323,7 @@ func (p *enforcerProcess) start(ctx context.Context, end context.CancelCauseFunc
 // addRunnables adds to the manager what it runs besides the node: the end of live connections, the end of the start, and the log of denied packets.
 func (p *enforcerProcess) addRunnables() error {
 	if p.options.cutLive {
-		cutter := &node.Cutter{Live: p.ground.cut(p.options.cni.socket), Pods: p.node.PodsAt, Health: p.health}
+		cutter := &node.Cutter{Live: p.ground.cut(p.options.cni.socket), Pods: p.node.Named, Health: p.health}
 		if err := p.manager.Add(cutter); err != nil {
 			return fmt.Errorf("adding the end of live connections: %w", err)
 		}
