@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
 	"github.com/ringfence-io/ringfence/controllers/cached"
@@ -198,4 +199,27 @@ func TestWhatIsAskedOfPodsThatAreNotKnown(t *testing.T) {
 	if got, err := nodectl.SizeAsker(api)(t.Context(), ""); err != nil || got != len(nodes.Items) || got < 3 {
 		t.Errorf("%d nodes, %v; want %d", got, err, len(nodes.Items))
 	}
+}
+
+// The name of a pod that no policy names is found all the same, when a line of the log is about it.
+func TestThePodOfAnAddressThatIsNotKnownIsNamed(t *testing.T) {
+	c, other := neighbours(t)
+	n := c.start(time.Hour)
+	c.setStatus(c.pod("mine"), corev1.PodRunning, "10.78.0.1")
+	other.setStatus(other.pod("far"), corev1.PodRunning, "10.78.0.2")
+	n.untilNow("its own pod alone", func(s seen) bool { return cmp.Equal(podsOf(s, c, other), []string{"mine"}) })
+	want := []string{c.namespace + "/mine", other.namespace + "/far", ""}
+	kit.Eventually(t, patience, fmt.Sprintf("the names %q", want), func() bool {
+		told := make(chan []string, 1)
+		n.node.Named(func(names []string) { told <- names }, netip.MustParseAddr("10.78.0.1"), netip.MustParseAddr("10.78.0.2"), netip.MustParseAddr("10.78.0.3"))
+		return cmp.Equal(<-told, want)
+	})
+}
+
+// pod is a pod that there is.
+func (c *cluster) pod(name string) *corev1.Pod {
+	c.t.Helper()
+	p := &corev1.Pod{}
+	kit.Must(c.t, c.client.Get(c.t.Context(), types.NamespacedName{Namespace: c.namespace, Name: name}, p))
+	return p
 }
