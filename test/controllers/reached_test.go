@@ -28,7 +28,6 @@ import (
 func neighbours(t *testing.T) (c, other *cluster) {
 	t.Helper()
 	c, other = newCluster(t), newCluster(t)
-	c.reached = true
 	c.createPod("mine", node)
 	c.createPod("next", "elsewhere")
 	other.createPod("far", "elsewhere")
