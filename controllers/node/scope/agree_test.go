@@ -122,8 +122,8 @@ func TestAllPodsTakeThePlaceOfNamespacesOnceTheyAreNoOlder(t *testing.T) {
 	}
 }
 
-// Versions move on without pods, and not on all watches at one time: where both show the same, none is waited for.
-func TestWhatShowsTheSameIsNotWaitedFor(t *testing.T) {
+// Versions move on without pods, and not on all watches at one time: where both have come to what is there, none is waited for.
+func TestAWatchWithNothingToShowIsNotWaitedFor(t *testing.T) {
 	s := newTwo(t)
 	s.namespace("a")
 	a := s.namespaces["a"].watch
@@ -140,32 +140,34 @@ func TestWhatShowsTheSameIsNotWaitedFor(t *testing.T) {
 }
 
 // The same on the way back. The watch of a namespace may begin with a list of another API server's, which is older.
-func TestNamespacesTakeThePlaceOfAllPodsOnceTheyShowTheSame(t *testing.T) {
+func TestNamespacesTakeThePlaceOfAllPodsOnceTheyAreNoOlder(t *testing.T) {
 	s := newTwo(t)
 	s.everything()
-	s.list(*s.all, 30, pod(5, "a", "one", "n2", "10.0.0.1"), pod(29, "a", "new", "n2", "10.0.0.3"), pod(6, "b", "two", "n2", "10.0.0.2"))
+	one, fresh := pod(5, "a", "one", "n2", "10.0.0.1"), pod(29, "a", "new", "n2", "10.0.0.3")
+	s.list(*s.all, 28, one, pod(7, "a", "gone", "n2", "10.0.0.4"), pod(6, "b", "two", "n2", "10.0.0.2"))
 	s.want(1, time.Second, "a")
-	s.knows("all", "a/new [10.0.0.3]", "a/one [10.0.0.1]", "b/two [10.0.0.2]")
+	s.add(*s.all, fresh)
+	if err := s.all.Delete(pod(30, "a", "gone", "n2", "10.0.0.4")); err != nil {
+		t.Fatal(err)
+	}
+	s.add(*s.all, pod(40, "b", "three", "n2", "10.0.0.5")) // which a watch of the other namespace never comes to
+	all := []string{"a/new [10.0.0.3]", "a/one [10.0.0.1]", "b/three [10.0.0.5]", "b/two [10.0.0.2]"}
+	s.knows("all", all...)
 
 	s.namespace("a")
 	a := s.namespaces["a"].watch
 	s.want(manyNamespaces, Kept, "a")
-	for _, behind := range [][]any{
-		{},
-		{pod(5, "a", "one", "n2", "10.0.0.1")},
-		{pod(5, "a", "one", "n2", "10.0.0.1"), pod(8, "a", "new", "n2", "")},
-		{pod(5, "a", "one", "n2", "10.0.0.1"), pod(29, "a", "new", "n2", "10.0.0.3"), pod(7, "a", "gone", "n2", "10.0.0.4")},
-	} {
-		s.list(a, 20, behind...)
+	for version, behind := range [][]any{{}, {one}, {one, pod(8, "a", "new", "n2", "")}, {one, fresh, pod(7, "a", "gone", "n2", "10.0.0.4")}} {
+		s.list(a, 26+version, behind...)
 		s.want(manyNamespaces, time.Second, "a")
-		s.knows(fmt.Sprintf("behind, with %d pods", len(behind)), "a/new [10.0.0.3]", "a/one [10.0.0.1]", "b/two [10.0.0.2]")
+		s.knows(fmt.Sprintf("behind, with %d pods", len(behind)), all...)
 		if missing := s.Missing(); len(missing) > 0 || s.stopped["all"] {
 			t.Errorf("missing: %v, all pods are watched no more: %t", missing, s.stopped["all"])
 		}
 	}
-	s.list(a, 20, pod(5, "a", "one", "n2", "10.0.0.1"), pod(29, "a", "new", "n2", "10.0.0.3"))
+	s.list(a, 30, one, fresh)
 	s.want(manyNamespaces, time.Second, "a")
-	s.knows("once it shows the same", "a/new [10.0.0.3]", "a/one [10.0.0.1]")
+	s.knows("once it has come as far", "a/new [10.0.0.3]", "a/one [10.0.0.1]")
 	if !s.stopped["all"] {
 		t.Error("all pods are still watched")
 	}

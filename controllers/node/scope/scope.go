@@ -47,10 +47,11 @@ type Pods struct {
 	transforms *cached.Transforms
 	own        *cached.Store[*compile.Pod]
 
-	// What scopes are started with.
+	// What scopes are started with. They follow the API server, but for tests.
 	ctx     context.Context
 	watcher *cached.Watcher
 	changed func(before, after *compile.Pod)
+	follow  func(ctx context.Context, s *cached.Store[*compile.Pod])
 
 	mu         sync.Mutex
 	namespaces map[string]*namespace
@@ -78,6 +79,7 @@ type namespace struct {
 func New(node string, kept time.Duration) *Pods {
 	p := &Pods{node: node, kept: kept, transforms: new(cached.Transforms), namespaces: map[string]*namespace{}}
 	p.own = p.store(cached.Target{Node: node, Listed: true})
+	p.follow = func(ctx context.Context, s *cached.Store[*compile.Pod]) { s.Follow(ctx, p.watcher) }
 	return p
 }
 
@@ -89,14 +91,14 @@ func (p *Pods) Target() cached.Target { return p.own.Target() }
 func (p *Pods) Start(ctx context.Context, w *cached.Watcher, changed func(before, after *compile.Pod)) {
 	p.ctx, p.watcher, p.changed = ctx, w, changed
 	p.own.OnChange(changed)
-	go p.own.Follow(ctx, w)
+	go p.follow(ctx, p.own)
 }
 
 // store is one for some of the pods. Pods of the node, and those that are not bound, are held apart: they do not count in any scope but the node's own.
 func (p *Pods) store(some cached.Target) *cached.Store[*compile.Pod] {
 	some.Kind, some.Versions, some.Resource = "Pod", cached.NewVersions(corev1.SchemeGroupVersion), "pods"
 	some.Example, some.Transform = &corev1.Pod{}, p.transforms.PodToEntry // pods of all scopes share what they have in common
-	return cached.NewStore(cached.StoreOptions[*compile.Pod]{Target: some, Take: cached.TakePod, Same: cached.IsSamePod, Here: p.isApart})
+	return cached.NewStore(cached.StoreOptions[*compile.Pod]{Target: some, Take: cached.TakePod, Same: cached.IsSamePod, Here: p.isApart, Dated: true})
 }
 
 func (p *Pods) isApart(pod *compile.Pod) bool { return pod.Node == p.node || pod.Node == "" }
@@ -110,7 +112,7 @@ func (p *Pods) begin(some cached.Target) watch {
 			p.changed(before, after)
 		}
 	})
-	go w.Follow(ctx, p.watcher)
+	go p.follow(ctx, w.Store)
 	return w
 }
 
@@ -159,8 +161,13 @@ func (p *Pods) widen() {
 		all := p.begin(cached.Target{})
 		p.all = &all
 	}
-	if p.allCount || !p.all.HasSynced() || !p.agree(func(n *namespace) bool { return cached.Reached(p.all.ResourceVersion(), n.ResourceVersion()) }) {
+	if p.allCount || !p.all.HasSynced() {
 		return
+	}
+	for name, n := range p.namespaces {
+		if n.HasSynced() && !hasSeen(p.all, &n.watch, name) {
+			return
+		}
 	}
 	p.allCount = true
 	p.end(func(*namespace) bool { return true })
@@ -168,51 +175,24 @@ func (p *Pods) widen() {
 
 // narrow watches all pods no more, once each namespace that is wanted is there.
 func (p *Pods) narrow() {
-	switch {
-	case p.all == nil:
+	if p.all == nil || len(p.unsynced()) > 0 {
 		return
-	case len(p.unsynced()) > 0:
-		return
-	case p.allCount && !p.agree(func(n *namespace) bool { return cached.Reached(n.ResourceVersion(), p.all.ResourceVersion()) }):
-		return
+	}
+	for name, n := range p.namespaces {
+		if p.allCount && n.HasSynced() && !hasSeen(&n.watch, p.all, name) {
+			return
+		}
 	}
 	p.all.stop()
 	p.all, p.allCount = nil, false
 }
 
-// agree reports whether nobody sees a difference if all pods are to be known by another scope from now on: whether the namespaces that have synced show what
-// the watch of all pods shows, but for those of which isNewer says that the scope to come has seen all that the one before has. Two watches come to the same
-// at different times, and what one of them has shown is not to be forgotten, and to come again, in between. Where they do not agree, what the one has not
-// shown yet will come, and is asked about again then.
-func (p *Pods) agree(isNewer func(*namespace) bool) bool {
-	differ := map[string]*namespace{}
-	for name, n := range p.namespaces {
-		if n.HasSynced() && !isNewer(n) {
-			differ[name] = n
-		}
-	}
-	if len(differ) == 0 {
-		return true
-	}
-	_, all, _ := p.all.Contents()
-	left := map[string]int{}
-	for pod := range all.All() {
-		if differ[pod.Namespace] != nil {
-			left[pod.Namespace]++
-		}
-	}
-	for name, n := range differ {
-		_, pods, _ := n.Contents()
-		if pods.Len() != left[name] {
-			return false
-		}
-		for pod := range pods.All() {
-			if other, there := all.Get(pod.Namespace, pod.Name); !there || !cached.IsSamePod(pod, other) {
-				return false
-			}
-		}
-	}
-	return true
+// hasSeen reports whether a watch has come to what another one shows of a namespace, so that it can take its place: two watches come to the same at different
+// times, and the list that one begins with may be another API server's, which is behind. A pod that is there would be gone for a moment, or be as it was.
+// Where a watch has not come as far, it will, and will say so.
+func hasSeen(w, other *watch, namespace string) bool {
+	newest := other.Newest(namespace)
+	return newest == "" || cached.Reached(w.ResourceVersion(), newest)
 }
 
 // wants reports whether a namespace is wanted now.
