@@ -68,7 +68,7 @@ func TestALookIsAboutWhatAChangeAffects(t *testing.T) {
 	}{
 		{name: "a pod elsewhere goes", before: whole, after: without(whole, "c"), judged: 2, cut: live[0:2], patient: true},
 		{name: "a pod elsewhere is another one to policy", before: more, after: relabelled(more, "c", "z"), judged: 2, cut: live[1:2]},
-		{name: "a pod elsewhere is nobody to policy", before: whole, after: relabelled(whole, "c", "z"), judged: 2, cut: live[0:2], patient: true},
+		{name: "a pod elsewhere is nobody to policy", before: whole, after: relabelled(whole, "c", "z"), judged: 2, cut: live[0:2]},
 		{name: "a policy loses a peer", before: whole, after: four("a", "b", "c"), judged: 5, cut: live[2:3]},
 		{name: "a policy of one pod loses a peer", before: alsoFrom(four("a", "b"), "c"), after: alsoFrom(four("a", "b"), "x"), judged: 3,
 			cut: []policy.Connection{from(c, a), from(d, a)}},

@@ -40,20 +40,21 @@ func (b *backlog) begin(node *policy.Node, wereAway bool) bool {
 	return true
 }
 
-// end notes how a change to node went, and what it affects. One that may deny makes a look due even if it failed: nobody knows what is in force then, and
+// end notes how a step went, and what it affects. One that may deny makes a look due even if it failed: nobody knows what is in force then, and
 // what policy has come to deny is to end all the same. One that allows more moves what the last look has settled: what begins by it is seen.
-func (b *backlog) end(node *policy.Node, affected policy.Affected, changed, failed bool, now time.Time) {
+func (b *backlog) end(s step, affected policy.Affected, failed bool, now time.Time) {
+	node, changed := s.after, !s.changes.Empty()
 	last := b.inForce
 	if last == nil {
 		last = b.settled
 	}
 	switch {
-	case !affected.Empty() || b.inForce != nil && changed:
+	case !affected.Empty() || b.inForce != nil && s.isChange():
 		if last != nil && b.back != node {
 			b.opened = b.opened.With(policy.AffectedBy(node, last))
 		}
 		b.inForce = node
-	case !failed && b.settled != nil && changed:
+	case !failed && b.settled != nil && s.isChange():
 		b.settled = node
 	}
 	if affected.Empty() {

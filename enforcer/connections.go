@@ -89,6 +89,7 @@ func (l *Connections) Due() <-chan struct{} { return l.due }
 type step struct {
 	before  *policy.Node // nil if nobody knows what the kernel held
 	after   *policy.Node
+	held    func(netip.Addr) bool // whether a pod is known to have an address, until the step is made
 	changes policy.Changes
 	// verified is set if the kernel was compared with what is to be in force.
 	verified bool
@@ -101,9 +102,20 @@ func (s step) affected(check bool) policy.Affected {
 	case s.before == nil:
 		return policy.Affected{All: true, Urgent: true}
 	case !s.changes.Empty():
-		return policy.AffectedBy(s.before, s.after)
+		return s.denied()
+	case s.before.IsInDoubt(): // what ends doubts changes nothing in the kernel
+		return s.denied().With(policy.Affected{All: s.verified && check})
 	}
 	return policy.Affected{All: s.verified && check}
+}
+
+func (s step) denied() policy.Affected {
+	return policy.AffectedByStep(policy.Step{Before: s.before, After: s.after, Held: s.held})
+}
+
+// isChange reports whether something else is to be judged by. Doubts come and go without a change in the kernel.
+func (s step) isChange() bool {
+	return !s.changes.Empty() || s.after.IsInDoubt() || s.before != nil && s.before.IsInDoubt()
 }
 
 // change has apply take the kernel to what a step says. If that may deny live connections, they are to be looked at.
@@ -116,7 +128,7 @@ func (l *Connections) change(s step, apply func() error) error {
 		l.remember(true)
 	}
 	err := apply()
-	l.backlog.end(s.after, affected, !s.changes.Empty(), err != nil, now)
+	l.backlog.end(s, affected, err != nil, now)
 	if !affected.Empty() {
 		select {
 		case l.due <- struct{}{}:

@@ -101,8 +101,8 @@ func (e *Enforcer) Follow(connections *Connections) { e.follower = connections }
 type Report struct {
 	// Problems are the parts of policies that could not be understood, and those that the kernel refuses.
 	Problems []compile.Problem
-	// Refused are the policies that the kernel refuses something of, or that ask for more than a budget allows which depends on this node, sorted. They are in
-	// force but for that, which is closed.
+	// Refused are the policies that the kernel refuses something of, that ask for more than a budget allows which depends on this node, or that name pods which
+	// are not known yet, sorted. They are in force but for that, which is closed.
 	Refused []Refused
 	Counts  Counts
 	// Concerns are the policies and pods that this node enforces something for: of the snapshot, whether the kernel took it or not.
@@ -162,7 +162,7 @@ func (e *Enforcer) sync(ctx context.Context, s compile.Snapshot, verify bool) (R
 	report.Waiting = slices.Sorted(maps.Keys(e.waiting.namespaces))
 	byKernel := e.refusals.list(&node)
 	report.Leftover = slices.Sorted(maps.Keys(e.leftovers))
-	report.Refused = withBudgets(byKernel, problems, &node)
+	report.Refused = withProblems(byKernel, problems, &node)
 	report.Problems = slices.Concat(problems, problemsOf(byKernel))
 	slices.SortStableFunc(report.Problems, func(a, b compile.Problem) int { return a.Ref.Compare(b.Ref) })
 	return report, err
@@ -187,7 +187,7 @@ func (e *Enforcer) enforce(ctx context.Context, node policy.Node, verify bool) (
 	}
 	plan := e.leftovers.due(iptables.Diff(want, have), time.Now())
 	report.Applied = plan.Changes()
-	change := step{after: &node, changes: report.Applied, verified: verify}
+	change := step{after: &node, held: e.planner.compiler.Holds, changes: report.Applied, verified: verify}
 	if knew && e.tookOver && report.Repairs.Empty() && unread == nil {
 		change.before = e.inForce
 	}

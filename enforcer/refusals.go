@@ -12,9 +12,9 @@ import (
 // Refused is a policy of which a part cannot be in force on this node: that part is closed, and nothing else is.
 type Refused struct {
 	Object policy.Object
-	// TooLarge is set where it asks for more than a budget allows. Else the kernel refuses it.
-	TooLarge bool
-	// Word is the kernel's, or says the field and by how much it is too large.
+	// TooLarge is set where it asks for more than a budget allows, and Unknown where pods are not known yet that it names. Else the kernel refuses it.
+	TooLarge, Unknown bool
+	// Word is the kernel's, or says the field, and by how much it is too large or which pods are not known.
 	Word string
 }
 
@@ -140,7 +140,11 @@ func (r *refusals) close(n policy.Node) policy.Node {
 		}
 		before, whole := r.taken[part{p.Ref, p.Part}], r.by[p.Ref].whole
 		n.Policies[i] = p.Closed(func(d policy.Direction, rule policy.Rule) bool {
-			return !whole && !slices.ContainsFunc(closed, rule.Names) && slices.ContainsFunc(before.Rules[d], rule.Equal)
+			same := func(was policy.Rule) bool {
+				was.InDoubt = rule.InDoubt // it matches the same in the kernel
+				return rule.Equal(was)
+			}
+			return !whole && !slices.ContainsFunc(closed, rule.Names) && slices.ContainsFunc(before.Rules[d], same)
 		})
 	}
 	return n
@@ -293,8 +297,8 @@ func (r *refusals) list(n *policy.Node) []Refused {
 	return all
 }
 
-// withBudgets adds the objects that are over a budget on this node, each once.
-func withBudgets(refused []Refused, problems []compile.Problem, n *policy.Node) []Refused {
+// withProblems adds the objects that are over a budget on this node, or in doubt, each once.
+func withProblems(refused []Refused, problems []compile.Problem, n *policy.Node) []Refused {
 	if !slices.ContainsFunc(problems, func(p compile.Problem) bool { return p.Here }) {
 		return refused
 	}
@@ -305,7 +309,7 @@ func withBudgets(refused []Refused, problems []compile.Problem, n *policy.Node) 
 	for _, p := range problems {
 		if object, ok := present[p.Ref]; ok && p.Here && !said[p.Ref] {
 			said[p.Ref] = true
-			refused = append(refused, Refused{Object: object, TooLarge: true, Word: p.Field + ": " + p.Detail})
+			refused = append(refused, Refused{Object: object, TooLarge: p.TooLarge, Unknown: p.Unknown, Word: p.Field + ": " + p.Detail})
 		}
 	}
 	slices.SortFunc(refused, func(a, b Refused) int { return a.Object.Ref.Compare(b.Object.Ref) })

@@ -208,6 +208,12 @@ func TestARefusedPolicyKeepsWhatWasInForceOfIt(t *testing.T) {
 		if !strings.Contains(saved, "--dport 80 ") || strings.Contains(saved, "--dport 81 ") || strings.Contains(saved, "--dport 443 ") {
 			t.Errorf("silent %t: want port 80 alone:\n%s", silent, saved)
 		}
+		inDoubt := with(town(), changed)
+		inDoubt.Elsewhere.Unknown = []string{"a"}
+		mustSync(t, e, inDoubt, false)
+		if saved := kernel.Save(4); !strings.Contains(saved, "--dport 80 ") {
+			t.Errorf("silent %t: that a pod is not known takes away what was in force:\n%s", silent, saved)
+		}
 	}
 }
 

@@ -140,7 +140,7 @@ func (w *waiting) hasGone(now compile.Lag, namespace string) bool {
 // refuse takes in which policies budgets refuse.
 func (w *waiting) refuse(problems []compile.Problem) {
 	for _, p := range problems {
-		if p.Here {
+		if p.Here && p.TooLarge {
 			w.closed[p.Ref] = true
 		}
 	}

@@ -123,9 +123,9 @@ type NodeEnforcementStatus struct {
 	// +kubebuilder:validation:MaxItems=10
 	FailingPolicies []FailingPolicy `json:"failingPolicies,omitempty"`
 	// refused are digests of policies and of namespaces: 8 bytes each, sorted, at most 1,024 of them. A policy is here if the node's kernel refuses a part
-	// of it, or if it asks for more than a budget that depends on the node allows. That part is closed; the rest of the node's policies are in force. A
-	// namespace is here if it has very many such policies, or if its policies have changed so much that the old ones stay in force until the new ones are
-	// ready.
+	// of it, if it asks for more than a budget that depends on the node allows, or if it names pods that the API server has not shown the node yet. That
+	// part is closed; the rest of the node's policies are in force. A namespace is here if it has very many such policies, or if its policies have changed
+	// so much that the old ones stay in force until the new ones are ready.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=10924
@@ -272,7 +272,7 @@ type FailingPolicy struct {
 	//
 	// +optional
 	Generation int64 `json:"generation,omitempty"`
-	// message says what the kernel refused, or which field asks for how much more than a budget allows.
+	// message says what the kernel refused, which field asks for how much more than a budget allows, or of which namespace pods are not known.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=512

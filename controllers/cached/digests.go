@@ -14,6 +14,9 @@ func RefusedPolicy(uid types.UID) uint64 { return digestOf("policy", string(uid)
 // LargePolicy is the digest of a policy that is over a budget on the node.
 func LargePolicy(uid types.UID) uint64 { return digestOf("large", string(uid)) }
 
+// UnsurePolicy is the digest of a policy that names pods which the node does not know yet.
+func UnsurePolicy(uid types.UID) uint64 { return digestOf("unsure", string(uid)) }
+
 // RefusedNamespace is the digest of all policies of a namespace, where the node refuses many of them.
 func RefusedNamespace(name string) uint64 { return digestOf("namespace", name) }
 

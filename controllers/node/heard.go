@@ -3,10 +3,12 @@ package node
 import (
 	"context"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/ringfence-io/ringfence/controllers/cached"
 	"github.com/ringfence-io/ringfence/controllers/node/scope"
@@ -93,10 +95,12 @@ type reachedPods struct {
 }
 
 func (r *reachedPods) reach(s *compile.Snapshot, now time.Time) []string {
-	r.Want(r.finder.Of(*s), s.Namespaces.Len(), now)
+	names := r.finder.Of(*s)
+	r.Want(names, s.Namespaces.Len(), now)
 	missing := r.Missing()
-	noteWatched(r.Watched(), len(missing))
-	// This comes behind the look at what is missing, so that what is not missing is whole. Own pods stay those by which the namespaces were found.
+	s.Elsewhere = r.Elsewhere(names)
+	noteWatched(r.Watched(), len(s.Elsewhere.Unknown))
+	// This comes behind the look at what is not known, so that all else is whole. Own pods stay those by which the namespaces were found.
 	_, s.Remote = r.Contents()
 	return missing
 }
@@ -108,20 +112,63 @@ func (r *reachedPods) knows(namespace string) bool {
 	return r.Knows(namespace)
 }
 
-// holdForPods is how long changes wait for pods that are not known yet: for as long as it takes. What is in force stays, and no policy is enforced by half
-// of the pods that it names. Meanwhile [Reconciler.stay] has the kernel held to what was in force.
-func (w *watches) holdForPods(ctx context.Context, missing []string) time.Duration {
-	if len(missing) == 0 {
-		w.unheard = time.Time{}
+// unheard is how changes wait for pods that policies name and that are not known yet.
+type unheard struct {
+	since   time.Time // when the wait began; zero while nobody waits
+	without []string  // the namespaces that nobody waits for any more, since it has taken too long: sorted
+	logged  string    // what the log has as missing
+}
+
+// hold is how long changes wait for the pods of some namespaces, [patience] in all. What is in force stays meanwhile, and no policy is enforced by half of the
+// pods that it names. After that, changes come without these pods, and what policies say of them fails closed. A namespace that is reached later has a wait of
+// its own.
+func (u *unheard) hold(namespaces []string, now time.Time) time.Duration {
+	in := func(sorted []string) func(string) bool {
+		return func(name string) bool {
+			_, is := slices.BinarySearch(sorted, name)
+			return is
+		}
+	}
+	u.without = slices.DeleteFunc(u.without, func(name string) bool { return !in(namespaces)(name) })
+	if len(u.without) == len(namespaces) {
+		u.since = time.Time{}
 		return 0
 	}
-	if w.unheard.IsZero() {
-		w.unheard = time.Now()
+	if u.since.IsZero() {
+		u.since = now
 	}
-	if time.Since(w.unheard) >= patience {
-		w.sayUnheard(ctx, missing)
+	if left := patience - now.Sub(u.since); left > 0 {
+		return left
 	}
-	return patience
+	u.since, u.without = time.Time{}, slices.Clone(namespaces)
+	return 0
+}
+
+// holdForPods is how long a node that enforces already waits for pods.
+func (w *watches) holdForPods(ctx context.Context, s *compile.Snapshot, missing []string) time.Duration {
+	hold := w.unheard.hold(s.Elsewhere.Unknown, time.Now())
+	if hold == 0 {
+		w.sayUnheard(ctx, len(s.Elsewhere.Unknown), missing)
+	}
+	return hold
+}
+
+// sayUnheard logs that changes come without pods that policies name, whenever these are others, and that all are known again.
+func (w *watches) sayUnheard(ctx context.Context, namespaces int, missing []string) {
+	text := ""
+	if namespaces > 0 {
+		text = strings.Join(missing, ", ")
+	}
+	if text == w.unheard.logged {
+		return
+	}
+	w.unheard.logged = text
+	if text == "" {
+		log.FromContext(ctx).Info("all pods that policies name are known again")
+		return
+	}
+	log.FromContext(ctx).Info("the API server does not show pods that policies name: enforcing without them, so that what policies say of them fails closed",
+		"waited", patience.String(), "namespaces", namespaces, "waiting for", missing)
 }
 
 // stays is what is enforced while changes wait.

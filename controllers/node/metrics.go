@@ -55,7 +55,7 @@ var (
 	})
 	missingPods = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ringfence_unknown_namespaces",
-		Help: "Namespaces that this node's policies can name and whose pods the API server has not shown yet; all of them count as one if the node is to watch all pods.",
+		Help: "Namespaces that this node's policies can name and whose pods the API server has not shown yet.",
 	})
 	enforced = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "ringfence_enforced_objects",

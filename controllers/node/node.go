@@ -168,7 +168,8 @@ func (n *Reconciler) take(ctx context.Context) (o *outcome, wait time.Duration, 
 		o.ResourceVersions = n.watches.kinds.ResourceVersions()
 		o.snapshot, seen = n.stores.snapshot(n.Name)
 		o.snapshot.DNS.Addresses = n.DNSAddresses
-		o.snapshot.Closed = n.closing.ranges(n.stores.podRanges(n.Name))
+		named := n.stores.podRanges(n.Name)
+		o.snapshot.Closed, o.snapshot.Ranges = n.closing.ranges(named), n.closing.own(named)
 		wait, err = n.watches.gather(ctx, &o.snapshot, n.synced.Load())
 		if err != nil || wait > 0 || maps.Equal(o.ResourceVersions, n.watches.kinds.ResourceVersions()) {
 			break

@@ -53,7 +53,7 @@ func (n *Reconciler) allListeners() []listener {
 func answerArrivals(_ context.Context, o *outcome) {
 	if o.ended != nil {
 		o.ended(func(addrs []netip.Addr) error {
-			return errors.Join(enforcer.Concerning(o.Err, addrs), lagging(o.snapshot, o.Report.Waiting, addrs))
+			return errors.Join(enforcer.Concerning(o.Err, addrs), lagging(o.snapshot, o.Report.Waiting, addrs), doubtful(o.Report.Concerns.InDoubt, addrs))
 		})
 	}
 }
@@ -68,6 +68,18 @@ func lagging(s compile.Snapshot, waiting []string, addrs []netip.Addr) error {
 		if slices.Contains(waiting, p.Namespace) && slices.ContainsFunc(addrs, has) {
 			return fmt.Errorf("the policies of namespace %s are in force as they were: what they have become is being made ready", p.Namespace)
 		}
+	}
+	return nil
+}
+
+// errDoubtful holds back pods whose policies name others that are not known yet. What a policy allows is part of it, and a pod that starts now would be denied
+// that.
+var errDoubtful = errors.New("a policy of the pod names pods that the API server has not shown this node yet: what it says of them fails closed")
+
+// doubtful says whether one of the addresses is of a pod that a policy in doubt applies to.
+func doubtful(inDoubt, addrs []netip.Addr) error {
+	if slices.ContainsFunc(addrs, func(a netip.Addr) bool { return slices.Contains(inDoubt, a) }) {
+		return errDoubtful
 	}
 	return nil
 }

@@ -39,13 +39,19 @@ type closing struct {
 
 // ranges are those to close now; named are those that the Node names.
 func (c *closing) ranges(named []netip.Prefix) []netip.Prefix {
+	own := c.own(named)
+	if !c.Drop || c.Unable != "" {
+		return nil
+	}
+	return own
+}
+
+// own are those that are known to be of the node's pods.
+func (c *closing) own(named []netip.Prefix) []netip.Prefix {
 	if len(named) > 0 {
 		c.known = named
 	}
-	switch {
-	case !c.Drop || c.Unable != "":
-		return nil
-	case len(c.Ranges) > 0:
+	if len(c.Ranges) > 0 {
 		return c.Ranges
 	}
 	return c.known

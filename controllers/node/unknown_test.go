@@ -37,6 +37,10 @@ func TestWhichRangesAreClosed(t *testing.T) {
 		if diff := cmp.Diff(c.want, c.state.ranges(c.named), same); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.name, diff)
 		}
+		c.state.Drop, c.state.Unable = true, ""
+		if diff := cmp.Diff(c.state.ranges(c.named), c.state.own(c.named), same); diff != "" {
+			t.Errorf("%s: its own ranges are those that would be closed (-closed +own):\n%s", c.name, diff)
+		}
 	}
 }
 

@@ -37,7 +37,7 @@ type watches struct {
 	alone  bool      // the log says that nodes are missing from what is enforced
 	asked  time.Time // when pods of several other nodes were last found to contest an address
 
-	unheard time.Time // since when pods are not known that policies name; zero if all are
+	unheard unheard // pods that policies name
 }
 
 // Where the cluster's DNS is looked for, unless flags say otherwise. config/rbac gives the right to read just these Services.
@@ -88,14 +88,14 @@ func (w *watches) start(begin func(cached.Target) (*cached.Watch, error)) error 
 	return w.kinds.Start(begin)
 }
 
-// patience is how long changes wait for the nodes, when the first policy appears that has nodes for a peer. It is also how long nothing is
-// logged about waiting.
+// patience is how long changes wait for the nodes, when the first policy appears that has nodes for a peer, and for pods that policies name. It is also how
+// long nothing is logged about waiting.
 const patience = 10 * time.Second
 
 // gather adds to a snapshot what is watched here. It returns how long the snapshot is not to be enforced yet, for want of what has not
 // synced; an event ends the wait sooner. A node that has not enforced anything waits for everything: from half a picture it would open what
-// is closed in its kernel. Later a new kind must not hold up the others. Nodes may, for a while: a Deny that has them for a peer would match
-// less than it says.
+// is closed in its kernel. Later a new kind must not hold up the others. Nodes and pods may, for a while: a Deny that has nodes for a peer would match
+// less than it says, and one that has pods, more.
 func (w *watches) gather(ctx context.Context, s *compile.Snapshot, enforcing bool) (time.Duration, error) {
 	if err := w.kinds.Follow(ctx); err != nil {
 		return 0, err
@@ -112,7 +112,7 @@ func (w *watches) gather(ctx context.Context, s *compile.Snapshot, enforcing boo
 		return 0, err
 	}
 	if enforcing {
-		return max(w.holdForPods(ctx, unheard), w.holdForNodes(ctx, late)), nil
+		return max(w.holdForPods(ctx, s, unheard), w.holdForNodes(ctx, late)), nil
 	}
 	missing = append(missing, unheard...)
 	if late {
@@ -194,14 +194,6 @@ func (w *watches) incomplete() error {
 		return errors.New("a policy has nodes for a peer, and the API server does not tell which there are: no node matches")
 	}
 	return nil
-}
-
-// sayUnheard logs which pods changes wait for, whenever that has changed.
-func (w *watches) sayUnheard(ctx context.Context, missing []string) {
-	if text := strings.Join(missing, ", "); text != w.logged {
-		w.logged = text
-		log.FromContext(ctx).Info("what is in force stays as it is before the API server has shown the pods that policies name", "waiting for", missing)
-	}
 }
 
 // sayMissing logs what is waited for, when it takes long and whenever it has changed since.

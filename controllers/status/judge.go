@@ -94,6 +94,8 @@ const (
 	refusedPartMessage = "its kernel refuses a part of it, which is closed: its NodeEnforcement and its enforcer's log have the reason, for administrators"
 	largeMessage       = "it asks for more than the budget of a policy, of its namespace or of that node allows, and allows nothing there: " +
 		"make it smaller, or several policies of it; the NodeEnforcement and the enforcer's log have the number, for administrators"
+	unsureMessage = "the API server has not shown it all pods that the policy names, and what the policy says of these is closed until it does: " +
+		"the NodeEnforcement and the enforcer's log say of which namespace they are, for administrators"
 	refusedNamespaceMessage = "many policies of its namespace are refused there in part, and what is refused is closed: " +
 		"the NodeEnforcement and the enforcer's log have the reasons, for administrators"
 	waitingMessage    = "the policies of its namespace have changed so much that this takes it a while: until all is ready they are in force as they were"
@@ -143,6 +145,7 @@ func refusal(e *cached.ReportEntry, c PolicyCase) string {
 		message string
 	}{
 		{cached.RefusedPolicy(c.UID), refusedPartMessage}, {cached.LargePolicy(c.UID), largeMessage},
+		{cached.UnsurePolicy(c.UID), unsureMessage},
 		{cached.RefusedNamespace(c.Namespace), refusedNamespaceMessage},
 	} {
 		if e.HasRefused(one.digest) {

@@ -74,6 +74,8 @@ func TestARefusedPolicyIsSaidToFailAndNoOther(t *testing.T) {
 func TestWhatIsRefusedIsSaidByItsKind(t *testing.T) {
 	large := testapi.RefusedIn("a", 1)
 	large[0].TooLarge, large[0].Word = true, "spec.ingress[0]: it has 600000 addresses in sets, where 524288 are allowed"
+	unsure := testapi.RefusedIn("a", 1)
+	unsure[0].Unknown, unsure[0].Word = true, "spec.ingress[0].from: the pods of namespace b are not known on this node yet"
 	for _, tt := range []struct {
 		name    string
 		refused []enforcer.Refused
@@ -82,6 +84,7 @@ func TestWhatIsRefusedIsSaidByItsKind(t *testing.T) {
 	}{
 		{"by the kernel", testapi.RefusedIn("a", 1), refusedPartMessage, "the kernel refuses a part of it, which is closed: no room"},
 		{"too large", large, largeMessage, large[0].Word},
+		{"pods are not known", unsure, unsureMessage, unsure[0].Word},
 		{"very many", testapi.RefusedIn("a", 5000), refusedNamespaceMessage, "the kernel refuses a part of it"},
 	} {
 		a := report.NewAccount(v1alpha1.NodeEnforcementStatus{})

@@ -335,7 +335,7 @@ func (t *Table) ended(ready []*waiter, lacking func([]netip.Addr) error) {
 	for _, w := range ready {
 		if err := lacking(w.pod.Addrs); err != nil {
 			// The kernel's words name whatever stood in its way, other tenants' policies too, and the plugin's answer becomes an Event of the pod.
-			w.why = "the sync that was to bring it has failed, and is tried again: the NodeEnforcement of the node and its enforcer's log say why"
+			w.why = "what the sync was to bring is not all in force, and is tried again: the NodeEnforcement of the node and its enforcer's log say why"
 		} else {
 			t.answer(w, nil)
 		}

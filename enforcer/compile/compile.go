@@ -2,6 +2,7 @@ package compile
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
@@ -20,6 +21,7 @@ type Compiler struct {
 	cluster  *cluster
 	selected *selected
 	known    knownSets
+	doubts   doubts
 	sets     map[policy.SetID]policy.Set // of the last node
 }
 
@@ -38,7 +40,7 @@ func (k *Compiler) Compile(s Snapshot) (policy.Node, []Problem) {
 	k.known.follow(c, changed)
 	parsed, problems := k.reading.parseAll(c, s, changed)
 	k.selected = k.selectedFor(c, parsed, changed)
-	problems = slices.Concat(problems, k.selected.ties, k.known.resolveAll(k.selected.byAge))
+	problems = slices.Concat(problems, k.selected.ties, k.known.resolveAll(k.selected.byAge), k.doubts.follow(c, s, k.selected, changed))
 	slices.SortStableFunc(problems, func(a, b Problem) int { return a.Ref.Compare(b.Ref) })
 
 	node := policy.Node{
@@ -46,11 +48,21 @@ func (k *Compiler) Compile(s Snapshot) (policy.Node, []Problem) {
 		Concerns: policy.Concerns{Objects: k.selected.objects, Pods: k.selected.digests, Addrs: k.selected.addrs},
 	}
 	node.Concerns.Contested, node.Concerns.Impossible = c.claims.contests(), c.allImpossible(s)
+	k.doubts.addTo(&node)
 	c.closeTo(&node)
 	c.tie(s, &node)
 	k.sets, k.known.cluster, k.copies.before = node.Sets, nil, nil
 	c.reuse, c.groups = nil, podGroups{}
 	return node, problems
+}
+
+// Holds reports whether a pod of the last snapshot holds an address.
+func (k *Compiler) Holds(a netip.Addr) bool {
+	if k.cluster == nil {
+		return false
+	}
+	holder := k.cluster.claims.holders[a]
+	return holder != nil && holder != nobody
 }
 
 // isVisible reports whether policy can see the pod: it runs, off the host network, with an address of its own.

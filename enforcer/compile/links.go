@@ -137,7 +137,7 @@ func (c *cluster) tie(s Snapshot, node *policy.Node) {
 		}
 	}
 	if !node.AuditSources {
-		t.shut()
+		t.shut(s)
 	}
 }
 
@@ -247,10 +247,14 @@ func (t *tying) holder(l Link) (*Pod, []netip.Addr) {
 	return holder, addrs
 }
 
-// shut makes the set of the addresses that nobody has any more but links that are shut: no pod of any node, and no node.
-func (t *tying) shut() {
+// shut makes the set of the addresses that nobody has any more but links that are shut: no pod of any node, and no node. Where not all pods are known, those in
+// the node's own ranges: another address may be that of a pod elsewhere by now.
+func (t *tying) shut(s Snapshot) {
+	inRanges := func(a netip.Addr) bool {
+		return slices.ContainsFunc(s.Ranges, func(r netip.Prefix) bool { return r.Contains(a) })
+	}
 	gone := slices.DeleteFunc(t.gone, func(a netip.Addr) bool {
-		return t.claims.holders[a] != nil || slices.Contains(t.own, a) || a.Is6() && a.IsLinkLocalUnicast() ||
+		return t.claims.holders[a] != nil || slices.Contains(t.own, a) || a.Is6() && a.IsLinkLocalUnicast() || !s.Elsewhere.isAll() && !inRanges(a) ||
 			slices.ContainsFunc(t.nodes, func(n *Node) bool { return slices.Contains(n.Addrs, a) })
 	})
 	if len(gone) == 0 {

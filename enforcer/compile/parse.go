@@ -21,6 +21,8 @@ type Problem struct {
 	Detail string // what is wrong, what is enforced instead, and what to write
 	// TooLarge is set where the policy is understood, and asks for more than a budget allows.
 	TooLarge bool
+	// Unknown is set where the policy is understood, and names pods that are not known yet.
+	Unknown bool
 	// Here is set where this node alone can tell: it depends on the pods that there are, on which of them are its own, and on what else selects them.
 	Here bool
 }

@@ -54,6 +54,8 @@ type podVisitor interface {
 type source interface {
 	// finder is for a set in the clusters that k follows. The names are those of ports; without any it is a set of addresses.
 	finder(k *knownSets, names []portName) finder
+	// among are those of some namespaces, sorted by name, whose pods may be members.
+	among(c *cluster, namespaces []string) []string
 }
 
 // finder finds the members of one set, in one snapshot of the cluster after the other.

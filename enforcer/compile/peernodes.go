@@ -69,6 +69,8 @@ func (p *nodePeers) settle(policy.Direction, []rulePort) ([]end, []ruleSet) {
 // finder is a copy, since the selectors may be part of a long list.
 func (s nodeSelectors) finder(*knownSets, []portName) finder { return slices.Clone(s) }
 
+func (nodeSelectors) among(*cluster, []string) []string { return nil }
+
 func (s nodeSelectors) looks(c *cluster) int { return len(s) * len(c.nodes) }
 
 func (s nodeSelectors) find(c *cluster, limit int) ([]policy.Member, bool) {

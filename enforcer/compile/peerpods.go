@@ -186,6 +186,16 @@ func (s podSelectors) finder(k *knownSets, names []portName) finder {
 	return f
 }
 
+func (s podSelectors) among(c *cluster, namespaces []string) []string {
+	selected := map[string]bool{}
+	for _, one := range s {
+		for _, name := range c.namespacesOf(one) {
+			selected[name] = true
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(namespaces), func(name string) bool { return !selected[name] })
+}
+
 func (f *podFinder) looks(c *cluster) int {
 	n := f.wide * len(c.namespaces)
 	for i, s := range f.scopes {

@@ -85,6 +85,13 @@ func (d destinations) finder(_ *knownSets, names []portName) finder {
 	return destinationFinder{policy.Direction(d) == policy.Ingress, newPortNames(names)}
 }
 
+func (d destinations) among(_ *cluster, namespaces []string) []string {
+	if policy.Direction(d) == policy.Ingress {
+		return nil // of this node, and known
+	}
+	return namespaces
+}
+
 // looks is none: nothing is compared with the pods.
 func (f destinationFinder) looks(*cluster) int { return 0 }
 

@@ -45,6 +45,8 @@ type resolution struct {
 	refused      bool
 	madeRefused  bool           // it was refused when it was made last
 	open, closed *policy.Policy // what it becomes, and what it becomes where it is refused
+	inDoubt      *policy.Policy // what it becomes while pods are not known that it names; nil while all are
+	madeInDoubt  *policy.Policy // what inDoubt was when it was made last
 }
 
 // seenSet is a set with what a policy was weighed by.
@@ -328,6 +330,9 @@ func (one *resolution) made() *policy.Policy {
 			one.closed = p.made(p.closed)
 		}
 		return one.closed
+	}
+	if one.inDoubt != nil {
+		return one.inDoubt
 	}
 	if one.open == nil {
 		one.open = p.made(func(rules []parsedRule) []parsedRule { return rules })

@@ -105,18 +105,18 @@ func (s *selected) apply(subjects []subject, index []int) {
 	}
 }
 
-// policies are what the policies that are used become. The list is the same again if no other is refused than before.
+// policies are what the policies that are used become. The list is the same again if no other is refused than before, or in doubt.
 func (s *selected) policies() []policy.Policy {
 	same := len(s.made) == len(s.used)
 	for i := 0; same && i < len(s.used); i++ {
-		same = s.used[i].refused == s.used[i].madeRefused
+		same = s.used[i].refused == s.used[i].madeRefused && s.used[i].inDoubt == s.used[i].madeInDoubt
 	}
 	if same || len(s.used) == 0 {
 		return s.made
 	}
 	s.made = make([]policy.Policy, len(s.used))
 	for i, one := range s.used {
-		s.made[i], one.madeRefused = *one.made(), one.refused
+		s.made[i], one.madeRefused, one.madeInDoubt = *one.made(), one.refused, one.inDoubt
 	}
 	return s.made
 }

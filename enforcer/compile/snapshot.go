@@ -21,6 +21,7 @@ type Snapshot struct {
 	// Local are the pods of this node, and Remote all others: those of other nodes, and of none yet.
 	Local      []*Pod
 	Remote     Objects[*Pod]
+	Elsewhere  Elsewhere
 	Namespaces Objects[*Namespace]
 	// Nodes are all nodes, or none as long as no policy has nodes for a peer, and pods of other nodes do not contest an address.
 	Nodes    []*Node
@@ -31,8 +32,22 @@ type Snapshot struct {
 	DNS             DNS
 	// Closed are the address ranges of the node's pods in which an address that no local pod is known to hold gets nothing through; none, by default.
 	Closed []netip.Prefix
+	// Ranges are all that are known to be of this node's pods, closed or not.
+	Ranges []netip.Prefix
 	Network
 }
+
+// Elsewhere says which pods of other nodes a snapshot has. The zero value is all of them.
+type Elsewhere struct {
+	// Partial is set where pods are left out which the node's policies cannot name. Nothing follows from the absence of a pod then.
+	Partial bool
+	// Unknown are the namespaces, sorted, that the node's policies can name, and whose pods are missing all the same, or some of them. What policies say of
+	// these pods fails closed (doubt.go).
+	Unknown []string
+}
+
+// isAll reports whether an address that no pod of the snapshot has is no pod's.
+func (e Elsewhere) isAll() bool { return !e.Partial && len(e.Unknown) == 0 }
 
 // WithPods is the snapshot with more pods, each in its place.
 func (s Snapshot) WithPods(pods ...*Pod) Snapshot {

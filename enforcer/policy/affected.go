@@ -114,23 +114,38 @@ func (a *Affected) add(b Between) {
 // AffectedBy are the connections that before allows and after may deny. It errs towards more: a connection that it does not have is denied by after only if
 // before denies it too. Without before, nobody knows what was in force. "Policy p of an endpoint got one rule more" affects none; "a policy came to apply to
 // an endpoint" affects all that are from it, or to it; "an address left a set that a rule accepts" affects those between the address and the endpoints that
-// the rule is about.
+// the rule is about. What before denies in doubt counts as allowed.
 func AffectedBy(before, after *Node) Affected {
+	return AffectedByStep(Step{Before: before, After: after})
+}
+
+// Step is what [AffectedByStep] compares.
+type Step struct {
+	Before, After *Node
+	// Held reports whether some pod is known to have an address after the step. Without it, those of the sets of After are known.
+	Held func(netip.Addr) bool
+}
+
+// AffectedByStep is [AffectedBy] for who knows more pods than those in sets. That makes a difference to what is urgent.
+func AffectedByStep(s Step) Affected {
+	before, after := s.Before, s.After
 	if before == nil {
 		return Affected{All: true, Urgent: true}
 	}
-	c := comparing{before: before, after: after, sets: map[SetID]*difference{}, held: map[netip.Addr]bool{}}
+	c := comparing{before: before, after: after, holds: s.Held, sets: map[SetID]*difference{}, held: map[netip.Addr]bool{}}
 	if c.closesMore() {
 		return Affected{All: true, Urgent: true}
 	}
 	c.narrowedEndpoints()
 	c.changedSets()
+	c.endedDoubts()
 	return c.found
 }
 
 // comparing compares two nodes.
 type comparing struct {
 	before, after *Node
+	holds         func(netip.Addr) bool // may be nil
 	sets          map[SetID]*difference // those that differ
 	held          map[netip.Addr]bool   // whether a pod is known to have an address
 	found         Affected
@@ -171,6 +186,14 @@ func (c *comparing) closesMore() bool {
 		c.eitherEnd(differenceOf(b.Sets[b.Shut].Members, a.Sets[a.Shut].Members).gained)
 	}
 	return false
+}
+
+// endedDoubts finds the addresses that may have been those of pods which were not known, and are those of others now. Where a rule itself is in doubt no more,
+// its policy is another one.
+func (c *comparing) endedDoubts() {
+	if c.before.IsInDoubt() && c.after.IsInDoubt() {
+		c.eitherEnd(differenceOf(c.before.Held, c.after.Held).gained)
+	}
 }
 
 func (c *comparing) eitherEnd(addrs []netip.Addr) {

@@ -81,6 +81,12 @@ func TestWhatAChangeAffects(t *testing.T) {
 	shut := func(addrs ...netip.Addr) func(*policy.Node) {
 		return func(n *policy.Node) { n.Shut, n.Sets["shut"] = "shut", setOf(addrs...) }
 	}
+	inDoubt := func(held ...netip.Addr) func(*policy.Node) {
+		return func(n *policy.Node) {
+			n.Policies[0].Rules[policy.Ingress] = slices.Clone(n.Policies[0].Rules[policy.Ingress])
+			n.Policies[0].Rules[policy.Ingress][0].InDoubt, n.Held = true, setOf(held...).Members
+		}
+	}
 	same := func(*policy.Node) {}
 	for _, c := range []struct {
 		name          string
@@ -135,6 +141,9 @@ func TestWhatAChangeAffects(t *testing.T) {
 		{"the first address is shut", same, shut(db), "10.0.0.2 -> any; any -> 10.0.0.2, urgent"},
 		{"an address is shut no more", shut(web, db), shut(web), ""},
 		{"addresses of one link are held", same, func(n *policy.Node) { n.LinkLocalHeld = true }, "all, urgent"},
+		{"a rule is in doubt no more", inDoubt(db, web), same, "any -> 10.0.0.1 fd00::1, urgent"},
+		{"a pod comes to be known while a rule is in doubt", inDoubt(db, web), inDoubt(db, web, other), "10.0.9.2 -> any; any -> 10.0.9.2, urgent"},
+		{"a pod goes while a rule is in doubt", inDoubt(db, web, other), inDoubt(db, web), ""},
 		{"addresses of one link are held no more", func(n *policy.Node) { n.LinkLocalHeld = true }, same, ""},
 	} {
 		if got := says(policy.AffectedBy(changed(c.before), changed(c.after))); got != c.want {
@@ -143,6 +152,17 @@ func TestWhatAChangeAffects(t *testing.T) {
 	}
 	if got := says(policy.AffectedBy(nil, twoPods())); got != "all, urgent" {
 		t.Errorf("from nobody knows what: %q is affected", got)
+	}
+}
+
+// TestWhoIsStillThereIsUrgent: an address that leaves a set is gone unless somebody knows it.
+func TestWhoIsStillThereIsUrgent(t *testing.T) {
+	before, after := changed(func(n *policy.Node) { n.Sets["peer"] = setOf(peer, other) }), changed(func(n *policy.Node) { n.Sets["peer"] = setOf(peer) })
+	for _, held := range []bool{true, false} {
+		got := policy.AffectedByStep(policy.Step{Before: before, After: after, Held: func(a netip.Addr) bool { return held && a == other }})
+		if got.Urgent != held {
+			t.Errorf("an address that leaves a set, and is known all the same: %t: %q", held, says(got))
+		}
 	}
 }
 

@@ -43,11 +43,18 @@ type Denial struct {
 
 // Allows gives the verdict on a new connection that passes this node. Both ends must allow it, the source's egress first; an end that
 // is not an endpoint of this node has no say.
-func (n *Node) Allows(f Flow) Verdict { return n.allows(f, n.endpoint, false) }
+func (n *Node) Allows(f Flow) Verdict { return n.allows(f, n.endpoint, asking{}) }
 
-// allows is Allows with a way to find the endpoint that has an address. If brief, an end that is asked gives no reason: whoever asks about very many flows
-// would spend half of the time on sentences.
-func (n *Node) allows(f Flow, endpoint func(netip.Addr) *Endpoint, brief bool) Verdict {
+// asking is how a verdict is asked for.
+type asking struct {
+	// brief has an end that is asked give no reason: whoever asks about very many flows would spend half of the time on sentences.
+	brief bool
+	// hopeful has a rule in doubt decide as it would if the pods that are not known were those for which it allows most (doubt.go).
+	hopeful bool
+}
+
+// allows is Allows with a way to find the endpoint that has an address.
+func (n *Node) allows(f Flow, endpoint func(netip.Addr) *Endpoint, how asking) Verdict {
 	if f.FromNode {
 		return Verdict{Allowed: true, Reason: "the node's own traffic is not policed"}
 	}
@@ -77,7 +84,7 @@ func (n *Node) allows(f Flow, endpoint func(netip.Addr) *Endpoint, brief bool) V
 		if e == nil || !e.IsSubject(d) {
 			continue
 		}
-		asked := evaluation{node: n, endpoint: e, direction: d, remote: remote, flow: f, brief: brief}
+		asked := evaluation{asking: how, node: n, endpoint: e, direction: d, remote: remote, flow: f}
 		v.Allowed, v.Reason = asked.verdict()
 		v.WouldDeny = append(v.WouldDeny, asked.wouldDeny...)
 		if !v.Allowed {
@@ -107,12 +114,12 @@ func (n *Node) closes(a netip.Addr) bool {
 
 // evaluation asks the policies of one endpoint in one direction about a flow.
 type evaluation struct {
+	asking
 	node      *Node
 	endpoint  *Endpoint
 	direction Direction
 	remote    netip.Addr
 	flow      Flow
-	brief     bool
 	wouldDeny []Denial
 }
 
@@ -176,8 +183,10 @@ func (e *evaluation) rules(_ Stage, policies []int) (outcome, string) {
 			if r.Action == Deny {
 				e.note(p)
 			}
+		case e.mayPass(r):
+			return accepted, ""
 		default:
-			why := e.reason(func() string { return fmt.Sprintf("%s %s[%d]: %s", p.Ref, e.direction, r.Index, r.Action) })
+			why := e.reason(func() string { return fmt.Sprintf("%s %s[%d]: %s%s", p.Ref, e.direction, r.Index, r.Action, r.doubt()) })
 			return outcomes[r.Action], why
 		}
 	}
@@ -217,13 +226,20 @@ func (e *evaluation) admitted(s Stage, audit bool) outcome {
 
 // match is the first rule of p that the flow matches, nil if there is none.
 func (e *evaluation) match(p *Policy) *Rule {
+	if e.hopeful {
+		return e.mayMatch(p)
+	}
 	rules := p.Rules[e.direction]
 	for i := range rules {
-		if r := &rules[i]; r.Action != NoAction && e.node.portsHave(r.Ports, e.flow) && e.node.peerHas(r.Peer, e.remote) {
-			return r
+		if e.matches(&rules[i]) {
+			return &rules[i]
 		}
 	}
 	return nil
+}
+
+func (e *evaluation) matches(r *Rule) bool {
+	return r.Action != NoAction && e.node.portsHave(r.Ports, e.flow) && e.node.peerHas(r.Peer, e.remote)
 }
 
 func (e *evaluation) note(p *Policy) {

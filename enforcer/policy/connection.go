@@ -91,7 +91,7 @@ func (c Connection) Reverse() Connection {
 }
 
 // Judge decides about many connections at one moment. It gives each the verdict that [Node.Allows] would give a first packet; most, which concern no
-// endpoint, without asking any policy.
+// endpoint, without asking any policy. Of what a node denies in doubt it says that it is not denied.
 type Judge struct {
 	node      *Node
 	endpoints map[netip.Addr]*Endpoint
@@ -137,12 +137,12 @@ func (j *Judge) Denies(c Connection) (reason string, denied bool) {
 	if !j.DoesDeny(c) {
 		return "", false
 	}
-	return j.node.allows(j.flow(c), j.endpoint, false).Reason, true
+	return j.node.allows(j.flow(c), j.endpoint, j.node.certainly(false)).Reason, true
 }
 
 // DoesDeny is Denies without a reason, which takes as long as the verdict.
 func (j *Judge) DoesDeny(c Connection) bool {
-	return j.Concerns(c) && !j.node.allows(j.flow(c), j.endpoint, true).Allowed
+	return j.Concerns(c) && !j.node.allows(j.flow(c), j.endpoint, j.node.certainly(true)).Allowed
 }
 
 // MayBeReply reports whether the originator of a connection may be the one that answers, and policy allows what the other end has begun: connection tracking

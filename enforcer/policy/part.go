@@ -39,10 +39,10 @@ func (r Rule) Names(id SetID) bool {
 	return r.Peer.Kind == InSet && r.Peer.Set == id || r.Ports.Kind == InPorts && r.Ports.Set == id
 }
 
-// Equal reports whether two rules match the same, and do the same with it.
+// Equal reports whether two rules match the same, and do the same with it, for certain or in doubt.
 func (r Rule) Equal(o Rule) bool {
 	block := func(a, b Block) bool { return a.Prefix == b.Prefix && slices.Equal(a.Except, b.Except) }
-	return r.Action == o.Action && r.Log == o.Log &&
+	return r.Action == o.Action && r.Log == o.Log && r.InDoubt == o.InDoubt &&
 		r.Peer.Kind == o.Peer.Kind && r.Peer.Set == o.Peer.Set && slices.EqualFunc(r.Peer.Blocks, o.Peer.Blocks, block) &&
 		r.Ports.Kind == o.Ports.Kind && r.Ports.Set == o.Ports.Set && r.Ports.Protocol == o.Ports.Protocol && slices.Equal(r.Ports.Ranges, o.Ports.Ranges)
 }

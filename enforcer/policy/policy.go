@@ -95,6 +95,9 @@ type Node struct {
 	Shut SetID
 	// Sets are the pod sets that the policies' rules name, and those of Closed and Shut.
 	Sets map[SetID]Set
+	// Held are the addresses that known pods have, sorted: only where a rule is in doubt ([Rule.InDoubt]), and nil everywhere else. Any other address may be
+	// that of a pod which is not known.
+	Held []Member
 	// Concerns says of what the rest is made. It is for reports: nothing is enforced by it.
 	Concerns Concerns
 }
@@ -126,6 +129,8 @@ type Concerns struct {
 	Contested Contests
 	// Impossible are the pods and nodes that the API gives an address which none can have.
 	Impossible Impossible
+	// InDoubt are the addresses of endpoints that an enforced policy with a rule in doubt applies to, sorted.
+	InDoubt []netip.Addr
 }
 
 // LinkCounts are of the links of one node, and of its pods.
@@ -310,8 +315,11 @@ type Rule struct {
 	Name   string // that the object gives the rule
 	Action Action
 	Log    bool // what the rule denies is logged
-	Peer   Peer
-	Ports  Ports
+	// InDoubt is set while pods are not known that the rule may be about (doubt.go). A rule that accepts or passes then matches none of them. One that denies
+	// stands behind a rule of the object that denies or passes, and denies what that one may be about.
+	InDoubt bool
+	Peer    Peer
+	Ports   Ports
 }
 
 // PeerKind says which field of a Peer counts.

@@ -115,7 +115,7 @@ const manyLost = 16
 func (c *comparing) isHeld(a netip.Addr) bool {
 	held, known := c.held[a]
 	if !known {
-		held = c.after.endpoint(a) != nil || c.after.someSetHas(AddrOf(a))
+		held = c.holds != nil && c.holds(a) || c.after.endpoint(a) != nil || c.after.someSetHas(AddrOf(a))
 		c.held[a] = held // which many rules ask
 	}
 	return held

@@ -229,7 +229,8 @@ func (r *recorder) Sync(_ context.Context, s compile.Snapshot, verify bool) (enf
 		r.failures--
 		return enforcer.Report{}, errors.New("the kernel said no")
 	}
-	return enforcer.Report{}, nil
+	compiled, problems := compile.Compile(s)
+	return enforcer.Report{Concerns: compiled.Concerns, Problems: problems}, nil
 }
 
 func (r *recorder) all() []seen {

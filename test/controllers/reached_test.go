@@ -96,6 +96,61 @@ func TestAPolicyWaitsForThePodsThatItNames(t *testing.T) {
 	})
 }
 
+// After a while changes come without the pods that are not known, which is said. Later changes come at once, and wait for pods that come at once. What the CNI
+// plugin waits for is not said to be in force where it depends on them.
+func TestChangesDoNotWaitForPodsForLong(t *testing.T) {
+	c, other := neighbours(t)
+	third := newCluster(t)
+	third.createPod("far", "elsewhere")
+	table := c.newTable()
+	n := c.start(time.Hour)
+	n.until("a first snapshot", func(all []seen) bool { return len(all) > 0 })
+	c.transport.Hold(transport.Path("/namespaces/" + other.namespace + "/pods"))
+	began := time.Now()
+	c.allow("in", other)
+	held := c.createPod("held", node)
+	n.untilNow("the policy without the pods that it names", func(s seen) bool {
+		return s.hasPolicy(c.namespace, "in") && cmp.Equal(s.Elsewhere, compile.Elsewhere{Partial: true, Unknown: []string{other.namespace}})
+	})
+	if waited := time.Since(began); waited < 9*time.Second {
+		t.Errorf("after %s a policy is in force without the pods that it names", waited)
+	}
+
+	answers := func(of *cluster, p *corev1.Pod, addr string) <-chan error {
+		answered := make(chan error, 1)
+		go func() { answered <- table.Add(of.t.Context(), sandboxOf(p, addr)) }()
+		return answered
+	}
+	inDoubt, sure := answers(c, held, "10.9.0.1"), answers(third, third.createPod("sure", node), "10.9.0.2")
+	if err := <-sure; err != nil {
+		t.Errorf("a pod that no policy in doubt is about: %v", err)
+	}
+
+	began = time.Now()
+	c.allow("more", third)
+	n.untilNow("another policy", func(s seen) bool { return s.hasPolicy(c.namespace, "more") && len(podsOf(s, third)) == 2 })
+	if waited := time.Since(began); waited > 5*time.Second {
+		t.Errorf("another change took %s", waited)
+	}
+	for _, s := range n.all() {
+		if s.hasPolicy(c.namespace, "more") && slices.Contains(s.Elsewhere.Unknown, third.namespace) {
+			t.Error("a namespace whose pods come at once was not waited for")
+		}
+	}
+	select {
+	case err := <-inDoubt:
+		t.Errorf("a pod whose policy is in doubt is said to have it in force, or not: %v", err)
+	default:
+	}
+	c.transport.Release()
+	n.untilNow("all of it", func(s seen) bool {
+		return len(s.Elsewhere.Unknown) == 0 && cmp.Equal(podsOf(s, c, other), []string{"far", "held", "mine"})
+	})
+	if err := <-inDoubt; err != nil {
+		t.Errorf("once all pods are known: %v", err)
+	}
+}
+
 func TestTheFirstSyncWaitsForThePodsThatPoliciesName(t *testing.T) {
 	c, other := neighbours(t)
 	c.allow("in", other)

@@ -167,6 +167,7 @@ func TestANamespaceCountsOnceItIsThere(t *testing.T) {
 	if diff := cmp.Diff([]string{"a/here", "a/there", "b/here"}, s.seen()); diff != "" {
 		t.Errorf("known meanwhile (-want +got):\n%s", diff)
 	}
+	s.knows(true, []string{"b"}, "a", "b")
 	s.want(manyNamespaces, time.Second, "a")
 	if missing := s.pods.Missing(); len(missing) > 0 {
 		t.Errorf("%v are missing, and not wanted", missing)
@@ -174,6 +175,22 @@ func TestANamespaceCountsOnceItIsThere(t *testing.T) {
 	s.want(manyNamespaces, time.Second, "a", "b")
 	s.to.Release()
 	s.until("a/here", "a/there", "b/here", "b/there")
+	s.knows(true, nil, "a", "b")
+}
+
+// knows compares which pods are said to be known, out of those of some namespaces that are wanted.
+func (s *scopes) knows(partial bool, unknown []string, short ...string) {
+	s.t.Helper()
+	full := func(short []string) (names []string) {
+		for _, name := range short {
+			names = append(names, s.by[name].namespace)
+		}
+		slices.Sort(names)
+		return names
+	}
+	if diff := cmp.Diff(compile.Elsewhere{Partial: partial, Unknown: full(unknown)}, s.pods.Elsewhere(full(short))); diff != "" {
+		s.t.Errorf("what is known (-want +got):\n%s", diff)
+	}
 }
 
 // Where most namespaces are wanted, all pods are watched. Nothing that was known is forgotten on the way, there and back.
@@ -191,12 +208,14 @@ func TestManyNamespacesAreAll(t *testing.T) {
 	if missing := s.pods.Missing(); len(missing) != 1 || len(s.seen()) != 6 {
 		t.Errorf("before all pods are there, %v are known, and %v are missing", s.seen(), missing)
 	}
+	s.knows(true, nil, "a", "b", "c") // each by itself
 	s.to.Release()
 	kit.Eventually(t, patience, "one watch", func() bool {
 		s.want(5, time.Second, "a", "b", "c")
 		return s.to.Watches(all) == 1 && s.open() == 1
 	})
 	s.until("a/here", "a/there", "b/here", "b/there", "c/here", "c/there")
+	s.knows(false, nil, "a", "b", "c")
 
 	s.want(manyNamespaces, scope.Kept-time.Minute, "b")
 	if n := s.open(); n != 1 || s.to.Watches(all) != 1 {
@@ -206,6 +225,7 @@ func TestManyNamespacesAreAll(t *testing.T) {
 	s.want(manyNamespaces, 2*time.Minute, "b")
 	kit.Eventually(t, patience, "the namespace to be asked for", func() bool { return s.to.Held() > 0 })
 	s.until("a/here", "a/there", "b/here", "b/there", "c/here", "c/there")
+	s.knows(false, nil, "b")
 	s.to.Release()
 	kit.Eventually(t, patience, "the end of the watch of all pods", func() bool {
 		s.want(manyNamespaces, time.Second, "b")

@@ -66,7 +66,7 @@ func missed(before, after *policy.Node, affected policy.Affected, flows []oracle
 			return fmt.Errorf("%s at %s is affected: %t, and the filter says otherwise: %+v", f, node, has, affected)
 		}
 		was, is := before.Allows(PolicyFlow(f, node)), after.Allows(PolicyFlow(f, node))
-		newlyDenied := was.Allowed && !is.Allowed
+		newlyDenied := before.MayAllow(PolicyFlow(f, node)) && !after.MayAllow(PolicyFlow(f, node))
 		switch {
 		case newlyDenied && !has:
 			return fmt.Errorf("%s at %s: was allowed (%s), is denied (%s), and is not affected: %+v", f, node, was.Reason, is.Reason, affected)

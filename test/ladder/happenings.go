@@ -2,6 +2,7 @@ package ladder
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -145,6 +146,21 @@ var happenings = []happening{
 	{"another node is asked for", 1, func(h *History) { h.node = pickFrom(h, h.nodes).Name }},
 	{"other ranges are closed", 1, func(h *History) { h.c.Closed = h.other().Closed }},
 	{"links are others", 2, (*History).rewire},
+	{"the pods of a namespace are not known", 3, func(h *History) {
+		h.unknown = maps.Clone(h.unknown)
+		if h.unknown == nil {
+			h.unknown = map[string]bool{}
+		}
+		h.unknown[h.otherPod().Namespace] = true
+	}},
+	{"the pods of a namespace are known", 2, func(h *History) {
+		if names := slices.Sorted(maps.Keys(h.unknown)); len(names) > 0 {
+			h.unknown = maps.Clone(h.unknown)
+			delete(h.unknown, pickFrom(h, names))
+		}
+	}},
+	{"all pods are known", 1, func(h *History) { h.unknown, h.partial = nil, false }},
+	{"not all pods are known", 1, func(h *History) { h.partial = true }},
 	{"the node has other addresses", 1, func(h *History) {
 		h.network.Own = nil
 		for range h.random.IntN(3) {

@@ -28,6 +28,8 @@ type History struct {
 	nodes   []gen.Node
 	node    string // whose snapshots these are
 	network compile.Network
+	unknown map[string]bool  // namespaces whose pods on other nodes are not known
+	partial bool             // nor, perhaps, others
 	past    []oracle.Cluster // some of those it has been
 	steps   int
 	born    int // pods and policies so far
@@ -119,6 +121,8 @@ func (h *History) snapshot() compile.Snapshot {
 	pods, h.pods = converted(mixed(h, c.Pods), h.pods, func(p *corev1.Pod) *compile.Pod { return h.shared.Pod(compile.NewPod(p)) })
 	namespaces, h.namespaces = converted(mixed(h, c.Namespaces), h.namespaces, compile.NewNamespace)
 	s.Nodes, h.nodesOf = converted(mixed(h, c.Nodes), h.nodesOf, compile.NewNode)
+	s.Elsewhere = compile.Elsewhere{Partial: h.partial, Unknown: slices.Sorted(maps.Keys(h.unknown))}
+	pods = slices.DeleteFunc(pods, func(p *compile.Pod) bool { return h.unknown[p.Namespace] && p.Node != h.node })
 	s = s.WithPods(pods...)
 	s.Namespaces, s.Policies = compile.ObjectsOf(namespaces...), compile.ObjectsOf(mixed(h, c.Policies)...)
 	if h.caches {

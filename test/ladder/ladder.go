@@ -77,8 +77,13 @@ type Judges struct {
 
 // NewJudges compiles and renders the cluster for the node.
 func NewJudges(c oracle.Cluster, node gen.Node) (*Judges, error) {
+	return judgesOf(c, node, Snapshot(c, node.Name))
+}
+
+// judgesOf are those of the cluster as a node has seen it.
+func judgesOf(c oracle.Cluster, node gen.Node, s compile.Snapshot) (*Judges, error) {
 	j := &Judges{Node: node, Cluster: c}
-	j.Compiled, _ = compile.Compile(Snapshot(c, node.Name))
+	j.Compiled, _ = compile.Compile(s)
 	j.Rendered = iptables.Render(j.Compiled, OptionsFor(c))
 	var err error
 	if j.Tracer, err = trace.Parse(j.Rendered.String()); err != nil {

@@ -28,8 +28,11 @@ func refusedDigests(refused []enforcer.Refused, waiting []string, limit int) []b
 	of := map[string][]uint64{}
 	for _, r := range refused {
 		digest := cached.RefusedPolicy
-		if r.TooLarge {
+		switch {
+		case r.TooLarge:
 			digest = cached.LargePolicy
+		case r.Unknown:
+			digest = cached.UnsurePolicy
 		}
 		of[r.Object.Ref.Namespace] = append(of[r.Object.Ref.Namespace], digest(types.UID(r.Object.UID)))
 	}
@@ -75,7 +78,7 @@ func (a *Account) sayRefused(refused []enforcer.Refused, waiting []string) {
 	for _, r := range byTurns(refused, v1alpha1.MaxFailingPolicies) {
 		a.failing = append(a.failing, r.Object)
 		ref, message := r.Object.Ref, r.Word
-		if !r.TooLarge {
+		if !r.TooLarge && !r.Unknown {
 			message = "the kernel refuses a part of it, which is closed: " + r.Word
 		}
 		a.status.FailingPolicies = append(a.status.FailingPolicies, v1alpha1.FailingPolicy{
@@ -89,7 +92,7 @@ func (a *Account) sayRefused(refused []enforcer.Refused, waiting []string) {
 func enforcingMessage(refused, waiting int) string {
 	message := "the kernel holds what the API says"
 	if refused > 0 {
-		message += fmt.Sprintf(", but for parts of %d policies that are refused, and closed: see failingPolicies", refused)
+		message += fmt.Sprintf(", but for parts of %d policies that are refused or in doubt, and closed: see failingPolicies", refused)
 	}
 	if waiting > 0 {
 		message += fmt.Sprintf("; the policies of %d namespaces have changed so much that they are in force as they were, until all is ready", waiting)

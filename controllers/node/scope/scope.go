@@ -270,6 +270,22 @@ func (p *Pods) KnowsAll() bool {
 	return p.allCount
 }
 
+// Elsewhere says which pods of other nodes count, and which of some namespaces do not yet.
+func (p *Pods) Elsewhere(wanted []string) compile.Elsewhere {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.allCount {
+		return compile.Elsewhere{}
+	}
+	e := compile.Elsewhere{Partial: true}
+	for _, name := range wanted {
+		if n := p.namespaces[name]; n == nil || !n.HasSynced() {
+			e.Unknown = append(e.Unknown, name)
+		}
+	}
+	return e
+}
+
 // Contents are the pods of the node, and those of other nodes that are known.
 func (p *Pods) Contents() (own, others compile.Objects[*compile.Pod]) {
 	p.mu.Lock()
