@@ -55,7 +55,10 @@ func NewStore[T compile.Named](o StoreOptions[T]) *Store[T] {
 	if o.Here == nil {
 		o.Here = func(T) bool { return false }
 	}
-	return &Store[T]{target: o.Target, take: o.Take, here: o.Here, same: o.Same, dated: o.Dated, synced: make(chan struct{}), changed: func(_, _ T) {}, newest: map[string]string{}}
+	return &Store[T]{
+		target: o.Target, take: o.Take, here: o.Here, same: o.Same, synced: make(chan struct{}), changed: func(_, _ T) {}, dated: o.Dated,
+		newest: map[string]string{},
+	}
 }
 
 // OnChange has each change told: what an object was and what it is, the zero value where it was not or is not any more. All that the first list has is one

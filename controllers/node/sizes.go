@@ -16,8 +16,8 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 )
 
-// A report waits the longer the more nodes may have to write for the same reason (docs/adr/0008). How many run pods of a namespace is counted where all its pods
-// are known. Elsewhere the API server says how many pods the namespace has, and how many nodes there are: neither is less.
+// A report waits the longer the more nodes may have to write for the same reason (docs/adr/0008). How many run pods of a namespace is counted where all its
+// pods are known. Elsewhere the API server says how many pods the namespace has, and how many nodes there are: neither is less.
 
 const (
 	// sizesKept is how long an answer is used before it is asked for again, and up to half as much more.

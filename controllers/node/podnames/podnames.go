@@ -28,8 +28,9 @@ import (
 const (
 	// Patience is how long a line waits for names.
 	Patience = 500 * time.Millisecond
-	// Rate and Burst bound the questions of a node.
-	Rate  = 2 // a second, in the long run
+	// Rate is how many questions a node asks a second, in the long run.
+	Rate = 2
+	// Burst is how many it asks at once, after some quiet.
 	Burst = 10
 
 	knownLife  = time.Second      // for which it is not looked again whether a pod is known: that is a walk over all known pods
