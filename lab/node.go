@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
 	"os"
@@ -242,23 +243,38 @@ func (n *Node) Get(ctx context.Context, port int, path string) error {
 	return nil
 }
 
+// Metrics are those of the node's enforcer, as Prometheus reads them.
+func (n *Node) Metrics(ctx context.Context) (string, error) {
+	text, err := read(ctx, n.Host, EnforcerMetrics, "/metrics")
+	if err != nil {
+		return "", fmt.Errorf("asking node %s: %w", n.Name, err)
+	}
+	return string(text), nil
+}
+
 // get asks a server on a host's loopback, and returns nil if it answers 200.
 func get(ctx context.Context, h *host.Host, port int, path string) error {
+	_, err := read(ctx, h, port, path)
+	return err
+}
+
+// read asks a server on a host's loopback for what it answers with 200.
+func read(ctx context.Context, h *host.Host, port int, path string) ([]byte, error) {
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: h.DialContext}}
 	url := fmt.Sprintf("http://127.0.0.1:%d%s", port, path)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return err // it names the URL
+		return nil, err // it names the URL
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", url, resp.Status)
+		return nil, fmt.Errorf("%s: %s", url, resp.Status)
 	}
-	return nil
+	return io.ReadAll(resp.Body)
 }
 
 // Exec runs a program inside the node, with the node's own xtables lock, and returns what it printed to its standard output; an error has the rest too.

@@ -21,12 +21,14 @@ type Store[T compile.Named] struct {
 	here   func(T) bool
 	same   func(before, after T) bool
 	synced chan struct{}
+	dated  bool
 
 	mu         sync.Mutex
 	changed    func(before, after T)
 	local      compile.Objects[T]
 	others     compile.Objects[T]
 	version    string
+	newest     map[string]string // see Newest
 	everSynced bool
 }
 
@@ -44,6 +46,8 @@ type StoreOptions[T compile.Named] struct {
 	Here func(T) bool
 	// Same reports whether policy sees no difference between two versions.
 	Same func(before, after T) bool
+	// Dated has the store know when something was last changed in a namespace.
+	Dated bool
 }
 
 // NewStore is a store that nothing writes to yet.
@@ -51,7 +55,10 @@ func NewStore[T compile.Named](o StoreOptions[T]) *Store[T] {
 	if o.Here == nil {
 		o.Here = func(T) bool { return false }
 	}
-	return &Store[T]{target: o.Target, take: o.Take, here: o.Here, same: o.Same, synced: make(chan struct{}), changed: func(_, _ T) {}}
+	return &Store[T]{
+		target: o.Target, take: o.Take, here: o.Here, same: o.Same, synced: make(chan struct{}), changed: func(_, _ T) {}, dated: o.Dated,
+		newest: map[string]string{},
+	}
 }
 
 // OnChange has each change told: what an object was and what it is, the zero value where it was not or is not any more. All that the first list has is one
@@ -69,6 +76,21 @@ func (s *Store[T]) Contents() (here, others compile.Objects[T], resourceVersion 
 func (s *Store[T]) ResourceVersion() string {
 	_, _, version := s.Contents()
 	return version
+}
+
+// Newest is the version of the last change in a namespace that was told, a deletion included, or of what is newest of a list. It is empty if nothing is
+// known to have been there, and in a store that is not Dated.
+func (s *Store[T]) Newest(namespace string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.newest[namespace]
+}
+
+// date is for who has the lock, or the map alone.
+func (s *Store[T]) date(newest map[string]string, namespace, version string) {
+	if s.dated && !Reached(newest[namespace], version) {
+		newest[namespace] = version
+	}
 }
 
 // Get is the object of a name; ok is false if there is none.
@@ -130,8 +152,12 @@ func (s *Store[T]) Add(obj any) error {
 	s.mu.Lock()
 	before, there := s.put(one)
 	s.version = version
+	news := !there || before != one && !s.same(before, one)
+	if news {
+		s.date(s.newest, one.GetNamespace(), version)
+	}
 	s.mu.Unlock()
-	if !there || before != one && !s.same(before, one) {
+	if news {
 		s.changed(before, one)
 	}
 	return nil
@@ -169,6 +195,7 @@ func (s *Store[T]) Delete(obj any) error {
 	s.mu.Lock()
 	s.local, s.others = s.local.Without(namespace, name), s.others.Without(namespace, name)
 	s.version = version
+	s.date(s.newest, namespace, version)
 	s.mu.Unlock()
 	if there {
 		var none T
@@ -180,11 +207,13 @@ func (s *Store[T]) Delete(obj any) error {
 // Replace stores a list in the place of all that there is.
 func (s *Store[T]) Replace(list []any, resourceVersion string) error {
 	here, others := make([]T, 0), make([]T, 0, len(list))
+	newest := map[string]string{}
 	for _, obj := range list {
-		one, _, err := s.entry(obj)
+		one, version, err := s.entry(obj)
 		if err != nil {
 			return err
 		}
+		s.date(newest, one.GetNamespace(), version)
 		if before, there := s.Get(one.GetNamespace(), one.GetName()); there && s.same(before, one) {
 			one = before
 		}
@@ -196,6 +225,7 @@ func (s *Store[T]) Replace(list []any, resourceVersion string) error {
 	}
 	s.mu.Lock()
 	s.local, s.others, s.version = compile.ObjectsOf(here...), compile.ObjectsOf(others...), resourceVersion
+	s.newest = newest
 	first := !s.everSynced
 	s.everSynced = true
 	s.mu.Unlock()

@@ -135,3 +135,25 @@ func TestWhatPolicyDoesNotSeeIsNotAnotherObject(t *testing.T) {
 		t.Errorf("it holds %v", names)
 	}
 }
+
+func TestAStoreKnowsWhatIsNewestInANamespace(t *testing.T) {
+	s := podStore()
+	s.dated = true
+	namespace := apiPod("a", "here", "x", 1).Namespace
+	step := func(name, want string, err error) {
+		t.Helper()
+		if got := s.Newest(namespace); err != nil || got != want {
+			t.Errorf("%s: %q, %v; want %q", name, got, err, want)
+		}
+	}
+	step("nothing", "", nil)
+	step("a list", "3", s.Replace([]any{apiPod("a", "here", "x", 3), apiPod("b", "there", "x", 2)}, "9"))
+	step("a bookmark", "3", s.Bookmark("10"))
+	step("what policy does not see", "3", s.Add(apiPod("a", "here", "x", 11)))
+	step("a change", "12", s.Add(apiPod("b", "there", "y", 12)))
+	step("a deletion", "13", s.Delete(apiPod("a", "here", "x", 13)))
+	step("another list", "12", s.Replace([]any{apiPod("b", "there", "y", 12)}, "20"))
+	if got := s.Newest("another"); got != "" {
+		t.Errorf("of another namespace: %q", got)
+	}
+}

@@ -2,6 +2,7 @@ package cached
 
 import (
 	"context"
+	"io"
 	"slices"
 	"sync/atomic"
 
@@ -85,9 +86,13 @@ func (w *Watcher) listWatch(t Target, only fields.Selector) *toolscache.ListWatc
 			})
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (apiwatch.Interface, error) {
-			return InServed(t.Versions, func(version schema.GroupVersion) (apiwatch.Interface, error) {
+			watch, err := InServed(t.Versions, func(version schema.GroupVersion) (apiwatch.Interface, error) {
 				return in(version).WatchWithContext(ctx, options)
 			})
+			if err != nil && ctx.Err() != nil {
+				err = io.EOF // it was stopped: client-go would log any other error
+			}
+			return watch, err
 		},
 	}
 }

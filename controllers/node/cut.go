@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"runtime"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -20,7 +19,6 @@ import (
 	"github.com/ringfence-io/ringfence/controllers/cached"
 	"github.com/ringfence-io/ringfence/controllers/node/report"
 	"github.com/ringfence-io/ringfence/enforcer"
-	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
 var (
@@ -79,8 +77,8 @@ const (
 // Cutter ends live connections when there may be some that policy has come to deny. Nothing waits for it.
 type Cutter struct {
 	Live Live
-	// Pods names the pods that hold addresses, for the log.
-	Pods func(...netip.Addr) []string
+	// Pods names the pods that hold addresses, for the log, now or later.
+	Pods func(write func(names []string), addrs ...netip.Addr)
 	// Health, if it is given, is told how attempts end.
 	Health *report.Health
 
@@ -153,8 +151,7 @@ func (c *Cutter) cut(ctx context.Context) bool {
 		cutDelaySeconds.Observe(time.Since(ended.Since).Seconds())
 	}
 	if ended.Cut > 0 {
-		logger.Info("cut live connections that policy has come to deny",
-			"cut", ended.Cut, "of", ended.Seen, "notHeldOff", ended.Forgotten, "first", c.names(ended.First))
+		c.sayCut(logger, ended)
 	}
 	if len(ended.Unheld) > 0 {
 		c.sayUnheld(logger, ended.Unheld)
@@ -184,19 +181,19 @@ func (c *Cutter) sayUnheld(logger logr.Logger, unheld map[string]int) {
 // shownNamespaces is how many of them one line names.
 const shownNamespaces = 5
 
-// names says of connections whose they are, and why they were cut.
-func (c *Cutter) names(cases []policy.Case) []string {
-	var lines []string
-	for _, one := range cases {
-		flow := one.Flow()
-		var ends []string
-		for i, name := range c.Pods(flow.Src, flow.Dst) {
-			if name == "" {
-				name = []string{flow.Src.String(), flow.Dst.String()}[i]
-			}
-			ends = append(ends, name)
-		}
-		lines = append(lines, fmt.Sprintf("%s (%s): %s", strings.Join(ends, " to "), one.Original, one.Reason))
+// sayCut says which connections were cut, and why. The look does not wait for the names of their pods.
+func (c *Cutter) sayCut(logger logr.Logger, ended enforcer.Ended) {
+	var ends []netip.Addr
+	for _, one := range ended.First {
+		ends = append(ends, one.Flow().Src, one.Flow().Dst)
 	}
-	return lines
+	c.Pods(func(names []string) {
+		var lines []string
+		for i, one := range ended.First {
+			lines = append(lines, fmt.Sprintf("%s to %s (%s): %s", cmp.Or(names[2*i], ends[2*i].String()), cmp.Or(names[2*i+1], ends[2*i+1].String()),
+				one.Original, one.Reason))
+		}
+		logger.Info("cut live connections that policy has come to deny",
+			"cut", ended.Cut, "of", ended.Seen, "notHeldOff", ended.Forgotten, "first", lines)
+	}, ends...)
 }

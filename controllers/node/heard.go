@@ -32,6 +32,8 @@ type heard interface {
 	Get(namespace, name string) *compile.Pod
 	// ResourceVersions are how far the API has been seen, by watch.
 	ResourceVersions() map[string]string
+	// knows reports whether all pods of a namespace are known, or of the cluster with the empty name.
+	knows(namespace string) bool
 	// reach has the node hear of what a snapshot's policies name, and gives the snapshot what is known of that. It returns what is not known yet.
 	reach(s *compile.Snapshot, now time.Time) (missing []string)
 }
@@ -79,7 +81,12 @@ func (a *allPods) ResourceVersions() map[string]string {
 	return map[string]string{"pods": a.ResourceVersion()}
 }
 
-func (*allPods) reach(*compile.Snapshot, time.Time) []string { return nil }
+func (*allPods) reach(*compile.Snapshot, time.Time) []string {
+	noteWatched(scope.Watched{All: true}, 0)
+	return nil
+}
+
+func (*allPods) knows(string) bool { return true }
 
 // reachedPods has a node hear of its own pods, and of those of namespaces that its policies can name.
 type reachedPods struct {
@@ -92,9 +99,17 @@ func (r *reachedPods) reach(s *compile.Snapshot, now time.Time) []string {
 	r.Want(names, s.Namespaces.Len(), now)
 	missing := r.Missing()
 	s.Elsewhere = r.Elsewhere(names)
+	noteWatched(r.Watched(), len(s.Elsewhere.Unknown))
 	// This comes behind the look at what is not known, so that all else is whole. Own pods stay those by which the namespaces were found.
 	_, s.Remote = r.Contents()
 	return missing
+}
+
+func (r *reachedPods) knows(namespace string) bool {
+	if namespace == "" {
+		return r.KnowsAll()
+	}
+	return r.Knows(namespace)
 }
 
 // unheard is how changes wait for pods that policies name and that are not known yet.
@@ -177,12 +192,14 @@ func (n *Reconciler) stay(o *outcome, wait time.Duration) time.Duration {
 	return 0
 }
 
+// podScopes begin the names of watches of pods, and of nothing else that has a history.
+const podScopes = "pods"
+
 // forget ends the histories of scopes that are watched no more. Another watch of the same begins with a list that may be older.
-func (r *restoration) forget(scopes map[string]string, before []string) []string {
-	for _, name := range before {
-		if _, still := scopes[name]; !still {
+func (r *restoration) forget(scopes map[string]string) {
+	for name := range r.seen {
+		if _, still := scopes[name]; !still && strings.HasPrefix(name, podScopes) {
 			delete(r.seen, name)
 		}
 	}
-	return slices.Collect(maps.Keys(scopes))
 }

@@ -8,7 +8,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ringfence-io/ringfence/controllers/node/announce"
+	"github.com/ringfence-io/ringfence/controllers/node/podnames"
 	"github.com/ringfence-io/ringfence/controllers/node/report"
+	"github.com/ringfence-io/ringfence/controllers/node/scope"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
@@ -43,6 +45,18 @@ var (
 		Help:    "Time from the arrival of a change at this node until it is enforced. A sync counts once, from the first change that it includes.",
 		Buckets: prometheus.ExponentialBuckets(0.001, 2, 16),
 	})
+	watchedNamespaces = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "ringfence_watched_namespaces",
+		Help: "Namespaces whose pods this node watches one by one, because its policies can name them, or could a short time ago.",
+	})
+	watchesAllPods = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "ringfence_all_pods_watched",
+		Help: "1 if this node watches all pods of the cluster, 0 if it watches its own pods and those of some namespaces.",
+	})
+	missingPods = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "ringfence_unknown_namespaces",
+		Help: "Namespaces that this node's policies can name and whose pods the API server has not shown yet.",
+	})
 	enforced = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "ringfence_enforced_objects",
 		Help: "Objects that this node enforces, by kind: policies, endpoints, chains, rules, sets and entries of sets.",
@@ -62,10 +76,21 @@ func init() {
 func Metrics() []prometheus.Collector {
 	own := []prometheus.Collector{
 		syncSeconds, syncErrors, syncFailing, lastSync, changeSeconds, repairs, problemsNow, enforced,
+		watchedNamespaces, watchesAllPods, missingPods,
 		unknownPodsFailing, links, cutConnections, unheldConnections, cutSeconds, cutDelaySeconds, cutErrors, addressTroubles, findingsNow, unpolicedPods,
 		comparisonsMade, differences,
 	}
-	return slices.Concat(own, report.Metrics(), announce.Metrics())
+	return slices.Concat(own, report.Metrics(), announce.Metrics(), podnames.Metrics())
+}
+
+// noteWatched records what the node hears of, and how much of what it is to hear of is missing.
+func noteWatched(w scope.Watched, missing int) {
+	watchedNamespaces.Set(float64(w.Namespaces))
+	watchesAllPods.Set(0)
+	if w.All {
+		watchesAllPods.Set(1)
+	}
+	missingPods.Set(float64(missing))
 }
 
 // measure records one sync.

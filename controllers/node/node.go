@@ -15,6 +15,7 @@ import (
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/controllers/cached"
 	"github.com/ringfence-io/ringfence/controllers/node/announce"
+	"github.com/ringfence-io/ringfence/controllers/node/podnames"
 	"github.com/ringfence-io/ringfence/controllers/node/report"
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
@@ -63,6 +64,8 @@ type Config struct {
 	Announce bool
 	// ReachedPods has the node hear of its own pods and of those of namespaces that its policies can name, instead of all pods.
 	ReachedPods bool
+	// KeepPods is how long it goes on to hear of pods that they do not name any more; [scope.Kept], unless it is given.
+	KeepPods time.Duration
 	// UnknownPods are addresses of this node's pods that neither the API nor Arrivals show.
 	UnknownPods UnknownPods
 	// Sources are what pods send from.
@@ -76,7 +79,7 @@ type Config struct {
 // Reconciler keeps one node's kernel at what the cluster's policies say. All events are one key, so that however many come while
 // a sync runs, one more sync follows.
 //
-// [Reconciler.Synced], [Reconciler.Live] and [Reconciler.PodsAt] may be called from any goroutine; everything else is the one worker's.
+// [Reconciler.Synced], [Reconciler.Live], [Reconciler.PodsAt] and [Reconciler.Named] may be called from any goroutine; everything else is the one worker's.
 type Reconciler struct {
 	Config
 
@@ -84,8 +87,7 @@ type Reconciler struct {
 	stores   *stores
 	watches  *watches
 	restored *restoration
-	scopes   []string // the watches of pods that have a history
-	inForce  stays    // what is enforced while changes wait
+	inForce  stays // what is enforced while changes wait
 
 	// How far syncs have come, and when the next may begin.
 	progress
@@ -101,6 +103,8 @@ type Reconciler struct {
 	// Who is told of pods, and of syncs. The first two may be nil.
 	announcer *announce.Announcer
 	reporter  *report.Reporter
+	names     *podnames.Names
+	sizes     *sizes
 	log       syncLog
 	addresses addressLog
 	listeners []listener
@@ -121,6 +125,7 @@ func New(c Config) *Reconciler {
 		comparisons: comparisons{Comparer: c.Compare, every: compareEvery, ask: func() {}},
 		closing:     closing{UnknownPods: c.UnknownPods}, sources: sources{Sources: c.Sources}, grounds: grounds{Ground: c.Ground},
 	}
+	n.names, n.sizes = podnames.New(n.PodsAt), newSizes()
 	n.listeners = n.allListeners()
 	return n
 }
@@ -179,7 +184,7 @@ func (n *Reconciler) take(ctx context.Context) (o *outcome, wait time.Duration, 
 	if err == nil {
 		maps.Copy(seen, o.ResourceVersions)
 		err = n.restored.note(seen)
-		n.scopes = n.restored.forget(n.stores.pods.ResourceVersions(), n.scopes)
+		n.restored.forget(n.stores.pods.ResourceVersions())
 	}
 	if err == nil && wait > 0 {
 		wait = n.stay(o, wait)

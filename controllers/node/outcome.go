@@ -38,6 +38,7 @@ func (n *Reconciler) allListeners() []listener {
 		n.closing.concluded,     // adds the condition UnknownPodsDropped
 		n.sources.concluded,     // adds the condition SourcesChecked
 		n.grounds.concluded,     // adds the condition BridgesPoliced, and what was found of the node itself
+		n.wantSizes,             // of namespaces, for the spreading of reports
 		n.reportSync,            // the NodeEnforcement: behind all that add to it
 		n.publishPoints,         // what the log of denied packets, and the audit, count
 		n.log.concluded,         // repairs, problems, what waits and what is left over
@@ -90,7 +91,7 @@ func (n *Reconciler) reportSync(_ context.Context, o *outcome) {
 	}
 	s := o.Synced
 	s.Err, s.At = errors.Join(o.Err, n.watches.incomplete()), time.Now()
-	s.Nodes = func(namespace string) int { return nodesWith(o.snapshot, namespace) }
+	s.Nodes = func(namespace string) int { return n.nodesWith(o.snapshot, namespace) }
 	n.reporter.Note(s)
 }
 

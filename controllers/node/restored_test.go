@@ -36,3 +36,23 @@ func TestNothingIsEnforcedOnceACacheHasGoneBack(t *testing.T) {
 		})
 	}
 }
+
+// A scope that begins anew may list what is older than it had shown before. One that goes back while it is watched has not been left.
+func TestAScopeThatBeginsAnewHasNotGoneBack(t *testing.T) {
+	r := newRestoration()
+	const scope, own = "pods of namespace a", "pods of node n"
+	kit.Must(t, r.note(map[string]string{own: "10", scope: "20", "namespaces": "30"}))
+	r.forget(map[string]string{own: "10"})
+	kit.Must(t, r.note(map[string]string{own: "10", scope: "15", "namespaces": "30"}))
+	r.forget(map[string]string{own: "10", scope: "15"})
+	var restored *cached.RestoredError
+	if err := r.note(map[string]string{own: "10", scope: "14"}); !errors.As(err, &restored) {
+		t.Errorf("a scope that goes back says %v", err)
+	}
+	if err := r.note(map[string]string{own: "9"}); !errors.As(err, &restored) {
+		t.Errorf("the node's own pods that go back say %v", err)
+	}
+	if err := r.note(map[string]string{"namespaces": "29"}); !errors.As(err, &restored) {
+		t.Errorf("namespaces that go back say %v", err)
+	}
+}

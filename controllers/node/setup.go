@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/controllers/cached"
 	"github.com/ringfence-io/ringfence/controllers/node/announce"
+	"github.com/ringfence-io/ringfence/controllers/node/podnames"
 	"github.com/ringfence-io/ringfence/controllers/node/report"
 	"github.com/ringfence-io/ringfence/controllers/node/scope"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
@@ -69,7 +71,7 @@ func (n *Reconciler) SetupWithManager(ctx context.Context, m ctrl.Manager) error
 // hear are the pods that the node hears of.
 func (n *Reconciler) hear() heard {
 	if n.ReachedPods {
-		return &reachedPods{Pods: scope.New(n.Name)}
+		return &reachedPods{Pods: scope.New(n.Name, cmp.Or(n.KeepPods, scope.Kept))}
 	}
 	return newAllPods(n.Name)
 }
@@ -87,6 +89,14 @@ func (n *Reconciler) addRunnables(m ctrl.Manager) error {
 		n.announcer = announce.New(announce.NewWriter(clients[corev1.SchemeGroupVersion]), m.GetLogger().WithName("announcements"))
 		if err := m.Add(n.announcer); err != nil {
 			return fmt.Errorf("adding the announcements of the node: %w", err)
+		}
+	}
+	if n.ReachedPods {
+		n.names.Asker = podnames.NewAsker(clients[corev1.SchemeGroupVersion])
+		n.sizes.ask = SizeAsker(clients[corev1.SchemeGroupVersion])
+		n.sizes.want([]string{""}, time.Now())
+		if err := errors.Join(m.Add(n.names), m.Add(n.sizes)); err != nil {
+			return fmt.Errorf("adding what is asked of pods that are not known: %w", err)
 		}
 	}
 	return m.Add(n.restored)

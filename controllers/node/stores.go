@@ -112,7 +112,7 @@ func (s *stores) podRanges(node string) []netip.Prefix {
 	return compile.PodRanges(n)
 }
 
-// nodesWith is how many nodes run pods of a namespace, or any pods with the empty name. It walks over all pods.
+// nodesWith is how many nodes run known pods of a namespace, or any with the empty name. It walks over all of them.
 func nodesWith(s compile.Snapshot, namespace string) int {
 	nodes := map[string]bool{}
 	for p := range s.Pods() {
@@ -123,7 +123,13 @@ func nodesWith(s compile.Snapshot, namespace string) int {
 	return len(nodes)
 }
 
-// PodsAt are the pods that hold the addresses, as "namespace/name", empty for an address that no pod holds. It walks over all pods: an index
+// Named has write called with the pods that hold the addresses, as "namespace/name", empty for an address that no pod holds: now, or a little later where
+// the API server is to be asked. See [podnames.Names].
+func (n *Reconciler) Named(write func(names []string), addrs ...netip.Addr) {
+	n.names.Named(write, addrs...)
+}
+
+// PodsAt are the known pods that hold the addresses, as "namespace/name", empty for an address that none holds. It walks over all pods: an index
 // would take memory for every pod of the cluster, and only sampled packets ask.
 func (n *Reconciler) PodsAt(addrs ...netip.Addr) []string {
 	s, _ := n.stores.snapshot(n.Name)

@@ -41,8 +41,9 @@ var (
 
 // Pods know whose an address is.
 type Pods interface {
-	// PodsAt are the pods that hold the addresses, as "namespace/name", empty for an address that no pod holds.
-	PodsAt(addrs ...netip.Addr) []string
+	// Named has write called with the pods that hold the addresses, as "namespace/name", empty for an address that no pod holds. It may call it later, if
+	// that is to be found out, and in the order of its own calls.
+	Named(write func(names []string), addrs ...netip.Addr)
 }
 
 // Journal writes what is denied into a log. Start runs it, and SetPoints tells it meanwhile what the rules are.
@@ -59,7 +60,6 @@ type Journal struct {
 	points  policy.Map[string, policy.Point]
 	retired policy.Map[string, policy.Point] // those before: their last packets may be on the way still
 
-	names  names
 	counts counts
 	shares *shares     // of the lines; nil before the first
 	later  chan uint16 // the group that is named later; made when it is needed
@@ -154,7 +154,7 @@ func (j *Journal) read(ctx context.Context, group uint16) {
 	}
 }
 
-// line writes the line of one packet, if its namespace has not had its share.
+// line writes the line of one packet, if its namespace has not had its share: it counts as of now, whenever the names of its pods are there.
 func (j *Journal) line(p dataplane.Packet) {
 	lost.Add(float64(p.Lost))
 	point, known := j.point(p.ID)
@@ -162,48 +162,17 @@ func (j *Journal) line(p dataplane.Packet) {
 		j.shares = newShares()
 	}
 	tenant, remote := tenantOf(point, &p)
-	now := time.Now()
-	before, why := j.shares.take(now, tenant, remote)
+	before, why := j.shares.take(time.Now(), tenant, remote)
 	if why != "" {
 		leftOut.WithLabelValues(why).Inc()
 		return
 	}
-	pods := j.names.of(j.Pods, now, p.Src, p.Dst)
-	msg, fields := describe(p, point, known, pods[0], pods[1])
-	if before > 0 {
-		fields = append(fields, "leftOutBefore", before)
-	}
-	j.Log.Info(msg, fields...)
-	lines.Inc()
-}
-
-// names remembers for a moment whose an address is: to find out is a walk over all pods, and many packets have the same ends.
-type names struct {
-	since time.Time
-	pods  map[netip.Addr]string
-}
-
-// nameLife is how long a name is remembered.
-const nameLife = time.Second
-
-func (n *names) of(pods Pods, now time.Time, addrs ...netip.Addr) []string {
-	if n.pods == nil || now.Sub(n.since) > nameLife {
-		n.since, n.pods = now, map[netip.Addr]string{}
-	}
-	var asked []netip.Addr
-	for _, a := range addrs {
-		if _, ok := n.pods[a]; !ok && a.IsValid() {
-			asked = append(asked, a)
+	j.Pods.Named(func(pods []string) {
+		msg, fields := describe(p, point, known, pods[0], pods[1])
+		if before > 0 {
+			fields = append(fields, "leftOutBefore", before)
 		}
-	}
-	if len(asked) > 0 {
-		for i, name := range pods.PodsAt(asked...) {
-			n.pods[asked[i]] = name
-		}
-	}
-	found := make([]string, len(addrs))
-	for i, a := range addrs {
-		found[i] = n.pods[a]
-	}
-	return found
+		j.Log.Info(msg, fields...)
+		lines.Inc()
+	}, p.Src, p.Dst)
 }

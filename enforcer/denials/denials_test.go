@@ -28,11 +28,12 @@ var (
 	world = netip.MustParseAddr("2001:db8::1")
 )
 
-// cluster has two pods, and counts how often it is asked.
-type cluster struct{ asked int }
+// cluster has two pods.
+type cluster struct{}
 
-func (c *cluster) PodsAt(addrs ...netip.Addr) []string {
-	c.asked++
+func (c *cluster) Named(write func([]string), addrs ...netip.Addr) { write(c.podsAt(addrs...)) }
+
+func (*cluster) podsAt(addrs ...netip.Addr) []string {
 	names := make([]string, len(addrs))
 	for i, a := range addrs {
 		names[i] = map[netip.Addr]string{web: "team-a/web", db: "team-a/db"}[a]
@@ -114,7 +115,7 @@ func TestDescribe(t *testing.T) {
 		},
 	} {
 		var l log
-		pods := (&cluster{}).PodsAt(c.packet.Src, c.packet.Dst)
+		pods := (&cluster{}).podsAt(c.packet.Src, c.packet.Dst)
 		msg, fields := describe(c.packet, c.point, c.point.ID != "", pods[0], pods[1])
 		l.logger().Info(msg, fields...)
 		if diff := cmp.Diff([]string{c.want}, l.take()); diff != "" {
@@ -223,30 +224,6 @@ func TestWithoutAGroupNothingIsRead(t *testing.T) {
 			t.Error("group 0 is read")
 		}
 	})
-}
-
-func TestNamesAreRememberedForAMoment(t *testing.T) {
-	var n names
-	c := &cluster{}
-	at := time.Unix(1000, 0)
-	for _, step := range []struct {
-		after time.Duration
-		addrs []netip.Addr
-		want  []string
-		asked int
-	}{
-		{0, []netip.Addr{web, db}, []string{"team-a/web", "team-a/db"}, 1},
-		{0, []netip.Addr{db, web}, []string{"team-a/db", "team-a/web"}, 1},
-		{0, []netip.Addr{web, world}, []string{"team-a/web", ""}, 2},
-		{nameLife, []netip.Addr{world, {}}, []string{"", ""}, 2},
-		{1, []netip.Addr{web, db}, []string{"team-a/web", "team-a/db"}, 3},
-	} {
-		at = at.Add(step.after)
-		got := n.of(c, at, step.addrs...)
-		if diff := cmp.Diff(step.want, got); diff != "" || c.asked != step.asked {
-			t.Errorf("%v: asked %d times, want %d (-want +got):\n%s", step.addrs, c.asked, step.asked, diff)
-		}
-	}
 }
 
 // A tenant with a thousand audited policies has a thousand points, each of which the kernel samples ten times a second. Other tenants' lines are written all the

@@ -54,6 +54,7 @@ type enforcerOptions struct {
 	cutLive    bool
 	unknown    string
 	podCIDRs   []string
+	watchPods  string
 
 	sourceCheck string
 	cniCache    string
@@ -111,6 +112,8 @@ func (o *enforcerOptions) flags() *pflag.FlagSet {
 			"a new pod until the API shows its addresses")
 	f.StringSliceVar(&o.podCIDRs, "pod-cidrs", nil,
 		"range of the addresses of this node's pods, for --unknown-pods=drop; may be repeated (default the podCIDRs of the Node)")
+	f.StringVar(&o.watchPods, "watch-pods", watchReached,
+		"which pods the enforcer hears of: reached are this node's and those of the namespaces that its policies can name, all are all pods of the cluster")
 	f.StringVar(&o.sourceCheck, "source-check", "enforce",
 		"what happens to packets that a pod sends from an address that is not its own: enforce drops them, audit counts and logs them, off lets them pass; "+
 			"the annotation "+v1alpha1.SourceCheckAnnotation+": \"off\" exempts the pods of a namespace")
@@ -137,7 +140,8 @@ func (o *enforcerOptions) validate() error {
 		errs = append(errs, errors.New("--log-denied needs an NFLOG group: leave --nflog-group 0 out"))
 	}
 	_, unknownErr := o.unknownPods(dataplane.Capabilities{})
-	return errors.Join(append(errs, dnsErr, nodeErr, unknownErr, o.validateSources(), o.cni.validate())...)
+	_, watchErr := o.reachedPods()
+	return errors.Join(append(errs, dnsErr, nodeErr, unknownErr, watchErr, o.validateSources(), o.cni.validate())...)
 }
 
 func texts[T fmt.Stringer](values []T) []string {
@@ -254,12 +258,28 @@ func (o *enforcerOptions) nodeConfig(plane *dataplane.Dataplane, logger logr.Log
 		Name: o.node, Resync: o.resync, Heartbeat: o.heartbeat, Facts: facts(plane, logger),
 		LinkEvents: watchLinks(plane, logger.WithName("links")), Announce: o.cni.announce,
 	}
-	var errs [4]error
+	var errs [6]error
 	c.DNSServices, errs[0] = dnsServices(o.dns)
 	c.DNSAddresses, errs[1] = dnsAddresses(o.nodeDNS)
 	c.UnknownPods, errs[2] = o.unknownPods(plane.Capabilities())
 	c.Sources, errs[3] = o.sources(plane, logger.WithName("links"))
+	c.ReachedPods, errs[4] = o.reachedPods()
+	c.KeepPods, errs[5] = keptInTests()
 	return c, errors.Join(errs[:]...)
+}
+
+// What --watch-pods may say.
+const (
+	watchReached = "reached"
+	watchAll     = "all"
+)
+
+// reachedPods is whether the node hears of the pods that its policies can name, and no others.
+func (o *enforcerOptions) reachedPods() (bool, error) {
+	if o.watchPods != watchReached && o.watchPods != watchAll {
+		return false, fmt.Errorf("--watch-pods %q is not known: %s or %s", o.watchPods, watchReached, watchAll)
+	}
+	return o.watchPods == watchReached, nil
 }
 
 // wire makes the parts that depend on each other, and adds to the manager what it runs.
@@ -298,7 +318,7 @@ func (p *enforcerProcess) start(ctx context.Context, end context.CancelCauseFunc
 // addRunnables adds to the manager what it runs besides the node: the end of live connections, the end of the start, and the log of denied packets.
 func (p *enforcerProcess) addRunnables() error {
 	if p.options.cutLive {
-		cutter := &node.Cutter{Live: p.ground.cut(p.options.cni.socket), Pods: p.node.PodsAt, Health: p.health}
+		cutter := &node.Cutter{Live: p.ground.cut(p.options.cni.socket), Pods: p.node.Named, Health: p.health}
 		if err := p.manager.Add(cutter); err != nil {
 			return fmt.Errorf("adding the end of live connections: %w", err)
 		}

@@ -79,13 +79,14 @@ func TestAFlagThatIsRefusedIsNamed(t *testing.T) {
 		},
 			[]string{"", "10.1.0.0", "10.1.0.1/24", "0.0.0.0/0", "::/0", "fe80::/64", "224.0.0.0/8", "127.0.0.0/8", "::ffff:10.0.0.0/120"}},
 		{"--pod-cidrs", func(o *enforcerOptions, text string) { o.podCIDRs = []string{text} }, []string{"10.1.0.0/24"}},
+		{"--watch-pods", func(o *enforcerOptions, text string) { o.watchPods = text }, []string{"", "Reached", "none"}},
 		{"--source-check", func(o *enforcerOptions, text string) { o.sourceCheck = text }, []string{"", "Enforce", "on"}},
 		{"--node-name", func(o *enforcerOptions, text string) { o.node = text }, []string{""}},
 	}
 	for _, tt := range tests {
 		for _, text := range tt.texts {
 			o := enforcerOptions{node: "node-a", resync: time.Minute, heartbeat: time.Minute, dns: []string{"a/b"}, nodeDNS: []string{"10.0.0.1"},
-				unknown: unknownAllow, sourceCheck: "enforce"}
+				unknown: unknownAllow, watchPods: watchReached, sourceCheck: "enforce"}
 			if err := o.validate(); err != nil {
 				t.Fatalf("options without a fault are refused: %v", err)
 			}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
@@ -22,6 +23,21 @@ var layout string
 
 // fanOutOfTests is that of a program with another layout: what it takes over differs in more than its names.
 const fanOutOfTests = 5
+
+// kept is how long pods are heard of after policies have stopped to name them, in a program that is built for a test which cannot wait that long, as in
+//
+//	go build -ldflags "-X github.com/ringfence-io/ringfence/internal/cli.kept=1s"
+//
+// It is empty in all others, as layout is.
+var kept string
+
+// keptInTests is what kept says, 0 if it says nothing.
+func keptInTests() (time.Duration, error) {
+	if kept == "" {
+		return 0, nil
+	}
+	return time.ParseDuration(kept)
+}
 
 // build says which source and toolchain made this binary.
 type build struct {

@@ -49,8 +49,18 @@ func TestNothingIsSyncedFromHalfAPicture(t *testing.T) {
 }
 
 func TestAChangeThatPolicyLooksAtReachesTheNode(t *testing.T) {
+	for watched, all := range map[string]bool{"reached": false, "all": true} {
+		t.Run(watched, func(t *testing.T) { followChanges(t, all) })
+	}
+}
+
+func followChanges(t *testing.T, all bool) {
+	t.Helper()
 	c := newCluster(t)
+	c.all = all
 	pod := c.createPod("web", "node-b")
+	c.createPod("own", node)
+	c.allow("in", c) // so that the other pod is one that a policy names
 	n := c.start(time.Hour)
 
 	tests := []struct {
@@ -285,7 +295,7 @@ type cluster struct {
 	dns       []types.NamespacedName
 	arrivals  nodectl.Arrivals
 	silent    bool // announces nothing
-	reached   bool // hears of the pods alone that policies can name
+	all       bool // the node hears of all pods
 	log       logr.Logger
 }
 
@@ -324,7 +334,7 @@ func (c *cluster) prepare(resync time.Duration) *running {
 	kit.Must(c.t, err)
 	r := &recorder{}
 	n := &running{recorder: r, t: c.t, manager: m, transport: c.transport, node: nodectl.New(nodectl.Config{
-		Name: node, Sync: r, Resync: resync, Arrivals: c.arrivals, Announce: !c.silent, ReachedPods: c.reached, DNSServices: c.dns, DNSAddresses: []netip.Addr{netip.MustParseAddr("169.254.20.10")},
+		Name: node, Sync: r, Resync: resync, Arrivals: c.arrivals, Announce: !c.silent, ReachedPods: !c.all, DNSServices: c.dns, DNSAddresses: []netip.Addr{netip.MustParseAddr("169.254.20.10")},
 	})}
 	kit.Must(c.t, n.node.SetupWithManager(c.t.Context(), m))
 	return n

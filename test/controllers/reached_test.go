@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -12,7 +13,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 
+	"github.com/ringfence-io/ringfence/controllers/cached"
+	nodectl "github.com/ringfence-io/ringfence/controllers/node"
+	"github.com/ringfence-io/ringfence/controllers/node/podnames"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/test/kit"
 	"github.com/ringfence-io/ringfence/test/kit/transport"
@@ -22,7 +28,6 @@ import (
 func neighbours(t *testing.T) (c, other *cluster) {
 	t.Helper()
 	c, other = newCluster(t), newCluster(t)
-	c.reached = true
 	c.createPod("mine", node)
 	c.createPod("next", "elsewhere")
 	other.createPod("far", "elsewhere")
@@ -200,4 +205,75 @@ func TestEachSyncHasWhatItsPoliciesName(t *testing.T) {
 			}
 		}
 	}
+}
+
+// What an enforcer asks of pods that it does not hear of, it may ask with the rights of config/rbac, and a real API server understands.
+func TestWhatIsAskedOfPodsThatAreNotKnown(t *testing.T) {
+	c := newCluster(t)
+	c.grant(c.enforcerRole(), enforcerUser)
+	run := func(name string, hostNetwork bool, phase corev1.PodPhase, ips ...string) {
+		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: name}, Spec: corev1.PodSpec{
+			NodeName: "elsewhere", HostNetwork: hostNetwork, Containers: []corev1.Container{{Name: "c", Image: "none"}}, TerminationGracePeriodSeconds: new(int64),
+		}}
+		kit.Must(t, c.client.Create(t.Context(), p))
+		c.setStatus(p, phase, ips...)
+	}
+	run("peer", false, corev1.PodRunning, "10.77.0.1", "fd77::1")
+	run("six", false, corev1.PodRunning, "fd77::2")
+	run("done", false, corev1.PodSucceeded, "10.77.0.2")
+	run("host", true, corev1.PodRunning, "10.77.0.3")
+	config := c.transport.To(enforcerConfig)
+	client, err := rest.HTTPClientFor(config)
+	kit.Must(t, err)
+	watcher, err := cached.NewWatcher(config, client, []cached.Target{{Kind: "Pod", Versions: cached.NewVersions(corev1.SchemeGroupVersion), Resource: "pods"}})
+	kit.Must(t, err)
+	api := watcher.Clients[corev1.SchemeGroupVersion]
+	for text, want := range map[string]string{
+		"10.77.0.1": c.namespace + "/peer", "fd77::2": c.namespace + "/six", "10.77.0.2": "", "10.77.0.3": "", "10.77.0.4": "",
+		"fd77::1": "", // the API server compares the first address alone
+	} {
+		kit.Eventually(t, patience, "the pod at "+text+" to be known as "+want, func() bool {
+			got, err := podnames.NewAsker(api).PodAt(t.Context(), netip.MustParseAddr(text))
+			return err == nil && got == want // the rights take a moment to be in force
+		})
+	}
+
+	for namespace, want := range map[string]int{c.namespace: 4, "no-such-namespace": 0} {
+		if got, err := nodectl.SizeAsker(api)(t.Context(), namespace); err != nil || got != want {
+			t.Errorf("%s has %d pods, %v; want %d", namespace, got, err, want)
+		}
+	}
+	for i := range 3 {
+		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("%s-%d", c.namespace, i)}}
+		kit.Must(t, c.client.Create(t.Context(), node))
+		t.Cleanup(func() { kit.Must(t, c.client.Delete(context.Background(), node)) })
+	}
+	var nodes corev1.NodeList
+	kit.Must(t, c.client.List(t.Context(), &nodes))
+	if got, err := nodectl.SizeAsker(api)(t.Context(), ""); err != nil || got != len(nodes.Items) || got < 3 {
+		t.Errorf("%d nodes, %v; want %d", got, err, len(nodes.Items))
+	}
+}
+
+// The name of a pod that no policy names is found all the same, when a line of the log is about it.
+func TestThePodOfAnAddressThatIsNotKnownIsNamed(t *testing.T) {
+	c, other := neighbours(t)
+	n := c.start(time.Hour)
+	c.setStatus(c.pod("mine"), corev1.PodRunning, "10.78.0.1")
+	other.setStatus(other.pod("far"), corev1.PodRunning, "10.78.0.2")
+	n.untilNow("its own pod alone", func(s seen) bool { return cmp.Equal(podsOf(s, c, other), []string{"mine"}) })
+	want := []string{c.namespace + "/mine", other.namespace + "/far", ""}
+	kit.Eventually(t, patience, fmt.Sprintf("the names %q", want), func() bool {
+		told := make(chan []string, 1)
+		n.node.Named(func(names []string) { told <- names }, netip.MustParseAddr("10.78.0.1"), netip.MustParseAddr("10.78.0.2"), netip.MustParseAddr("10.78.0.3"))
+		return cmp.Equal(<-told, want)
+	})
+}
+
+// pod is a pod that there is.
+func (c *cluster) pod(name string) *corev1.Pod {
+	c.t.Helper()
+	p := &corev1.Pod{}
+	kit.Must(c.t, c.client.Get(c.t.Context(), types.NamespacedName{Namespace: c.namespace, Name: name}, p))
+	return p
 }

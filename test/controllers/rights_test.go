@@ -10,6 +10,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
 	"github.com/ringfence-io/ringfence/test/kit"
@@ -62,13 +63,13 @@ func (c *cluster) enforcerRole() *rbacv1.ClusterRole {
 	return role
 }
 
-// grant makes the role, and gives it to a user.
+// grant makes the role, and gives it to a user, unless another test has.
 func (c *cluster) grant(role *rbacv1.ClusterRole, user string) {
 	c.t.Helper()
-	kit.Must(c.t, c.client.Create(c.t.Context(), role))
-	kit.Must(c.t, c.client.Create(c.t.Context(), &rbacv1.ClusterRoleBinding{
+	kit.Must(c.t, client.IgnoreAlreadyExists(c.client.Create(c.t.Context(), role)))
+	kit.Must(c.t, client.IgnoreAlreadyExists(c.client.Create(c.t.Context(), &rbacv1.ClusterRoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: role.Name},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name},
 		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user}},
-	}))
+	})))
 }

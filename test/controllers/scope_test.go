@@ -44,7 +44,7 @@ func newScopes(t *testing.T, short ...string) *scopes {
 	config := s.to.To(restConfig)
 	client, err := rest.HTTPClientFor(config)
 	kit.Must(t, err)
-	s.pods = scope.New(node)
+	s.pods = scope.New(node, scope.Kept)
 	watcher, err := cached.NewWatcher(config, client, []cached.Target{s.pods.Target()})
 	kit.Must(t, err)
 	s.pods.Start(t.Context(), watcher, func(_, _ *compile.Pod) { s.changes.Add(1) })
@@ -217,8 +217,12 @@ func TestManyNamespacesAreAll(t *testing.T) {
 	s.until("a/here", "a/there", "b/here", "b/there", "c/here", "c/there")
 	s.knows(false, nil, "a", "b", "c")
 
+	s.want(manyNamespaces, scope.Kept-time.Minute, "b")
+	if n := s.open(); n != 1 || s.to.Watches(all) != 1 {
+		t.Errorf("%d watches, a moment after there were too many namespaces: want that of all pods", n)
+	}
 	s.to.Hold(transport.Path("/namespaces/" + s.by["b"].namespace + "/pods"))
-	s.want(manyNamespaces, time.Second, "b")
+	s.want(manyNamespaces, 2*time.Minute, "b")
 	kit.Eventually(t, patience, "the namespace to be asked for", func() bool { return s.to.Held() > 0 })
 	s.until("a/here", "a/there", "b/here", "b/there", "c/here", "c/there")
 	s.knows(false, nil, "b")
@@ -243,4 +247,72 @@ func TestMoreNamespacesThanAreWatchedOneByOne(t *testing.T) {
 		return s.open() == 1
 	})
 	s.until("a/here", "a/there")
+}
+
+// While a namespace is not wanted for a while, what happens there is known all the same, and is there at once when it is wanted again.
+func TestWhatHappensWhileANamespaceIsNotWantedIsKnown(t *testing.T) {
+	s := newScopes(t, "a", "b")
+	s.want(manyNamespaces, 0, "a", "b")
+	s.until("a/here", "a/there", "b/here", "b/there")
+	s.want(manyNamespaces, time.Minute, "a")
+	s.by["b"].createPod("new", "elsewhere")
+	s.by["b"].delete(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: s.by["b"].namespace, Name: "there"}})
+	s.until("a/here", "a/there", "b/here", "b/new")
+	s.to.Hold(streamedOrListed)
+	defer s.to.Release()
+	s.want(manyNamespaces, time.Minute, "a", "b")
+	if missing := s.pods.Missing(); len(missing) > 0 {
+		t.Errorf("missing: %v", missing)
+	}
+	s.until("a/here", "a/there", "b/here", "b/new")
+}
+
+// streamedOrListed is about requests that begin a scope.
+func streamedOrListed(q *http.Request) bool {
+	return q.URL.Query().Get("resourceVersion") == "0" || streamed(q)
+}
+
+// A pod that comes back on another node, with its name, moves from one scope to another, there and back.
+func TestAPodThatComesBackOnAnotherNode(t *testing.T) {
+	s := newScopes(t, "a")
+	s.want(manyNamespaces, 0, "a")
+	s.until("a/here", "a/there")
+	for i, on := range []string{"elsewhere", node, "elsewhere", node} {
+		s.by["a"].delete(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: s.by["a"].namespace, Name: "here"}})
+		uid := s.by["a"].createPod("here", on).UID
+		kit.Eventually(t, patience, fmt.Sprint("life ", i, " of the pod, on ", on), func() bool {
+			own, others := s.pods.Contents()
+			from, not := own, others
+			if on != node {
+				from, not = others, own
+			}
+			p, is := from.Get(s.by["a"].namespace, "here")
+			_, was := not.Get(s.by["a"].namespace, "here")
+			return is && !was && p.UID == string(uid)
+		})
+	}
+}
+
+// An API server that does not have what came since a watch ended, or was away meanwhile: what was known stays known, and what has happened is known afterwards.
+func TestWatchesThatAreTooOldAreBegunAnew(t *testing.T) {
+	s := newScopes(t, "a", "b")
+	s.want(manyNamespaces, 0, "a")
+	s.until("a/here", "a/there", "b/here")
+	pods := func(q *http.Request) bool { return strings.HasSuffix(q.URL.Path, "/pods") }
+	kit.Eventually(t, patience, "both watches to be open", func() bool { return s.to.Watches(pods) == 2 })
+	before := s.seen()
+	s.to.Hold(pods)
+	s.to.Expire(pods)
+	kit.Eventually(t, patience, "both to be asked for again", func() bool { return s.to.Held() == 2 })
+	for _, c := range s.by {
+		c.createPod("here-too", node)
+		c.createPod("there-too", "elsewhere")
+		c.delete(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: c.namespace, Name: "there"}})
+	}
+	if diff := cmp.Diff(before, s.seen()); diff != "" || !s.pods.HasSynced() || len(s.pods.Missing()) > 0 {
+		t.Errorf("known while the API server is away (-before +now):\n%s", diff)
+	}
+	s.to.Release()
+	s.until("a/here", "a/here-too", "a/there-too", "b/here", "b/here-too")
+	kit.Eventually(t, patience, "both watches to be too old", func() bool { return s.to.Expired() == 2 })
 }

@@ -16,6 +16,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
@@ -61,6 +63,69 @@ func podChurn(t *testing.T, s *stage) string {
 	}
 	all.Wait()
 	return fmt.Sprintf("%d pods", lives*len(s.lab.Nodes))
+}
+
+const (
+	returns    = 8   // of namespaces that were left
+	bystanders = 150 // pods in each of these, so that it takes an enforcer some time to know all
+)
+
+// reachedAndLeft has policies name the pods of a namespace, then their addresses, until nobody hears of the namespace any more, then the pods again. All other
+// time they name all namespaces in between. A policy that came into force before the pods that it names are known would deny what it allows, and allow what it
+// denies.
+func reachedAndLeft(t *testing.T, s *stage) string {
+	for _, namespace := range []string{"blue", "green"} {
+		s.stand(t, namespace)
+	}
+	left := 0
+	for i := range returns {
+		for part, to := range byAddress {
+			kit.Must(t, s.change(kit.Context(t, patience), part, to))
+		}
+		kit.Must(t, lab.Poll(kit.Context(t, patience), func(ctx context.Context) error {
+			// Something has to ask for a sync.
+			if err := s.change(ctx, beside, 1-s.at[beside]); err != nil {
+				return err
+			}
+			return s.hears(ctx, "ringfence_watched_namespaces 1", "ringfence_all_pods_watched 0", "ringfence_unknown_namespaces 0")
+		}))
+		left++
+		if i%2 == 1 {
+			kit.Must(t, s.change(kit.Context(t, patience), toBlue, 1)) // all namespaces
+			kit.Must(t, lab.Poll(kit.Context(t, patience), func(ctx context.Context) error { return s.hears(ctx, "ringfence_all_pods_watched 1") }))
+		}
+		s.goHome(t)
+		kit.Must(t, lab.Poll(kit.Context(t, patience), func(ctx context.Context) error { return s.hears(ctx, "ringfence_unknown_namespaces 0") }))
+		pause(t.Context(), 300*time.Millisecond)
+	}
+	return fmt.Sprintf("%d times left", left)
+}
+
+// stand has a namespace hold pods that do nothing.
+func (s *stage) stand(t *testing.T, namespace string) {
+	t.Helper()
+	for i := range bystanders {
+		pod := actor(namespace, fmt.Sprintf("bystander-%d", i), "elsewhere")
+		pod.Labels = map[string]string{"app": "bystander"}
+		_, err := s.lab.Client.CoreV1().Pods(namespace).Create(kit.Context(t, patience), pod, metav1.CreateOptions{})
+		kit.Must(t, client.IgnoreAlreadyExists(err))
+	}
+}
+
+// hears reports whether the metrics of all enforcers have these lines.
+func (s *stage) hears(ctx context.Context, lines ...string) error {
+	for _, n := range s.lab.Nodes {
+		has, err := n.Metrics(ctx)
+		if err != nil {
+			return err
+		}
+		for _, line := range lines {
+			if !strings.Contains(has, "\n"+line+"\n") {
+				return fmt.Errorf("the metrics of %s do not have %q", n.Name, line)
+			}
+		}
+	}
+	return nil
 }
 
 // kills ends enforcers at random moments of their start, and of what they do then: half of them get as far as to be ready.
@@ -109,7 +174,7 @@ func upgrades(t *testing.T, s *stage) string {
 
 // switches has the enforcers use the other back end, and the first one again.
 func switches(t *testing.T, s *stage) string {
-	return s.takeOver(t, ringfence, map[string]string{"legacy": "nft", "nft": "legacy"}[s.backend], func() {})
+	return s.takeOver(t, s.program, map[string]string{"legacy": "nft", "nft": "legacy"}[s.backend], func() {})
 }
 
 // takeOver has other enforcers take over, and the first ones again. All policies have changed since the ones before died; some more do, and some
@@ -121,7 +186,7 @@ func (s *stage) takeOver(t *testing.T, binary, backend string, look func()) stri
 		there := i%2 == 0
 		for _, n := range s.lab.Nodes {
 			n.KillEnforcer()
-			if n.SetEnforcer(ringfence, s.backend); there {
+			if n.SetEnforcer(s.program, s.backend); there {
 				n.SetEnforcer(binary, backend)
 			}
 		}
@@ -194,7 +259,7 @@ func everyTable(backend string) []string {
 func flushes(t *testing.T, s *stage) string {
 	interval := resyncInterval(t)
 	for _, n := range s.lab.Nodes {
-		n.SetEnforcer(ringfence, s.backend, "--resync-interval="+interval.String())
+		n.SetEnforcer(s.program, s.backend, "--resync-interval="+interval.String())
 	}
 	starting := s.restartAll(t)
 	var flushing time.Duration
@@ -211,7 +276,7 @@ func flushes(t *testing.T, s *stage) string {
 		took = append(took, time.Since(began))
 	}
 	for _, n := range s.lab.Nodes {
-		n.SetEnforcer(ringfence, s.backend)
+		n.SetEnforcer(s.program, s.backend)
 	}
 	// What a sync takes on this machine, now that it is as busy as it is, shows by how long a start takes: there is one in it.
 	s.repair = flushing + interval + max(repairTime, starting, s.restartAll(t))

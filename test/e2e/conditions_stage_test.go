@@ -28,6 +28,7 @@ import (
 type stage struct {
 	lab     *lab.Lab
 	backend string // of the enforcers, but for a switch
+	program string // of the enforcers, likewise
 	next    string // the program of another layout
 	pods    map[string]*lab.Pod
 	blocks  *strings.Replacer   // $NAME4 and $NAME6 by the addresses of a pod, as blocks
@@ -37,6 +38,14 @@ type stage struct {
 	repair  time.Duration       // for which damage by somebody else may last
 	broken  bool                // what one condition has left behind is not for the next one to suffer
 }
+
+// Where some of the parts stand, and the ways of all that name namespaces in which they name no other namespace than red.
+const (
+	toBlue = 0
+	beside = 3
+)
+
+var byAddress = map[int]int{toBlue: 2, 1: 2, 2: 1, 5: 1}
 
 // actors are the pods that stay: "name namespace node".
 var actors = []string{
@@ -61,6 +70,7 @@ var watchedFlows = []struct {
 	{"client", "web", policy.UDP, 81, false}, {"remote", "far", policy.UDP, 82, false},
 	{"client", "web", policy.TCP, 82, false}, {"far", "web", policy.TCP, 82, false},
 	{"web", "near", policy.UDP, 81, false}, {"web", "far", policy.TCP, 81, false},
+	{"far", "stranger", policy.TCP, 83, false}, {"far", "foreigner", policy.TCP, 83, false},
 }
 
 // standingPolicies never change: one keeps the sets of both grades in use, the other leaves it to web alone what it sends to far.
@@ -125,6 +135,10 @@ var parts = []part{
 		tier("wall", `[{action: Pass, from: [{namespaces: {matchLabels: {team: red}}}]}, {action: Deny, from: [{namespaces: {matchLabels: {team: green}}}]}]`),
 		way{"fence", "{apiVersion: policy.ringfence.io/v1alpha1, kind: NamespaceIsolation, metadata: {name: fence}, spec: {namespaceSelector: {matchLabels: {team: red}}}}"},
 	),
+	written( // nothing from guarded pods to green on tcp/83
+		ward(`[{namespaces: {matchLabels: {team: green}}}]`),
+		ward(`[{networks: [$stranger4, $stranger6, $foreigner4, $foreigner6]}]`),
+	),
 	{2, grade}, // near to guarded pods on tcp/82
 }
 
@@ -147,6 +161,13 @@ func rulesOf(pods, name, direction, rules string) way {
 func tier(name, rules string) way {
 	return way{name, fmt.Sprintf("{apiVersion: policy.ringfence.io/v1alpha1, kind: ClusterNetworkPolicy, metadata: {name: %s}, spec: {tier: Admin, priority: 7, "+
 		"subject: {pods: {namespaceSelector: {matchLabels: {team: red}}, podSelector: {matchLabels: {guarded: really}}}}, ingress: %s}}", name, rules)}
+}
+
+// ward is a ClusterNetworkPolicy that denies the egress of guarded pods.
+func ward(to string) way {
+	return way{"ward", fmt.Sprintf("{apiVersion: policy.ringfence.io/v1alpha1, kind: ClusterNetworkPolicy, metadata: {name: ward}, spec: {tier: Admin, priority: 8, "+
+		"subject: {pods: {namespaceSelector: {matchLabels: {team: red}}, podSelector: {matchLabels: {guarded: really}}}}, "+
+		"egress: [{action: Deny, to: %s, protocols: [{tcp: {destinationPort: {number: 83}}}]}]}}", to)}
 }
 
 // written is a part that consists of one object.
@@ -178,9 +199,9 @@ func grade(ctx context.Context, s *stage, _, to int) error {
 	return s.lab.Apply(ctx, rule(of(to)))
 }
 
-func newStage(t *testing.T, opts lab.Options, next string) *stage {
+func newStage(t *testing.T, opts lab.Options, program, next string) *stage {
 	t.Helper()
-	s := &stage{backend: opts.Backend, next: next, pods: map[string]*lab.Pod{}, at: make([]int, len(parts))}
+	s := &stage{backend: opts.Backend, program: program, next: next, pods: map[string]*lab.Pod{}, at: make([]int, len(parts))}
 	s.lab = start(t, opts)
 	for _, team := range []string{"red", "blue", "green"} {
 		kit.Must(t, s.lab.Apply(kit.Context(t, patience), fmt.Appendf(nil, "{apiVersion: v1, kind: Namespace, metadata: {name: %s, labels: {team: %s}}}", team, team)))
@@ -205,6 +226,9 @@ func newStage(t *testing.T, opts lab.Options, next string) *stage {
 	s.goHome(t)
 	kit.Must(t, s.change(kit.Context(t, patience), ofPolicies, 0))
 	kit.Must(t, lab.Poll(kit.Context(t, patience), func(context.Context) error { return s.asMeant() }))
+	for _, n := range s.lab.Nodes {
+		n.SetEnforcer(s.program, s.backend)
+	}
 	s.took = s.restartAll(t)
 	s.held = s.ours(t)
 	t.Logf("an enforcer is ready %s after its start", s.took)

@@ -20,17 +20,21 @@ import (
 
 // How hostile it gets. A variable of the environment says otherwise, for a run that takes its time.
 const (
-	killsVariable    = "RINGFENCE_KILLS"           // how many enforcers are killed, on each back end
-	lockVariable     = "RINGFENCE_LOCK_HELD"       // how long another program holds the xtables lock
-	awayVariable     = "RINGFENCE_API_AWAY"        // how long the API server is away
-	resyncVariable   = "RINGFENCE_RESYNC_INTERVAL" // of the enforcers whose tables are flushed
-	defaultKills     = 20
-	defaultLockHeld  = 7 * time.Second // one run of iptables-restore gives up waiting after 5 s and is repeated
-	defaultAPIAway   = 10 * time.Second
-	defaultResync    = 2 * time.Second
-	conditionsRate   = 1000 // probes per second, of each back end
-	conditionsGrace  = 20 * time.Second
-	conditionsLayout = "-X github.com/ringfence-io/ringfence/internal/cli.layout=2"
+	killsVariable   = "RINGFENCE_KILLS"           // how many enforcers are killed, on each back end
+	lockVariable    = "RINGFENCE_LOCK_HELD"       // how long another program holds the xtables lock
+	awayVariable    = "RINGFENCE_API_AWAY"        // how long the API server is away
+	resyncVariable  = "RINGFENCE_RESYNC_INTERVAL" // of the enforcers whose tables are flushed
+	defaultKills    = 20
+	defaultLockHeld = 7 * time.Second // one run of iptables-restore gives up waiting after 5 s and is repeated
+	defaultAPIAway  = 10 * time.Second
+	defaultResync   = 2 * time.Second
+	conditionsRate  = 1000 // probes per second, of each back end
+	conditionsGrace = 20 * time.Second
+
+	// The programs of this test stop to hear of a namespace soon after policies have stopped to name it, and one of them has another layout.
+	conditionsKept   = time.Second
+	conditionsFlags  = "-X github.com/ringfence-io/ringfence/internal/cli.kept="
+	conditionsLayout = " -X github.com/ringfence-io/ringfence/internal/cli.layout=2"
 )
 
 // repairTime is what the repair of damage may take beyond the resync interval: it is a sync. Where a start takes longer, so may that.
@@ -52,6 +56,7 @@ func never(*stage) time.Duration { return 0 }
 var conditions = []condition{
 	{"policy churn", "legacy nft", policyChurn, never},
 	{"pod churn", "legacy nft", podChurn, never},
+	{"namespaces reached and left", "legacy nft", reachedAndLeft, never},
 	{"SIGKILLs at random moments", "legacy nft", kills, never},
 	{"upgrade and downgrade", "legacy nft", upgrades, never},
 	{"back-end switch", "legacy nft", switches, never},
@@ -90,7 +95,7 @@ func fromEnv[T any](t *testing.T, variable string, without T, parse func(string)
 // Each probe is one packet that opens a connection, never sent again, and its answer may take its time: a busy machine makes no verdict wrong.
 func TestNoVerdictIsWrongWhateverHappens(t *testing.T) {
 	kit.NeedRoot(t)
-	next := anotherLayout(t)
+	program, next := build(t, "program", conditionsFlags+conditionsKept.String()), build(t, "layout-2", conditionsFlags+conditionsKept.String()+conditionsLayout)
 	var mu sync.Mutex
 	var rows []row
 	t.Run("on", func(t *testing.T) {
@@ -100,7 +105,7 @@ func TestNoVerdictIsWrongWhateverHappens(t *testing.T) {
 		}{{cni.Bridge, "legacy"}, {cni.PTP, "nft"}} {
 			t.Run(on.backend, func(t *testing.T) {
 				t.Parallel()
-				s := newStage(t, lab.Options{CNI: on.kind, Backend: on.backend, Controller: true}, next)
+				s := newStage(t, lab.Options{CNI: on.kind, Backend: on.backend, Controller: true}, program, next)
 				for _, c := range conditions {
 					if !strings.Contains(c.backends, on.backend) {
 						continue
@@ -118,13 +123,13 @@ func TestNoVerdictIsWrongWhateverHappens(t *testing.T) {
 	t.Logf("wrong verdicts while\n%s", tableOf(rows))
 }
 
-// anotherLayout builds the program of another release, whose chains and sets have other names.
-func anotherLayout(t *testing.T) string {
+// build builds a program with flags for the linker.
+func build(t *testing.T, name, flags string) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "ringfence-layout-2")
-	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags", conditionsLayout, "-o", path, "github.com/ringfence-io/ringfence")
+	path := filepath.Join(t.TempDir(), "ringfence-"+name)
+	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags", flags, "-o", path, "github.com/ringfence-io/ringfence")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building ringfence with another layout: %v\n%s", err, out)
+		t.Fatalf("building ringfence with %s: %v\n%s", flags, err, out)
 	}
 	return path
 }
@@ -142,7 +147,7 @@ type row struct {
 func (s *stage) undergo(t *testing.T, c condition) row {
 	t.Helper()
 	for _, n := range s.lab.Nodes {
-		n.SetEnforcer(ringfence, s.backend)
+		n.SetEnforcer(s.program, s.backend)
 	}
 	if s.broken {
 		s.restartAll(t)

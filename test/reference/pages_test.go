@@ -53,7 +53,7 @@ var foreignFlags = setOf(strings.Fields(`
 	run-firewall set supported-features take-ownership use-nftables-for-netpol`))
 
 // foreignFields are those of Kubernetes' own kinds that pages name.
-var foreignFields = setOf(strings.Fields(`spec.podCIDRs spec.matchConditions status.addresses status.nodeInfo status.podIPs`))
+var foreignFields = setOf(strings.Fields(`spec.nodeName spec.podCIDRs spec.matchConditions status.addresses status.nodeInfo status.podIPs`))
 
 // TestNamesOnPagesExist: what a page names is there. It says how many names of each kind it has looked up.
 func TestNamesOnPagesExist(t *testing.T) {

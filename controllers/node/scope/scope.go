@@ -9,7 +9,8 @@
 // Invariants:
 //   - of the node's own pods the first scope alone decides: two watches show one pod in two versions, and this one is never stopped;
 //   - a scope counts once it has synced: before, it would be there by halves. Missing says which do not count yet;
-//   - what was known stays known until what takes its place has synced: from namespaces to all pods, and back;
+//   - what was known stays known until what takes its place has synced and is no older: from namespaces to all pods, and back;
+//   - whoever can change policies cannot have watches begin as often as they change: what was wanted is watched for a while;
 //   - a change costs what has changed, and not what is known.
 //
 // It decides nothing about policy: enforcer/reach says which namespaces are wanted.
@@ -34,25 +35,30 @@ const (
 	// all pods costs it every event of the cluster. With what else is watched, that many watches fit on one connection, which may have a hundred.
 	// docs/adr/0025 has the figures.
 	MaxNamespaces = 64
-	// Kept is how long a namespace is watched after it was last wanted: pods of one application come and go on a node.
+	// Kept is how long a namespace is watched after it was last wanted: pods of one application come and go on a node. All pods are, too, after there were
+	// too many namespaces: a policy that names all namespaces and comes and goes would otherwise have an API server show all pods each time.
 	Kept = 10 * time.Minute
 )
 
 // Pods are the pods that a node hears of. Its methods may be called from any goroutine, once it has started.
 type Pods struct {
 	node       string
+	kept       time.Duration
 	transforms *cached.Transforms
 	own        *cached.Store[*compile.Pod]
 
-	// What scopes are started with.
+	// What scopes are started with. They follow the API server, but for tests.
 	ctx     context.Context
 	watcher *cached.Watcher
 	changed func(before, after *compile.Pod)
+	follow  func(ctx context.Context, s *cached.Store[*compile.Pod])
 
 	mu         sync.Mutex
 	namespaces map[string]*namespace
 	all        *watch                        // nil while namespaces are watched one by one
+	allCount   bool                          // all pods are what is known
 	wide       bool                          // all pods are wanted
+	wideAt     time.Time                     // when they were, last
 	at         time.Time                     // when anything was wanted, last
 	others     compile.Objects[*compile.Pod] // of the namespaces, as they were taken last
 }
@@ -69,10 +75,11 @@ type namespace struct {
 	taken  compile.Objects[*compile.Pod] // what of it is among the others
 }
 
-// New are the pods that a node hears of; of none before it has started.
-func New(node string) *Pods {
-	p := &Pods{node: node, transforms: new(cached.Transforms), namespaces: map[string]*namespace{}}
+// New are the pods that a node hears of; of none before it has started. What is not wanted any more is watched for as long as kept says, [Kept] but for tests.
+func New(node string, kept time.Duration) *Pods {
+	p := &Pods{node: node, kept: kept, transforms: new(cached.Transforms), namespaces: map[string]*namespace{}}
 	p.own = p.store(cached.Target{Node: node, Listed: true})
+	p.follow = func(ctx context.Context, s *cached.Store[*compile.Pod]) { s.Follow(ctx, p.watcher) }
 	return p
 }
 
@@ -84,14 +91,14 @@ func (p *Pods) Target() cached.Target { return p.own.Target() }
 func (p *Pods) Start(ctx context.Context, w *cached.Watcher, changed func(before, after *compile.Pod)) {
 	p.ctx, p.watcher, p.changed = ctx, w, changed
 	p.own.OnChange(changed)
-	go p.own.Follow(ctx, w)
+	go p.follow(ctx, p.own)
 }
 
 // store is one for some of the pods. Pods of the node, and those that are not bound, are held apart: they do not count in any scope but the node's own.
 func (p *Pods) store(some cached.Target) *cached.Store[*compile.Pod] {
 	some.Kind, some.Versions, some.Resource = "Pod", cached.NewVersions(corev1.SchemeGroupVersion), "pods"
 	some.Example, some.Transform = &corev1.Pod{}, p.transforms.PodToEntry // pods of all scopes share what they have in common
-	return cached.NewStore(cached.StoreOptions[*compile.Pod]{Target: some, Take: cached.TakePod, Same: cached.IsSamePod, Here: p.isApart})
+	return cached.NewStore(cached.StoreOptions[*compile.Pod]{Target: some, Take: cached.TakePod, Same: cached.IsSamePod, Here: p.isApart, Dated: true})
 }
 
 func (p *Pods) isApart(pod *compile.Pod) bool { return pod.Node == p.node || pod.Node == "" }
@@ -105,18 +112,24 @@ func (p *Pods) begin(some cached.Target) watch {
 			p.changed(before, after)
 		}
 	})
-	go w.Follow(ctx, p.watcher)
+	go p.follow(ctx, w.Store)
 	return w
 }
 
 // Want has the node hear of the pods of these namespaces, out of so many that the cluster has, and of no others for longer than [Kept]. It watches all
-// pods instead where that costs less: where they are more than [MaxNamespaces], or more than half of the cluster's.
+// pods instead where that costs less: where more than [MaxNamespaces] were wanted within that time, or more than half of the cluster's are.
 func (p *Pods) Want(names []string, of int, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.at, p.wide = now, len(names) > MaxNamespaces || 2*len(names) > of
-	if p.wide {
+	p.at = now
+	if p.wide = len(names) > MaxNamespaces || 2*len(names) > of || p.recent(names) > MaxNamespaces; p.wide {
+		p.wideAt = now
+	}
+	lately := p.all != nil && now.Sub(p.wideAt) < p.kept
+	if p.wide || lately && p.all.HasSynced() {
 		p.widen()
+	}
+	if p.wide || lately && p.allCount {
 		return
 	}
 	for _, name := range names {
@@ -125,7 +138,21 @@ func (p *Pods) Want(names []string, of int, now time.Time) {
 		}
 		p.namespaces[name].wanted = now
 	}
-	p.narrow()
+	if !lately {
+		p.narrow()
+	}
+	p.end(func(n *namespace) bool { return p.at.Sub(n.wanted) >= p.kept })
+}
+
+// recent is how many namespaces are wanted, or were not long ago.
+func (p *Pods) recent(names []string) int {
+	count := len(names)
+	for name, n := range p.namespaces {
+		if p.at.Sub(n.wanted) < p.kept && !slices.Contains(names, name) {
+			count++
+		}
+	}
+	return count
 }
 
 // widen watches all pods, and namespaces no more once all are there.
@@ -134,20 +161,38 @@ func (p *Pods) widen() {
 		all := p.begin(cached.Target{})
 		p.all = &all
 	}
-	if p.all.HasSynced() {
-		p.end(func(*namespace) bool { return true })
+	if p.allCount || !p.all.HasSynced() {
+		return
 	}
+	for name, n := range p.namespaces {
+		if n.HasSynced() && !hasSeen(p.all, &n.watch, name) {
+			return
+		}
+	}
+	p.allCount = true
+	p.end(func(*namespace) bool { return true })
 }
 
-// narrow ends what is not wanted any more: all pods, once each namespace that is wanted is there; and namespaces that were not for long, or that would
-// be too many with those that are.
+// narrow watches all pods no more, once each namespace that is wanted is there.
 func (p *Pods) narrow() {
-	if p.all != nil && len(p.unsynced()) == 0 {
-		p.all.stop()
-		p.all = nil
+	if p.all == nil || len(p.unsynced()) > 0 {
+		return
 	}
-	many := len(p.namespaces) > MaxNamespaces
-	p.end(func(n *namespace) bool { return !p.wants(n) && (many || p.at.Sub(n.wanted) >= Kept) })
+	for name, n := range p.namespaces {
+		if p.allCount && n.HasSynced() && !hasSeen(&n.watch, p.all, name) {
+			return
+		}
+	}
+	p.all.stop()
+	p.all, p.allCount = nil, false
+}
+
+// hasSeen reports whether a watch has come to what another one shows of a namespace, so that it can take its place: two watches come to the same at different
+// times, and the list that one begins with may be another API server's, which is behind. A pod that is there would be gone for a moment, or be as it was.
+// Where a watch has not come as far, it will, and will say so.
+func hasSeen(w, other *watch, namespace string) bool {
+	newest := other.Newest(namespace)
+	return newest == "" || cached.Reached(w.ResourceVersion(), newest)
 }
 
 // wants reports whether a namespace is wanted now.
@@ -186,7 +231,7 @@ func (p *Pods) Missing() []string {
 	defer p.mu.Unlock()
 	var names []string
 	switch {
-	case p.knowsAll(): // until each namespace is there, if that is what is wanted
+	case p.allCount: // until each namespace is there, if that is what is wanted
 	case p.wide:
 		names = append(names, p.all.String())
 	default:
@@ -197,11 +242,39 @@ func (p *Pods) Missing() []string {
 	return names
 }
 
+// Watched is what is watched besides the node's own pods.
+type Watched struct {
+	Namespaces int  // that are watched one by one
+	All        bool // all pods are watched
+}
+
+// Watched is what is watched now.
+func (p *Pods) Watched() Watched {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return Watched{len(p.namespaces), p.all != nil}
+}
+
+// Knows reports whether all pods of a namespace are known.
+func (p *Pods) Knows(namespace string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := p.namespaces[namespace]
+	return p.allCount || n != nil && n.HasSynced()
+}
+
+// KnowsAll reports whether all pods are known.
+func (p *Pods) KnowsAll() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.allCount
+}
+
 // Elsewhere says which pods of other nodes count, and which of some namespaces do not yet.
 func (p *Pods) Elsewhere(wanted []string) compile.Elsewhere {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.knowsAll() {
+	if p.allCount {
 		return compile.Elsewhere{}
 	}
 	e := compile.Elsewhere{Partial: true}
@@ -213,14 +286,12 @@ func (p *Pods) Elsewhere(wanted []string) compile.Elsewhere {
 	return e
 }
 
-func (p *Pods) knowsAll() bool { return p.all != nil && p.all.HasSynced() }
-
 // Contents are the pods of the node, and those of other nodes that are known.
 func (p *Pods) Contents() (own, others compile.Objects[*compile.Pod]) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	own, _, _ = p.own.Contents()
-	if p.knowsAll() {
+	if p.allCount {
 		_, others, _ = p.all.Contents()
 		return own, others
 	}

@@ -25,12 +25,14 @@ type Transport struct {
 	underway int                      // requests that write, not held and not yet answered
 	answered *sync.Cond               // of those
 	writes   []string
-	watches  map[*http.Request]bool // that are open
+	watches  map[*http.Request]*body  // that are open
+	expired  func(*http.Request) bool // watches that are answered as too old, each once; nil: none
+	told     map[string]bool          // of which paths they were
 }
 
 // New returns a transport that lets all requests pass.
 func New() *Transport {
-	t := &Transport{changed: make(chan struct{}), watches: map[*http.Request]bool{}}
+	t := &Transport{changed: make(chan struct{}), watches: map[*http.Request]*body{}}
 	t.answered = sync.NewCond(&t.mu)
 	return t
 }
@@ -48,13 +50,17 @@ func (t *Transport) roundTrip(q *http.Request, next http.RoundTripper) (*http.Re
 	if err := t.enter(q); err != nil {
 		return nil, err
 	}
+	if isWatch(q) && t.isExpired(q) {
+		return gone(q), nil
+	}
 	response, err := t.answer(q, next)
 	if isWrite(q) {
 		t.noteWrite(q, response, err)
 	}
-	if err == nil && q.URL.Query().Get("watch") == "true" && response.StatusCode == http.StatusOK {
-		t.setWatch(q, true)
-		response.Body = &body{ReadCloser: response.Body, closed: func() { t.setWatch(q, false) }}
+	if err == nil && isWatch(q) && response.StatusCode == http.StatusOK {
+		watch := &body{ReadCloser: response.Body, closed: func() { t.setWatch(q, nil) }}
+		t.setWatch(q, watch)
+		response.Body = watch
 	}
 	return response, err
 }
@@ -124,14 +130,59 @@ func (t *Transport) noteWrite(q *http.Request, response *http.Response, err erro
 	t.answered.Broadcast()
 }
 
-func (t *Transport) setWatch(q *http.Request, open bool) {
+func isWatch(q *http.Request) bool { return q.URL.Query().Get("watch") == "true" }
+
+func (t *Transport) setWatch(q *http.Request, open *body) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if open {
-		t.watches[q] = true
+	if open != nil {
+		t.watches[q] = open
 	} else {
 		delete(t.watches, q)
 	}
+}
+
+// Expire ends the watches of a kind, and has the next attempt at each be answered as by an API server that does not have the resource version any more (410).
+func (t *Transport) Expire(which func(*http.Request) bool) {
+	t.mu.Lock()
+	t.expired, t.told = which, map[string]bool{}
+	var open []*body
+	for q, watch := range t.watches {
+		if which(q) {
+			open = append(open, watch)
+		}
+	}
+	t.mu.Unlock()
+	for _, watch := range open {
+		_ = watch.Close() // whoever reads sees the end
+	}
+}
+
+func (t *Transport) isExpired(q *http.Request) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	watched := q.URL.Path + " " + q.URL.Query().Get("fieldSelector")
+	if t.expired == nil || !t.expired(q) || t.told[watched] {
+		return false
+	}
+	t.told[watched] = true
+	return true
+}
+
+// gone is the answer to a watch from a version that is too old.
+func gone(q *http.Request) *http.Response {
+	const status = `{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired", "code": 410, "message": "too old resource version"}`
+	return &http.Response{
+		Request: q, StatusCode: http.StatusGone, ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"Content-Type": {"application/json"}},
+		Body: io.NopCloser(strings.NewReader(status)),
+	}
+}
+
+// Expired returns how many watches were answered so.
+func (t *Transport) Expired() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.told)
 }
 
 // Break makes all requests fail from now on, until Mend. Watches that are open stay open.

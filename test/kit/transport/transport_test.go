@@ -90,6 +90,25 @@ func TestWatches(t *testing.T) {
 	}
 }
 
+func TestExpire(t *testing.T) {
+	to, do := newClient(t)
+	for range 2 {
+		_, err := do(t.Context(), http.MethodGet, "/pods?watch=true")
+		kit.Must(t, err)
+		_, err = do(t.Context(), http.MethodGet, "/nodes?watch=true")
+		kit.Must(t, err)
+		to.Expire(Path("/pods"))
+		if got := [2]int{to.Watches(Path("/pods")), to.Watches(Path("/nodes"))}; got[0] != 0 || got[1] == 0 {
+			t.Errorf("there are %v watches of pods and nodes, want none of pods", got)
+		}
+		_, err = do(t.Context(), http.MethodGet, "/pods?watch=true")
+		kit.Must(t, err)
+		if to.Expired() != 1 || to.Watches(Path("/pods")) != 0 {
+			t.Errorf("%d watches were answered as too old, %d go on", to.Expired(), to.Watches(Path("/pods")))
+		}
+	}
+}
+
 func TestLack(t *testing.T) {
 	to, do := newClient(t)
 	to.Lack(Path("/lacking"))
