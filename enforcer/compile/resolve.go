@@ -8,8 +8,8 @@ import (
 // resolver makes the node's policies and sets, within the budgets.
 //
 // It counts the policies of each account by themselves, and keeps that as long as none of them comes or goes, and no set that they were weighed by becomes
-// larger or smaller. What the node holds is the sum over the accounts, in which a set that several name counts once: what an account had is taken away before it
-// is counted again. Where policies are refused for the sake of the node, all are counted again with the next snapshot.
+// larger or smaller. What the node holds is the sum over the accounts, in which a set that several name counts once: what an account had is taken away before
+// it is counted again. Where policies are refused for the sake of the node, all are counted again with the next snapshot.
 type resolver struct {
 	*knownSets
 	of       *selected

@@ -39,7 +39,8 @@ func (one *resolution) isCurrent() bool {
 	return true
 }
 
-// reweigh weighs a policy by what its sets have become since. It reports false if more is to be found out: which set is too much is for [resolver.weigh] to say.
+// reweigh weighs a policy by what its sets have become since. It reports false if more is to be found out: which set is too much is for [resolver.weigh] to
+// say.
 func (r *resolver) reweigh(one *resolution) bool {
 	if !one.weighed || one.why != "" {
 		return false
