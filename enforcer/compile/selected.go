@@ -27,8 +27,8 @@ type selected struct {
 // selectedFor is the last selection, if it still holds, or a new one.
 func (k *Compiler) selectedFor(c *cluster, parsed []*parsedPolicy, all *changes) *selected {
 	last := k.selected
-	if last != nil && all != nil && policy.IsOneSlice(last.parsed, parsed) && policy.IsOneSlice(last.local, c.local) && policy.IsOneSlice(last.losers, c.losers) &&
-		!all.reach(c.local) && !all.reach(c.losers) {
+	if last != nil && all != nil && policy.IsOneSlice(last.parsed, parsed) &&
+		policy.IsOneSlice(last.local, c.local) && policy.IsOneSlice(last.losers, c.losers) && !all.reach(c.local) && !all.reach(c.losers) {
 		return last
 	}
 	s := &selected{parsed: parsed, local: c.local, losers: c.losers}

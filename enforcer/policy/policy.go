@@ -9,6 +9,7 @@
 //   - lists are sorted, so that equal policies make equal Nodes;
 //   - a policy of the stage NetworkPolicies applies to endpoints of one namespace alone;
 //   - nobody writes to what stands in a Node, so that the next may have parts of it, and whoever sees the same memory again need not look into it;
+//   - the sets are a [Map]: the next node's are made of them by what differs;
 //   - a zero Peer or Ports matches nothing: forgetting to fill one closes, it never opens.
 //
 // The package knows nothing of Kubernetes objects, of ipsets or of iptables.

@@ -137,7 +137,7 @@ func BenchmarkHostile(b *testing.B) {
 				b.ReportMetric(with.change/without.change, "of-without")
 			})
 			with, without := costs()
-			t.add(a.Name, pair("%.0f", with.first, without.first), pair("%.1f", with.change, without.change), pair("%.1f", with.heap, without.heap),
+			t.add(a.Name, pair("%.0f", with.first, without.first), pair("%.2f", with.change, without.change), pair("%.1f", with.heap, without.heap),
 				pair("%.0f", float64(with.sets), float64(without.sets)), pair("%.0f", float64(with.rules), float64(without.rules)),
 				pair("%.0f", float64(with.entries), float64(without.entries)), pair("%.0f", float64(with.text), float64(without.text)),
 				fmt.Sprintf("%d of %d", with.refused, len(a.Policies)))
