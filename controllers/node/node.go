@@ -125,7 +125,8 @@ func New(c Config) *Reconciler {
 		comparisons: comparisons{Comparer: c.Compare, every: compareEvery, ask: func() {}},
 		closing:     closing{UnknownPods: c.UnknownPods}, sources: sources{Sources: c.Sources}, grounds: grounds{Ground: c.Ground},
 	}
-	n.names, n.sizes = podnames.New(n.PodsAt), newSizes()
+	n.sizes = newSizes()
+	n.names = podnames.New(n.PodsAt, func() int { return n.sizes.atMost("") })
 	n.listeners = n.allListeners()
 	return n
 }

@@ -9,7 +9,8 @@
 // Invariants:
 //   - lines are written in the order in which they came, each once, and no later than [Patience] after that;
 //   - what waits is bounded: where many lines come, they are written without the names that are not there;
-//   - one node asks [Rate] times a second at the most, and one question at a time, whatever packets come: an API server looks at all pods for each;
+//   - whatever packets come, one node asks [Rate] times a second at the most, and one question at a time, and all nodes together [ClusterRate] times: an API
+//     server looks at all pods for each. A question that may not be asked now is not asked, and its line does not wait;
 //   - what it was told is forgotten soon, since an address comes to another pod.
 //
 // It knows nothing of policies and packets.
@@ -28,10 +29,13 @@ import (
 const (
 	// Patience is how long a line waits for names.
 	Patience = 500 * time.Millisecond
-	// Rate is how many questions a node asks a second, in the long run.
-	Rate = 2
-	// Burst is how many it asks at once, after some quiet.
-	Burst = 10
+	// Rate is how many questions a node asks a second, in the long run, and ClusterRate how many all nodes may ask: each has the same share of that. With 100,000
+	// pods one question may take 20 ms of an API server's processor, and whoever can send to pods of many nodes can have all these ask.
+	Rate        = 2
+	ClusterRate = 20
+	// Burst is how many a node asks at once, after some quiet, and ClusterBurst how many all may. A node may always ask one.
+	Burst        = 10
+	ClusterBurst = 500
 
 	knownLife  = time.Second      // for which it is not looked again whether a pod is known: that is a walk over all known pods
 	namedLife  = 30 * time.Second // for which the API server's answer counts
@@ -54,22 +58,27 @@ type Names struct {
 	Asker Asker
 
 	known func(...netip.Addr) []string
+	nodes func() int
 	lines chan *line
 	asked chan *answer
 	hurry chan struct{} // receives when so much waits that nothing is to wait any more
 	ended chan struct{} // closed at the end
 
+	sending sync.RWMutex // held for reading by who sends a line
+
 	mu      sync.Mutex
 	answers map[netip.Addr]*answer
 	failed  time.Time // when the last question failed, zero if it did not
+	limit   *rate.Limiter
 }
 
 var _ manager.LeaderElectionRunnable = (*Names)(nil)
 
-// New makes Names of what knows some pods: it returns a name for each address, empty for one that no pod has which it knows.
-func New(known func(...netip.Addr) []string) *Names {
+// New makes Names of what knows some pods: known returns a name for each address, empty for one that no pod has which it knows. nodes is how many nodes the
+// cluster has, at the most.
+func New(known func(...netip.Addr) []string, nodes func() int) *Names {
 	return &Names{
-		known: known, lines: make(chan *line, maxWaiting), asked: make(chan *answer, maxAsked), hurry: make(chan struct{}, 1), ended: make(chan struct{}),
+		known: known, nodes: nodes, limit: rate.NewLimiter(Rate, Burst), lines: make(chan *line, maxWaiting), asked: make(chan *answer, maxAsked), hurry: make(chan struct{}, 1), ended: make(chan struct{}),
 		answers: map[netip.Addr]*answer{},
 	}
 }
@@ -118,9 +127,7 @@ func (n *Names) Named(write func(names []string), addrs ...netip.Addr) {
 		write(l.names())
 		return
 	}
-	select {
-	case n.lines <- l:
-	case <-n.ended:
+	if !n.send(l) {
 		write(l.names())
 		return
 	}
@@ -129,6 +136,23 @@ func (n *Names) Named(write func(names []string), addrs ...netip.Addr) {
 		case n.hurry <- struct{}{}:
 		default: // it hurries already
 		}
+	}
+}
+
+// send has a line be written by [Names.Start], or reports that this has ended.
+func (n *Names) send(l *line) bool {
+	n.sending.RLock()
+	defer n.sending.RUnlock()
+	select {
+	case <-n.ended:
+		return false
+	default:
+	}
+	select {
+	case n.lines <- l:
+		return true
+	case <-n.ended:
+		return false
 	}
 }
 
@@ -172,7 +196,7 @@ func (n *Names) learn(now time.Time, a netip.Addr, name string) {
 	n.answers[a] = one
 	ask := name == "" && n.Asker != nil && mayBePods(a)
 	switch {
-	case ask && now.Sub(n.failed) < failedLife:
+	case ask && (now.Sub(n.failed) < failedLife || !n.mayAsk()):
 		lookups.WithLabelValues(notAsked).Inc()
 	case ask:
 		select {
@@ -184,6 +208,14 @@ func (n *Names) learn(now time.Time, a netip.Addr, name string) {
 	}
 	one.till = now.Add(knownLife)
 	close(one.done)
+}
+
+// mayAsk reports whether a question may be asked now, which counts as one.
+func (n *Names) mayAsk() bool {
+	nodes := max(n.nodes(), 1)
+	n.limit.SetLimit(min(Rate, rate.Limit(ClusterRate)/rate.Limit(nodes)))
+	n.limit.SetBurst(max(1, min(Burst, ClusterBurst/nodes)))
+	return n.limit.Allow()
 }
 
 // mayBePods reports whether a pod of another node may have an address.
@@ -231,6 +263,8 @@ func (n *Names) Start(ctx context.Context) error {
 // end writes what waits.
 func (n *Names) end() {
 	close(n.ended)
+	n.sending.Lock() // until all who have not seen the end have sent
+	defer n.sending.Unlock()
 	for {
 		select {
 		case l := <-n.lines:
@@ -261,10 +295,10 @@ func (n *Names) await(ctx context.Context, l *line) {
 
 // ask asks one question after the other.
 func (n *Names) ask(ctx context.Context) {
-	limit := rate.NewLimiter(Rate, Burst)
-	for limit.Wait(ctx) == nil {
+	for {
 		select {
 		case <-ctx.Done():
+			return
 		case one := <-n.asked:
 			name, err := n.Asker.PodAt(ctx, one.addr)
 			n.note(one, name, err)
