@@ -7,8 +7,8 @@ import (
 )
 
 // Whoever can change an object can have every node sync, as often as the API server takes changes. The processor's time that syncs take is a debt, which the
-// time that passes pays off: a fiftieth of one processor. Up to an allowance nothing waits, so that changes now and then are in force at once. Beyond it there is
-// a pause between two syncs, and what comes meanwhile is one sync. A pod that starts never waits.
+// time that passes pays off: a fiftieth of one processor. Up to an allowance nothing waits, so that changes now and then are in force at once. Beyond it there
+// is a pause between two syncs, and what comes meanwhile is one sync. A pod that starts never waits.
 //
 // A pause is as long as what the sync before it took, but shortestPace at least and longestPace at most. So changes without end have syncs take at most half of
 // one processor, and a few per cent where one takes a millisecond, such as those for pods of other nodes.
@@ -18,8 +18,8 @@ const (
 	paceShare = 50
 	// paceAllowance is the debt without a pause: some ten syncs at the sizes that docs/benchmarks.md has.
 	paceAllowance = 300 * time.Millisecond
-	// shortestPace has a change that waits for a sync, for a pause and for its own sync be in force within a tenth of a second where the two syncs take no longer
-	// than the pause.
+	// shortestPace has a change that waits for a sync, for a pause and for its own sync be in force within a tenth of a second where the two syncs take no
+	// longer than the pause.
 	shortestPace = 50 * time.Millisecond
 	// longestPace bounds the pause, whatever syncs took: with a tenant's objects that are as large as budgets let them be, the three are to be well below a
 	// second together.

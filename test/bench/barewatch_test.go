@@ -32,7 +32,7 @@ func newBareWatch(ctx context.Context, client kubernetes.Interface, namespace st
 	for _, of := range []func(context.Context, metav1.ListOptions) (apiwatch.Interface, error){policies.Watch, pods.Watch} {
 		// An API server ends the watch of a client that is slow for a moment: this one goes on.
 		w, err := watchtools.NewRetryWatcherWithContext(ctx, have.ResourceVersion, &cache.ListWatch{
-			WatchFunc: func(o metav1.ListOptions) (apiwatch.Interface, error) { return of(ctx, o) },
+			WatchFuncWithContext: of,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("watching: %w", err)

@@ -29,12 +29,14 @@ import (
 const (
 	// Patience is how long a line waits for names.
 	Patience = 500 * time.Millisecond
-	// Rate is how many questions a node asks a second, in the long run, and ClusterRate how many all nodes may ask: each has the same share of that. With 100,000
-	// pods one question may take 20 ms of an API server's processor, and whoever can send to pods of many nodes can have all these ask.
-	Rate        = 2
+	// Rate is how many questions a node asks a second, in the long run.
+	Rate = 2
+	// ClusterRate is how many all nodes may ask: each has the same share of that. With 100,000 pods one question may take 20 ms of an API server's processor, and
+	// whoever can send to pods of many nodes can have all these ask.
 	ClusterRate = 20
-	// Burst is how many a node asks at once, after some quiet, and ClusterBurst how many all may. A node may always ask one.
-	Burst        = 10
+	// Burst is how many a node asks at once, after some quiet.
+	Burst = 10
+	// ClusterBurst is how many all nodes may ask at once. Each may ask one.
 	ClusterBurst = 500
 
 	knownLife  = time.Second      // for which it is not looked again whether a pod is known: that is a walk over all known pods
@@ -78,7 +80,8 @@ var _ manager.LeaderElectionRunnable = (*Names)(nil)
 // cluster has, at the most.
 func New(known func(...netip.Addr) []string, nodes func() int) *Names {
 	return &Names{
-		known: known, nodes: nodes, limit: rate.NewLimiter(Rate, Burst), lines: make(chan *line, maxWaiting), asked: make(chan *answer, maxAsked), hurry: make(chan struct{}, 1), ended: make(chan struct{}),
+		known: known, nodes: nodes, limit: rate.NewLimiter(Rate, Burst),
+		lines: make(chan *line, maxWaiting), asked: make(chan *answer, maxAsked), hurry: make(chan struct{}, 1), ended: make(chan struct{}),
 		answers: map[netip.Addr]*answer{},
 	}
 }
