@@ -31,8 +31,8 @@ const (
 	Patience = 500 * time.Millisecond
 	// Rate is how many questions a node asks a second, in the long run.
 	Rate = 2
-	// ClusterRate is how many all nodes may ask: each has the same share of that. With 100,000 pods one question may take 20 ms of an API server's processor, and
-	// whoever can send to pods of many nodes can have all these ask.
+	// ClusterRate is how many all nodes may ask: each has the same share of that. With 100,000 pods one question may take 20 ms of an API server's processor,
+	// and whoever can send to pods of many nodes can have all these ask.
 	ClusterRate = 20
 	// Burst is how many a node asks at once, after some quiet.
 	Burst = 10
