@@ -110,6 +110,7 @@ func work(d time.Duration) {
 		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 	}
 	for began := spent(); spent() < began+d; {
+		runtime.Gosched()
 	}
 }
 
