@@ -19,6 +19,3 @@ func Apply(c rest.Interface, manager string, body []byte) *rest.Request {
 
 // OnlyMetadata asks for an answer without the object that was written.
 const OnlyMetadata = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1, application/json"
-
-// OnlyMetadataOfAll asks for a list without all else of its objects.
-const OnlyMetadataOfAll = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1, application/json"

@@ -2,13 +2,11 @@ package node
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
@@ -158,12 +156,8 @@ func SizeAsker(c rest.Interface) func(ctx context.Context, namespace string) (in
 		if namespace != "" {
 			request = c.Get().Namespace(namespace).Resource("pods")
 		}
-		answer, err := request.Param("limit", "1").SetHeader("Accept", cached.OnlyMetadataOfAll).Do(ctx).Raw()
+		list, err := cached.ListMetadata(ctx, request.Param("limit", "1"))
 		if err != nil {
-			return 0, fmt.Errorf("asking for the size of namespace %q: %w", namespace, err)
-		}
-		var list metav1.PartialObjectMetadataList
-		if err := json.Unmarshal(answer, &list); err != nil {
 			return 0, fmt.Errorf("asking for the size of namespace %q: %w", namespace, err)
 		}
 		switch {

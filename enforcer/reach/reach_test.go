@@ -2,7 +2,6 @@ package reach_test
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -33,34 +32,13 @@ func known(s compile.Snapshot, f *reach.Finder) compile.Snapshot {
 	return s
 }
 
-// uncontested is a snapshot in which no two pods have one address.
-func uncontested(s compile.Snapshot) compile.Snapshot {
-	taken := map[netip.Addr]bool{}
-	isTaken := func(p *compile.Pod) bool {
-		if slices.ContainsFunc(p.Addrs, func(a netip.Addr) bool { return taken[a] }) {
-			return true
-		}
-		for _, a := range p.Addrs {
-			taken[a] = true
-		}
-		return false
-	}
-	s.Local = slices.DeleteFunc(slices.Clone(s.Local), isTaken)
-	for p := range s.Remote.All() {
-		if isTaken(p) {
-			s.Remote = s.Remote.Without(p.Namespace, p.Name)
-		}
-	}
-	return s
-}
-
 // What a node enforces follows from its own pods and those that are reached, in random clusters. Only remarks about pods of other nodes may be missing.
 func TestWhatIsReachedIsEnough(t *testing.T) {
 	left, endpoints := 0, 0
 	for seed := range uint64(1000) {
 		c := gen.New(gen.Seed(seed), gen.Options{Tiers: seed%2 == 0, Invalid: seed%3 == 0, Closed: seed%5 == 0})
 		for _, n := range c.Nodes {
-			all := uncontested(ladder.Snapshot(c.Cluster, n.Name))
+			all := ladder.Uncontested(ladder.Snapshot(c.Cluster, n.Name))
 			some := known(all, new(reach.Finder))
 			want, _ := compile.Compile(all)
 			got, _ := compile.Compile(some)

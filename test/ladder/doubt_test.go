@@ -25,7 +25,8 @@ func TestWhatIsNotKnownFailsClosed(t *testing.T) {
 		random := rand.New(rand.NewPCG(seed, 9))
 		flows := gen.Flows(s, c, 150)
 		for _, n := range c.Nodes {
-			all := uncontested(Snapshot(c.Cluster, n.Name))
+			all := Snapshot(c.Cluster, n.Name)
+			all = Uncontested(all, addrsOf(all.Nodes)...)
 			some := forgetting(all, random)
 			full, _ := compile.Compile(all)
 			j, err := judgesOf(c.Cluster, n, some)
@@ -126,31 +127,13 @@ func saysDoubts(s compile.Snapshot) error {
 	return nil
 }
 
-// uncontested is a snapshot in which no two pods have one address, nor a pod one of a node: whose that is does not depend on who is known.
-func uncontested(s compile.Snapshot) compile.Snapshot {
-	taken := map[netip.Addr]bool{}
-	for _, n := range s.Nodes {
-		for _, a := range n.Addrs {
-			taken[a] = true
-		}
+// addrsOf are the addresses of nodes: whose one is that a pod claims too does not depend on who is known.
+func addrsOf(nodes []*compile.Node) (addrs []netip.Addr) {
+	for _, n := range nodes {
+		addrs = append(addrs, n.Addrs...)
 		for _, r := range n.Ranges {
-			taken[r.Addr()], taken[r.Addr().Next()] = true, true
+			addrs = append(addrs, r.Addr(), r.Addr().Next())
 		}
 	}
-	isTaken := func(p *compile.Pod) bool {
-		if slices.ContainsFunc(p.Addrs, func(a netip.Addr) bool { return taken[a] }) {
-			return true
-		}
-		for _, a := range p.Addrs {
-			taken[a] = true
-		}
-		return false
-	}
-	s.Local = slices.DeleteFunc(slices.Clone(s.Local), isTaken)
-	for p := range s.Remote.All() {
-		if isTaken(p) {
-			s.Remote = s.Remote.Without(p.Namespace, p.Name)
-		}
-	}
-	return s
+	return addrs
 }

@@ -2,7 +2,6 @@ package podnames
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"time"
@@ -34,13 +33,8 @@ func (c asker) PodAt(ctx context.Context, a netip.Addr) (string, error) {
 		fields.OneTermEqualSelector("status.podIP", a.String()), fields.OneTermEqualSelector("spec.hostNetwork", "false"),
 		fields.OneTermNotEqualSelector("status.phase", "Succeeded"), fields.OneTermNotEqualSelector("status.phase", "Failed"),
 	)
-	answer, err := c.Get().Resource("pods").Param("fieldSelector", by.String()).Param("resourceVersion", "0").
-		SetHeader("Accept", cached.OnlyMetadataOfAll).Do(ctx).Raw()
+	pods, err := cached.ListMetadata(ctx, c.Get().Resource("pods").Param("fieldSelector", by.String()).Param("resourceVersion", "0"))
 	if err != nil {
-		return "", fmt.Errorf("asking for the pod at %s: %w", a, err)
-	}
-	var pods metav1.PartialObjectMetadataList
-	if err := json.Unmarshal(answer, &pods); err != nil {
 		return "", fmt.Errorf("asking for the pod at %s: %w", a, err)
 	}
 	return holder(pods.Items), nil

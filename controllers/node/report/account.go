@@ -80,7 +80,7 @@ func (a *Account) take(facts *v1alpha1.NodeEnforcementStatus) {
 // Note takes in a sync, and reports whether anything that concerns the node has changed: that is worth a write. How far the caches have
 // come, and how many addresses the sets hold, changes with every pod and policy of the cluster, and is written with the rest.
 func (a *Account) Note(s Synced) (changed bool) {
-	before := a.speaksOf()
+	applied, failing := a.applied, a.failing
 	a.noteRepairs(s)
 	if s.Facts != nil {
 		a.take(s.Facts)
@@ -98,7 +98,7 @@ func (a *Account) Note(s Synced) (changed bool) {
 	changed = says != a.reported
 	a.reported, a.fanOut = says, 1
 	if changed {
-		a.fanOut = fanOutOf(before, a.speaksOf(), s.Nodes)
+		a.fanOut = fanOutOf(spokenOf(applied, failing), spokenOf(a.applied, a.failing), s.Nodes)
 	}
 	return changed
 }
@@ -106,13 +106,12 @@ func (a *Account) Note(s Synced) (changed bool) {
 // spoken are the policies that an account speaks of.
 type spoken struct{ applied, failing map[policy.Object]bool }
 
-// speaksOf are those of an account now.
-func (a *Account) speaksOf() spoken {
-	failing := make(map[policy.Object]bool, len(a.failing))
-	for _, o := range a.failing {
-		failing[o] = true
+func spokenOf(applied map[policy.Object]bool, failing []policy.Object) spoken {
+	s := spoken{applied, make(map[policy.Object]bool, len(failing))}
+	for _, o := range failing {
+		s.failing[o] = true
 	}
-	return spoken{a.applied, failing}
+	return s
 }
 
 func (s spoken) has(o policy.Object) bool { return s.applied[o] || s.failing[o] }
