@@ -91,7 +91,8 @@ type Reconciler struct {
 
 	// How far syncs have come, and when the next may begin.
 	progress
-	pace pace
+	pace   pace
+	causes causes
 
 	// What is enforced besides the API's objects, and what comes of it.
 	closing closing
@@ -134,7 +135,7 @@ func New(c Config) *Reconciler {
 // Reconcile syncs the kernel with the caches.
 func (n *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
 	n.prepare(ctx)
-	spent := processTime()
+	spent, elsewhere := processTime(), n.causes.take()
 	o, wait, err := n.take(ctx)
 	if err != nil || wait > 0 {
 		n.changed.CompareAndSwap(nil, o.changed) // it still waits
@@ -147,6 +148,9 @@ func (n *Reconciler) Reconcile(ctx context.Context, _ reconcile.Request) (reconc
 	took := time.Since(o.began)
 	spent = min(processTime()-spent, took) // more is what others in the process take meanwhile
 	n.pace.took(spent, took-spent)
+	if elsewhere {
+		n.causes.took(spent, time.Now())
+	}
 	return n.requeue(o)
 }
 

@@ -11,16 +11,15 @@ import (
 // is a pause between two syncs, and what comes meanwhile is one sync. A pod that starts never waits.
 //
 // A pause is as long as what the sync before it took, but shortestPace at least and longestPace at most. So changes without end have syncs take at most half of
-// one processor, and a few per cent where one takes a millisecond, such as those for pods of other nodes.
+// one processor, and a few per cent where one takes a millisecond.
 
 const (
 	// paceShare is how many times as long as syncs take has to pass for syncs not to wait at all, in the long run.
 	paceShare = 50
 	// paceAllowance is the debt without a pause: some ten syncs at the sizes that docs/benchmarks.md has.
 	paceAllowance = 300 * time.Millisecond
-	// shortestPace has a change that waits for a sync, for a pause and for its own sync be in force within a tenth of a second where the two syncs take no
-	// longer than the pause.
-	shortestPace = 50 * time.Millisecond
+	// shortestPace is a pause that does not show in how long a change takes to be in force.
+	shortestPace = 20 * time.Millisecond
 	// longestPace bounds the pause, whatever syncs took: with a tenant's objects that are as large as budgets let them be, the three are to be well below a
 	// second together.
 	longestPace = 100 * time.Millisecond

@@ -125,11 +125,15 @@ func (n *Reconciler) watchNode(_ context.Context, q queue) error {
 // watchStores marks the node dirty when what a store holds has changed, and starts them.
 func (n *Reconciler) watchStores(ctx context.Context, q queue) {
 	changed := func(before, after *compile.Pod) {
-		if before != nil && after != nil && cached.CanWait(n.Name, before, after) {
+		here := func(p *compile.Pod) bool { return p != nil && p.Node == n.Name }
+		switch {
+		case before != nil && after != nil && cached.CanWait(n.Name, before, after):
 			q.AddAfter(n.key(), laterDelay)
-			return
+		case here(before) || here(after):
+			n.dirty(q)
+		default:
+			n.dirtyElsewhere(q)
 		}
-		n.dirty(q)
 	}
 	n.stores.namespaces.OnChange(func(_, _ *compile.Namespace) { n.dirty(q) })
 	n.stores.policies.OnChange(func(_, _ *networkingv1.NetworkPolicy) { n.dirty(q) })
@@ -165,9 +169,25 @@ func (n *Reconciler) startWatches(ctx context.Context, q queue) error {
 
 // dirty asks for a sync, and remembers since when.
 func (n *Reconciler) dirty(q queue) {
+	n.noteChange()
+	n.causes.here.Store(true)
+	q.Add(n.key())
+}
+
+// dirtyElsewhere does so for a pod of another node. Where very many of them change, several wait for one sync.
+func (n *Reconciler) dirtyElsewhere(q queue) {
+	n.noteChange()
+	n.causes.elsewhere.Store(true)
+	if pause := n.causes.pause(time.Now()); pause > 0 {
+		q.AddAfter(n.key(), pause)
+		return
+	}
+	q.Add(n.key())
+}
+
+func (n *Reconciler) noteChange() {
 	now := time.Now()
 	n.changed.CompareAndSwap(nil, &now)
-	q.Add(n.key())
 }
 
 func (n *Reconciler) key() reconcile.Request {
