@@ -39,9 +39,9 @@ func TestSyncsHaveAPauseBetweenThemUnderChangesWithoutEnd(t *testing.T) {
 		most  float64 // of one processor
 		p99   time.Duration
 	}{
-		{time.Millisecond, 0.03, 60 * time.Millisecond},
-		{10 * time.Millisecond, 0.18, 80 * time.Millisecond},
-		{25 * time.Millisecond, 0.34, 110 * time.Millisecond},
+		{time.Millisecond, 0.05, 30 * time.Millisecond},
+		{10 * time.Millisecond, 0.34, 60 * time.Millisecond},
+		{25 * time.Millisecond, 0.51, 80 * time.Millisecond},
 		{50 * time.Millisecond, 0.51, 160 * time.Millisecond},
 		{150 * time.Millisecond, 0.61, 410 * time.Millisecond},
 		{350 * time.Millisecond, 0.79, time.Second},
@@ -87,8 +87,8 @@ func TestChangesWaitOnlyBeyondTheAllowanceAndAnArrivalNever(t *testing.T) {
 		p.took(10*time.Millisecond, 0)
 		time.Sleep(15 * time.Millisecond)
 		waits("a while after the last", shortestPace-15*time.Millisecond)
-		p.took(20*time.Millisecond, 30*time.Millisecond)
-		waits("after one that has waited", shortestPace-30*time.Millisecond)
+		p.took(50*time.Millisecond, 30*time.Millisecond)
+		waits("after one that has waited", 20*time.Millisecond)
 		p.took(20*time.Millisecond, time.Second)
 		waits("after one that has waited for longer than the pause", 0)
 		p.took(60*time.Millisecond, 0)
