@@ -31,6 +31,7 @@ func Run(args []string) int {
 }
 
 func newRootCommand() *cobra.Command {
+	var version bool
 	root := &cobra.Command{
 		Use:   "ringfence",
 		Short: "Kubernetes NetworkPolicy for clusters whose CNI does not enforce it",
@@ -38,11 +39,18 @@ func newRootCommand() *cobra.Command {
 through the host's netfilter. The CNI stays, the policy comes.
 
 'ringfence enforcer' runs on each node. 'ringfence lab' shows it at work on one machine.`,
-		Version:       thisBuild().String(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if version {
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), thisBuild())
+				return err
+			}
+			return cmd.Help()
+		},
 	}
-	root.SetVersionTemplate("{{.Version}}\n") // as the command version prints it
+	// Cobra's own flag prints by a template. Where templates are in a program, its linker has to keep each method of each type.
+	root.Flags().BoolVarP(&version, "version", "v", false, "version for ringfence")
 	root.AddCommand(newEnforcerCommand(), newControllerCommand(), newCleanupCommand(), newPreflightCommand(), newAuditCommand(),
 		newCNICommand(), newVersionCommand(), newLabCommand())
 	return root

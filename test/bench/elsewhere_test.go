@@ -39,7 +39,7 @@ func BenchmarkElsewhere(b *testing.B) {
 	t := tableOf(fmt.Sprintf("%d pods a second come and as many go elsewhere for %s, in a cluster of %d; 100 policies on the node", comingPods, *elsewhereFlag, standingPods),
 		"back end", "pods came", "processor of the enforcer, %", "peak MB", "allowed flow: packets", "of them lost", "denied flow: packets", "of them arrived",
 		"goal: under 5 %, none wrong")
-	for _, backend := range []string{dataplane.Legacy} {
+	for _, backend := range []string{dataplane.Legacy, dataplane.NFT} {
 		s := newStage(b, backend)
 		kit.Must(b, s.fill(b.Context(), 100))
 		denied, err := s.watchDenied(kit.Context(b, patience))
