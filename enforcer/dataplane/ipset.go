@@ -81,13 +81,6 @@ func (c *ipsets) request(command int, name string) *nl.NetlinkRequest {
 	return r
 }
 
-// exchange sends a request and shows each message of the answer to visit, until that returns false. It is [askKernel], but for tests of a kernel in trouble.
-type exchange func(r *nl.NetlinkRequest, visit func([]byte) bool) error
-
-func askKernel(r *nl.NetlinkRequest, visit func([]byte) bool) error {
-	return r.ExecuteIter(unix.NETLINK_NETFILTER, 0, visit)
-}
-
 // dumpAttempts bounds how often a dump that was not shown in whole is begun anew.
 const dumpAttempts = 5
 

@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"errors"
@@ -140,7 +141,7 @@ func nftJumps(f iptables.Family, table, chain string) ([]nftJump, error) {
 		}
 		position++
 		if to := jumpOf(a[unix.NFTA_RULE_EXPRESSIONS]); isOurs(to) {
-			all = append(all, nftJump{position: position, handle: a[unix.NFTA_RULE_HANDLE], to: to})
+			all = append(all, nftJump{position: position, handle: bytes.Clone(a[unix.NFTA_RULE_HANDLE]), to: to})
 		}
 	})
 	return all, err
