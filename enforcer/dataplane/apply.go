@@ -14,7 +14,7 @@ import (
 type steps interface {
 	createSet(context.Context, iptables.Set) error
 	addEntries(context.Context, iptables.SetEntries) error
-	restore(context.Context, iptables.Family, string) error
+	restoreAll(context.Context, map[iptables.Family]string) map[iptables.Family]error
 	fixJump(context.Context, iptables.JumpFix) error
 	guard(context.Context, []iptables.Guard) error
 	unguard(context.Context, []string) error
@@ -37,11 +37,7 @@ func apply(ctx context.Context, k steps, p iptables.Plan) error {
 	for _, s := range p.AddEntries {
 		o.take(ctx, s.Family, func() error { return k.addEntries(ctx, s) })
 	}
-	for _, f := range iptables.Families {
-		if input, ok := p.Restore[f]; ok {
-			o.take(ctx, f, func() error { return familyError(f, "restoring the chains", k.restore(ctx, f, input)) })
-		}
-	}
+	o.restore(ctx, k, p.Restore)
 	for _, j := range p.Jumps {
 		op := fmt.Sprintf("putting the jump in front of %s", j.Chain)
 		o.take(ctx, j.Family, func() error { return familyError(j.Family, op, k.fixJump(ctx, j)) })
@@ -98,12 +94,34 @@ func (o *outcome) take(ctx context.Context, f iptables.Family, step func() error
 	} else {
 		err = step()
 	}
+	o.note(f, err)
+}
+
+// note notes how a family's step went.
+func (o *outcome) note(f iptables.Family, err error) {
 	if err != nil {
 		o.failed[f] = true
 		if set := (*SetError)(nil); errors.As(err, &set) {
 			set.Family = f
 		}
 		o.errs = append(o.errs, err)
+	}
+}
+
+// restore has the chains of all families that have come this far written at the same time: no family waits for another.
+func (o *outcome) restore(ctx context.Context, k steps, inputs map[iptables.Family]string) {
+	ready := map[iptables.Family]string{}
+	for _, f := range iptables.Families {
+		if input, ok := inputs[f]; ok {
+			o.take(ctx, f, func() error {
+				ready[f] = input
+				return nil
+			})
+		}
+	}
+	errs := k.restoreAll(ctx, ready)
+	for _, f := range iptables.Families {
+		o.note(f, familyError(f, "restoring the chains", errs[f]))
 	}
 }
 

@@ -243,8 +243,8 @@ func (k *kernel) destroySets(ctx context.Context, sets []iptables.SetRef) error 
 	return k.sets.destroyAll(ctx, names)
 }
 
-func (k *kernel) restore(ctx context.Context, f iptables.Family, input string) error {
-	return k.tools.restore(ctx, f, input)
+func (k *kernel) restoreAll(ctx context.Context, inputs map[iptables.Family]string) map[iptables.Family]error {
+	return k.tools.restoreAll(ctx, inputs)
 }
 
 func (k *kernel) fixJump(ctx context.Context, j iptables.JumpFix) error {

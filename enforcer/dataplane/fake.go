@@ -273,6 +273,17 @@ func (k *fakeSteps) delEntries(_ context.Context, s iptables.SetEntries) error {
 	return nil
 }
 
+// restoreAll takes one family after the other, so that what it notes is in the same order each time.
+func (k *fakeSteps) restoreAll(ctx context.Context, inputs map[iptables.Family]string) map[iptables.Family]error {
+	errs := map[iptables.Family]error{}
+	for _, f := range iptables.Families {
+		if input, ok := inputs[f]; ok {
+			errs[f] = k.restore(ctx, f, input)
+		}
+	}
+	return errs
+}
+
 func (k *fakeSteps) restore(_ context.Context, f iptables.Family, input string) error {
 	if err := k.before(Step{Kind: Restore, Family: f}); err != nil {
 		return err

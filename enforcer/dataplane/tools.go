@@ -94,11 +94,34 @@ func (t *tools) bounded(ctx context.Context) (context.Context, context.CancelFun
 // restore hands input to iptables-restore, which takes all of it or nothing. Chains that the input does not name stay as
 // they are, and so do other programs' rules and counters.
 func (t *tools) restore(ctx context.Context, f iptables.Family, input string) error {
-	wait := strconv.Itoa(int(t.lockWait / time.Second))
-	return t.locked(ctx, func(ctx context.Context) error {
-		_, err := t.family[f].restore.run(ctx, input, "--noflush", "-w", wait)
-		return err
-	})
+	return t.restoreAll(ctx, map[iptables.Family]string{f: input})[f]
+}
+
+// restoreAll is restore for several families, whose programs run beside each other.
+func (t *tools) restoreAll(ctx context.Context, inputs map[iptables.Family]string) map[iptables.Family]error {
+	ctx, cancel := t.bounded(ctx)
+	defer cancel()
+	begun := map[iptables.Family]func() ([]byte, error){}
+	begin := func(ctx context.Context, f iptables.Family) {
+		begun[f] = t.family[f].restore.start(ctx, inputs[f], "--noflush", "-w", strconv.Itoa(int(t.lockWait/time.Second)))
+	}
+	errs := map[iptables.Family]error{}
+	for _, f := range iptables.Families {
+		if _, ok := inputs[f]; ok {
+			begin(ctx, f)
+		}
+	}
+	for f := range inputs {
+		errs[f] = t.locked(ctx, func(ctx context.Context) error {
+			if begun[f] == nil {
+				begin(ctx, f)
+			}
+			_, err := begun[f]()
+			begun[f] = nil
+			return err
+		})
+	}
+	return errs
 }
 
 // longestPause is between two runs that find the lock taken. Each queues for it, so that the pause costs nothing while the lock is held; it is there for
@@ -146,25 +169,35 @@ func lockHeld(err error) bool {
 // with this process, so that it cannot apply a plan of ours after our successor has looked at the kernel. The kernel means the thread
 // when it says parent, so the thread is kept.
 func (p program) run(ctx context.Context, input string, args ...string) ([]byte, error) {
+	return p.start(ctx, input, args...)()
+}
+
+// start is the first half of run. What it returns is the other, on the same goroutine: it waits for the program, and says what that wrote.
+func (p program) start(ctx context.Context, input string, args ...string) (wait func() ([]byte, error)) {
 	cmd := exec.CommandContext(ctx, p.path, append(append([]string(nil), p.args...), args...)...)
 	cmd.WaitDelay = killGrace
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &stdout, &stderr
-	err := cmd.Run()
-	if err == nil {
-		return stdout.Bytes(), nil
+	err := cmd.Start()
+	return func() ([]byte, error) {
+		defer runtime.UnlockOSThread()
+		if err == nil {
+			err = cmd.Wait()
+		}
+		if err == nil {
+			return stdout.Bytes(), nil
+		}
+		if ctx.Err() != nil {
+			err = fmt.Errorf("it has not ended: %w: %w", ctx.Err(), context.Cause(ctx))
+		}
+		e := &ToolError{Tool: p.name, Stderr: stderr.String(), Err: err}
+		e.Answered = ctx.Err() == nil && cmd.ProcessState != nil && cmd.ProcessState.Exited() && !lockHeld(e)
+		e.Line, e.Text = offendingLine(e.Stderr, input)
+		return nil, e
 	}
-	if ctx.Err() != nil {
-		err = fmt.Errorf("it has not ended: %w: %w", ctx.Err(), context.Cause(ctx))
-	}
-	e := &ToolError{Tool: p.name, Stderr: stderr.String(), Err: err}
-	e.Answered = ctx.Err() == nil && cmd.ProcessState != nil && cmd.ProcessState.Exited() && !lockHeld(e)
-	e.Line, e.Text = offendingLine(e.Stderr, input)
-	return nil, e
 }
 
 // The programs name a line as "Error occurred at line: 3", "line 3 failed", or "line 3: RULE_APPEND failed (...)".
