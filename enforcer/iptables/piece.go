@@ -1,6 +1,10 @@
 package iptables
 
-import "github.com/ringfence-io/ringfence/enforcer/policy"
+import (
+	"net/netip"
+
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+)
 
 // piece is a chain and what its rules lead to, in one family. It stands in rulesets as long as something that stands there leads to it, and so does all that it
 // leads to itself: what stays costs a render nothing.
@@ -24,6 +28,7 @@ type section struct {
 	needs  needs // of all of the node's, when it was made
 	made   bool
 	leaves map[treeKind][]leaf
+	groups map[netip.Addr]*piece // the chains of enforced NetworkPolicies, by the first address of each endpoint that has one for its list alone
 }
 
 // chain adds a chain, unless it is there already, and returns its name.

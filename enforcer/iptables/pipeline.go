@@ -1,6 +1,7 @@
 package iptables
 
 import (
+	"net/netip"
 	"slices"
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
@@ -24,10 +25,11 @@ type pipeline struct {
 	needs
 	sections []*section // in the order of the namespaces
 	// Of all sections that are made in this render:
-	groups map[string]*piece // of enforced NetworkPolicies, by their lists
-	sizes  []int             // rules of each policy, and one: 0 is not known
-	steps  map[int][]step    // of policies in lists
+	groups  map[string]*piece     // of enforced NetworkPolicies, by their lists
+	staying map[netip.Addr]*piece // those of sections that are made anew, for endpoints that are as they were: they stay until all is made
+	steps   map[int][]step        // of policies in lists
 	// Of the section that is being made:
+	section  *section
 	shared   map[sharing]*sharedRules
 	sharings map[*policy.Endpoint]sharing
 	subjects map[int][]Entry // of policies in shared chains
@@ -83,10 +85,11 @@ func (n needs) has(kind treeKind) bool {
 
 // newPipeline finds out which trees are needed. A section of the last render stays if all that it was made from is the same.
 func newPipeline(t *rendering, d policy.Direction, namespaces []namespace) *pipeline {
-	pl := &pipeline{rendering: t, direction: d, groups: map[string]*piece{}, steps: map[int][]step{}}
+	pl := &pipeline{rendering: t, direction: d, groups: map[string]*piece{}, staying: map[netip.Addr]*piece{}, steps: map[int][]step{}}
 	for i := range namespaces {
 		b := t.table.sections[d][namespaces[i].name]
 		if b == nil || !namespaces[i].same {
+			pl.keepGroups(b, namespaces[i].stay)
 			b = &section{asks: pl.needsOf(namespaces[i].endpoints)}
 		}
 		pl.sections = append(pl.sections, b)
@@ -107,6 +110,28 @@ func newPipeline(t *rendering, d policy.Direction, namespaces []namespace) *pipe
 	}
 	t.table.sections[d] = kept
 	return pl
+}
+
+// keepGroups has the groups of endpoints that are as they were outlive the section that they were made for.
+func (pl *pipeline) keepGroups(b *section, stay map[netip.Addr]bool) {
+	if b == nil {
+		return
+	}
+	for a, p := range b.groups {
+		if stay[a] {
+			p.parents++
+			pl.staying[a] = p
+		}
+	}
+}
+
+// endGroups takes those away of them that no section has come to need.
+func (pl *pipeline) endGroups() {
+	for _, p := range pl.staying {
+		if p.parents--; p.parents == 0 {
+			pl.end(p)
+		}
+	}
 }
 
 func (pl *pipeline) needsOf(endpoints []*policy.Endpoint) (n needs) {
@@ -137,11 +162,9 @@ func (pl *pipeline) makeSections(namespaces []namespace) {
 }
 
 func (pl *pipeline) makeSection(b *section, endpoints []*policy.Endpoint) {
-	if pl.sizes == nil {
-		pl.sizes = make([]int, len(pl.node.Policies))
-	}
 	pl.findShared(endpoints)
-	b.leaves = map[treeKind][]leaf{}
+	b.leaves, b.groups = map[treeKind][]leaf{}, map[netip.Addr]*piece{}
+	pl.section = b
 	for _, kind := range treeKinds {
 		for _, e := range endpoints {
 			if pl.has(kind) {
@@ -251,6 +274,8 @@ func (pl *pipeline) fromNetworkPolicies(e *policy.Endpoint) string {
 	}
 	at := pl.sharings[e]
 	switch s := pl.shared[at]; {
+	case s == nil && !at.audit:
+		return pl.group(e)
 	case s == nil:
 		return pl.isolation(by[policy.NetworkPolicies], next)
 	case at.audit:

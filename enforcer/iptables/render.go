@@ -122,7 +122,9 @@ func (t *rendering) renderSections(namespaces []namespace) {
 		if root := pl.addTrees(); root != "" {
 			t.table.roots[pl.direction] = root
 		}
+		pl.endGroups()
 	}
+	t.table.forgetSizes(t.node)
 	t.endTexts()
 }
 

@@ -1,6 +1,7 @@
 package iptables
 
 import (
+	"net/netip"
 	"reflect"
 	"slices"
 
@@ -55,8 +56,9 @@ type heldSet struct {
 
 // keptTable is what stays of one family's table.
 type keptTable struct {
-	pieces   map[string]*piece // by the names of their chains
-	texts    map[texted]text   // of NetworkPolicies and isolations
+	pieces   map[string]*piece    // by the names of their chains
+	texts    map[texted]text      // of NetworkPolicies and isolations
+	sizes    map[*policy.Rule]int // how many rules are made of a policy's, by the first of these
 	sections [len(policy.Directions)]map[string]*section
 	trees    [len(policy.Directions)]map[treeKind]*tree
 	roots    map[policy.Direction]string
@@ -71,6 +73,8 @@ type namespace struct {
 	name      string
 	endpoints []*policy.Endpoint
 	same      bool // as in the last render: all that their sections were made from, but for the trees that there are
+	// stay are those that are as they were, by their first address, where not all are.
+	stay map[netip.Addr]bool
 }
 
 // Render says what the kernel must hold to enforce n. Where a set of reuse has the entries that are wanted, they stand in the result: a ruleset that
@@ -91,7 +95,7 @@ func (r *Renderer) Render(n policy.Node, o Options, reuse Ruleset) Ruleset {
 	to := Ruleset{Tables: map[Family]Table{}, Guards: map[string]Guard{}}
 	for _, f := range o.Families {
 		if r.tables[f] == nil {
-			r.tables[f] = &keptTable{pieces: map[string]*piece{}, texts: map[texted]text{}, hooks: map[string][]Rule{}, own: piece{own: true}}
+			r.tables[f] = &keptTable{pieces: map[string]*piece{}, texts: map[texted]text{}, sizes: map[*policy.Rule]int{}, hooks: map[string][]Rule{}, own: piece{own: true}}
 		}
 		t := &rendering{Options: o, node: &n, family: f, reuse: reuse.Sets, kept: r, table: r.tables[f]}
 		t.table.edits = map[string]*[]Rule{}
@@ -235,13 +239,32 @@ func (r *Renderer) follow(n *policy.Node) (all []namespace, same bool) {
 	endpoints := make(map[string][]*policy.Endpoint, len(all))
 	for i := range all {
 		ns := &all[i]
-		before, there := r.endpoints[ns.name]
-		ns.same = there && slices.EqualFunc(before, ns.endpoints, func(a, b *policy.Endpoint) bool { return sameEndpoint(a, b, was, unchanged) }) &&
-			!(len(rated) > 0 && ns.isSubjectTo(func(p int) bool { return rated[n.Policies[p].Ref.Namespace] }))
+		if before, there := r.endpoints[ns.name]; there && !(len(rated) > 0 && ns.isSubjectTo(func(p int) bool { return rated[n.Policies[p].Ref.Namespace] })) {
+			ns.compare(before, func(a, b *policy.Endpoint) bool { return sameEndpoint(a, b, was, unchanged) })
+		}
 		endpoints[ns.name] = ns.endpoints
 	}
 	r.endpoints = endpoints
 	return all, false
+}
+
+// compare finds out which endpoints are as they were.
+func (ns *namespace) compare(before []*policy.Endpoint, same func(a, b *policy.Endpoint) bool) {
+	if ns.same = slices.EqualFunc(before, ns.endpoints, same); ns.same {
+		return
+	}
+	was := make(map[netip.Addr]*policy.Endpoint, len(before))
+	for _, e := range before {
+		for _, a := range e.Addrs[:min(1, len(e.Addrs))] {
+			was[a] = e
+		}
+	}
+	ns.stay = map[netip.Addr]bool{}
+	for _, e := range ns.endpoints {
+		for _, a := range e.Addrs[:min(1, len(e.Addrs))] {
+			ns.stay[a] = was[a] != nil && same(was[a], e)
+		}
+	}
 }
 
 // byNamespace are the endpoints of each namespace, in the order in which they come.

@@ -2,7 +2,6 @@ package iptables
 
 import (
 	"encoding/binary"
-	"maps"
 	"math/bits"
 	"slices"
 
@@ -36,9 +35,18 @@ type sharing struct {
 
 // candidate are the lists of policies that might share a chain.
 type candidate struct {
-	lists    map[string]bool
-	policies map[int]bool
-	rules    int // of all lists
+	lists map[string][]int
+	rules int // of all lists
+}
+
+// policies are those that stand in a list, ascending.
+func (c *candidate) policies() []int {
+	var all []int
+	for _, list := range c.lists {
+		all = append(all, list...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // findShared says which pods share chains: where they would have more than shareFrom rules together, and more than twice as many as with one chain. It does
@@ -59,21 +67,20 @@ func (pl *pipeline) findShared(endpoints []*policy.Endpoint) {
 		pl.sharings[e] = at
 		c := candidates[at]
 		if c == nil {
-			c = &candidate{map[string]bool{}, map[int]bool{}, 0}
+			c = &candidate{map[string][]int{}, 0}
 			candidates[at] = c
 		}
-		if list := listKey(policies); !c.lists[list] {
-			c.lists[list] = true
+		if list := listKey(policies); c.lists[list] == nil {
+			c.lists[list] = policies
 			c.rules += rules
-			for _, p := range policies {
-				c.policies[p] = true
-			}
 		}
 	}
 	pl.shared = map[sharing]*sharedRules{}
 	for at, c := range candidates {
-		all := slices.Sorted(maps.Keys(c.policies))
-		if len(c.lists) > 1 && (pl.ShareAlways || c.rules > shareFrom && c.rules > 2*pl.rulesOf(all)) {
+		if len(c.lists) == 1 || c.rules <= shareFrom && !pl.ShareAlways {
+			continue
+		}
+		if all := c.policies(); pl.ShareAlways || c.rules > 2*pl.rulesOf(all) {
 			pl.shared[at] = &sharedRules{pl.Layout.sharedChain(pl.direction, at), all}
 		}
 	}
@@ -83,12 +90,36 @@ func (pl *pipeline) findShared(endpoints []*policy.Endpoint) {
 // rulesOf is how many rules policies have together.
 func (pl *pipeline) rulesOf(policies []int) (n int) {
 	for _, i := range policies {
-		if pl.sizes[i] == 0 {
-			pl.sizes[i] = 1 + len(pl.acceptingOf(i, "", "-j RETURN"))
+		rules := pl.node.Policies[i].Rules[pl.direction]
+		if len(rules) == 0 {
+			continue
 		}
-		n += pl.sizes[i] - 1
+		size, known := pl.table.sizes[&rules[0]]
+		if !known {
+			size = len(pl.acceptingOf(i, "", "-j RETURN"))
+			pl.table.sizes[&rules[0]] = size
+		}
+		n += size
 	}
 	return n
+}
+
+// forgetSizes leaves out what is known of policies that are gone, where that is most of it.
+func (t *keptTable) forgetSizes(n *policy.Node) {
+	if len(t.sizes) <= 2*len(policy.Directions)*len(n.Policies)+shareFrom {
+		return
+	}
+	sizes := map[*policy.Rule]int{}
+	for i := range n.Policies {
+		for _, rules := range n.Policies[i].Rules {
+			if len(rules) > 0 {
+				if size, known := t.sizes[&rules[0]]; known {
+					sizes[&rules[0]] = size
+				}
+			}
+		}
+	}
+	t.sizes = sizes
 }
 
 // listKey tells lists from each other.

@@ -65,25 +65,31 @@ func (pl *pipeline) isolation(policies []int, next string) string {
 		return pl.auditedIsolation(policies, next)
 	}
 	accept := "-j RETURN"
-	plain := first.Stage == policy.NetworkPolicies // endpoints have long lists of those alone
-	if plain {
-		if p := pl.groups[listKey(policies)]; p != nil {
-			pl.leadTo(p)
-			return p.name
-		}
-	}
 	names := pl.names(policies)
 	if first.Stage == policy.AdminIsolation && next != "" {
 		accept = "-g " + next
 		names = append(names, next)
 	}
-	name := pl.chain(pl.Layout.groupChain(pl.direction, names), func() []Rule {
+	return pl.chain(pl.Layout.groupChain(pl.direction, names), func() []Rule {
 		return append(pl.accepting(policies, accept), pl.isolationDenial(policies)...)
 	})
-	if plain {
-		pl.groups[listKey(policies)] = pl.table.pieces[name]
+}
+
+// group is isolation by the NetworkPolicies of an endpoint, which may be a thousand. Where the endpoint is as it was, so is its chain.
+func (pl *pipeline) group(e *policy.Endpoint) string {
+	policies := e.Applies[pl.direction][policy.NetworkPolicies]
+	key := listKey(policies)
+	p := pl.groups[key]
+	if p == nil {
+		p = pl.staying[e.Addrs[0]]
 	}
-	return name
+	if p == nil {
+		p = pl.table.pieces[pl.isolation(policies, "")]
+	} else {
+		pl.leadTo(p)
+	}
+	pl.groups[key], pl.section.groups[e.Addrs[0]] = p, p
+	return p.name
 }
 
 // accepting are the rules of policies that add up.
