@@ -35,8 +35,10 @@ import (
 
 // Dataplane is the node's kernel.
 type Dataplane interface {
-	// ObserveReusing returns all that is ours in the kernel, with entries of known where a set holds the same.
+	// ObserveReusing returns all that is ours in the kernel, with entries of known where a set holds the same. It may run beside the other methods.
 	ObserveReusing(ctx context.Context, known iptables.Ruleset) (iptables.Ruleset, error)
+	// ObserveSets returns the sets of these names that are there, likewise.
+	ObserveSets(ctx context.Context, names []string, known iptables.Ruleset) (map[string]iptables.Set, error)
 	// Apply carries out a plan. After an error the kernel may hold part of it: never more than the old and the new
 	// policy allow.
 	Apply(context.Context, iptables.Plan) error
@@ -46,7 +48,8 @@ type Dataplane interface {
 type Enforcer struct {
 	dataplane Dataplane
 	options   iptables.Options
-	known     *iptables.Ruleset // what the kernel holds, nil while we do not know
+	known     *iptables.Ruleset // what the kernel holds, nil while we do not know; see [Enforcer.knows]
+	reading   *reading          // of the kernel beside Syncs, nil if there is none
 	inForce   *policy.Node      // what is known to be in force, likewise
 	failed    iptables.Plan     // the last that was not carried out in whole
 	planner   *planner
@@ -77,7 +80,8 @@ func (e *Enforcer) SetOptions(o iptables.Options) {
 	if reflect.DeepEqual(e.options, o) {
 		return
 	}
-	e.options, e.known, e.tookOver = o, nil, false
+	e.options, e.tookOver = o, false
+	e.knows(nil, iptables.Plan{})
 }
 
 // follower is told of each change of what is in force.
@@ -186,7 +190,8 @@ func (e *Enforcer) enforce(ctx context.Context, node policy.Node, verify bool) (
 
 	have, unread := e.have(ctx, verify || e.leftovers.wanted(want), want, &report)
 	if unread != nil {
-		e.known, e.inForce, report.Unread = nil, nil, true
+		e.inForce, report.Unread = nil, true
+		e.knows(nil, iptables.Plan{})
 		want = want.Comparable(have)
 	}
 	plan := e.leftovers.due(iptables.Diff(want, have), time.Now())
@@ -197,12 +202,14 @@ func (e *Enforcer) enforce(ctx context.Context, node policy.Node, verify bool) (
 	}
 	e.failed = plan
 	if err := e.follower.change(change, func() error { return e.apply(ctx, plan) }); err != nil {
-		e.known, e.inForce = nil, nil
+		e.inForce = nil
+		e.knows(nil, plan)
 		return report, errors.Join(unread, fmt.Errorf("applying policy: %w", err))
 	}
 	e.failed = iptables.Plan{}
 	if unread == nil {
-		e.known, e.inForce = &want, &node
+		e.inForce = &node
+		e.knows(&want, plan)
 	}
 	return report, unread
 }
@@ -226,9 +233,12 @@ func (e *Enforcer) have(ctx context.Context, verify bool, want iptables.Ruleset,
 	if e.known != nil && !verify {
 		return *e.known, nil
 	}
-	observed, err := e.dataplane.ObserveReusing(ctx, want)
-	if err != nil {
-		return observed, fmt.Errorf("reading back what is enforced: %w", err)
+	observed, ok := e.read(ctx)
+	if !ok {
+		var err error
+		if observed, err = e.dataplane.ObserveReusing(ctx, want); err != nil {
+			return observed, fmt.Errorf("reading back what is enforced: %w", err)
+		}
 	}
 	if e.known != nil {
 		report.Repairs = e.leftovers.without(iptables.Diff(*e.known, observed)).Changes()

@@ -302,14 +302,16 @@ func (e *Enforcer) prepare(ctx context.Context, s compile.Snapshot) {
 		return
 	}
 	if err := e.dataplane.Apply(ctx, plan); err != nil {
-		n.stage, e.known = ready, nil
+		n.stage = ready
+		e.knows(nil, plan)
 		return
 	}
 	if all {
 		n.stage = ready
 	}
 	known := e.known.WithSets(plan)
-	e.known, n.made = &known, n.made.WithSets(plan)
+	n.made = n.made.WithSets(plan)
+	e.knows(&known, plan)
 }
 
 // withMade is a ruleset with the sets that were made for what waits: they are to stay.

@@ -50,4 +50,6 @@ func (c *causes) pause(now time.Time) time.Duration {
 	return 0
 }
 
-func (c *causes) init() { c.debt.parts, c.debt.allowance, c.debt.longest = elsewhereParts, elsewhereAllowance, elsewherePause }
+func (c *causes) init() {
+	c.debt.parts, c.debt.allowance, c.debt.longest = elsewhereParts, elsewhereAllowance, elsewherePause
+}

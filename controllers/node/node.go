@@ -43,6 +43,8 @@ type Config struct {
 	Sync Syncer
 	// Compare, if it is given, is asked now and then whether what was made step by step is right.
 	Compare Comparer
+	// Kernel, if it is given, is read beside the syncs. Without it those that verify read it themselves.
+	Kernel Reader
 	// Resync is how often the kernel itself is compared with what it should hold, and so the longest that damage done by others
 	// lasts.
 	Resync time.Duration
@@ -100,6 +102,7 @@ type Reconciler struct {
 	grounds grounds
 
 	comparisons comparisons
+	readings    readings
 
 	// Who is told of pods, and of syncs. The first two may be nil.
 	announcer *announce.Announcer
@@ -124,6 +127,7 @@ func New(c Config) *Reconciler {
 	n := &Reconciler{
 		Config: c, restored: newRestoration(),
 		comparisons: comparisons{Comparer: c.Compare, every: compareEvery, ask: func() {}},
+		readings:    readings{Reader: c.Kernel, ask: func() {}},
 		closing:     closing{UnknownPods: c.UnknownPods}, sources: sources{Sources: c.Sources}, grounds: grounds{Ground: c.Ground},
 	}
 	n.sizes = newSizes()
@@ -208,7 +212,10 @@ func (n *Reconciler) sync(ctx context.Context, o *outcome) {
 	if n.announcer != nil {
 		n.announcer.Note(o.snapshot, n.stores.pod)
 	}
-	o.verify = time.Since(n.verified) >= n.Resync
+	if due := time.Since(n.verified) >= n.Resync; due {
+		o.verify = n.readings.verify(ctx)
+		o.reading = !o.verify
+	}
 	unread := n.sources.into(&o.snapshot, o.verify)
 	n.syncing.Store(&o.began)
 	var err error
@@ -225,6 +232,9 @@ func (n *Reconciler) requeue(o *outcome) (reconcile.Result, error) {
 	}
 	if o.stays {
 		n.changed.CompareAndSwap(nil, o.changed) // it still waits
+		if o.reading {
+			return reconcile.Result{}, nil // the kernel is being read, and then asks for a sync
+		}
 		n.verified = o.began
 		return reconcile.Result{RequeueAfter: time.Millisecond}, nil
 	}
@@ -237,6 +247,9 @@ func (n *Reconciler) requeue(o *outcome) (reconcile.Result, error) {
 	n.synced.Store(true)
 	if len(o.Report.Waiting) > 0 {
 		return reconcile.Result{RequeueAfter: time.Millisecond}, nil // after the pause that is between any two syncs
+	}
+	if o.reading {
+		return reconcile.Result{}, nil // the kernel is being read, and then asks for a sync
 	}
 	// Counted from the last look at the kernel, so that no amount of changes puts the next one off.
 	return reconcile.Result{RequeueAfter: max(n.Resync-time.Since(n.verified), time.Millisecond)}, nil

@@ -22,6 +22,7 @@ type outcome struct {
 	began    time.Time
 	changed  *time.Time // when the first event came that the sync takes in; nil if there was none
 	verify   bool       // the sync looked at the kernel
+	reading  bool       // it was to, and the kernel is being read for it: that asks for another sync
 	stays    bool       // the snapshot is that of the sync before, since changes wait
 	// ended, if there is one, answers whoever waits for the policy of pods that have just come.
 	ended func(lacking func([]netip.Addr) error)

@@ -162,6 +162,7 @@ func (n *Reconciler) watchLinks(ctx context.Context, q queue) error {
 func (n *Reconciler) startWatches(ctx context.Context, q queue) error {
 	n.watchStores(ctx, q)
 	n.comparisons.ask = func() { n.dirty(q) }
+	n.readings.ask = func() { q.Add(n.key()) }
 	return n.watches.start(func(t cached.Target) (*cached.Watch, error) {
 		return n.watches.kinds.Watcher.Start(ctx, t, func() { n.dirty(q) })
 	})

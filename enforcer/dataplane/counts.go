@@ -27,8 +27,8 @@ type Count struct {
 // count never falls, although the kernel's counters restart when a chain is rewritten. With an error the counts of what could
 // not be read are those of the last reading.
 func (d *Dataplane) Counts(ctx context.Context) (map[string]uint64, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	d.counting.Lock()
+	defer d.counting.Unlock()
 	var errs []error
 	for _, f := range d.Capabilities().Families {
 		out, err := d.tools.saveCounters(ctx, f, d.Capabilities().Table)

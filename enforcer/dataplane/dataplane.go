@@ -22,10 +22,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 
 	"github.com/go-logr/logr"
+	"golang.org/x/sys/unix"
 
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
@@ -81,7 +83,7 @@ const (
 var tables = [...]string{securityTable, mangleTable}
 
 // Dataplane is the network namespace of the thread that calls its methods: all of them read and write the kernel's state
-// there. The methods may be called from several goroutines; they take turns.
+// there. The methods may be called from several goroutines; those that write take turns.
 type Dataplane struct {
 	mu       sync.Mutex
 	tools    *tools
@@ -90,6 +92,7 @@ type Dataplane struct {
 	layout   iptables.Layout
 	exchange exchange
 	state    atomic.Pointer[state]
+	counting sync.Mutex // held while counters are read
 	counter  Counter
 	seen     seen
 	filters  filters // of connection tracking
@@ -136,10 +139,8 @@ func (d *Dataplane) Observe(ctx context.Context) (iptables.Ruleset, error) {
 }
 
 // ObserveReusing is [Dataplane.Observe], but where a set of known has the entries that were read, it is these that stand in the result: a kernel
-// that holds what it should takes no second copy of it.
+// that holds what it should takes no second copy of it. It may run beside [Dataplane.Apply]: what is changed meanwhile is shown as it was or as it is.
 func (d *Dataplane) ObserveReusing(ctx context.Context, known iptables.Ruleset) (iptables.Ruleset, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	r := iptables.Ruleset{Tables: map[iptables.Family]iptables.Table{}}
 	var errs []error
 	for _, f := range d.Capabilities().Families {
@@ -153,13 +154,26 @@ func (d *Dataplane) ObserveReusing(ctx context.Context, known iptables.Ruleset) 
 	if err := d.observeGuards(&r); err != nil {
 		errs = append(errs, err)
 	}
-	sets, err := listSets(d.exchange, d.layout, known.Sets)
+	sets, err := listSets(d.exchange, d.layout, known.Sets, "")
 	if err != nil {
 		errs = append(errs, err)
 	} else {
 		r.Sets = policy.MapOf(sets)
 	}
 	return r, errors.Join(errs...)
+}
+
+// ObserveSets are those of some sets, by name, that are there. Entries of known stand in the result as in that of [Dataplane.ObserveReusing].
+func (d *Dataplane) ObserveSets(_ context.Context, names []string, known iptables.Ruleset) (map[string]iptables.Set, error) {
+	all := map[string]iptables.Set{}
+	for _, name := range names {
+		sets, err := listSets(d.exchange, d.layout, known.Sets, name)
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return nil, err
+		}
+		maps.Copy(all, sets)
+	}
+	return all, nil
 }
 
 // observeGuards reads what holds links, where the kernel can.

@@ -115,6 +115,18 @@ func (f *Fake) Observe(ctx context.Context) (iptables.Ruleset, error) {
 	return r, nil
 }
 
+// ObserveSets is as Dataplane's, but always a copy.
+func (f *Fake) ObserveSets(ctx context.Context, names []string, _ iptables.Ruleset) (map[string]iptables.Set, error) {
+	all, err := f.ObserveReusing(ctx, iptables.Ruleset{})
+	sets := map[string]iptables.Set{}
+	for _, name := range names {
+		if s, there := all.Sets.Lookup(name); there {
+			sets[name] = s
+		}
+	}
+	return sets, err
+}
+
 // Apply is as Dataplane's.
 func (f *Fake) Apply(ctx context.Context, p iptables.Plan) error {
 	f.applying.Lock()

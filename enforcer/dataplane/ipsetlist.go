@@ -15,8 +15,8 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
-// listSets are our sets with their entries, which are those of known where it has the same.
-func listSets(x exchange, layout iptables.Layout, known policy.Map[string, iptables.Set]) (map[string]iptables.Set, error) {
+// listSets are our sets with their entries, which are those of known where it has the same; or the one of a name, if that is not empty.
+func listSets(x exchange, layout iptables.Layout, known policy.Map[string, iptables.Set], name string) (map[string]iptables.Set, error) {
 	var l listing
 	err := whole(func() error {
 		c, err := openIPSets(x)
@@ -25,7 +25,7 @@ func listSets(x exchange, layout iptables.Layout, known policy.Map[string, iptab
 		}
 		defer c.close()
 		l = listing{layout: layout, known: known, sets: map[string]iptables.Set{}}
-		return c.dump(c.request(nl.IPSET_CMD_LIST, ""), l.read)
+		return c.dump(c.request(nl.IPSET_CMD_LIST, name), l.read)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("listing the ipsets: %w", err)

@@ -55,6 +55,7 @@ func enterNamespace(t *testing.T) {
 // subject is what the table tests run on: a Dataplane or a Fake.
 type subject interface {
 	Observe(context.Context) (iptables.Ruleset, error)
+	ObserveSets(context.Context, []string, iptables.Ruleset) (map[string]iptables.Set, error)
 	Apply(context.Context, iptables.Plan) error
 	Cleanup(context.Context) error
 	Denied(context.Context, uint16, func(Packet)) error

@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -194,6 +195,25 @@ func FuzzCanonical(f *testing.F) {
 		once := Canonical(iptables.Rule(s))
 		if twice := Canonical(once); twice != once {
 			t.Errorf("Canonical of %q is %q, and of that %q", s, once, twice)
+		}
+	})
+}
+
+// Some sets can be read alone; one that is not there is not among them.
+func TestSetsAreReadByName(t *testing.T) {
+	onEach(t, func(t *testing.T, d subject) {
+		one := set(t, "RF-v1-4A-one", iptables.HashIP, iptables.IPv4, "10.0.0.1", "10.0.0.2")
+		six := set(t, "RF-v1-6A-six", iptables.HashIP, iptables.IPv6, "fd00::1")
+		empty := set(t, "RF-v1-4A-empty", iptables.HashIP, iptables.IPv4)
+		mustApply(t, d, iptables.Plan{CreateSets: []iptables.Set{one, six, empty, set(t, "RF-v1-4A-other", iptables.HashIP, iptables.IPv4, "10.0.0.3")}})
+		got, err := d.ObserveSets(t.Context(), []string{one.Name, "RF-v1-4A-none", six.Name, empty.Name}, iptables.Ruleset{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := mustObserve(t, d).Sets
+		want := map[string]iptables.Set{one.Name: all.Get(one.Name), six.Name: all.Get(six.Name), empty.Name: all.Get(empty.Name)}
+		if len(want[one.Name].Entries) != 2 || !reflect.DeepEqual(got, want) {
+			t.Errorf("got %v, want %v", got, want)
 		}
 	})
 }

@@ -289,7 +289,8 @@ func (p *enforcerProcess) wire() {
 	p.journal = &denials.Journal{Source: p.plane, Log: p.log.WithName("denials"), Group: render.NFLogGroup, Interval: p.options.resync}
 	p.ground = &ground{options: p.options, plane: p.plane, sync: sync, journal: p.journal, log: p.log}
 	p.health = report.NewHealth()
-	p.config.Sync, p.config.Compare, p.config.Points, p.config.Health, p.config.Ground = sync, sync, p.journal.SetPoints, p.health, p.ground
+	p.config.Sync, p.config.Compare, p.config.Kernel = sync, sync, sync
+	p.config.Points, p.config.Health, p.config.Ground = p.journal.SetPoints, p.health, p.ground
 	if p.arrivals = p.options.cni.arrivals(p.health, p.log.WithName("cni")); p.arrivals != nil {
 		p.config.Arrivals = p.arrivals
 	}
