@@ -68,6 +68,12 @@ type keptTable struct {
 	loose    []*piece           // texts that no chain had for a moment
 }
 
+func newKeptTable() *keptTable {
+	return &keptTable{
+		pieces: map[string]*piece{}, texts: map[texted]text{}, sizes: map[*policy.Rule]int{}, hooks: map[string][]Rule{}, own: piece{own: true},
+	}
+}
+
 // namespace are the endpoints of one.
 type namespace struct {
 	name      string
@@ -95,7 +101,7 @@ func (r *Renderer) Render(n policy.Node, o Options, reuse Ruleset) Ruleset {
 	to := Ruleset{Tables: map[Family]Table{}, Guards: map[string]Guard{}}
 	for _, f := range o.Families {
 		if r.tables[f] == nil {
-			r.tables[f] = &keptTable{pieces: map[string]*piece{}, texts: map[texted]text{}, sizes: map[*policy.Rule]int{}, hooks: map[string][]Rule{}, own: piece{own: true}}
+			r.tables[f] = newKeptTable()
 		}
 		t := &rendering{Options: o, node: &n, family: f, reuse: reuse.Sets, kept: r, table: r.tables[f]}
 		t.table.edits = map[string]*[]Rule{}
