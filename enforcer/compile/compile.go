@@ -58,6 +58,9 @@ func (k *Compiler) Compile(s Snapshot) (policy.Node, []Problem) {
 	c.tie(s, &node)
 	k.sets, k.known.cluster, k.copies.before = node.Sets, nil, nil
 	c.reuse, c.groups = policy.Map[policy.SetID, policy.Set]{}, podGroups{}
+	if cap(c.members) > manyAddresses {
+		c.members = nil // room for every pod of the cluster, which no change asks for
+	}
 	return node, problems
 }
 
@@ -66,7 +69,7 @@ func (k *Compiler) Holds(a netip.Addr) bool {
 	if k.cluster == nil {
 		return false
 	}
-	holder := k.cluster.claims.holders[a]
+	holder := k.cluster.claims.holder(a)
 	return holder != nil && holder != nobody
 }
 

@@ -134,7 +134,7 @@ func TestWhatIsNotUsedIsForgotten(t *testing.T) {
 		}
 	}
 	k.Compile(Snapshot{Node: "here"})
-	if n := len(k.reading.in) + len(k.reading.isolations) + len(k.reading.sorted) + k.cluster.count + len(k.cluster.byNamespace) + len(k.cluster.claims.holders) + len(k.known.sets) + len(k.known.scopes.named) + len(k.known.scopes.wide) + len(k.known.others); n != 0 {
+	if n := len(k.reading.in) + len(k.reading.isolations) + len(k.reading.sorted) + k.cluster.count + len(k.cluster.byNamespace) + k.cluster.claims.sole.size + len(k.cluster.claims.several) + len(k.cluster.claims.decided) + len(k.known.sets) + len(k.known.scopes.named) + len(k.known.scopes.wide) + len(k.known.others); n != 0 {
 		t.Errorf("of nothing, %d things are kept", n)
 	}
 }

@@ -254,7 +254,7 @@ func (t *tying) shut(s Snapshot) {
 		return slices.ContainsFunc(s.Ranges, func(r netip.Prefix) bool { return r.Contains(a) })
 	}
 	gone := slices.DeleteFunc(t.gone, func(a netip.Addr) bool {
-		return t.claims.holders[a] != nil || slices.Contains(t.own, a) || a.Is6() && a.IsLinkLocalUnicast() || !s.Elsewhere.isAll() && !inRanges(a) ||
+		return t.claims.holder(a) != nil || slices.Contains(t.own, a) || a.Is6() && a.IsLinkLocalUnicast() || !s.Elsewhere.isAll() && !inRanges(a) ||
 			slices.ContainsFunc(t.nodes, func(n *Node) bool { return slices.Contains(n.Addrs, a) })
 	})
 	if len(gone) == 0 {
