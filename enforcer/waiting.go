@@ -220,7 +220,7 @@ func (r *refusals) newWork(n *policy.Node, families int) map[string]int {
 				for _, id := range []policy.SetID{rule.Peer.Set, rule.Ports.Set} {
 					if id != "" && !r.sets.Has(id) && !seen[id] {
 						seen[id] = true
-						asked[p.Ref.Namespace] += families*iptables.WorkOfSet + len(n.Sets.Get(id).Members)
+						asked[p.Ref.Namespace] += families*iptables.WorkOfSet + n.Sets.Get(id).Members.Len()
 					}
 				}
 			}

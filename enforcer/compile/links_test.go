@@ -60,7 +60,7 @@ func shutTexts(n policy.Node) (all []string) {
 	if n.Shut == "" {
 		return nil
 	}
-	for _, m := range n.Sets.Get(n.Shut).Members {
+	for m := range n.Sets.Get(n.Shut).Members.All() {
 		all = append(all, m.Addr.IP().String())
 	}
 	return all

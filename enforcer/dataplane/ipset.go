@@ -149,7 +149,25 @@ func (c *ipsets) create(ctx context.Context, s iptables.Set) error {
 	if err != nil {
 		return &SetError{Set: s.Name, Op: fmt.Sprintf("creating it as %s of %s", s.Type, s.Family), Err: err}
 	}
-	return c.add(ctx, iptables.SetEntries{Set: s.Name, Type: s.Type, Family: s.Family, Entries: s.Entries})
+	return c.fill(ctx, s)
+}
+
+// atOnce is how many entries of a new set are made ready for messages at once: it may have every pod of the cluster.
+const atOnce = 4096
+
+// fill adds the entries of a new set.
+func (c *ipsets) fill(ctx context.Context, s iptables.Set) error {
+	some := iptables.SetEntries{Set: s.Name, Type: s.Type, Family: s.Family, Entries: make([]iptables.Entry, 0, min(s.Len(), atOnce))}
+	for e := range s.All() {
+		if some.Entries = append(some.Entries, e); len(some.Entries) < atOnce {
+			continue
+		}
+		if err := c.add(ctx, some); err != nil {
+			return err
+		}
+		some.Entries = some.Entries[:0]
+	}
+	return c.add(ctx, some)
 }
 
 func (c *ipsets) createEmpty(s iptables.Set) error {
@@ -159,7 +177,7 @@ func (c *ipsets) createEmpty(s iptables.Set) error {
 	r.AddData(nl.NewRtAttr(nl.IPSET_ATTR_REVISION, nl.Uint8Attr(revisions[s.Type])))
 	r.AddData(nl.NewRtAttr(nl.IPSET_ATTR_FAMILY, nl.Uint8Attr(addressFamily(s.Family))))
 	data := nl.NewRtAttr(nl.IPSET_ATTR_DATA|int(nl.NLA_F_NESTED), nil)
-	data.AddChild(uint32Attr(nl.IPSET_ATTR_HASHSIZE, hashSize(len(s.Entries))))
+	data.AddChild(uint32Attr(nl.IPSET_ATTR_HASHSIZE, hashSize(s.Len())))
 	if s.Type.Timed() {
 		data.AddChild(uint32Attr(nl.IPSET_ATTR_MAXELEM, iptables.MaxHeld))
 		// Its entries last for a time, each for its own: a set that begins without cannot have any.
