@@ -12,6 +12,11 @@ import (
 // snapshot, whether they concern the node or not, sorted by object.
 func Compile(s Snapshot) (policy.Node, []Problem) { return new(Compiler).Compile(s) }
 
+// CompileLike is [Compile], but where a set comes to hold what that of another node does, it stands in the memory of that.
+func CompileLike(s Snapshot, like policy.Node) (policy.Node, []Problem) {
+	return (&Compiler{sets: like.Sets}).Compile(s)
+}
+
 // Compiler compiles one snapshot of a node after the other, and gives each what [Compile] would. It keeps what snapshots have in common, so that a change
 // costs what it reaches: the cluster, policies that it has read, which of them apply to which pods, and sets. It knows objects by their address, since nobody
 // writes to what stands in a snapshot. Nodes share what they have in common, so that nobody may write to their lists either. It is not safe for concurrent use.

@@ -193,12 +193,7 @@ func (c *claims) hold(p *Pod) *Pod {
 	case len(addrs) == 0:
 		c.partly[p] = nil
 	case last == nil || !slices.Equal(last.Addrs, addrs):
-		q := *p
-		q.Addrs = addrs
-		if q.reported == nil {
-			q.reported = p
-		}
-		c.partly[p] = &q
+		c.partly[p] = p.withAddrs(addrs)
 	}
 	return c.partly[p]
 }
@@ -306,15 +301,13 @@ func Holder(s Snapshot, a netip.Addr) *Pod {
 	var claim []*Pod
 	for p := range s.Pods() {
 		if p.isVisible() && slices.Contains(p.Addrs, a) {
-			only := *p
-			only.Addrs, only.reported = []netip.Addr{a}, p
-			claim = append(claim, &only)
+			claim = append(claim, p.withAddrs([]netip.Addr{a}))
 		}
 	}
 	all := newClaims(s.Node)
 	all.follow(nil, claim, s.Nodes)
 	if holder := all.holder(a); holder != nil && holder != nobody {
-		return holder.reported
+		return holder.asReported()
 	}
 	return nil
 }
