@@ -12,10 +12,9 @@ import (
 // snapshot, whether they concern the node or not, sorted by object.
 func Compile(s Snapshot) (policy.Node, []Problem) { return new(Compiler).Compile(s) }
 
-// CompileLike is [Compile], but where a set comes to hold what that of another node does, it stands in the memory of that.
-func CompileLike(s Snapshot, like policy.Node) (policy.Node, []Problem) {
-	return (&Compiler{sets: like.Sets}).Compile(s)
-}
+// Like is a Compiler that has read nothing yet. Where a set comes to hold what that of a node does, it stands in the memory of that: so the list of every pod of
+// the cluster is there once, though what it is for is compiled anew.
+func Like(node policy.Node) Compiler { return Compiler{sets: node.Sets} }
 
 // Compiler compiles one snapshot of a node after the other, and gives each what [Compile] would. It keeps what snapshots have in common, so that a change
 // costs what it reaches: the cluster, policies that it has read, which of them apply to which pods, and sets. It knows objects by their address, since nobody
