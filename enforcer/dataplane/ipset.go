@@ -52,6 +52,7 @@ type ipsets struct {
 	socket   *nl.NetlinkSocket
 	handle   *nl.SocketHandle
 	exchange exchange
+	room     []byte // for the entries of one message
 }
 
 func openIPSets(x exchange) (*ipsets, error) {
@@ -233,26 +234,22 @@ func (c *ipsets) change(ctx context.Context, command int, op string, s iptables.
 // send puts as many of the entries as fit into one message, and says how many. Without NLM_F_EXCL the kernel passes over
 // entries that exist, or are missing.
 func (c *ipsets) send(command int, s iptables.SetEntries, entries []iptables.Entry) (int, error) {
-	var list []*nl.RtAttr
-	for size := 0; len(list) < len(entries) && size < messageSize; {
-		data := entryData(s.Type, entries[len(list)])
-		size += data.Len()
-		list = append(list, data)
+	n := 0
+	c.room = c.room[:0]
+	for n < len(entries) && len(c.room) < messageSize {
+		c.room = append(c.room, entryData(s.Type, entries[n]).Serialize()...)
+		n++
 	}
-	return len(list), c.sendData(command, s.Set, list)
+	return n, c.sendData(command, s.Set, c.room)
 }
 
-// sendData puts entries, as entryData makes them, into one message.
-func (c *ipsets) sendData(command int, set string, list []*nl.RtAttr) error {
+// sendData puts entries, as entryData makes them and one behind the other, into one message.
+func (c *ipsets) sendData(command int, set string, entries []byte) error {
 	r := c.request(command, set)
 	// The kernel wants the attribute wherever there are several entries, to write into its answer which one failed; the
 	// library passes that part of the answer by.
 	r.AddData(uint32Attr(nl.IPSET_ATTR_LINENO, 0))
-	adt := nl.NewRtAttr(nl.IPSET_ATTR_ADT|int(nl.NLA_F_NESTED), nil)
-	for _, data := range list {
-		adt.AddChild(data)
-	}
-	r.AddData(adt)
+	r.AddData(nl.NewRtAttr(nl.IPSET_ATTR_ADT|int(nl.NLA_F_NESTED), entries))
 	return execute(r)
 }
 

@@ -16,7 +16,7 @@ import (
 // type.
 func everyKind() policy.Node {
 	n := policy.Node{Sets: policy.MapOf(map[policy.SetID]policy.Set{
-		"pods":  {Kind: policy.Addresses, Members: policy.MembersOf([]policy.Member{
+		"pods": {Kind: policy.Addresses, Members: policy.MembersOf([]policy.Member{
 			{Addr: policy.AddrOf(netip.MustParseAddr("10.0.0.1"))}, {Addr: policy.AddrOf(netip.MustParseAddr("fd00::1"))}})},
 		"ports": {Kind: policy.AddressPorts, Members: policy.MembersOf([]policy.Member{{Addr: policy.AddrOf(netip.MustParseAddr("10.0.0.1")), Protocol: policy.TCP, Port: 80}})},
 	})}
