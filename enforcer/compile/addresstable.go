@@ -6,8 +6,8 @@ import (
 	"net/netip"
 )
 
-// addressTable says which pod each address belongs to. It is a hash table whose keys stand in the pods themselves: a place takes 12 bytes, where one of a map by
-// address takes 36. A cluster has an address of each family for each pod, and while a comparison runs there are two tables. The zero value is empty.
+// addressTable says which pod each address belongs to. It is a hash table whose keys stand in the pods themselves: a place takes 12 bytes, where one of a map
+// by address takes 36. A cluster has an address of each family for each pod, and while a comparison runs there are two tables. The zero value is empty.
 //
 // A pod in it keeps its list of addresses as it is, as pods of a snapshot do.
 type addressTable struct {

@@ -12,8 +12,8 @@ import (
 // snapshot, whether they concern the node or not, sorted by object.
 func Compile(s Snapshot) (policy.Node, []Problem) { return new(Compiler).Compile(s) }
 
-// Like is a Compiler that has read nothing yet. Where a set comes to hold what that of a node does, it stands in the memory of that: so the list of every pod of
-// the cluster is there once, though what it is for is compiled anew.
+// Like is a Compiler that has read nothing yet. Where a set comes to hold what that of a node does, it stands in the memory of that: so the list of every pod
+// of the cluster is there once, though what it is for is compiled anew.
 func Like(node policy.Node) Compiler { return Compiler{sets: node.Sets} }
 
 // Compiler compiles one snapshot of a node after the other, and gives each what [Compile] would. It keeps what snapshots have in common, so that a change
