@@ -175,7 +175,7 @@ func TestASetThatChangesAllTheTimeIsMended(t *testing.T) {
 	}
 	var set iptables.Set
 	for _, one := range have.Sets.All() {
-		if len(one.Entries) == 2 && one.Family == iptables.IPv4 {
+		if one.Len() == 2 && one.Family == iptables.IPv4 {
 			set = one
 		}
 	}
@@ -186,7 +186,7 @@ func TestASetThatChangesAllTheTimeIsMended(t *testing.T) {
 	})
 	mustSync(t, e, after, false)
 	read(t.Context())
-	del := iptables.Plan{DelEntries: []iptables.SetEntries{{Set: set.Name, Type: set.Type, Family: set.Family, Entries: set.Entries[:1]}}}
+	del := iptables.Plan{DelEntries: []iptables.SetEntries{{Set: set.Name, Type: set.Type, Family: set.Family, Entries: set.Entries()[:1]}}}
 	if err := kernel.Apply(t.Context(), del); err != nil {
 		t.Fatal(err)
 	}

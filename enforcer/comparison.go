@@ -36,7 +36,8 @@ func (e *Enforcer) Comparison() func() error {
 }
 
 func (m made) compare() error {
-	node, problems := compile.Compile(m.snapshot)
+	anew := compile.Like(m.node)
+	node, problems := anew.Compile(m.snapshot)
 	switch {
 	case !reflect.DeepEqual(node, m.node):
 		return fmt.Errorf("%w: the compiled policy: %s", ErrDiffers, where(reflect.ValueOf(node), reflect.ValueOf(m.node), ""))

@@ -69,6 +69,9 @@ type planner struct {
 	renderer iptables.Renderer
 }
 
+// plannerLike is a planner that makes everything anew, without memory of its own for sets that a node has.
+func plannerLike(node policy.Node) *planner { return &planner{compiler: compile.Like(node)} }
+
 // New returns an Enforcer that has not looked at the kernel yet.
 func New(d Dataplane, o iptables.Options) *Enforcer {
 	return &Enforcer{dataplane: d, options: o, planner: &planner{}, follower: nobody{}, refusals: newRefusals(), leftovers: leftovers{}, waiting: newWaiting()}
@@ -162,7 +165,7 @@ func (e *Enforcer) sync(ctx context.Context, s compile.Snapshot, verify bool) (R
 		report, err = e.isolate(ctx, node, report, err)
 	}
 	if err == nil {
-		e.waiting.cameIntoForce(s, present, e.refusals.taken)
+		e.waiting.cameIntoForce(s, present, e.made.node, e.refusals.taken)
 		e.prepare(ctx, s)
 	}
 	report.Waiting = slices.Sorted(maps.Keys(e.waiting.namespaces))

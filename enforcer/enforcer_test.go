@@ -146,7 +146,7 @@ func TestVerifyRepairsWhatOthersBrokeAndSaysSo(t *testing.T) {
 
 func entryDeleted(r iptables.Ruleset) iptables.Plan {
 	for _, s := range r.Sets.All() {
-		for _, e := range s.Entries {
+		for e := range s.All() {
 			return iptables.Plan{DelEntries: []iptables.SetEntries{{Set: s.Name, Type: s.Type, Family: s.Family, Entries: []iptables.Entry{e}}}}
 		}
 	}

@@ -172,21 +172,15 @@ func (r *refusals) shrink(n *policy.Node) (closed []policy.SetID) {
 	return closed
 }
 
-// common are the members of both, which are in order.
-func common(a, b []policy.Member) []policy.Member {
-	var both []policy.Member
-	for len(a) > 0 && len(b) > 0 {
-		switch c := a[0].Compare(b[0]); {
-		case c < 0:
-			a = a[1:]
-		case c > 0:
-			b = b[1:]
-		default:
-			both = append(both, a[0])
-			a, b = a[1:], b[1:]
+// common are the members of both.
+func common(a, b policy.Members) policy.Members {
+	var only []policy.Member // in a
+	a.Since(b, func(m policy.Member, inA bool) {
+		if inA {
+			only = append(only, m)
 		}
-	}
-	return both
+	})
+	return a.Edited(only, nil)
 }
 
 // hold is n with some policies as they are in force now, while it is found out which of them the kernel refuses. One that is new does not apply yet; before
@@ -283,7 +277,7 @@ func (r *refusals) bySize(n *policy.Node, refs []policy.Ref) {
 			for _, id := range []policy.SetID{rule.Peer.Set, rule.Ports.Set} {
 				if id != "" && !r.sets.Has(id) && !counted[p.Ref][id] {
 					counted[p.Ref][id] = true
-					size[p.Ref] += 100 + len(n.Sets.Get(id).Members)
+					size[p.Ref] += 100 + n.Sets.Get(id).Members.Len()
 				}
 			}
 		}

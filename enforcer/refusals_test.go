@@ -235,8 +235,8 @@ func TestASetThatIsFullKeepsWhatItHas(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, set := range have.Sets.All() {
-		if set.Family == iptables.IPv4 && (len(set.Entries) != 1 || set.Entries[0].Prefix.IPs().String() != "10.0.0.2/32") {
-			t.Errorf("%s holds %v, want the client that it had", name, set.Entries)
+		if set.Family == iptables.IPv4 && (set.Len() != 1 || set.Entries()[0].Prefix.IPs().String() != "10.0.0.2/32") {
+			t.Errorf("%s holds %v, want the client that it had", name, set.Entries())
 		}
 	}
 	if got := refusedNames(r); !slices.Equal(got, []string{"a/mine"}) || !inForce(kernel, named(s, "a", "mine")) {

@@ -220,7 +220,7 @@ func (r *refusals) newWork(n *policy.Node, families int) map[string]int {
 				for _, id := range []policy.SetID{rule.Peer.Set, rule.Ports.Set} {
 					if id != "" && !r.sets.Has(id) && !seen[id] {
 						seen[id] = true
-						asked[p.Ref.Namespace] += families*iptables.WorkOfSet + len(n.Sets.Get(id).Members)
+						asked[p.Ref.Namespace] += families*iptables.WorkOfSet + n.Sets.Get(id).Members.Len()
 					}
 				}
 			}
@@ -245,7 +245,7 @@ func (e *Enforcer) plan(s compile.Snapshot) (compile.Snapshot, policy.Node, []co
 	w.begin(late, s, e.refusals.taken)
 	if w.next == nil { // what has just been read is what is to come
 		w.next = &next{planner: e.planner}
-		e.planner = &planner{}
+		e.planner = plannerLike(node)
 		w.next.take(w, s)
 	}
 	present = w.snapshot(s)
@@ -259,8 +259,9 @@ func (n *next) take(w *waiting, s compile.Snapshot) {
 	n.lag = s.Lag().Of(n.namespaces)
 }
 
-// cameIntoForce notes that a snapshot is in force, out of the one that was to be, with what the kernel has taken. Who has changed again since waits on.
-func (w *waiting) cameIntoForce(s, present compile.Snapshot, taken map[part]policy.Policy) {
+// cameIntoForce notes that a snapshot is in force, which was compiled to a node, out of the one that was to be, with what the kernel has taken. Who has changed
+// again since waits on.
+func (w *waiting) cameIntoForce(s, present compile.Snapshot, node policy.Node, taken map[part]policy.Policy) {
 	w.inForce = present
 	if w.isReady() {
 		now := s.Lag()
@@ -274,7 +275,7 @@ func (w *waiting) cameIntoForce(s, present compile.Snapshot, taken map[part]poli
 		w.before = present.Lag().Of(w.namespaces)
 	}
 	if w.next == nil && len(w.namespaces) > 0 {
-		w.next = &next{planner: &planner{}}
+		w.next = &next{planner: plannerLike(node)}
 		w.next.take(w, s)
 	}
 }

@@ -258,7 +258,10 @@ func (t *Table) enter(s *compile.Snapshot, key string, a *arrived, at place, hol
 	a.seen, a.as = true, p.UID
 	// Whatever address the API shows is of a sandbox that was before this one, or was announced by this node itself.
 	overlaid := *p
-	overlaid.Addrs, overlaid.Given, overlaid.Source = a.Addrs, a.Extra, compile.Arrived
+	overlaid.Addrs, overlaid.Source = a.Addrs, compile.Arrived
+	if len(a.Extra) > 0 {
+		overlaid.Beside = &compile.Beside{Given: a.Extra}
+	}
 	s.Local[at.local] = &overlaid
 	for _, addr := range a.Addrs {
 		holders[addr] = &overlaid

@@ -41,7 +41,7 @@ func TestWhichAddressesAreKnown(t *testing.T) {
 		cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 	}
 	var known []netip.Addr
-	for _, m := range node.Sets.Get(node.Closed.Known).Members {
+	for m := range node.Sets.Get(node.Closed.Known).Members.All() {
 		known = append(known, m.Addr.IP())
 	}
 	if diff := cmp.Diff(addrs("10.1.0.1", "10.1.0.2", "10.1.0.5", "10.1.0.7", "fd00::1"), known, same); diff != "" {

@@ -12,6 +12,10 @@ import (
 // snapshot, whether they concern the node or not, sorted by object.
 func Compile(s Snapshot) (policy.Node, []Problem) { return new(Compiler).Compile(s) }
 
+// Like is a Compiler that has read nothing yet. Where a set comes to hold what that of a node does, it stands in the memory of that: so the list of every pod
+// of the cluster is there once, though what it is for is compiled anew.
+func Like(node policy.Node) Compiler { return Compiler{sets: node.Sets} }
+
 // Compiler compiles one snapshot of a node after the other, and gives each what [Compile] would. It keeps what snapshots have in common, so that a change
 // costs what it reaches: the cluster, policies that it has read, which of them apply to which pods, and sets. It knows objects by their address, since nobody
 // writes to what stands in a snapshot. Nodes share what they have in common, so that nobody may write to their lists either. It is not safe for concurrent use.
@@ -58,6 +62,9 @@ func (k *Compiler) Compile(s Snapshot) (policy.Node, []Problem) {
 	c.tie(s, &node)
 	k.sets, k.known.cluster, k.copies.before = node.Sets, nil, nil
 	c.reuse, c.groups = policy.Map[policy.SetID, policy.Set]{}, podGroups{}
+	if cap(c.members) > manyAddresses {
+		c.members = nil // room for every pod of the cluster, which no change asks for
+	}
 	return node, problems
 }
 
@@ -66,7 +73,7 @@ func (k *Compiler) Holds(a netip.Addr) bool {
 	if k.cluster == nil {
 		return false
 	}
-	holder := k.cluster.claims.holders[a]
+	holder := k.cluster.claims.holder(a)
 	return holder != nil && holder != nobody
 }
 

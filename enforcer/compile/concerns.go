@@ -53,9 +53,7 @@ func (c *concerns) sorted() policy.Concerns {
 	}
 	slices.SortFunc(out.Objects, func(a, b policy.Object) int { return a.Ref.Compare(b.Ref) })
 	digest := func(pod *Pod) {
-		if pod.reported != nil {
-			pod = pod.reported
-		}
+		pod = pod.asReported()
 		d := pod.Digest(c.cluster.namespaces[pod.Namespace])
 		out.Pods = append(out.Pods, d)
 		if out.Addrs == nil {

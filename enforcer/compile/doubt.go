@@ -22,7 +22,7 @@ type doubts struct {
 	problems   []Problem
 	turned     bool // in this snapshot others may be in doubt than before
 
-	held []policy.Member // the last list of addresses that pods hold, while there are doubts
+	held policy.Members // the last list of addresses that pods hold, while there are doubts
 }
 
 // follow says which rules are in doubt in a snapshot, and has their policies be made so.
@@ -53,18 +53,18 @@ func (d *doubts) isOf(s Snapshot, all *selected) bool {
 	return d.selected == all && len(gone)+len(come) == 0 && slices.Equal(d.unknown, s.Elsewhere.Unknown)
 }
 
-// listHeld lists the addresses that pods hold, or follows what has changed since the last list; nil if nobody knows.
+// listHeld lists the addresses that pods hold, or follows what has changed since the last list; none if nobody knows.
 func (d *doubts) listHeld(c *cluster, changed *changes) {
 	switch {
 	case len(d.problems) == 0:
-		d.held = nil
-	case d.held == nil || changed == nil:
+		d.held = policy.Members{}
+	case d.held.Len() == 0 || changed == nil:
 		c.members = c.members[:0]
 		for _, pods := range c.byNamespace {
 			c.members = appendAddrs(c.members, pods)
 		}
-		if held := c.sorted(); !slices.Equal(held, d.held) {
-			d.held = slices.Clone(held)
+		if held := c.sorted(); !d.held.Holds(held) {
+			d.held = policy.MembersOf(held)
 		}
 	default:
 		var gone, come []policy.Member
@@ -72,7 +72,7 @@ func (d *doubts) listHeld(c *cluster, changed *changes) {
 			gone, come = appendAddrs(gone, one.gone), appendAddrs(come, one.come)
 		}
 		gone, come = without(inOrder(gone), inOrder(come))
-		d.held = edited(d.held, gone, come)
+		d.held = d.held.Edited(gone, come)
 	}
 }
 

@@ -125,8 +125,8 @@ func TestARuleAboutPodsThatAreNotKnownFailsClosed(t *testing.T) {
 				t.Errorf("problems (-want +got):\n%s", diff)
 			}
 			inDoubt := tt.problem != "" && !strings.Contains(tt.name, "dry run")
-			if (len(node.Concerns.InDoubt) > 0) != inDoubt || (len(node.Held) > 0) != (tt.problem != "") {
-				t.Errorf("in doubt are %v, and held %d addresses", node.Concerns.InDoubt, len(node.Held))
+			if (len(node.Concerns.InDoubt) > 0) != inDoubt || (node.Held.Len() > 0) != (tt.problem != "") {
+				t.Errorf("in doubt are %v, and held %d addresses", node.Concerns.InDoubt, node.Held.Len())
 			}
 		})
 	}
@@ -144,7 +144,7 @@ func TestDoubtsEnd(t *testing.T) {
 	if len(problems) != 1 || !doubtful.IsInDoubt() {
 		t.Fatalf("not what this test is about: %v", problems)
 	}
-	if !policy.IsOneSlice(doubtful.Policies, again.Policies) || !policy.IsOneSlice(doubtful.Held, again.Held) {
+	if !policy.IsOneSlice(doubtful.Policies, again.Policies) || !doubtful.Held.IsOne(again.Held) {
 		t.Error("what is in doubt is made again, though nothing has changed")
 	}
 	s.Elsewhere.Unknown = []string{"team-c", "team-d"} // of which nobody knows a label

@@ -25,14 +25,25 @@ type claims struct {
 	node    string
 	nodes   []*Node
 	ranges  map[string][]netip.Prefix // of nodes; nil before anybody has asked
-	holders map[netip.Addr]*Pod       // of all addresses, nobody included
+	sole    addressTable              // who claims an address alone
 	several map[netip.Addr][]*Pod     // all that claim an address, where it is more than one
+	decided map[netip.Addr]*Pod       // which of these holds it, nobody included
 	// partly are the pods that do not hold all addresses that they have: copies with those that they hold, nil for none.
 	partly map[*Pod]*Pod
 }
 
 func newClaims(node string) *claims {
-	return &claims{node: node, holders: map[netip.Addr]*Pod{}, several: map[netip.Addr][]*Pod{}, partly: map[*Pod]*Pod{}}
+	return &claims{node: node, several: map[netip.Addr][]*Pod{}, decided: map[netip.Addr]*Pod{}, partly: map[*Pod]*Pod{}}
+}
+
+// holder is the pod that holds an address, or nobody; nil if none claims it.
+func (c *claims) holder(a netip.Addr) *Pod {
+	if len(c.decided) > 0 {
+		if p := c.decided[a]; p != nil {
+			return p
+		}
+	}
+	return c.sole.get(a)
 }
 
 // follow takes in which visible pods have gone and come, and what the nodes are. It says what has gone and come of pods that hold an address, each with the
@@ -49,14 +60,15 @@ func (c *claims) follow(gone, come []*Pod, nodes []*Node) (heldGone, heldCome []
 		if held := c.heldBy(p); held != nil {
 			heldGone = append(heldGone, held)
 		}
-		u.each(p, func(a netip.Addr) { u.remove(a, p) })
+		u.each(p, func(i int) { u.remove(p.Addrs[i], p) })
 	}
+	c.sole.reserve(addressesOf(come))
 	for _, p := range come {
-		u.each(p, func(a netip.Addr) { u.add(a, p) })
+		u.each(p, func(i int) { u.add(p, i) })
 	}
 	for a := range u.open {
 		if all := c.several[a]; all != nil {
-			c.holders[a] = c.decide(a, all)
+			c.decided[a] = c.decide(a, all)
 		}
 	}
 	for _, p := range gone {
@@ -91,13 +103,21 @@ type claimsUpdate struct {
 	open   map[netip.Addr]bool // who holds it is to be decided
 }
 
-// each visits the addresses of a pod that mean it on the node.
-func (u *claimsUpdate) each(p *Pod, visit func(netip.Addr)) {
-	for _, a := range p.Addrs {
+// each visits the indexes of the addresses of a pod that mean it on the node.
+func (u *claimsUpdate) each(p *Pod, visit func(int)) {
+	for i, a := range p.Addrs {
 		if p.reaches(u.node, a) {
-			visit(a)
+			visit(i)
 		}
 	}
+}
+
+// addressesOf is how many addresses some pods have.
+func addressesOf(pods []*Pod) (n int) {
+	for _, p := range pods {
+		n += len(p.Addrs)
+	}
+	return n
 }
 
 // reopen has an address decided that several claim.
@@ -121,28 +141,32 @@ func (u *claimsUpdate) note(p *Pod) {
 func (u *claimsUpdate) remove(a netip.Addr, p *Pod) {
 	all := u.several[a]
 	if all == nil {
-		delete(u.holders, a)
+		u.sole.remove(a)
 		return
 	}
 	u.reopen(a)
 	all = slices.DeleteFunc(slices.Clone(all), func(q *Pod) bool { return q == p })
 	if len(all) == 1 {
 		delete(u.several, a)
-		u.holders[a] = all[0]
+		delete(u.decided, a)
+		u.sole.put(all[0], slices.Index(all[0].Addrs, a))
 		return
 	}
 	u.several[a] = all
 }
 
-func (u *claimsUpdate) add(a netip.Addr, p *Pod) {
-	first, claimed := u.holders[a]
+// add has a pod claim its address of an index.
+func (u *claimsUpdate) add(p *Pod, index int) {
+	a := p.Addrs[index]
 	all := u.several[a]
-	switch {
-	case !claimed:
-		u.holders[a] = p
-		return
-	case all == nil:
+	if all == nil {
+		first := u.sole.get(a)
+		if first == nil {
+			u.sole.put(p, index)
+			return
+		}
 		u.note(first)
+		u.sole.remove(a)
 		all = []*Pod{first}
 	}
 	u.several[a] = append(slices.Clip(all), p)
@@ -159,7 +183,7 @@ func (c *claims) heldBy(p *Pod) *Pod {
 
 // hold is a pod with the addresses that it holds now, nil if it holds none.
 func (c *claims) hold(p *Pod) *Pod {
-	lost := func(a netip.Addr) bool { return c.holders[a] != p }
+	lost := func(a netip.Addr) bool { return c.holder(a) != p }
 	if !slices.ContainsFunc(p.Addrs, lost) {
 		delete(c.partly, p)
 		return p
@@ -169,12 +193,7 @@ func (c *claims) hold(p *Pod) *Pod {
 	case len(addrs) == 0:
 		c.partly[p] = nil
 	case last == nil || !slices.Equal(last.Addrs, addrs):
-		q := *p
-		q.Addrs = addrs
-		if q.reported == nil {
-			q.reported = p
-		}
-		c.partly[p] = &q
+		c.partly[p] = p.withAddrs(addrs)
 	}
 	return c.partly[p]
 }
@@ -282,22 +301,20 @@ func Holder(s Snapshot, a netip.Addr) *Pod {
 	var claim []*Pod
 	for p := range s.Pods() {
 		if p.isVisible() && slices.Contains(p.Addrs, a) {
-			only := *p
-			only.Addrs, only.reported = []netip.Addr{a}, p
-			claim = append(claim, &only)
+			claim = append(claim, p.withAddrs([]netip.Addr{a}))
 		}
 	}
 	all := newClaims(s.Node)
 	all.follow(nil, claim, s.Nodes)
-	if holder := all.holders[a]; holder != nil && holder != nobody {
-		return holder.reported
+	if holder := all.holder(a); holder != nil && holder != nobody {
+		return holder.asReported()
 	}
 	return nil
 }
 
 // isOfLocalPod reports whether a pod of this node holds an address.
 func (c *claims) isOfLocalPod(a netip.Addr) bool {
-	holder := c.holders[a]
+	holder := c.holder(a)
 	return holder != nil && holder != nobody && holder.Node == c.node
 }
 
@@ -336,7 +353,7 @@ func (c *claims) contests() policy.Contests {
 	out.First = slices.Clone(out.First[:min(len(out.First), policy.MaxNamed)])
 	for i := range out.First {
 		contest := &out.First[i]
-		holder := c.holders[contest.Addr]
+		holder := c.holder(contest.Addr)
 		if holder != nobody {
 			contest.Holder = holder.owner()
 		}

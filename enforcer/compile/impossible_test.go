@@ -36,7 +36,7 @@ func held(n policy.Node) map[netip.Addr]bool {
 		}
 	}
 	for _, s := range n.Sets.All() {
-		for _, m := range s.Members {
+		for m := range s.Members.All() {
 			all[m.Addr.IP()] = true
 		}
 	}

@@ -12,8 +12,8 @@ type knownSet struct {
 	kind   policy.SetKind
 	finder finder
 
-	size    int             // how many members it has, more than the budget of an object if those are too many to count; -1 if nobody has looked
-	members []policy.Member // only while a policy of the node names it that is not refused
+	size    int            // how many members it has, more than the budget of an object if those are too many to count; -1 if nobody has looked
+	members policy.Members // only while a policy of the node names it that is not refused
 	looks   int
 	asks    []asking // who was weighed by it
 	uses    int      // how many policies of the node name it that are not refused
@@ -47,29 +47,30 @@ type knownSets struct {
 	dirty   []*account  // whose policies were weighed by a set that has changed since
 	stirred []*knownSet // that may have come into use or out of use, or have other members
 	edits   edits
-	lists   map[policy.Ends][]policy.Member // that several sets may have; nil before anybody has asked
+	lists   map[policy.Ends]policy.Members // that several sets may have; nil before anybody has asked
 }
 
 // sharedFrom is from how many members on a list is worth the search for another one like it.
 const sharedFrom = 64
 
 // listOf is a list of the members of a set that may stay: one that was there before or that another set has, or a copy.
-func (k *knownSets) listOf(id policy.SetID, members []policy.Member) []policy.Member {
+func (k *knownSets) listOf(id policy.SetID, members []policy.Member) policy.Members {
 	if len(members) < sharedFrom {
 		return k.reused(id, members)
 	}
 	if k.lists == nil {
-		k.lists = map[policy.Ends][]policy.Member{}
+		k.lists = map[policy.Ends]policy.Members{}
 		for _, set := range k.sets {
-			if len(set.members) >= sharedFrom {
-				k.lists[policy.EndsOf(set.members)] = set.members
+			if set.members.Len() >= sharedFrom {
+				k.lists[set.members.Ends()] = set.members
 			}
 		}
 	}
-	list, ok := k.lists[policy.EndsOf(members)]
-	if !ok || !slices.Equal(list, members) {
+	ends := policy.Ends{Length: len(members), First: members[0], Last: members[len(members)-1]}
+	list, ok := k.lists[ends]
+	if !ok || !list.Holds(members) {
 		list = k.reused(id, members)
-		k.lists[policy.EndsOf(members)] = list
+		k.lists[ends] = list
 	}
 	return list
 }
@@ -148,7 +149,7 @@ func (k *knownSets) followMembers(set *knownSet, all *changes) {
 		return
 	}
 	gone, come = without(inOrder(gone), inOrder(come))
-	if len(set.members) == set.size {
+	if set.members.Len() == set.size {
 		set.members = k.edits.of(set.members, gone, come)
 	}
 	set.size += len(come) - len(gone)
@@ -166,49 +167,29 @@ func without(gone, come []policy.Member) (goneOnly, comeOnly []policy.Member) {
 	return slices.DeleteFunc(slices.Clone(gone), in(come)), slices.DeleteFunc(come, in(gone))
 }
 
-// edits are lists of members, by the first of them, as they were edited. Sets with the same members share a list: a tenant may have many sets of every pod of
-// the cluster.
-type edits map[*policy.Member][]edit
+// edits are members, by their ends, as they were edited. Sets with the same members share them: a tenant may have many sets of every pod of the
+// cluster.
+type edits map[policy.Ends][]edit
 
-type edit struct{ before, gone, come, after []policy.Member }
+type edit struct {
+	before, after policy.Members
+	gone, come    []policy.Member
+}
 
-// of is [edited], once for each list and edit.
-func (all edits) of(members, gone, come []policy.Member) []policy.Member {
-	if len(members) == 0 {
-		return edited(members, gone, come)
+// of are the members as edited, once for all that are one and have the same edit.
+func (all edits) of(members policy.Members, gone, come []policy.Member) policy.Members {
+	if members.Len() == 0 {
+		return members.Edited(gone, come)
 	}
-	for _, e := range all[&members[0]] {
-		if len(e.before) == len(members) && slices.Equal(e.gone, gone) && slices.Equal(e.come, come) {
+	ends := members.Ends()
+	for _, e := range all[ends] {
+		if e.before.IsOne(members) && slices.Equal(e.gone, gone) && slices.Equal(e.come, come) {
 			return e.after
 		}
 	}
-	after := edited(members, gone, come)
-	all[&members[0]] = append(all[&members[0]], edit{members, gone, come, after})
+	after := members.Edited(gone, come)
+	all[ends] = append(all[ends], edit{members, after, gone, come})
 	return after
-}
-
-// edited are members in order without those that have gone and with those that have come. The list that was there stays as it is.
-func edited(members, gone, come []policy.Member) []policy.Member {
-	if len(gone)+len(come) == 0 {
-		return members
-	}
-	if len(gone) == len(members) && len(come) == 0 {
-		return nil
-	}
-	out := make([]policy.Member, 0, len(members)+len(come)-len(gone))
-	for len(gone)+len(come) > 0 {
-		comes := len(gone) == 0 || len(come) > 0 && come[0].Compare(gone[0]) < 0
-		if comes {
-			i, _ := slices.BinarySearchFunc(members, come[0], policy.Member.Compare)
-			out = append(append(out, members[:i]...), come[0])
-			members, come = members[i:], come[1:]
-			continue
-		}
-		i, _ := slices.BinarySearchFunc(members, gone[0], policy.Member.Compare)
-		out = append(out, members[:i]...)
-		members, gone = members[i+1:], gone[1:]
-	}
-	return append(out, members...)
 }
 
 // need is the known set that a rule names.
@@ -259,7 +240,7 @@ func (k *knownSets) find(set *knownSet) {
 	k.stir(set)
 	members, ok := set.finder.find(k.cluster, k.budgets.object.entries)
 	if !ok {
-		set.size, set.members = k.budgets.object.entries+1, nil
+		set.size, set.members = k.budgets.object.entries+1, policy.Members{}
 		return
 	}
 	set.size = len(members)
@@ -278,21 +259,21 @@ func (k *knownSets) used() policy.Map[policy.SetID, policy.Set] {
 		was, listed := k.listed.Lookup(set.id)
 		switch {
 		case set.uses > 0:
-			if len(set.members) != set.size {
+			if set.members.Len() != set.size {
 				k.find(set)
 			}
-			if !listed || !policy.IsOneSlice(was.Members, set.members) {
+			if !listed || !was.Members.IsOne(set.members) {
 				edits[set.id] = &policy.Set{Kind: set.kind, Members: set.members}
 			}
 			continue
 		case listed:
 			edits[set.id] = nil
 		}
-		if set.members = nil; len(set.asks) == 0 {
+		if set.members = (policy.Members{}); len(set.asks) == 0 {
 			k.drop(set)
 		}
 	}
-	k.stirred = nil
+	k.stirred, k.edits, k.lists = nil, nil, nil
 	k.listed = k.listed.Edited(edits)
 	return k.listed
 }

@@ -64,7 +64,7 @@ func withGiven(s Snapshot, same *copies) []*Pod {
 		if !slices.ContainsFunc(given, isOneOf(p.Addrs)) {
 			given = nil
 		}
-		given = slices.Concat(given, p.Given)
+		given = slices.Concat(given, p.given())
 		if !slices.ContainsFunc(given, func(a netip.Addr) bool { return !slices.Contains(p.Addrs, a) }) {
 			continue
 		}
@@ -78,16 +78,11 @@ func withGiven(s Snapshot, same *copies) []*Pod {
 
 // with is p with these addresses too.
 func (p *Pod) with(addrs []netip.Addr) *Pod {
-	q := *p
-	q.Addrs = slices.Concat(p.Addrs, slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool {
+	all := slices.Concat(p.Addrs, slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool {
 		return !IsPossible(a) || a.IsLinkLocalUnicast() && a.Is6()
 	}))
-	slices.SortFunc(q.Addrs, netip.Addr.Compare)
-	q.Addrs = slices.Compact(q.Addrs)
-	if q.reported == nil {
-		q.reported = p
-	}
-	return &q
+	slices.SortFunc(all, netip.Addr.Compare)
+	return p.withAddrs(slices.Compact(all))
 }
 
 func isOneOf(addrs []netip.Addr) func(netip.Addr) bool {
@@ -254,7 +249,7 @@ func (t *tying) shut(s Snapshot) {
 		return slices.ContainsFunc(s.Ranges, func(r netip.Prefix) bool { return r.Contains(a) })
 	}
 	gone := slices.DeleteFunc(t.gone, func(a netip.Addr) bool {
-		return t.claims.holders[a] != nil || slices.Contains(t.own, a) || a.Is6() && a.IsLinkLocalUnicast() || !s.Elsewhere.isAll() && !inRanges(a) ||
+		return t.claims.holder(a) != nil || slices.Contains(t.own, a) || a.Is6() && a.IsLinkLocalUnicast() || !s.Elsewhere.isAll() && !inRanges(a) ||
 			slices.ContainsFunc(t.nodes, func(n *Node) bool { return slices.Contains(n.Addrs, a) })
 	})
 	if len(gone) == 0 {

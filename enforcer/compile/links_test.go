@@ -60,7 +60,7 @@ func shutTexts(n policy.Node) (all []string) {
 	if n.Shut == "" {
 		return nil
 	}
-	for _, m := range n.Sets.Get(n.Shut).Members {
+	for m := range n.Sets.Get(n.Shut).Members.All() {
 		all = append(all, m.Addr.IP().String())
 	}
 	return all
@@ -283,7 +283,7 @@ func TestAddressesOfAnEarlierSandboxAreNotThePods(t *testing.T) {
 // TestGivenByArrivalIsThePodsToo: what the plugin on this node has handed over.
 func TestGivenByArrivalIsThePodsToo(t *testing.T) {
 	s := shopOf([]*corev1.Pod{shownPod("web", "n1", 100, "10.244.1.5")}, linkTo("v1", "10.244.1.5"))
-	s.Local[0].Given = list("169.254.172.2", "10.244.1.5")
+	s.Local[0].Beside = &Beside{Given: list("169.254.172.2", "10.244.1.5")}
 	node, _ := Compile(s)
 	if diff := cmp.Diff([]string{"v1: shop/web 10.244.1.5"}, linkTexts(node)); diff != "" { // what the kernel shows there
 		t.Errorf("links (-want +got):\n%s", diff)

@@ -58,18 +58,15 @@ func inOrder(members []policy.Member) []policy.Member {
 	return slices.Compact(members)
 }
 
-// addSet adds a set with its members, which are copied.
+// addSet adds a set with its members, of which it keeps a copy.
 func (c *cluster) addSet(node *policy.Node, id policy.SetID, kind policy.SetKind, members []policy.Member) {
 	node.Sets = node.Sets.With(id, policy.Set{Kind: kind, Members: c.reused(id, members)})
 }
 
-// reused are those that a set had, if they are the same, or a copy; nil if there are none.
-func (c *cluster) reused(id policy.SetID, members []policy.Member) []policy.Member {
-	if len(members) == 0 {
-		return nil
-	}
-	if same := c.reuse.Get(id).Members; slices.Equal(same, members) {
+// reused are those that a set had, if they are the same, or a copy.
+func (c *cluster) reused(id policy.SetID, members []policy.Member) policy.Members {
+	if same := c.reuse.Get(id).Members; same.Holds(members) {
 		return same
 	}
-	return slices.Clone(members)
+	return policy.MembersOf(members)
 }

@@ -27,7 +27,7 @@ func TestWhatNodesSendFrom(t *testing.T) {
 	s.Own = list("172.17.0.1", "10.244.1.9", "10.244.1.5")
 	compiled, _ := Compile(s)
 	for _, set := range compiled.Sets.All() {
-		for _, m := range set.Members {
+		for m := range set.Members.All() {
 			if a := m.Addr.IP(); !isPossibleOfNode(a) { // the kernel would refuse the set
 				t.Errorf("%s is in a set", a)
 			}

@@ -113,7 +113,7 @@ func (c *cluster) eachOfNodes(selectors nodeSelectors, visit func(netip.Addr)) {
 		}
 	}
 	for a := range derived {
-		if h := c.claims.holders[a]; (h == nil || h == nobody) && isPossibleOfNode(a) {
+		if h := c.claims.holder(a); (h == nil || h == nobody) && isPossibleOfNode(a) {
 			visit(a)
 		}
 	}

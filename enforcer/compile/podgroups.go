@@ -26,7 +26,7 @@ type podGroups struct {
 // groupAddr is an address, and the group of its pod.
 type groupAddr struct {
 	addr  policy.Addr
-	group int
+	group uint32
 }
 
 // groupsIn are those of a namespace.
@@ -99,9 +99,7 @@ func (c *cluster) selectedBy(selectors []podSelector) []*podGroup {
 func (c *cluster) addresses(selected []*podGroup) []policy.Member {
 	count := 0
 	for _, g := range selected {
-		for _, p := range g.pods {
-			count += len(p.Addrs)
-		}
+		count += addressesOf(g.pods)
 	}
 	c.members = slices.Grow(c.members[:0], count)
 	if count < manyAddresses {
@@ -119,7 +117,7 @@ func (c *cluster) addresses(selected []*podGroup) []policy.Member {
 		isSelected[g.number] = true
 	}
 	for _, p := range c.inOrder() {
-		if p.group < len(isSelected) && isSelected[p.group] {
+		if int(p.group) < len(isSelected) && isSelected[p.group] {
 			c.members = append(c.members, policy.Member{Addr: p.addr})
 		}
 	}
@@ -134,11 +132,16 @@ func (c *cluster) inOrder() []groupAddr {
 	if c.groups.order != nil {
 		return c.groups.order
 	}
+	count := 0
+	for _, pods := range c.byNamespace {
+		count += addressesOf(pods)
+	}
+	c.groups.order = make([]groupAddr, 0, count)
 	for ns := range c.byNamespace {
 		for _, g := range c.groupsIn(ns) {
 			for _, p := range g.pods {
 				for _, a := range p.Addrs {
-					c.groups.order = append(c.groups.order, groupAddr{policy.AddrOf(a), g.number})
+					c.groups.order = append(c.groups.order, groupAddr{policy.AddrOf(a), uint32(g.number)})
 				}
 			}
 		}

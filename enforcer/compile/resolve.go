@@ -3,6 +3,8 @@ package compile
 import (
 	"cmp"
 	"slices"
+
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
 // resolver makes the node's policies and sets, within the budgets.
@@ -240,7 +242,7 @@ func (r *resolver) discount(one *resolution) {
 func (r *resolver) dropUnused(one *resolution) {
 	for i := range one.seen {
 		if set := one.seen[i].set; set.uses == 0 {
-			set.members = nil
+			set.members = policy.Members{}
 		}
 	}
 }

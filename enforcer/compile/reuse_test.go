@@ -21,7 +21,7 @@ func TestACompilerReusesTheMembersOfSets(t *testing.T) {
 		}
 		return s
 	}
-	members := func(n policy.Node) []policy.Member { return n.Sets.Get(n.Closed.Known).Members }
+	members := func(n policy.Node) policy.Members { return n.Sets.Get(n.Closed.Known).Members }
 	for name, tt := range map[string]struct {
 		after  Snapshot
 		shared bool
@@ -44,8 +44,15 @@ func TestACompilerReusesTheMembersOfSets(t *testing.T) {
 			if diff := cmp.Diff(want, got, same); diff != "" {
 				t.Errorf("-without +with what there was:\n%s", diff)
 			}
-			if shared := len(members(got)) > 0 && &members(got)[0] == &members(before)[0]; shared != tt.shared {
-				t.Errorf("shared: %v, want %v", shared, tt.shared)
+			like := Like(before)
+			anew, _ := like.Compile(tt.after)
+			if diff := cmp.Diff(want, anew, same); diff != "" {
+				t.Errorf("-without +like the node before:\n%s", diff)
+			}
+			for who, n := range map[string]policy.Node{"the same compiler": got, "one like it": anew} {
+				if shared := members(n).Len() > 0 && members(n).IsOne(members(before)); shared != tt.shared {
+					t.Errorf("%s: shared: %v, want %v", who, shared, tt.shared)
+				}
 			}
 		})
 	}

@@ -124,10 +124,39 @@ type Pod struct {
 	// Impossible is set if the API shows it with an address that no pod can have, which is not among Addrs.
 	Impossible bool
 	Source     Source
+	// Beside is what few pods have, nil of all others.
+	Beside *Beside
+}
+
+// Beside is what is known of a pod besides what the API shows.
+type Beside struct {
 	// Given are addresses that CNI plugins have given the pod beside Addrs: it may send from them, and policy is about them too. The API shows none of them.
 	Given []netip.Addr
 
-	reported *Pod // as the API has it, of a copy without the addresses that another pod holds
+	reported *Pod // as the API has it, of a copy with other addresses
+}
+
+// given are the addresses that CNI plugins have given the pod beside its own.
+func (p *Pod) given() []netip.Addr {
+	if p.Beside == nil {
+		return nil
+	}
+	return p.Beside.Given
+}
+
+// asReported is the pod as the API has it.
+func (p *Pod) asReported() *Pod {
+	if p.Beside == nil || p.Beside.reported == nil {
+		return p
+	}
+	return p.Beside.reported
+}
+
+// withAddrs is a copy of the pod with these addresses.
+func (p *Pod) withAddrs(addrs []netip.Addr) *Pod {
+	q := *p
+	q.Addrs, q.Beside = addrs, &Beside{Given: p.given(), reported: p.asReported()}
+	return &q
 }
 
 // GetNamespace and GetName are by what [Objects] know a pod.
@@ -187,10 +216,11 @@ type Node struct {
 // NewPod takes from p what policy needs. An address that does not parse, or that no pod can have, is left out: a set cannot hold it, and no
 // packet of the pod can carry it.
 func NewPod(p *corev1.Pod) *Pod {
+	name := p.Name + string(p.UID) // one text for both, which takes less than two
 	pod := &Pod{
 		Namespace:   intern(p.Namespace),
-		Name:        p.Name,
-		UID:         string(p.UID),
+		Name:        name[:len(p.Name)],
+		UID:         name[len(p.Name):],
 		Created:     p.CreationTimestamp.Unix(),
 		Node:        intern(p.Spec.NodeName),
 		Labels:      NewLabels(p.Labels),

@@ -127,23 +127,25 @@ func TestASetBeyond65536Entries(t *testing.T) {
 			s := set(t, fmt.Sprintf("RF-v1-%dA-many", f), iptables.HashIP, f)
 			half := iptables.SetEntries{Set: s.Name, Type: s.Type, Family: f}
 			a := netip.MustParseAddr(first)
+			var all []iptables.Entry
 			for i := range manyAddresses {
 				a = a.Next()
-				s.Entries = append(s.Entries, iptables.Entry{Prefix: policy.PrefixOf(netip.PrefixFrom(a, a.BitLen()))})
+				all = append(all, iptables.Entry{Prefix: policy.PrefixOf(netip.PrefixFrom(a, a.BitLen()))})
 				if i%2 == 0 {
 					half.Entries = append(half.Entries, iptables.Entry{Prefix: policy.PrefixOf(netip.PrefixFrom(a, a.BitLen()))})
 				}
 			}
+			s = s.Holding(all)
 			start := time.Now()
 			mustApply(t, d, iptables.Plan{CreateSets: []iptables.Set{s}})
 			created := time.Since(start)
 			got := mustObserve(t, d).Sets.Get(s.Name)
-			t.Logf("%s: %d entries written in %s, read in %s", f, len(s.Entries), created, time.Since(start)-created)
-			if !slices.Equal(s.Entries, got.Entries) {
-				t.Fatalf("%d entries read back of %d, or others", len(got.Entries), len(s.Entries))
+			t.Logf("%s: %d entries written in %s, read in %s", f, s.Len(), created, time.Since(start)-created)
+			if !slices.Equal(all, got.Entries()) {
+				t.Fatalf("%d entries read back of %d, or others", got.Len(), s.Len())
 			}
 			mustApply(t, d, iptables.Plan{DelEntries: []iptables.SetEntries{half}})
-			if n := len(mustObserve(t, d).Sets.Get(s.Name).Entries); n != manyAddresses/2 {
+			if n := mustObserve(t, d).Sets.Get(s.Name).Len(); n != manyAddresses/2 {
 				t.Errorf("%d entries are left after deleting half, want %d", n, manyAddresses/2)
 			}
 		}

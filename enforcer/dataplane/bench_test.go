@@ -69,13 +69,12 @@ func filled(b *testing.B, backend string, n int) (*Dataplane, iptables.SetEntrie
 	for i := range n {
 		a = a.Next()
 		e := iptables.Entry{Prefix: policy.PrefixOf(netip.PrefixFrom(a, 32))}
-		s.Entries = append(s.Entries, e)
 		many.Entries = append(many.Entries, e)
 		chain := fmt.Sprintf("RF-%d", i/10)
 		rules[chain] = append(rules[chain], iptables.Rule("-s "+e.Prefix.String()+` -p tcp -m tcp --dport 80 -m comment --comment "a rule" -j RETURN`))
 	}
 	err = d.Apply(b.Context(), iptables.Plan{
-		CreateSets: []iptables.Set{s},
+		CreateSets: []iptables.Set{s.Holding(many.Entries)},
 		Restore:    map[iptables.Family]string{iptables.IPv4: chains(securityTable, rules)},
 	})
 	if err != nil {

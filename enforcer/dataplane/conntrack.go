@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -217,17 +218,17 @@ func hold(ctx context.Context, all []policy.Connection) error {
 	defer c.close()
 	var errs []error
 	for _, f := range iptables.Families {
-		var entries []*nl.RtAttr
+		var entries [][]byte
 		for _, one := range all {
 			if iptables.FamilyOf(one.Reply.Dst) == f && one.Reply.Protocol.HasPorts() {
-				entries = append(entries, holdData(one))
+				entries = append(entries, holdData(one).Serialize())
 			}
 		}
 		for len(entries) > 0 {
 			n := min(len(entries), messageSize/128) // an entry takes less than 128 bytes
 			err := context.Cause(ctx)
 			if err == nil {
-				err = c.sendData(nl.IPSET_CMD_ADD, iptables.CutSet(f), entries[:n])
+				err = c.sendData(nl.IPSET_CMD_ADD, iptables.CutSet(f), slices.Concat(entries[:n]...))
 			}
 			if errors.Is(err, unix.ENOENT) {
 				break // no rule asks for the set, or it would be there

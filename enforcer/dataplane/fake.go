@@ -28,13 +28,19 @@ type Fake struct {
 	mu           sync.Mutex // guards what follows
 	capabilities Capabilities
 	tables       map[iptables.Family]savedTable
-	sets         map[string]iptables.Set
+	sets         map[string]fakeSet
 	guards       map[string]iptables.Guard
 	inward       iptables.Inward
 	counter      Counter
 	readers      map[uint16]*fakeReader // by NFLOG group
 	tracking     fakeTracking
 	limits       Limits
+}
+
+// fakeSet is a set of a Fake's kernel, with entries that it may write to, sorted.
+type fakeSet struct {
+	iptables.Set
+	entries []iptables.Entry
 }
 
 // StepKind is a kind of step, in the words of iptables.Plan.
@@ -67,7 +73,7 @@ func NewFake(c Capabilities) *Fake {
 	if len(c.Families) == 0 {
 		c.Families = slices.Clone(iptables.Families[:])
 	}
-	f := &Fake{capabilities: c, tables: map[iptables.Family]savedTable{}, sets: map[string]iptables.Set{}, guards: map[string]iptables.Guard{}}
+	f := &Fake{capabilities: c, tables: map[iptables.Family]savedTable{}, sets: map[string]fakeSet{}, guards: map[string]iptables.Guard{}}
 	for _, family := range c.Families {
 		t := savedTable{chains: map[string][]iptables.Rule{}, packets: map[string]uint64{}}
 		for _, base := range hookChains {
@@ -105,11 +111,10 @@ func (f *Fake) Observe(ctx context.Context) (iptables.Ruleset, error) {
 	}
 	r.Guards, r.Inward = maps.Clone(f.guards), f.inward
 	for name, s := range f.sets {
-		s.Entries = slices.Clone(s.Entries)
-		if f.Layout.IsOther(name) {
-			s.Entries = nil // as list does
+		sets[name] = s.Set
+		if !f.Layout.IsOther(name) { // as list does
+			sets[name] = s.Holding(slices.Clone(s.entries))
 		}
-		sets[name] = s
 	}
 	r.Sets = policy.MapOf(sets)
 	return r, nil
@@ -213,10 +218,8 @@ func (k *fakeSteps) createSet(_ context.Context, s iptables.Set) error {
 	if err := k.roomForSet(s.Name); err != nil {
 		return &SetError{Set: s.Name, Op: "creating it", Err: err}
 	}
-	entries := s.Entries
-	s.Entries = nil
-	k.sets[s.Name] = s
-	return k.add(iptables.SetEntries{Set: s.Name, Type: s.Type, Family: s.Family, Entries: entries})
+	k.sets[s.Name] = fakeSet{Set: s.Holding(nil)}
+	return k.add(iptables.SetEntries{Set: s.Name, Type: s.Type, Family: s.Family, Entries: s.Entries()})
 }
 
 // maxSetName is IPSET_MAXNAMELEN, less the final zero.
@@ -237,17 +240,17 @@ func (k *fakeSteps) add(s iptables.SetEntries) error {
 		return &SetError{Set: s.Set, Op: "adding entries", Err: errors.New("no such set")}
 	}
 	for _, e := range s.Entries {
-		if err := acceptable(set, e.Prefix.IPs()); err != nil {
+		if err := acceptable(set.Set, e.Prefix.IPs()); err != nil {
 			return &SetError{Set: s.Set, Op: "adding entries", Err: fmt.Errorf("%s: %w", e.Text(s.Type), err)}
 		}
-		i, found := slices.BinarySearchFunc(set.Entries, e, iptables.Entry.Compare)
+		i, found := slices.BinarySearchFunc(set.entries, e, iptables.Entry.Compare)
 		if found {
-			set.Entries[i] = e
-		} else if err := k.roomForEntry(set, len(set.Entries)); err != nil {
+			set.entries[i] = e
+		} else if err := k.roomForEntry(set.Set, len(set.entries)); err != nil {
 			k.sets[s.Set] = set
 			return &SetError{Set: s.Set, Op: "adding entries", Err: fmt.Errorf("%s: %w", e.Text(s.Type), err)}
 		} else {
-			set.Entries = slices.Insert(set.Entries, i, e)
+			set.entries = slices.Insert(set.entries, i, e)
 		}
 	}
 	k.sets[s.Set] = set
@@ -277,7 +280,7 @@ func (k *fakeSteps) delEntries(_ context.Context, s iptables.SetEntries) error {
 		return &SetError{Set: s.Set, Op: "deleting entries", Err: errors.New("no such set")}
 	}
 	gone := iptables.SortEntries(slices.Clone(s.Entries))
-	set.Entries = slices.DeleteFunc(set.Entries, func(e iptables.Entry) bool {
+	set.entries = slices.DeleteFunc(set.entries, func(e iptables.Entry) bool {
 		_, found := slices.BinarySearchFunc(gone, e, iptables.Entry.Compare)
 		return found
 	})

@@ -41,7 +41,7 @@ func (k *fakeSteps) roomForEntry(set iptables.Set, held int) error {
 	switch {
 	case k.limits.Entries > 0 && held >= k.limits.Entries:
 		return ErrSetFull
-	case k.limits.Memory > 0 && k.held()+held-len(k.sets[set.Name].Entries) >= k.limits.Memory:
+	case k.limits.Memory > 0 && k.held()+held-len(k.sets[set.Name].entries) >= k.limits.Memory:
 		return errNoMemory
 	}
 	return nil
@@ -51,7 +51,7 @@ func (k *fakeSteps) roomForEntry(set iptables.Set, held int) error {
 func (k *fakeSteps) held() int {
 	n := 0
 	for _, s := range k.sets {
-		n += len(s.Entries)
+		n += len(s.entries)
 	}
 	for _, t := range k.tables {
 		for _, rules := range t.chains {

@@ -2,12 +2,14 @@ package dataplane
 
 import (
 	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
 func TestTheFakeTakesThePlansStepsInOrder(t *testing.T) {
@@ -123,13 +125,15 @@ func TestAnObservationIsACopy(t *testing.T) {
 	d := NewFake(Capabilities{})
 	plan := fullPlan(t, securityTable)
 	was := entry(t, "10.0.0.1")
-	plan.CreateSets[0].Entries = []iptables.Entry{was}
+	plan.CreateSets[0] = plan.CreateSets[0].Holding([]iptables.Entry{was})
 	mustApply(t, d, plan)
 	r := mustObserve(t, d)
 	r.Tables[iptables.IPv4].Chains.Get("RF-v1-DENY")[0] = "-j ACCEPT"
-	r.Sets.Get("RF-v1-4A-x").Entries[0] = entry(t, "10.0.0.2")
+	for list := range r.Sets.Get("RF-v1-4A-x").Members.Lists() {
+		list[0].Addr = policy.AddrOf(netip.MustParseAddr("10.0.0.2"))
+	}
 	got := mustObserve(t, d)
-	if got.Tables[iptables.IPv4].Chains.Get("RF-v1-DENY")[0] != "-j DROP" || got.Sets.Get("RF-v1-4A-x").Entries[0] != was {
+	if got.Tables[iptables.IPv4].Chains.Get("RF-v1-DENY")[0] != "-j DROP" || got.Sets.Get("RF-v1-4A-x").Entries()[0] != was {
 		t.Error("writing to an observation changes the fake")
 	}
 }

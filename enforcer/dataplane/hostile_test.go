@@ -53,10 +53,11 @@ func TestADumpThatIsCutShortIsBegunAnew(t *testing.T) {
 	var plan iptables.Plan
 	for i := range 20 { // far more than one message
 		s := set(t, fmt.Sprintf("RF-v1-4A-%d", i), iptables.HashIP, iptables.IPv4)
+		var all []iptables.Entry
 		for n := range 200 {
-			s.Entries = append(s.Entries, entry(t, fmt.Sprintf("10.0.%d.%d", i, n)))
+			all = append(all, entry(t, fmt.Sprintf("10.0.%d.%d", i, n)))
 		}
-		s.Entries = iptables.SortEntries(s.Entries)
+		s = s.Holding(iptables.SortEntries(all))
 		plan.CreateSets = append(plan.CreateSets, s)
 	}
 	mustApply(t, d, plan)

@@ -52,6 +52,7 @@ type ipsets struct {
 	socket   *nl.NetlinkSocket
 	handle   *nl.SocketHandle
 	exchange exchange
+	room     []byte // for the entries of one message
 }
 
 func openIPSets(x exchange) (*ipsets, error) {
@@ -142,7 +143,25 @@ func (c *ipsets) create(ctx context.Context, s iptables.Set) error {
 	if err != nil {
 		return &SetError{Set: s.Name, Op: fmt.Sprintf("creating it as %s of %s", s.Type, s.Family), Err: err}
 	}
-	return c.add(ctx, iptables.SetEntries{Set: s.Name, Type: s.Type, Family: s.Family, Entries: s.Entries})
+	return c.fill(ctx, s)
+}
+
+// atOnce is how many entries of a new set are made ready for messages at once: it may have every pod of the cluster.
+const atOnce = 4096
+
+// fill adds the entries of a new set.
+func (c *ipsets) fill(ctx context.Context, s iptables.Set) error {
+	some := iptables.SetEntries{Set: s.Name, Type: s.Type, Family: s.Family, Entries: make([]iptables.Entry, 0, min(s.Len(), atOnce))}
+	for e := range s.All() {
+		if some.Entries = append(some.Entries, e); len(some.Entries) < atOnce {
+			continue
+		}
+		if err := c.add(ctx, some); err != nil {
+			return err
+		}
+		some.Entries = some.Entries[:0]
+	}
+	return c.add(ctx, some)
 }
 
 func (c *ipsets) createEmpty(s iptables.Set) error {
@@ -152,7 +171,7 @@ func (c *ipsets) createEmpty(s iptables.Set) error {
 	r.AddData(nl.NewRtAttr(nl.IPSET_ATTR_REVISION, nl.Uint8Attr(revisions[s.Type])))
 	r.AddData(nl.NewRtAttr(nl.IPSET_ATTR_FAMILY, nl.Uint8Attr(addressFamily(s.Family))))
 	data := nl.NewRtAttr(nl.IPSET_ATTR_DATA|int(nl.NLA_F_NESTED), nil)
-	data.AddChild(uint32Attr(nl.IPSET_ATTR_HASHSIZE, hashSize(len(s.Entries))))
+	data.AddChild(uint32Attr(nl.IPSET_ATTR_HASHSIZE, hashSize(s.Len())))
 	if s.Type.Timed() {
 		data.AddChild(uint32Attr(nl.IPSET_ATTR_MAXELEM, iptables.MaxHeld))
 		// Its entries last for a time, each for its own: a set that begins without cannot have any.
@@ -208,26 +227,22 @@ func (c *ipsets) change(ctx context.Context, command int, op string, s iptables.
 // send puts as many of the entries as fit into one message, and says how many. Without NLM_F_EXCL the kernel passes over
 // entries that exist, or are missing.
 func (c *ipsets) send(command int, s iptables.SetEntries, entries []iptables.Entry) (int, error) {
-	var list []*nl.RtAttr
-	for size := 0; len(list) < len(entries) && size < messageSize; {
-		data := entryData(s.Type, entries[len(list)])
-		size += data.Len()
-		list = append(list, data)
+	n := 0
+	c.room = c.room[:0]
+	for n < len(entries) && len(c.room) < messageSize {
+		c.room = append(c.room, entryData(s.Type, entries[n]).Serialize()...)
+		n++
 	}
-	return len(list), c.sendData(command, s.Set, list)
+	return n, c.sendData(command, s.Set, c.room)
 }
 
-// sendData puts entries, as entryData makes them, into one message.
-func (c *ipsets) sendData(command int, set string, list []*nl.RtAttr) error {
+// sendData puts entries, as entryData makes them and one behind the other, into one message.
+func (c *ipsets) sendData(command int, set string, entries []byte) error {
 	r := c.request(command, set)
 	// The kernel wants the attribute wherever there are several entries, to write into its answer which one failed; the
 	// library passes that part of the answer by.
 	r.AddData(uint32Attr(nl.IPSET_ATTR_LINENO, 0))
-	adt := nl.NewRtAttr(nl.IPSET_ATTR_ADT|int(nl.NLA_F_NESTED), nil)
-	for _, data := range list {
-		adt.AddChild(data)
-	}
-	r.AddData(adt)
+	r.AddData(nl.NewRtAttr(nl.IPSET_ATTR_ADT|int(nl.NLA_F_NESTED), entries))
 	return execute(r)
 }
 

@@ -35,7 +35,7 @@ func listSets(x exchange, layout iptables.Layout, known policy.Map[string, iptab
 }
 
 // listing is a dump of sets as it is read. The kernel shows one set after the other: its entries are collected in room that the next one uses
-// again, and only what known does not have is kept apart. Sets may hold every pod of the cluster, many times over. What sets of another layout hold is left
+// again, and what known has too stands in the memory of that. Sets may hold every pod of the cluster, many times over. What sets of another layout hold is left
 // unread: nothing of it will be kept, it would take as much memory again as the sets that replace them, and there is no knowing what it means.
 type listing struct {
 	layout  iptables.Layout
@@ -56,7 +56,7 @@ func (l *listing) read(name string, m message) error {
 		if !ok {
 			s = iptables.Set{Name: name, Type: m.setType, Family: m.family}
 		}
-		l.current, l.room = s, append(l.room[:0], s.Entries...)
+		l.current, l.room = s, slices.AppendSeq(slices.Grow(l.room[:0], max(l.known.Get(name).Len(), s.Len())), s.All())
 	}
 	if l.current.Type.Timed() || l.layout.IsOther(name) {
 		return nil // these entries are no part of a ruleset
@@ -70,13 +70,7 @@ func (l *listing) finish() {
 		return
 	}
 	l.room = iptables.SortEntries(l.room) // a set that grows while it is listed repeats some
-	s := l.current
-	if same := l.known.Get(s.Name).Entries; slices.Equal(same, l.room) {
-		s.Entries = same
-	} else {
-		s.Entries = append([]iptables.Entry(nil), l.room...)
-	}
-	l.sets[s.Name] = s
+	l.sets[l.current.Name] = l.known.Get(l.current.Name).Now(l.current, l.room)
 }
 
 // setNames are those of our sets, without looking into them.

@@ -19,9 +19,9 @@ func TestAListingTakesFromWhatIsKnownOnlyWhatIsTheSame(t *testing.T) {
 		return all
 	}
 	known := map[string]iptables.Set{
-		"RF-v1-same":    {Name: "RF-v1-same", Entries: entries("10.0.0.1", "10.0.0.2")},
-		"RF-v1-changed": {Name: "RF-v1-changed", Entries: entries("10.0.0.1", "10.0.0.2")},
-		"RF-v1-emptied": {Name: "RF-v1-emptied", Entries: entries("10.0.0.1")},
+		"RF-v1-same":    iptables.Set{Name: "RF-v1-same"}.Holding(entries("10.0.0.1", "10.0.0.2")),
+		"RF-v1-changed": iptables.Set{Name: "RF-v1-changed"}.Holding(entries("10.0.0.1", "10.0.0.2")),
+		"RF-v1-emptied": iptables.Set{Name: "RF-v1-emptied"}.Holding(entries("10.0.0.1")),
 	}
 	l := listing{known: policy.MapOf(known), sets: map[string]iptables.Set{}}
 	for _, read := range []struct {
@@ -44,12 +44,12 @@ func TestAListingTakesFromWhatIsKnownOnlyWhatIsTheSame(t *testing.T) {
 	}
 	got := map[string][]iptables.Entry{}
 	for name, s := range l.sets {
-		got[name] = s.Entries
+		got[name] = s.Entries()
 	}
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 		t.Errorf("read (-want +got):\n%s", diff)
 	}
-	if &got["RF-v1-same"][0] != &known["RF-v1-same"].Entries[0] {
+	if !l.sets["RF-v1-same"].Members.IsOne(known["RF-v1-same"].Members) {
 		t.Error("what has not changed takes memory twice")
 	}
 }

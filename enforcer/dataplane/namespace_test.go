@@ -168,11 +168,11 @@ func chains(table string, rules map[string][]iptables.Rule) string {
 func set(t *testing.T, name string, kind iptables.SetType, f iptables.Family, entries ...string) iptables.Set {
 	t.Helper()
 	s := iptables.Set{Name: name, Type: kind, Family: f}
+	var all []iptables.Entry
 	for _, text := range entries {
-		s.Entries = append(s.Entries, entry(t, text))
+		all = append(all, entry(t, text))
 	}
-	s.Entries = iptables.SortEntries(s.Entries)
-	return s
+	return s.Holding(iptables.SortEntries(all))
 }
 
 func entry(t *testing.T, text string) iptables.Entry {

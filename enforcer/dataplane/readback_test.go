@@ -212,7 +212,7 @@ func TestSetsAreReadByName(t *testing.T) {
 		}
 		all := mustObserve(t, d).Sets
 		want := map[string]iptables.Set{one.Name: all.Get(one.Name), six.Name: all.Get(six.Name), empty.Name: all.Get(empty.Name)}
-		if len(want[one.Name].Entries) != 2 || !reflect.DeepEqual(got, want) {
+		if want[one.Name].Len() != 2 || !reflect.DeepEqual(got, want) {
 			t.Errorf("got %v, want %v", got, want)
 		}
 	})

@@ -140,7 +140,7 @@ func TestASetThatTheKernelSaysIsFullCostsItsPolicyAlone(t *testing.T) {
 		small := tenants(2, map[string][]string{"a": {"many"}, "b": {"y"}})
 		node, _ := compile.Compile(small)
 		for name, set := range iptables.Render(node, optionsOf(d)).Sets.All() {
-			if set.Family == iptables.IPv4 && len(set.Entries) == 2 {
+			if set.Family == iptables.IPv4 && set.Len() == 2 {
 				if err := netlink.IpsetCreate(name, "hash:ip", netlink.IpsetCreateOptions{Family: nl.FAMILY_V4, MaxElements: 2}); err != nil {
 					t.Fatal(err)
 				}

@@ -14,10 +14,10 @@ import (
 func everyKind(t *testing.T) policy.Node {
 	t.Helper()
 	addr := func(text string) policy.Addr { return policy.AddrOf(netip.MustParseAddr(text)) }
-	pods := policy.Set{Kind: policy.Addresses, Members: []policy.Member{{Addr: addr("10.0.1.1")}, {Addr: addr("fd00:1::1")}}}
-	named := policy.Set{Kind: policy.AddressPorts, Members: []policy.Member{
+	pods := policy.Set{Kind: policy.Addresses, Members: policy.MembersOf([]policy.Member{{Addr: addr("10.0.1.1")}, {Addr: addr("fd00:1::1")}})}
+	named := policy.Set{Kind: policy.AddressPorts, Members: policy.MembersOf([]policy.Member{
 		{Addr: addr("10.0.1.1"), Protocol: policy.TCP, Port: 80}, {Addr: addr("fd00:1::1"), Protocol: policy.TCP, Port: 8080},
-	}}
+	})}
 	var blocks, many []policy.Block
 	for _, b := range []string{"10.0.0.0/8", "fd00::/8", "0.0.0.0/0", "::/0"} {
 		p := mustPrefix(t, b)

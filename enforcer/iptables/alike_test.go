@@ -2,7 +2,6 @@ package iptables
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
@@ -12,46 +11,19 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
-func TestInCommonIsWhatALookAtEachElementFinds(t *testing.T) {
-	random := rand.New(rand.NewPCG(1, 1))
-	for range 2000 {
-		a := make([]int, random.IntN(3*atOnce))
-		for i := range a {
-			a[i] = i
-		}
-		b := slices.Clone(a)
-		for range random.IntN(3) {
-			if i := random.IntN(len(b) + 1); i < len(b) && random.IntN(2) == 0 {
-				b = slices.Delete(b, i, i+1)
-			} else {
-				b = slices.Insert(b, i, -random.IntN(2))
-			}
-		}
-		front, back := inCommon(a, b)
-		n := min(len(a), len(b))
-		wantFront := 0
-		for wantFront < n && a[wantFront] == b[wantFront] {
-			wantFront++
-		}
-		wantBack := 0
-		for wantBack < n-wantFront && a[len(a)-1-wantBack] == b[len(b)-1-wantBack] {
-			wantBack++
-		}
-		if front != wantFront || back != wantBack {
-			t.Fatalf("%v and %v have %d and %d in common, want %d and %d", a, b, front, back, wantFront, wantBack)
-		}
-	}
-}
-
-// longSets is a node with a pod for whose policy there are sets of these hosts of 10.0.0.0/16.
+// longSets is a node with a pod for whose policy there are sets of these hosts of 10.0.0.0/16. Sets with the same hosts have one list of members.
 func longSets(sets map[string][]int) policy.Node {
 	n := tenants(map[string][]string{"a": {"one", "two", "three"}})
+	made := map[string]policy.Members{}
 	for id, hosts := range sets {
 		var members []policy.Member
 		for _, h := range hosts {
 			members = append(members, policy.Member{Addr: policy.AddrOf(netip.AddrFrom4([4]byte{10, 0, byte(h >> 8), byte(h)}))})
 		}
-		n.Sets = n.Sets.With(policy.SetID(id), policy.Set{Kind: policy.Addresses, Members: members})
+		if _, there := made[fmt.Sprint(hosts)]; !there {
+			made[fmt.Sprint(hosts)] = policy.MembersOf(members)
+		}
+		n.Sets = n.Sets.With(policy.SetID(id), policy.Set{Kind: policy.Addresses, Members: made[fmt.Sprint(hosts)]})
 	}
 	return n
 }
@@ -84,8 +56,7 @@ func TestSetsOfTheSameMembersShareEntries(t *testing.T) {
 			}
 			for a := range sets {
 				for b := range sets {
-					x, y := entriesOf(is, a), entriesOf(is, b)
-					if slices.Equal(sets[a], sets[b]) && !policy.IsOneSlice(x, y) {
+					if slices.Equal(sets[a], sets[b]) && !setOf(is, a).isOne(setOf(is, b)) {
 						t.Errorf("%s and %s have entries of their own", a, b)
 					}
 				}
@@ -98,16 +69,15 @@ func TestSetsOfTheSameMembersShareEntries(t *testing.T) {
 	}
 }
 
-func entriesOf(r Ruleset, id string) []Entry {
-	return r.Sets.Get(OwnLayout.SetNames(policy.SetID(id), policy.Addresses)[0]).Entries
+func setOf(r Ruleset, id string) Set {
+	return r.Sets.Get(OwnLayout.SetNames(policy.SetID(id), policy.Addresses)[0])
 }
 
 // copyOfSets is r with entries that nothing else has.
 func copyOfSets(r Ruleset) Ruleset {
 	sets := map[string]Set{}
 	for name, s := range r.Sets.All() {
-		s.Entries = slices.Clone(s.Entries)
-		sets[name] = s
+		sets[name] = s.Holding(s.Entries())
 	}
 	r.Sets = policy.MapOf(sets)
 	return r

@@ -153,7 +153,7 @@ func TestAUnionHasNothingThatNoPartHas(t *testing.T) {
 				}
 			}
 			slices.SortFunc(members, policy.Member.Compare)
-			n.Sets = n.Sets.With(id, policy.Set{Kind: policy.Addresses, Members: slices.Compact(members)})
+			n.Sets = n.Sets.With(id, policy.Set{Kind: policy.Addresses, Members: policy.MembersOf(slices.Compact(members))})
 		}
 		return n
 	}
@@ -172,7 +172,7 @@ func TestAUnionHasNothingThatNoPartHas(t *testing.T) {
 	holds := map[string]map[Entry]bool{}
 	for name, s := range have.Sets.All() {
 		holds[name] = map[Entry]bool{}
-		for _, e := range s.Entries {
+		for e := range s.All() {
 			holds[name][e] = true
 		}
 	}
@@ -231,14 +231,14 @@ func TestSetsThatWouldBeMuchInUnionsAreNotUnited(t *testing.T) {
 		n := asked(rulesFor(40, aSetEach), rulesFor(rules-1, func(i int) (string, string) { return "s20", fmt.Sprintf("udp/%d", 1+i) }))
 		many := policy.Set{Kind: policy.Addresses}
 		for i := range members {
-			many.Members = append(many.Members, policy.Member{Addr: policy.AddrOf(netip.AddrFrom4([4]byte{10, 2, byte(i >> 8), byte(i)}))})
+			many.Members = many.Members.Edited(nil, []policy.Member{{Addr: policy.AddrOf(netip.AddrFrom4([4]byte{10, 2, byte(i >> 8), byte(i)}))}})
 		}
 		n.Sets = n.Sets.With("s20", many)
 		return n
 	}
 	isUnited := func(r Ruleset) bool {
 		for name, s := range r.Sets.All() {
-			if isUnion(name) && slices.ContainsFunc(s.Entries, func(e Entry) bool { return e.Prefix.IPs().Addr() == netip.AddrFrom4([4]byte{10, 2, 0, 0}) }) {
+			if isUnion(name) && slices.ContainsFunc(s.Entries(), func(e Entry) bool { return e.Prefix.IPs().Addr() == netip.AddrFrom4([4]byte{10, 2, 0, 0}) }) {
 				return true
 			}
 		}
@@ -282,7 +282,7 @@ func TestSetsOfTheNodeAreNotUnited(t *testing.T) {
 		if isUnion(name) {
 			unions++
 			for _, id := range []string{"s10", "s11"} {
-				if slices.ContainsFunc(s.Entries, func(e Entry) bool { return e.Prefix.IPs().Addr() == addressOf(s.Family, id) }) {
+				if slices.ContainsFunc(s.Entries(), func(e Entry) bool { return e.Prefix.IPs().Addr() == addressOf(s.Family, id) }) {
 					t.Errorf("%s has what %s has", name, id)
 				}
 			}

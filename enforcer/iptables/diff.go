@@ -43,15 +43,14 @@ func diffSets(p *Plan, want, have policy.Map[string, Set]) {
 		switch {
 		case w == nil:
 			retired = append(retired, name)
-		case h == nil || h.Type != w.Type || h.Family != w.Family || !policy.IsOneSlice(w.Entries, h.Entries):
+		case h == nil || h.Type != w.Type || h.Family != w.Family || !w.isOne(*h):
 			differ = append(differ, name)
 		}
 	})
 	slices.Sort(differ)
 	slices.Sort(retired)
-	compared := comparisons{}
 	for _, name := range differ {
-		diffSet(p, want.Get(name), have, compared)
+		diffSet(p, want.Get(name), have)
 	}
 	unionsFirst(p.DelEntries) // the names of unions come behind those of their parts, and so do the entries that are added
 	for _, name := range retired {
@@ -59,7 +58,7 @@ func diffSets(p *Plan, want, have policy.Map[string, Set]) {
 	}
 }
 
-func diffSet(p *Plan, want Set, sets policy.Map[string, Set], c comparisons) {
+func diffSet(p *Plan, want Set, sets policy.Map[string, Set]) {
 	have, ok := sets.Lookup(want.Name)
 	if !ok || have.Type != want.Type || have.Family != want.Family {
 		p.CreateSets = append(p.CreateSets, want)
@@ -72,7 +71,10 @@ func diffSet(p *Plan, want Set, sets policy.Map[string, Set], c comparisons) {
 	if opens(want.Name) {
 		adding, deleting = &p.Open, &p.Close
 	}
-	add, del := diffEntries(want.Entries, have.Entries, c)
+	add, del := diffMembers(want.Members, have.Members)
+	if want.Type == HashNet {
+		add, del = diffNets(want.Nets, have.Nets)
+	}
 	if len(add) > 0 {
 		*adding = append(*adding, SetEntries{want.Name, want.Type, want.Family, add})
 	}
@@ -81,10 +83,20 @@ func diffSet(p *Plan, want Set, sets policy.Map[string, Set], c comparisons) {
 	}
 }
 
-// diffEntries goes through both sorted lists at once. An entry that is there with the other NoMatch is to be added: that replaces it.
-func diffEntries(want, have []Entry, c comparisons) (add, del []Entry) {
-	front, back := c.of(want, have)
-	want, have = want[front:len(want)-back], have[front:len(have)-back]
+// diffMembers looks at what the two do not share. Of a set that holds every pod of the cluster mostly one has come or gone.
+func diffMembers(want, have policy.Members) (add, del []Entry) {
+	want.Since(have, func(m policy.Member, wanted bool) {
+		if wanted {
+			add = append(add, entryOf(m))
+		} else {
+			del = append(del, entryOf(m))
+		}
+	})
+	return add, del
+}
+
+// diffNets goes through both sorted lists at once. An entry that is there with the other NoMatch is to be added: that replaces it.
+func diffNets(want, have []Entry) (add, del []Entry) {
 	for len(want) > 0 && len(have) > 0 {
 		switch c := want[0].Compare(have[0]); {
 		case c < 0:
@@ -99,25 +111,6 @@ func diffEntries(want, have []Entry, c comparisons) (add, del []Entry) {
 		}
 	}
 	return append(add, want...), append(del, have...)
-}
-
-// comparisons are how much lists of entries have in common, by their first: sets with the same entries share them.
-type comparisons map[[2]*Entry]comparison
-
-type comparison struct{ want, have, front, back int }
-
-func (c comparisons) of(want, have []Entry) (front, back int) {
-	if len(want) < atOnce || len(have) < atOnce {
-		return inCommon(want, have)
-	}
-	key := [2]*Entry{&want[0], &have[0]}
-	known, ok := c[key]
-	if !ok || known.want != len(want) || known.have != len(have) {
-		known = comparison{want: len(want), have: len(have)}
-		known.front, known.back = inCommon(want, have)
-		c[key] = known
-	}
-	return known.front, known.back
 }
 
 // diffChains is the input of iptables-restore that rewrites the chains that differ and removes those that are not wanted, empty

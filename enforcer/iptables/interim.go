@@ -31,7 +31,7 @@ func (i *Interim) Note(before, after Ruleset, p Plan) {
 		})
 	}
 	after.Sets.Since(before.Sets, func(name string, was, is *Set) {
-		i.sets[name] = i.sets[name] || was == nil || is == nil || !policy.IsOneSlice(was.Entries, is.Entries)
+		i.sets[name] = i.sets[name] || was == nil || is == nil || !was.isOne(*is)
 	})
 	for _, s := range p.DestroySets { // one that was left before stands in neither
 		i.sets[s.Name] = true

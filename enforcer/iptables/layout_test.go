@@ -16,8 +16,9 @@ import (
 // type.
 func everyKind() policy.Node {
 	n := policy.Node{Sets: policy.MapOf(map[policy.SetID]policy.Set{
-		"pods":  {Kind: policy.Addresses, Members: []policy.Member{{Addr: policy.AddrOf(netip.MustParseAddr("10.0.0.1"))}, {Addr: policy.AddrOf(netip.MustParseAddr("fd00::1"))}}},
-		"ports": {Kind: policy.AddressPorts, Members: []policy.Member{{Addr: policy.AddrOf(netip.MustParseAddr("10.0.0.1")), Protocol: policy.TCP, Port: 80}}},
+		"pods": {Kind: policy.Addresses, Members: policy.MembersOf([]policy.Member{
+			{Addr: policy.AddrOf(netip.MustParseAddr("10.0.0.1"))}, {Addr: policy.AddrOf(netip.MustParseAddr("fd00::1"))}})},
+		"ports": {Kind: policy.AddressPorts, Members: policy.MembersOf([]policy.Member{{Addr: policy.AddrOf(netip.MustParseAddr("10.0.0.1")), Protocol: policy.TCP, Port: 80}})},
 	})}
 	peers := []policy.Peer{{Kind: policy.AnyPeer}, {Kind: policy.InSet, Set: "pods"}, {Kind: policy.InBlocks}}
 	for i := range 9 { // more blocks than a rule each

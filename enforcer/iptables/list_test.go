@@ -38,7 +38,7 @@ func asked(policies ...[]policy.Rule) policy.Node {
 }
 
 // membersOf are the addresses of a set: its own, and those of the sets that its ID names too.
-func membersOf(id policy.SetID) []policy.Member {
+func membersOf(id policy.SetID) policy.Members {
 	var all []policy.Member
 	for _, f := range Families {
 		for _, one := range strings.Split(string(id), ",") {
@@ -46,7 +46,7 @@ func membersOf(id policy.SetID) []policy.Member {
 		}
 	}
 	slices.SortFunc(all, policy.Member.Compare)
-	return all
+	return policy.MembersOf(all)
 }
 
 // addressOf is the address of the pod whose set is called "s1", or alike.

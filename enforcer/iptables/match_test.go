@@ -63,7 +63,7 @@ func TestBlocksBecomeEntriesThatHashNetTakes(t *testing.T) {
 			for _, x := range tt.except {
 				b.Except = append(b.Except, netip.MustParsePrefix(x))
 			}
-			set := Set{Name: "s", Type: HashNet, Entries: unionEntries([]policy.Block{b})}
+			set := Set{Name: "s", Type: HashNet, Nets: unionEntries([]policy.Block{b})}
 			var got []string
 			for line := range strings.Lines(set.String()) {
 				if entry, ok := strings.CutPrefix(strings.TrimSpace(line), "add s "); ok {

@@ -114,7 +114,7 @@ func (t *rendering) fixedSet(name string, kind SetType, entries func() []Entry) 
 	if h := t.kept.held[name]; h != nil {
 		t.fix(h.set)
 	} else {
-		t.fix(Set{Name: name, Type: kind, Family: t.family, Entries: entries()})
+		t.fix(Set{Name: name, Type: kind, Family: t.family}.Holding(entries()))
 	}
 }
 

@@ -117,7 +117,7 @@ func (p Plan) MakingRoom() Plan {
 }
 
 // Work is how much it takes to make a set, in entries: the set itself takes as long as some [WorkOfSet] of them.
-func (s Set) Work() int { return WorkOfSet + len(s.Entries) }
+func (s Set) Work() int { return WorkOfSet + s.Len() }
 
 // WorkOfSet is how many entries take as long as a set.
 const WorkOfSet = 100

@@ -60,7 +60,7 @@ func writeRules(b *strings.Builder, chain string, rules []Rule) {
 func (s Set) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "create %s %s family %s\n", s.Name, s.Type, s.Family)
-	for _, e := range s.Entries {
+	for e := range s.All() {
 		fmt.Fprintf(&b, "add %s %s\n", s.Name, e.Text(s.Type))
 	}
 	return b.String()

@@ -207,7 +207,7 @@ func (t *rendering) netSet(id policy.SetID, blocks []policy.Block) string {
 	name := t.Layout.setName(HashNet, t.family, parts...)
 	t.fixedSet(name, HashNet, func() []Entry {
 		if have, ok := t.reuse.Lookup(name); ok && entries == nil && have.Type == HashNet {
-			return have.Entries
+			return have.Nets
 		}
 		if entries == nil {
 			return unionEntries(blocks)

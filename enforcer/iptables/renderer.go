@@ -156,7 +156,7 @@ func (r *Renderer) hold(s Set) {
 // update gives a set that is held what it is now.
 func (r *Renderer) update(s Set) {
 	h := r.held[s.Name]
-	if h.set.Name == s.Name && policy.IsOneSlice(h.set.Entries, s.Entries) {
+	if h.set.Name == s.Name && h.set.isOne(s) {
 		if _, edited := r.setEdits[s.Name]; !edited {
 			return // it stands there as it is
 		}
@@ -211,7 +211,7 @@ func (r *Renderer) refresh(n *policy.Node) bool {
 		if gone {
 			is = &policy.Set{Kind: was.Kind}
 		}
-		if policy.IsOneSlice(was.Members, is.Members) && was.Kind == is.Kind {
+		if was.Members.IsOne(is.Members) && was.Kind == is.Kind {
 			return
 		}
 		changed = append(changed, id)
@@ -222,12 +222,10 @@ func (r *Renderer) refresh(n *policy.Node) bool {
 		same = same && (gone || s.naming == namingOf(n, id))
 		for i, f := range Families {
 			if own := &s.own[i]; own.Name != "" {
-				have, were := own.Entries, ofFamily(f, s.members)
-				own.Entries = r.alike.entries(ofFamily(f, is.Members), func(are []policy.Member) []Entry { return changedEntries(have, were, are) })
+				own.Members = r.alike.members(ofFamily(f, is.Members), own.Members)
 				r.update(*own)
 			}
 		}
-		s.members = is.Members
 	})
 	r.nodeSets, r.own = n.Sets, own
 	return same && r.refreshUnions(n, changed)

@@ -17,7 +17,7 @@ import (
 func tenants(peers map[string][]string) policy.Node {
 	n := policy.Node{Sets: policy.MapOf(map[policy.SetID]policy.Set{})}
 	rule := func(a policy.Action, index int, set string) policy.Rule {
-		n.Sets = n.Sets.With(policy.SetID(set), policy.Set{Kind: policy.Addresses, Members: []policy.Member{{Addr: policy.AddrOf(netip.MustParseAddr("10.9.9.9"))}}})
+		n.Sets = n.Sets.With(policy.SetID(set), policy.Set{Kind: policy.Addresses, Members: policy.MembersOf([]policy.Member{{Addr: policy.AddrOf(netip.MustParseAddr("10.9.9.9"))}})})
 		return policy.Rule{Action: a, Index: index, Log: true, Peer: policy.Peer{Kind: policy.InSet, Set: policy.SetID(set)}, Ports: policy.Ports{Kind: policy.AnyPort}}
 	}
 	all := policy.Policy{Ref: policy.Ref{Kind: "ClusterNetworkPolicy", Name: "all"}, Stage: policy.AdminRules}
@@ -75,7 +75,7 @@ func TestAChangeLeavesWhatOthersHave(t *testing.T) {
 				t.Errorf("only %d chains were compared", same)
 			}
 			for name, set := range was.Sets.All() {
-				if now, ok := is.Sets.Lookup(name); ok && !policy.IsOneSlice(set.Entries, now.Entries) {
+				if now, ok := is.Sets.Lookup(name); ok && !set.isOne(now) {
 					t.Errorf("the entries of %s were made again", name)
 				}
 			}

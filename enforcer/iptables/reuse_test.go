@@ -2,6 +2,7 @@ package iptables
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -9,37 +10,43 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
-func TestRenderLikeIsRender(t *testing.T) {
-	members := func(addrs ...string) []policy.Member {
-		var all []policy.Member
+// A set is found as the entries say that were read, and stands in the memory of the known one where it has all that this has.
+func TestWhatIsFoundIsWhatWasRead(t *testing.T) {
+	entries := func(addrs ...string) []Entry {
+		var all []Entry
 		for _, a := range addrs {
-			all = append(all, policy.Member{Addr: policy.AddrOf(netip.MustParseAddr(a))})
+			all = append(all, Entry{Prefix: policy.AddrOf(netip.MustParseAddr(a)).Whole()})
 		}
 		return all
 	}
-	before := members("10.0.0.1", "10.0.0.2", "fd00::1")
+	before := entries("10.0.0.1", "10.0.0.2", "fd00::1")
 	for name, tt := range map[string]struct {
-		after        []policy.Member
+		after        []Entry
 		shared4, all bool
 	}{
-		"nothing changed":          {members("10.0.0.1", "10.0.0.2", "fd00::1"), true, true},
-		"the other family changed": {members("10.0.0.1", "10.0.0.2", "fd00::2"), true, false},
-		"one more":                 {members("10.0.0.1", "10.0.0.2", "10.0.0.3"), false, false},
-		"one fewer":                {members("10.0.0.1"), false, false},
-		"another one":              {members("10.0.0.1", "10.0.0.3"), false, false},
+		"nothing changed":          {entries("10.0.0.1", "10.0.0.2", "fd00::1"), true, true},
+		"the other family changed": {entries("10.0.0.1", "10.0.0.2", "fd00::2"), true, false},
+		"one more":                 {entries("10.0.0.1", "10.0.0.2", "10.0.0.3"), false, false},
+		"one fewer":                {entries("10.0.0.1"), false, false},
+		"another one":              {entries("10.0.0.1", "10.0.0.3"), false, false},
 		"none":                     {nil, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, f := range Families {
-				entries := func(m []policy.Member, like []Entry) []Entry { return ownEntries(ofFamily(f, m), like) }
-				have := entries(before, nil)
-				want, got := entries(tt.after, nil), entries(tt.after, have)
-				if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
-					t.Errorf("%s (-without +with what there was):\n%s", f, diff)
-				}
-				shared := len(got) > 0 && &got[0] == &have[0]
-				if should := f == IPv4 && tt.shared4 || f == IPv6 && tt.all; shared != should {
-					t.Errorf("%s: shared: %v, want %v", f, shared, should)
+				for _, kind := range []SetType{HashIP, HashNet} {
+					own := func(all []Entry) []Entry {
+						return slices.DeleteFunc(slices.Clone(all), func(e Entry) bool { return FamilyOf(e.Prefix.Addr()) != f })
+					}
+					empty := Set{Name: "s", Type: kind, Family: f}
+					have := empty.Holding(own(before))
+					want, got := empty.Holding(own(tt.after)), have.Now(empty, own(tt.after))
+					if diff := cmp.Diff(want.String(), got.String()); diff != "" {
+						t.Errorf("%s %s (-want +with what there was):\n%s", kind, f, diff)
+					}
+					shared := got.Len() > 0 && got.isOne(have)
+					if should := f == IPv4 && tt.shared4 || f == IPv6 && tt.all; shared != should {
+						t.Errorf("%s %s: shared: %v, want %v", kind, f, shared, should)
+					}
 				}
 			}
 		})

@@ -21,6 +21,7 @@ package iptables
 
 import (
 	"cmp"
+	"iter"
 	"net/netip"
 	"slices"
 	"strings"
@@ -106,9 +107,86 @@ type Set struct {
 	Name   string
 	Type   SetType
 	Family Family
-	// Entries are sorted by [Entry.Compare], each once: a set may hold every pod of the cluster, and a map of them would take
-	// several times the memory.
-	Entries []Entry
+	// Members are what a set of addresses holds, with ports or without. Of a set of pods they stand in the memory of the node's set.
+	Members policy.Members
+	// Nets are what a hash:net holds, sorted by [Entry.Compare], each once.
+	Nets []Entry
+}
+
+// Len is how many entries the set has.
+func (s Set) Len() int { return s.Members.Len() + len(s.Nets) }
+
+// All are the entries in the order of [Entry.Compare].
+func (s Set) All() iter.Seq[Entry] {
+	return func(yield func(Entry) bool) {
+		for m := range s.Members.All() {
+			if !yield(entryOf(m)) {
+				return
+			}
+		}
+		for _, e := range s.Nets {
+			if !yield(e) {
+				return
+			}
+		}
+	}
+}
+
+// Entries are the entries in a list of their own. A set may hold every pod of the cluster: see [Set.All].
+func (s Set) Entries() []Entry { return slices.Collect(s.All()) }
+
+// Holding is the set with these entries, which are sorted, each once, in the place of its own.
+func (s Set) Holding(entries []Entry) Set {
+	if s.Type == HashNet {
+		s.Members, s.Nets = policy.Members{}, entries
+		return s
+	}
+	members := make([]policy.Member, 0, len(entries))
+	for _, e := range entries {
+		members = append(members, memberOf(e))
+	}
+	s.Members, s.Nets = policy.MembersOf(members), nil
+	return s
+}
+
+// Now is another set as it is found, with these entries, which are sorted, each once. What s holds too stands in its memory: of a set that holds every pod of
+// the cluster there is no second copy.
+func (s Set) Now(is Set, entries []Entry) Set {
+	if is.Type == HashNet {
+		if is.Nets = s.Nets; !slices.Equal(s.Nets, entries) {
+			is.Nets = slices.Clone(entries)
+		}
+		return is
+	}
+	var gone, come []policy.Member
+	for m := range s.Members.All() {
+		for len(entries) > 0 && memberOf(entries[0]).Compare(m) < 0 {
+			come, entries = append(come, memberOf(entries[0])), entries[1:]
+		}
+		if len(entries) > 0 && memberOf(entries[0]) == m {
+			entries = entries[1:]
+		} else {
+			gone = append(gone, m)
+		}
+	}
+	for _, e := range entries {
+		come = append(come, memberOf(e))
+	}
+	is.Members = s.Members.Edited(gone, come)
+	return is
+}
+
+// isOne reports whether two sets of one type hold what stands in one memory.
+func (s Set) isOne(o Set) bool {
+	return s.Members.IsOne(o.Members) && policy.IsOneSlice(s.Nets, o.Nets)
+}
+
+func entryOf(m policy.Member) Entry {
+	return Entry{Prefix: m.Addr.Whole(), Protocol: m.Protocol, Port: m.Port}
+}
+
+func memberOf(e Entry) policy.Member {
+	return policy.Member{Addr: e.Prefix.First, Protocol: e.Protocol, Port: e.Port}
 }
 
 // Entry is one entry of a set. Unused fields are zero.
@@ -119,7 +197,7 @@ type Entry struct {
 	Port     uint16          // hash:ip,port only
 }
 
-// SortEntries brings entries into the order of [Set.Entries], in place, and drops doubles.
+// SortEntries brings entries into the order of a [Set], in place, and drops doubles.
 func SortEntries(entries []Entry) []Entry {
 	slices.SortFunc(entries, Entry.Compare)
 	return slices.CompactFunc(entries, func(a, b Entry) bool { return a.Compare(b) == 0 })
@@ -155,10 +233,10 @@ func (r Ruleset) SizeSince(before Ruleset, size Size) Size {
 	}
 	r.Sets.Since(before.Sets, func(_ string, was, is *Set) {
 		if was != nil {
-			size.Sets, size.Entries = size.Sets-1, size.Entries-len(was.Entries)
+			size.Sets, size.Entries = size.Sets-1, size.Entries-was.Len()
 		}
 		if is != nil {
-			size.Sets, size.Entries = size.Sets+1, size.Entries+len(is.Entries)
+			size.Sets, size.Entries = size.Sets+1, size.Entries+is.Len()
 		}
 	})
 	return size

@@ -25,7 +25,7 @@ func (t *rendering) unionSet(ids []policy.SetID) string {
 	name := t.Layout.unionSet(t.family, ids)
 	u := t.kept.unions[name]
 	if u == nil {
-		u = &unionSet{of: ids, set: Set{Name: name, Type: HashIP, Family: t.family, Entries: t.reuse.Get(name).Entries}}
+		u = &unionSet{of: ids, set: Set{Name: name, Type: HashIP, Family: t.family, Members: t.reuse.Get(name).Members}}
 		u.refresh(t.node)
 		t.kept.unions[name] = u
 		for _, id := range ids {
@@ -42,9 +42,11 @@ func (t *rendering) unionSet(ids []policy.SetID) string {
 func (u *unionSet) refresh(n *policy.Node) {
 	own := make([][]policy.Member, len(u.of))
 	for i, id := range u.of {
-		own[i] = ofFamily(u.set.Family, n.Sets.Get(id).Members)
+		own[i] = ofFamily(u.set.Family, n.Sets.Get(id).Members).Content()
 	}
-	u.set.Entries = ownEntries(merged(own), u.set.Entries)
+	if all := merged(own); !u.set.Members.Holds(all) {
+		u.set.Members = policy.MembersOf(all)
+	}
 }
 
 // merged are the members of sorted lists, sorted and each once.
@@ -89,7 +91,7 @@ func (r *Renderer) unites(n *policy.Node, id policy.SetID) bool {
 }
 
 func (r *Renderer) isWithinUnions(n *policy.Node, id policy.SetID) bool {
-	return (len(n.Sets.Get(id).Members)+emptyUnited)*r.named[id] <= maxUnited
+	return (n.Sets.Get(id).Members.Len()+emptyUnited)*r.named[id] <= maxUnited
 }
 
 // refreshUnions gives the unions of sets that have changed what they hold now. It reports false if the answer about a set that lists have been cut by is

@@ -36,7 +36,7 @@ func says(a policy.Affected) string {
 func setOf(addrs ...netip.Addr) (s policy.Set) {
 	s.Kind = policy.Addresses
 	for _, a := range addrs {
-		s.Members = append(s.Members, policy.Member{Addr: policy.AddrOf(a)})
+		s.Members = s.Members.Edited(nil, []policy.Member{{Addr: policy.AddrOf(a)}})
 	}
 	return s
 }
@@ -64,7 +64,7 @@ func TestWhatAChangeAffects(t *testing.T) {
 			p.Peer, p.Ports = policy.Peer{Kind: policy.AnyPeer}, policy.Ports{Kind: policy.InPorts, Set: "ports", Protocol: policy.TCP}
 			s := policy.Set{Kind: policy.AddressPorts}
 			for _, a := range members {
-				s.Members = append(s.Members, policy.Member{Addr: policy.AddrOf(a), Protocol: policy.TCP, Port: 80})
+				s.Members = s.Members.Edited(nil, []policy.Member{{Addr: policy.AddrOf(a), Protocol: policy.TCP, Port: 80}})
 			}
 			n.Sets = n.Sets.With("ports", s)
 		}

@@ -1,8 +1,6 @@
 package policy
 
 import (
-	"bytes"
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -302,24 +300,7 @@ func (n *Node) portsHave(p Ports, f Flow) bool {
 
 // has searches a set for a member.
 func (n *Node) has(id SetID, m Member) bool {
-	members := n.Sets.Get(id).Members
-	for len(members) > 0 { // slices.BinarySearchFunc copies two members for each comparison, and each live connection is searched for
-		middle := len(members) / 2
-		at := &members[middle]
-		c := bytes.Compare(at.Addr[:], m.Addr[:])
-		if c == 0 {
-			c = cmp.Or(cmp.Compare(at.Protocol, m.Protocol), cmp.Compare(at.Port, m.Port))
-		}
-		switch {
-		case c == 0:
-			return true
-		case c < 0:
-			members = members[middle+1:]
-		default:
-			members = members[:middle]
-		}
-	}
-	return false
+	return n.Sets.Get(id).Members.Has(m)
 }
 
 // Contains reports whether a is in the block.

@@ -24,7 +24,7 @@ func twoPods() *policy.Node {
 	members := func(addrs ...netip.Addr) (s policy.Set) {
 		s.Kind = policy.Addresses
 		for _, a := range addrs {
-			s.Members = append(s.Members, policy.Member{Addr: policy.AddrOf(a)})
+			s.Members = s.Members.Edited(nil, []policy.Member{{Addr: policy.AddrOf(a)}})
 		}
 		return s
 	}
@@ -177,7 +177,7 @@ func TestWhatNoKnownPodHoldsIsDenied(t *testing.T) {
 	n.Closed = policy.Closed{Ranges: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24"), netip.MustParsePrefix("fd00::/64")}, Known: "known"}
 	known := policy.Set{Kind: policy.Addresses}
 	for _, a := range []netip.Addr{web, db, webV6} {
-		known.Members = append(known.Members, policy.Member{Addr: policy.AddrOf(a)})
+		known.Members = known.Members.Edited(nil, []policy.Member{{Addr: policy.AddrOf(a)}})
 	}
 	n.Sets = n.Sets.With("known", known)
 	judge := policy.NewJudge(n, []netip.Addr{nodeAddr, gateway})

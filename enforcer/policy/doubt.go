@@ -16,7 +16,7 @@ import (
 // whatever pods there are that the node does not know: that is asked for as [asking.hopeful].
 
 // IsInDoubt reports whether some rule is in doubt.
-func (n *Node) IsInDoubt() bool { return len(n.Held) > 0 }
+func (n *Node) IsInDoubt() bool { return len(n.Held.lists) > 0 }
 
 // MayAllow reports whether a flow is allowed, or may be once all pods are known. It errs towards true.
 func (n *Node) MayAllow(f Flow) bool { return n.allows(f, n.endpoint, n.certainly(true)).Allowed }
@@ -52,8 +52,7 @@ func (e *evaluation) portsMayHave(p Ports) bool {
 
 // isHeld reports whether a known pod has an address. Only a node in doubt can tell.
 func (n *Node) isHeld(a netip.Addr) bool {
-	_, held := slices.BinarySearchFunc(n.Held, Member{Addr: AddrOf(a)}, Member.Compare)
-	return held
+	return n.Held.Has(Member{Addr: AddrOf(a)})
 }
 
 // doubt is what the reason of a verdict adds.

@@ -112,7 +112,7 @@ func TestWhatALinkForbids(t *testing.T) {
 func TestWhatIsShutOff(t *testing.T) {
 	n := wired()
 	n.Shut = "shut"
-	n.Sets = policy.MapOf(map[policy.SetID]policy.Set{"shut": {Kind: policy.Addresses, Members: []policy.Member{{Addr: policy.AddrOf(addr("10.244.1.9"))}}}})
+	n.Sets = policy.MapOf(map[policy.SetID]policy.Set{"shut": {Kind: policy.Addresses, Members: policy.MembersOf([]policy.Member{{Addr: policy.AddrOf(addr("10.244.1.9"))}})}})
 	for _, tt := range []struct {
 		name     string
 		src, dst string

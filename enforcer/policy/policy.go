@@ -96,9 +96,9 @@ type Node struct {
 	Shut SetID
 	// Sets are the pod sets that the policies' rules name, and those of Closed and Shut.
 	Sets Map[SetID, Set]
-	// Held are the addresses that known pods have, sorted: only where a rule is in doubt ([Rule.InDoubt]), and nil everywhere else. Any other address may be
+	// Held are the addresses that known pods have: only where a rule is in doubt ([Rule.InDoubt]), and none everywhere else. Any other address may be
 	// that of a pod which is not known.
-	Held []Member
+	Held Members
 	// Concerns says of what the rest is made. It is for reports: nothing is enforced by it.
 	Concerns Concerns
 }
@@ -394,7 +394,7 @@ const (
 // Set is what a selector stands for now.
 type Set struct {
 	Kind    SetKind
-	Members []Member // sorted by Member.Compare, without duplicates
+	Members Members
 }
 
 // Member is one address of a set, with a protocol and a port in a set of AddressPorts.
@@ -408,11 +408,6 @@ type Member struct {
 type Ends struct {
 	Length      int
 	First, Last Member
-}
-
-// EndsOf are those of a list that is not empty.
-func EndsOf(members []Member) Ends {
-	return Ends{len(members), members[0], members[len(members)-1]}
 }
 
 // IsOneSlice reports whether two slices are one, without a look at what is in them.

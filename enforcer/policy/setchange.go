@@ -9,36 +9,15 @@ import (
 // difference are the addresses of members that a set has lost and gained, each sorted and once.
 type difference struct{ lost, gained []netip.Addr }
 
-// many members are compared in one go.
-const many = 64
-
-// differenceOf goes through both sorted lists at once. Most of their members are the same.
-func differenceOf(before, after []Member) *difference {
+func differenceOf(before, after Members) *difference {
 	d := &difference{}
-	if IsOneSlice(before, after) {
-		return d
-	}
-	for len(before) > 0 && len(after) > 0 {
-		if len(before) >= many && len(after) >= many && *(*[many]Member)(before) == *(*[many]Member)(after) {
-			before, after = before[many:], after[many:]
-			continue
-		}
-		if before[0] == after[0] {
-			before, after = before[1:], after[1:]
-			continue
-		}
-		if before[0].Compare(after[0]) < 0 {
-			d.lost, before = append(d.lost, before[0].Addr.IP()), before[1:]
+	after.Since(before, func(m Member, is bool) {
+		if is {
+			d.gained = append(d.gained, m.Addr.IP())
 		} else {
-			d.gained, after = append(d.gained, after[0].Addr.IP()), after[1:]
+			d.lost = append(d.lost, m.Addr.IP())
 		}
-	}
-	for _, m := range before {
-		d.lost = append(d.lost, m.Addr.IP())
-	}
-	for _, m := range after {
-		d.gained = append(d.gained, m.Addr.IP())
-	}
+	})
 	d.lost, d.gained = slices.Compact(d.lost), slices.Compact(d.gained)
 	return d
 }
@@ -168,8 +147,7 @@ func (c *comparing) isHeld(a netip.Addr) bool {
 
 func (n *Node) someSetHas(addr Addr) bool {
 	for _, set := range n.Sets.All() {
-		i, _ := slices.BinarySearchFunc(set.Members, addr, func(m Member, a Addr) int { return m.Addr.Compare(a) })
-		if i < len(set.Members) && set.Members[i].Addr == addr {
+		if set.Members.HasAddr(addr) {
 			return true
 		}
 	}

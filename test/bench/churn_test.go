@@ -155,7 +155,7 @@ func (n *churned) textOf(f iptables.Family) (bytes int) {
 func operations(p iptables.Plan) (messages, runs int) {
 	messages = len(p.CreateSets) + len(p.Close) + len(p.AddEntries) + len(p.DelEntries) + len(p.Open) + len(p.DestroySets)
 	for _, s := range p.CreateSets {
-		if len(s.Entries) > 0 {
+		if s.Len() > 0 {
 			messages++
 		}
 	}

@@ -102,7 +102,7 @@ func costOf(s compile.Snapshot) cost {
 		}
 	}
 	for _, set := range p.held.Sets.All() {
-		c.entries += len(set.Entries)
+		c.entries += set.Len()
 	}
 	refused := map[policy.Ref]bool{}
 	for _, problem := range p.problems {

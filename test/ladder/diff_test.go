@@ -140,7 +140,7 @@ func tamper(r iptables.Ruleset, random *rand.Rand) iptables.Plan {
 		}
 		add := iptables.SetEntries{Set: name, Type: s.Type, Family: s.Family}
 		del := add
-		for _, e := range s.Entries {
+		for e := range s.All() {
 			switch {
 			case s.Type == iptables.HashNet && some():
 				e.NoMatch = !e.NoMatch

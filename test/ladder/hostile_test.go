@@ -58,7 +58,7 @@ func checkBudgets(r iptables.Ruleset) error {
 		}
 	}
 	for _, s := range r.Sets.All() {
-		entries += len(s.Entries)
+		entries += s.Len()
 	}
 	text := 0
 	for _, restore := range iptables.Diff(r, iptables.Ruleset{}).Restore {

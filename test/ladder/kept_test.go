@@ -119,8 +119,7 @@ func differ[T any](want, got T) string {
 func unshared(r iptables.Ruleset) iptables.Ruleset {
 	sets := r.Sets.Content()
 	for name, s := range sets {
-		s.Entries = slices.Clone(s.Entries)
-		sets[name] = s
+		sets[name] = s.Holding(s.Entries())
 	}
 	r.Sets, r.Points, r.Guards, r.Tables = policy.MapOf(sets), policy.MapOf(r.Points.Content()), maps.Clone(r.Guards), maps.Clone(r.Tables)
 	for f, table := range r.Tables {

@@ -129,7 +129,7 @@ var tamperings = []struct {
 	}},
 	{"an entry is deleted", func(v victim, each each) {
 		for _, s := range v.sets() {
-			for _, e := range s.Entries {
+			for e := range s.All() {
 				each(s.Name, func() { v.ipset("del", s.Name, entryText(s.Type, e)) })
 			}
 		}
@@ -141,7 +141,7 @@ var tamperings = []struct {
 	}},
 	{"an exception becomes a match", func(v victim, each each) {
 		for _, s := range v.sets() {
-			for _, e := range s.Entries {
+			for e := range s.All() {
 				if e.NoMatch {
 					each(s.Name, func() { v.ipset("-exist", "add", s.Name, entryText(s.Type, e)) })
 				}
