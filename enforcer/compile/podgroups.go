@@ -20,7 +20,8 @@ type podGroups struct {
 	count      int
 	asked      int                 // questions so far
 	namespaces map[string][]string // by a selector of namespaces, as a text
-	order      []groupAddr         // all addresses in order, once a large set has asked for it
+	large      int                 // sets of many addresses so far
+	order      []groupAddr         // all addresses in order, once a second large set has asked for it
 }
 
 // groupAddr is an address, and the group of its pod.
@@ -102,7 +103,10 @@ func (c *cluster) addresses(selected []*podGroup) []policy.Member {
 		count += addressesOf(g.pods)
 	}
 	c.members = slices.Grow(c.members[:0], count)
-	if count < manyAddresses {
+	if count >= manyAddresses {
+		c.groups.large++
+	}
+	if count < manyAddresses || c.groups.large == 1 {
 		for _, g := range selected {
 			for _, p := range g.pods {
 				for _, a := range p.Addrs {
@@ -124,7 +128,8 @@ func (c *cluster) addresses(selected []*podGroup) []policy.Member {
 	return c.members
 }
 
-// manyAddresses is from how many addresses on a set is read off all addresses in their order, rather than sorted by itself.
+// manyAddresses is from how many addresses on a set is read off all addresses in their order, rather than sorted by itself. The first such set is sorted: where
+// it is the only one, there is no need for a list of all addresses beside it.
 const manyAddresses = 2048
 
 // inOrder is all addresses of pods in order.

@@ -54,6 +54,9 @@ func (c *comparing) changedSets() {
 		if is == nil {
 			return
 		}
+		if was.Members.Len() == 0 && !c.mayDenyGained(id) {
+			return // every pod of the cluster, maybe, and it denies none of them
+		}
 		if d := differenceOf(was.Members, is.Members); len(d.lost)+len(d.gained) > 0 {
 			c.sets[id] = d
 		}
@@ -73,6 +76,13 @@ func (c *comparing) changedSets() {
 	for _, d := range Directions {
 		c.harmed(d, &h[d])
 	}
+}
+
+// mayDenyGained reports whether a rule names a set that denies, or passes, what comes to it.
+func (c *comparing) mayDenyGained(id SetID) bool {
+	return slices.ContainsFunc(c.namers.of(c.after.Policies, id), func(one namer) bool {
+		return c.after.Policies[one.policy].Rules[one.direction][one.rule].Action != Accept
+	})
 }
 
 // Namers are the rules of a node's policies that name a set. Whoever compares one node after the other keeps them: they are found once, as long as the policies
