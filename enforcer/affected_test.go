@@ -199,9 +199,9 @@ func TestWhatBeganBetweenTwoLooksIsHeldOff(t *testing.T) {
 	}
 }
 
-// TestConnectionsAreCheckedForHalfAPercentOfTheTime: that nothing was missed. What a change affects is looked at all the same.
-func TestConnectionsAreCheckedForHalfAPercentOfTheTime(t *testing.T) {
-	for n, want := range map[int]int{1000: 20, 500_000: 2} {
+// TestConnectionsAreCheckedNowAndThen: for a quarter of a percent of the time, in case that something was missed. What a change affects is looked at all the same.
+func TestConnectionsAreCheckedNowAndThen(t *testing.T) {
+	for n, want := range map[int]int{1000: 20, 37_500: 20, 100_000: 6, 500_000: 1} {
 		synctest.Test(t, func(t *testing.T) {
 			kernel := &flood{Fake: dataplane.NewFake(dataplane.Capabilities{}), held: map[netip.Addr]int{}}
 			kernel.n, kernel.make = n, func(i int) policy.Connection { return opened(netip.AddrFrom4([4]byte{10, 0, 0, a}), i) }

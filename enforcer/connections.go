@@ -56,10 +56,10 @@ type checked struct {
 const (
 	// checkCost is about what one connection takes of a look: so many have to be listed and judged.
 	checkCost = 2 * time.Microsecond
-	// checkShare is how many times as long as a look at all connections takes has to pass before another that no change asks for: half a percent of the time.
-	checkShare = 200
+	// checkShare is how many times as long as a look at all connections takes has to pass before another that no change asks for: a quarter of a percent.
+	checkShare = 400
 	// cheapCheck are connections that each resync may have looked at: with the 30 s that are between two resyncs by default, that is the same share.
-	cheapCheck = 75_000
+	cheapCheck = 37_500
 )
 
 // due reports whether all connections may be looked at, though no change asks for it.

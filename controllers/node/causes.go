@@ -7,14 +7,14 @@ import (
 )
 
 // In a large cluster pods of other nodes come and go all the time. A sync for each costs little, and many cost much. So what syncs take that nothing else has
-// asked for is a debt of its own: a hundredth of one processor is paid off. Beyond an allowance such changes wait a moment, for others. A change of anything
+// asked for is a debt of its own: half a percent of one processor is paid off. Beyond an allowance such changes wait a moment, for others. A change of anything
 // else does not wait for that, and brings them along.
 
 const (
-	elsewhereParts     = 100
+	elsewhereParts     = 200
 	elsewhereAllowance = 100 * time.Millisecond
-	// elsewherePause is how long a change waits at most. With [shortestPace] before it and a sync behind it, it is in force within a fifth of a second.
-	elsewherePause = 100 * time.Millisecond
+	// elsewherePause is how long a change waits at most. With [shortestPace] before it and a sync behind it, it is in force within a third of a second.
+	elsewherePause = 250 * time.Millisecond
 )
 
 // causes are why syncs are asked for. Its methods may be called from any goroutine.
