@@ -14,14 +14,19 @@ func TestTheHeapGrowsByAShareAndAtLeastBySomeMegabytes(t *testing.T) {
 		megabytes uint64
 		want      int
 	}{{0, 1000}, {2, 400}, {8, 100}, {16, 50}, {32, 25}, {480, 25}} {
-		if got := percentFor(tt.megabytes << 20); got != tt.want {
+		if got := percentFor(tt.megabytes<<20, gcGrowth); got != tt.want {
 			t.Errorf("of %d MB it may grow by %d %%, want %d", tt.megabytes, got, tt.want)
+		}
+		if got := percentFor(tt.megabytes<<20, 0); got != gcPercent {
+			t.Errorf("before the first sync, of %d MB it may grow by %d %%, want %d", tt.megabytes, got, gcPercent)
 		}
 	}
 }
 
 // The share follows what lives, in both directions.
 func TestTheCollectorIsPacedAfterEachCollection(t *testing.T) {
+	leastGrowth.Store(gcGrowth)
+	t.Cleanup(func() { leastGrowth.Store(0) })
 	paceCollector()
 	percent := func() int {
 		sample := []metrics.Sample{{Name: "/gc/gogc:percent"}}
