@@ -17,7 +17,7 @@ type reading struct {
 
 // Read begins a reading of the kernel, and returns what does it: it is to be called once, may run beside Syncs, and takes what the kernel takes. The next Sync
 // that is asked to verify compares with what it has found rather than read the kernel itself, unless it has failed, has not ended, or something has failed
-// meanwhile. It is nil while nobody knows what the kernel should hold: then a Sync has to read it.
+// meanwhile; and before it mends anything it reads the kernel itself. It is nil while nobody knows what the kernel should hold: then a Sync has to read it.
 func (e *Enforcer) Read() func(context.Context) {
 	e.reading = nil
 	if e.known == nil {
@@ -44,7 +44,8 @@ func (e *Enforcer) knows(now *iptables.Ruleset, p iptables.Plan) {
 	e.known = now
 }
 
-// read is what a reading has found, brought up to date, if there is one that has come to an end. It is used once.
+// read is what a reading has found, brought up to date, if there is one that has come to an end. It is used once. A chain may be there in part:
+// iptables-nft-save shows so much of one as it was told before a sync changed something.
 func (e *Enforcer) read(ctx context.Context) (iptables.Ruleset, bool) {
 	r := e.reading
 	e.reading = nil

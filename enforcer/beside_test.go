@@ -20,11 +20,22 @@ type halfway struct {
 	between func() // of a reading; may be nil
 	reads   int
 	fails   error
+	cut     bool // chains are shown without their last rules
 }
 
 func (h *halfway) ObserveReusing(ctx context.Context, known iptables.Ruleset) (iptables.Ruleset, error) {
 	h.reads++
 	first, err := h.Fake.ObserveReusing(ctx, known)
+	for f, t := range first.Tables {
+		edits := map[string]*[]iptables.Rule{}
+		for name, rules := range t.Chains.All() {
+			if short := rules[:len(rules)/2]; h.cut {
+				edits[name] = &short
+			}
+		}
+		t.Chains = t.Chains.Edited(edits)
+		first.Tables[f] = t
+	}
 	if err != nil || h.between == nil {
 		return first, errors.Join(err, h.fails)
 	}
@@ -84,7 +95,7 @@ func TestTheKernelIsReadBesideSyncs(t *testing.T) {
 		kernel.between = nil
 		sync()
 		r := mustSync(t, e, s, true)
-		if kernel.reads != before+1 {
+		if again := !r.Repairs.Empty(); kernel.reads != before+1 && !again {
 			t.Fatalf("round %d: the kernel was read %d times, want once, beside the syncs", round, kernel.reads-before)
 		}
 		holds(t, kernel.Fake, s)
@@ -164,6 +175,22 @@ func TestAReadingThatSaysNothingIsMadeGood(t *testing.T) {
 	}
 }
 
+// A chain of which a reading has seen a part is no damage: nothing is mended that the sync does not see itself.
+func TestWhatAReadingFindsIsConfirmed(t *testing.T) {
+	kernel := &halfway{Fake: dataplane.NewFake(dataplane.Capabilities{})}
+	e := enforcer.New(kernel, options)
+	s := snapshot(all, []string{"a"})
+	mustSync(t, e, s, false)
+	read := e.Read()
+	kernel.cut = true
+	read(t.Context())
+	kernel.cut = false
+	if r := mustSync(t, e, s, true); !r.Repairs.Empty() || !r.Applied.Empty() || kernel.reads != 3 {
+		t.Errorf("after %d readings repaired %s, and applied %s", kernel.reads, r.Repairs, r.Applied)
+	}
+	holds(t, kernel.Fake, s)
+}
+
 // What another program does to a set that changes all the time is mended all the same.
 func TestASetThatChangesAllTheTimeIsMended(t *testing.T) {
 	kernel := &halfway{Fake: dataplane.NewFake(dataplane.Capabilities{})}
@@ -191,7 +218,7 @@ func TestASetThatChangesAllTheTimeIsMended(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := mustSync(t, e, after, true)
-	if r.Repairs.Added != 1 || kernel.reads != 2 {
+	if r.Repairs.Added != 1 || kernel.reads != 3 { // at the start, beside the sync, and before the repair
 		t.Errorf("repaired %s after %d readings", r.Repairs, kernel.reads)
 	}
 	holds(t, kernel.Fake, after)

@@ -237,17 +237,23 @@ func (e *Enforcer) have(ctx context.Context, verify bool, want iptables.Ruleset,
 		return *e.known, nil
 	}
 	observed, ok := e.read(ctx)
-	if !ok {
+	if !ok || !e.damage(observed).Empty() {
 		var err error
 		if observed, err = e.dataplane.ObserveReusing(ctx, want); err != nil {
 			return observed, fmt.Errorf("reading back what is enforced: %w", err)
 		}
 	}
-	if e.known != nil {
-		report.Repairs = e.leftovers.without(iptables.Diff(*e.known, observed)).Changes()
-	}
+	report.Repairs = e.damage(observed)
 	e.leftovers.keep(observed, want)
 	return observed, nil
+}
+
+// damage is what takes the kernel, as it was read, to what is known of it.
+func (e *Enforcer) damage(observed iptables.Ruleset) policy.Changes {
+	if e.known == nil {
+		return policy.Changes{}
+	}
+	return e.leftovers.without(iptables.Diff(*e.known, observed)).Changes()
 }
 
 // counted is the last ruleset that was counted.

@@ -29,28 +29,52 @@ type Count struct {
 func (d *Dataplane) Counts(ctx context.Context) (map[string]uint64, error) {
 	d.counting.Lock()
 	defer d.counting.Unlock()
+	found, err := d.readCounts(ctx)
+	for f, counts := range found {
+		d.counter.Add(f, packetsByID(counts))
+	}
+	return d.counter.Totals(), err
+}
+
+// countsBeside is how often counters are read beside what writes. What was written meanwhile may have had a part of them left out.
+const countsBeside = 2
+
+// readCounts reads what could be read. No plan waits for it, unless the last attempts were disturbed.
+func (d *Dataplane) readCounts(ctx context.Context) (map[iptables.Family][]Count, error) {
+	for range countsBeside {
+		before := d.written.Load()
+		found, err := d.countsNow(ctx)
+		if before%2 == 0 && d.written.Load() == before {
+			return found, err
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.countsNow(ctx)
+}
+
+func (d *Dataplane) countsNow(ctx context.Context) (map[iptables.Family][]Count, error) {
+	found := map[iptables.Family][]Count{}
 	var errs []error
 	for _, f := range d.Capabilities().Families {
 		out, err := d.tools.saveCounters(ctx, f, d.Capabilities().Table)
-		if err != nil {
-			errs = append(errs, familyError(f, "reading the counters", err))
-			continue
+		if err == nil {
+			found[f], err = parseCounts(out, d.layout)
 		}
-		counts, err := parseCounts(out, d.layout)
 		if err != nil {
+			delete(found, f)
 			errs = append(errs, familyError(f, "reading the counters", err))
-			continue
 		}
-		d.counter.Add(f, packetsByID(counts))
 	}
 	if d.Capabilities().Guards {
-		if counts, err := guardCounts(); err != nil {
+		counts, err := guardCounts()
+		if err != nil {
 			errs = append(errs, err)
 		} else {
-			d.counter.Add(ofGuards, packetsByID(counts))
+			found[ofGuards] = counts
 		}
 	}
-	return d.counter.Totals(), errors.Join(errs...)
+	return found, errors.Join(errs...)
 }
 
 // ofGuards stands in place of a family for the counters of guards, which are of none.

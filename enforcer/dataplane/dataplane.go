@@ -92,7 +92,8 @@ type Dataplane struct {
 	layout   iptables.Layout
 	exchange exchange
 	state    atomic.Pointer[state]
-	counting sync.Mutex // held while counters are read
+	written  atomic.Uint64 // one more when a plan begins, and when it ends: odd while one is carried out
+	counting sync.Mutex    // held while counters are read
 	counter  Counter
 	seen     seen
 	filters  filters // of connection tracking
@@ -222,6 +223,8 @@ func (d *Dataplane) Apply(ctx context.Context, p iptables.Plan) error {
 	if p.Empty() {
 		return nil
 	}
+	d.written.Add(1)
+	defer d.written.Add(1)
 	c, err := openIPSets(d.exchange)
 	if err != nil {
 		return err
