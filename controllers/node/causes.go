@@ -11,8 +11,9 @@ import (
 // else does not wait for that, and brings them along.
 
 const (
-	elsewhereParts     = 200
-	elsewhereAllowance = 100 * time.Millisecond
+	elsewhereParts = 200
+	// elsewhereAllowance is what some hundred such syncs take, so that a rollout elsewhere waits for nothing. What goes on for long does.
+	elsewhereAllowance = 500 * time.Millisecond
 	// elsewherePause is how long a change waits at most. With [shortestPace] before it and a sync behind it, it is in force within a third of a second.
 	elsewherePause = 250 * time.Millisecond
 )
