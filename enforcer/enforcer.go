@@ -236,14 +236,14 @@ func (e *Enforcer) have(ctx context.Context, verify bool, want iptables.Ruleset,
 	if e.known != nil && !verify {
 		return *e.known, nil
 	}
-	observed, ok := e.read(ctx)
-	if !ok || !e.damage(observed).Empty() {
+	observed, read := e.read(ctx)
+	if !read || !e.damage(observed).Empty() {
 		var err error
 		if observed, err = e.dataplane.ObserveReusing(ctx, want); err != nil {
 			return observed, fmt.Errorf("reading back what is enforced: %w", err)
 		}
+		report.Repairs = e.damage(observed)
 	}
-	report.Repairs = e.damage(observed)
 	e.leftovers.keep(observed, want)
 	return observed, nil
 }

@@ -26,6 +26,10 @@ type causes struct {
 	debt debt
 }
 
+func newCauses() *causes {
+	return &causes{debt: debt{parts: elsewhereParts, allowance: elsewhereAllowance, longest: elsewherePause}}
+}
+
 // take begins a sync, and reports whether only pods of other nodes have asked for it.
 func (c *causes) take() (elsewhereOnly bool) {
 	elsewhere, here := c.elsewhere.Swap(false), c.here.Swap(false)
@@ -36,7 +40,6 @@ func (c *causes) take() (elsewhereOnly bool) {
 func (c *causes) took(d time.Duration, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.init()
 	c.debt.took(d, now)
 }
 
@@ -44,13 +47,8 @@ func (c *causes) took(d time.Duration, now time.Time) {
 func (c *causes) pause(now time.Time) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.init()
 	if c.debt.isOver(now) {
 		return elsewherePause
 	}
 	return 0
-}
-
-func (c *causes) init() {
-	c.debt.parts, c.debt.allowance, c.debt.longest = elsewhereParts, elsewhereAllowance, elsewherePause
 }

@@ -7,7 +7,7 @@ import (
 )
 
 func TestWhoHasAskedForASync(t *testing.T) {
-	var c causes
+	c := newCauses()
 	for _, row := range []struct{ elsewhere, here, want bool }{{false, false, false}, {true, false, true}, {false, true, false}, {true, true, false}} {
 		c.elsewhere.Store(row.elsewhere)
 		c.here.Store(row.here)
@@ -22,7 +22,7 @@ func TestWhoHasAskedForASync(t *testing.T) {
 
 func TestChangesOfPodsElsewhereWaitBeyondTheirAllowance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var c causes
+		c := newCauses()
 		for range 4 {
 			if wait := c.pause(time.Now()); wait != 0 {
 				t.Errorf("within the allowance a change waits for %s", wait)

@@ -94,7 +94,7 @@ type Reconciler struct {
 	// How far syncs have come, and when the next may begin.
 	progress
 	pace   pace
-	causes causes
+	causes *causes
 
 	// What is enforced besides the API's objects, and what comes of it.
 	closing closing
@@ -125,7 +125,7 @@ type progress struct {
 // New makes a Reconciler, which does nothing before it is set up with a manager that runs.
 func New(c Config) *Reconciler {
 	n := &Reconciler{
-		Config: c, restored: newRestoration(),
+		Config: c, restored: newRestoration(), causes: newCauses(),
 		comparisons: comparisons{Comparer: c.Compare, every: compareEvery, ask: func() {}},
 		readings:    readings{Reader: c.Kernel, ask: func() {}},
 		closing:     closing{UnknownPods: c.UnknownPods}, sources: sources{Sources: c.Sources}, grounds: grounds{Ground: c.Ground},

@@ -140,7 +140,8 @@ func (d *Dataplane) Observe(ctx context.Context) (iptables.Ruleset, error) {
 }
 
 // ObserveReusing is [Dataplane.Observe], but where a set of known has the entries that were read, it is these that stand in the result: a kernel
-// that holds what it should takes no second copy of it. It may run beside [Dataplane.Apply]: what is changed meanwhile is shown as it was or as it is.
+// that holds what it should takes no second copy of it. It may run beside [Dataplane.Apply]: what is changed meanwhile is shown
+// as it was, as it is, or in part.
 func (d *Dataplane) ObserveReusing(ctx context.Context, known iptables.Ruleset) (iptables.Ruleset, error) {
 	r := iptables.Ruleset{Tables: map[iptables.Family]iptables.Table{}}
 	var errs []error

@@ -2,7 +2,6 @@ package iptables
 
 import (
 	"maps"
-	"slices"
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
@@ -27,11 +26,15 @@ func (i *Interim) Note(before, after Ruleset, p Plan) {
 			i.chains[f] = map[string]bool{}
 		}
 		after.Tables[f].Chains.Since(before.Tables[f].Chains, func(name string, was, is *[]Rule) {
-			i.chains[f][name] = i.chains[f][name] || was == nil || is == nil || !policy.IsOneSlice(*was, *is)
+			if was == nil || is == nil || !policy.IsOneSlice(*was, *is) {
+				i.chains[f][name] = true
+			}
 		})
 	}
 	after.Sets.Since(before.Sets, func(name string, was, is *Set) {
-		i.sets[name] = i.sets[name] || was == nil || is == nil || !was.isOne(*is)
+		if was == nil || is == nil || !was.isOne(*is) {
+			i.sets[name] = true
+		}
 	})
 	for _, s := range p.DestroySets { // one that was left before stands in neither
 		i.sets[s.Name] = true
@@ -50,16 +53,7 @@ func (i *Interim) Note(before, after Ruleset, p Plan) {
 
 // Sets are the names of those that have changed, sorted. Plans change single entries of them, so that what others have changed is still there: they are to be
 // read again. A chain is written in whole.
-func (i *Interim) Sets() []string {
-	var names []string
-	for name, changed := range i.sets {
-		if changed {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
-}
+func (i *Interim) Sets() []string { return sortedKeys(i.sets) }
 
 // Over is what was read, and of what has changed meanwhile what is known: known is what the last plan has taken the kernel to, and sets are those of
 // [Interim.Sets] as they were read again.
@@ -73,21 +67,13 @@ func (i *Interim) Over(read, known Ruleset, sets map[string]Set) Ruleset {
 		}
 		now.Tables[f] = t
 	}
-	edits := map[string]*Set{}
-	for _, name := range i.Sets() {
-		edits[name] = nil
-		if s, there := sets[name]; there {
-			edits[name] = &s
-		}
-	}
-	now.Sets = read.Sets.Edited(edits)
+	now.Sets = read.Sets.Edited(editsOf(i.sets, policy.MapOf(sets)))
 	if read.Guards != nil {
 		now.Guards = maps.Clone(read.Guards)
-		for link, changed := range i.guards {
-			if g, there := known.Guards[link]; changed && there {
+		for link := range i.guards {
+			delete(now.Guards, link)
+			if g, there := known.Guards[link]; there {
 				now.Guards[link] = g
-			} else if changed {
-				delete(now.Guards, link)
 			}
 		}
 	}
@@ -100,10 +86,7 @@ func (i *Interim) Over(read, known Ruleset, sets map[string]Set) Ruleset {
 // editsOf give names what they have in a map.
 func editsOf[V any](names map[string]bool, in policy.Map[string, V]) map[string]*V {
 	edits := map[string]*V{}
-	for name, changed := range names {
-		if !changed {
-			continue
-		}
+	for name := range names {
 		edits[name] = nil
 		if value, there := in.Lookup(name); there {
 			edits[name] = &value
