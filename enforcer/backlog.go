@@ -25,7 +25,7 @@ type backlog struct {
 	check    bool            // all connections are affected because the last look at all is long ago, not because of a change
 	since    time.Time       // of the first change that affected is of; zero if there is none
 	settled  *policy.Node    // what was in force at the last look that succeeded, which left nothing that it denies; nil before the first
-	opened   policy.Affected // what later changes have allowed beyond settled and back
+	opened   openings        // what later changes have allowed beyond settled and back
 	back     *policy.Node    // what came into force after our rules had been away; nil if they have been there since the last look that succeeded
 	// inherited is set if our rules had been away, and the process before this one did not get to the look after it.
 	inherited bool
@@ -37,7 +37,7 @@ func (b *backlog) begin(node *policy.Node, wereAway bool) bool {
 	if !wereAway && !b.inherited {
 		return false
 	}
-	b.back, b.inherited, b.opened = node, false, policy.Affected{}
+	b.back, b.inherited, b.opened = node, false, openings{}
 	return true
 }
 
@@ -52,7 +52,7 @@ func (b *backlog) end(s step, affected policy.Affected, failed bool, now time.Ti
 	switch {
 	case !affected.Empty() || b.inForce != nil && s.isChange():
 		if last != nil && b.back != node {
-			b.opened = b.opened.With(b.namers.AffectedBy(policy.Step{Before: node, After: last}))
+			b.opened.add(&b.namers, policy.Step{Before: node, After: last})
 		}
 		b.inForce = node
 	case !failed && b.settled != nil && s.isChange():
@@ -103,7 +103,7 @@ func (b *backlog) settle(l look) bool {
 		return false
 	}
 	wereAway := b.back != nil
-	b.settled, b.inForce, b.back, b.opened = b.inForce, nil, nil, policy.Affected{}
+	b.settled, b.inForce, b.back, b.opened = b.inForce, nil, nil, openings{}
 	return wereAway
 }
 
@@ -117,6 +117,30 @@ func (b *backlog) unseen(own []netip.Addr) func(policy.Connection) bool {
 		}
 	}
 	return func(c policy.Connection) bool {
-		return slices.ContainsFunc(judges, func(j *policy.Judge) bool { return j.DoesDeny(c) }) && !b.opened.Has(c.Ends())
+		return slices.ContainsFunc(judges, func(j *policy.Judge) bool { return j.DoesDeny(c) }) && !b.opened.all(&b.namers).Has(c.Ends())
 	}
+}
+
+// openings are what some changes have allowed. It is worked out when a connection is to be ended, and mostly none is.
+type openings struct {
+	known policy.Affected
+	steps []policy.Step // backwards: what they deny, the changes have allowed
+}
+
+// mostOpenings are how many changes may wait to be worked out: each keeps what was in force before it.
+const mostOpenings = 16
+
+func (o *openings) add(namers *policy.Namers, backwards policy.Step) {
+	o.steps = append(o.steps, backwards)
+	if len(o.steps) == mostOpenings {
+		o.all(namers)
+	}
+}
+
+func (o *openings) all(namers *policy.Namers) policy.Affected {
+	for _, s := range o.steps {
+		o.known = o.known.With(namers.AffectedBy(s))
+	}
+	o.steps = nil
+	return o.known
 }

@@ -20,6 +20,7 @@ type Store[T compile.Named] struct {
 	take   func(entry any) (T, bool)
 	here   func(T) bool
 	same   func(before, after T) bool
+	wait   func()
 	synced chan struct{}
 	dated  bool
 
@@ -48,6 +49,8 @@ type StoreOptions[T compile.Named] struct {
 	Same func(before, after T) bool
 	// Dated has the store know when something was last changed in a namespace.
 	Dated bool
+	// Wait, if it is given, returns when a change may be taken in. Later ones are not even decoded meanwhile. A list does not wait.
+	Wait func()
 }
 
 // NewStore is a store that nothing writes to yet.
@@ -55,9 +58,12 @@ func NewStore[T compile.Named](o StoreOptions[T]) *Store[T] {
 	if o.Here == nil {
 		o.Here = func(T) bool { return false }
 	}
+	if o.Wait == nil {
+		o.Wait = func() {}
+	}
 	return &Store[T]{
-		target: o.Target, take: o.Take, here: o.Here, same: o.Same, synced: make(chan struct{}), changed: func(_, _ T) {}, dated: o.Dated,
-		newest: map[string]string{},
+		target: o.Target, take: o.Take, here: o.Here, same: o.Same, wait: o.Wait, synced: make(chan struct{}), changed: func(_, _ T) {},
+		dated: o.Dated, newest: map[string]string{},
 	}
 }
 
@@ -145,6 +151,7 @@ func (s *Store[T]) entry(obj any) (one T, resourceVersion string, err error) {
 
 // Add stores an object, in the place of one of its name.
 func (s *Store[T]) Add(obj any) error {
+	s.wait()
 	one, version, err := s.entry(obj)
 	if err != nil {
 		return err
@@ -186,6 +193,7 @@ func (s *Store[T]) put(one T) (before T, there bool) {
 
 // Delete takes an object out.
 func (s *Store[T]) Delete(obj any) error {
+	s.wait()
 	gone, version, err := s.entry(obj)
 	if err != nil {
 		return err

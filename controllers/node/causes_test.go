@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,6 +17,21 @@ func TestWhoHasAskedForASync(t *testing.T) {
 		}
 		if c.take() {
 			t.Error("what has asked counts for one sync")
+		}
+	}
+}
+
+func TestPodsElsewhereAskForASyncOnce(t *testing.T) {
+	c := newCauses()
+	for round := range 3 {
+		if !c.askElsewhere() {
+			t.Errorf("round %d: the first change asks for no sync", round)
+		}
+		if c.askElsewhere() {
+			t.Errorf("round %d: the second change asks again, before the sync begins", round)
+		}
+		if !c.take() {
+			t.Errorf("round %d: the sync does not know that only pods elsewhere ask for it", round)
 		}
 	}
 }
@@ -45,6 +61,63 @@ func TestChangesOfPodsElsewhereWaitBeyondTheirAllowance(t *testing.T) {
 		}
 		if syncs > 6*60 || syncs < 4*60 {
 			t.Errorf("%d syncs of a millisecond in a minute, want five a second", syncs)
+		}
+	})
+}
+
+// What a hundred watches hear is taken in at few moments, and the first at once.
+func TestChangesOfPodsElsewhereComeInBatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCauses()
+		c.batched = true
+		c.wait(t.Context())
+		if took := c.pause(time.Now()); took != 0 {
+			t.Errorf("within the allowance a sync waits for %s", took)
+		}
+		c.took(2*elsewhereAllowance, time.Now())
+		if wait := c.pause(time.Now()); wait != elsewhereBatch {
+			t.Errorf("a sync waits for %s, want what a batch takes", wait)
+		}
+		began, at := time.Now(), make(chan time.Duration, 1000)
+		for watch := range 100 {
+			go func() {
+				time.Sleep(time.Duration(watch) * 11 * time.Millisecond)
+				for range 10 {
+					asked := time.Now()
+					c.wait(t.Context())
+					if waited := time.Since(asked); waited > elsewherePause {
+						t.Errorf("a change waits for %s", waited)
+					}
+					at <- time.Since(began)
+				}
+			}()
+		}
+		first := time.Hour
+		for range 1000 {
+			moment := <-at
+			first = min(first, moment)
+			if moment%elsewherePause >= elsewhereBatch {
+				t.Errorf("a change was taken in after %s, between two batches", moment)
+			}
+		}
+		if first > 0 {
+			t.Errorf("the first change was taken in after %s, want at once", first)
+		}
+	})
+}
+
+func TestAWatchThatEndsWaitsForNoBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCauses()
+		c.took(2*elsewhereAllowance, time.Now())
+		c.wait(t.Context()) // and begins a batch
+		time.Sleep(elsewhereBatch)
+		began := time.Now()
+		ctx, end := context.WithCancel(t.Context())
+		end()
+		c.wait(ctx)
+		if waited := time.Since(began); waited > 0 {
+			t.Errorf("it waits for %s", waited)
 		}
 	})
 }

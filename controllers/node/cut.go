@@ -65,9 +65,9 @@ const (
 	cutShare        = 3
 	longestCutPause = 10 * time.Second
 	// patientParts and patientAllowance are for looks that are not urgent, about pods of other nodes that are gone: a large cluster loses some all the time,
-	// and nobody is at the other end of their connections. One part in 200 is half a percent, and [enforcer.Connections] takes half of that for looks that
-	// nothing asks for. Urgent looks do not count. longestPatience bounds how long they wait.
-	patientParts     = 200
+	// and nobody is at the other end of their connections. One part in 400 is a quarter of a percent, and [enforcer.Connections] takes as much for looks
+	// that nothing asks for. Urgent looks do not count. longestPatience bounds how long they wait.
+	patientParts     = 400
 	patientAllowance = 300 * time.Millisecond
 	longestPatience  = time.Minute
 	// maxCutPause is between two attempts when all fail, and up to half as much more.

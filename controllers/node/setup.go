@@ -71,7 +71,9 @@ func (n *Reconciler) SetupWithManager(ctx context.Context, m ctrl.Manager) error
 // hear are the pods that the node hears of.
 func (n *Reconciler) hear() heard {
 	if n.ReachedPods {
-		return &reachedPods{Pods: scope.New(n.Name, cmp.Or(n.KeepPods, scope.Kept))}
+		pods := scope.New(n.Name, cmp.Or(n.KeepPods, scope.Kept))
+		pods.Wait, n.causes.batched = n.causes.wait, true
+		return &reachedPods{Pods: pods}
 	}
 	return newAllPods(n.Name)
 }
@@ -175,18 +177,19 @@ func (n *Reconciler) dirty(q queue) {
 	q.Add(n.key())
 }
 
-// dirtyElsewhere does so for a pod of another node. Where very many of them change, several wait for one sync.
+// dirtyElsewhere does so for a pod of another node. Where very many of them change, several wait for one sync, and only the first asks for it.
 func (n *Reconciler) dirtyElsewhere(q queue) {
 	n.noteChange()
-	n.causes.elsewhere.Store(true)
-	if pause := n.causes.pause(time.Now()); pause > 0 {
-		q.AddAfter(n.key(), pause)
+	if !n.causes.askElsewhere() {
 		return
 	}
-	q.Add(n.key())
+	q.AddAfter(n.key(), n.causes.pause(time.Now()))
 }
 
 func (n *Reconciler) noteChange() {
+	if n.changed.Load() != nil {
+		return
+	}
 	now := time.Now()
 	n.changed.CompareAndSwap(nil, &now)
 }

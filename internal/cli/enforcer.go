@@ -198,8 +198,9 @@ func (o *enforcerOptions) run(ctx context.Context, logger logr.Logger) error {
 	return p.start(ctx, end)
 }
 
-// limitStart bounds the memory of the process, from its start on.
+// limitStart bounds the memory of the process and the processors that it uses, from its start on.
 func limitStart(ctx context.Context, logger logr.Logger) {
+	useProcessors(startProcessors)
 	if os.Getenv("GOGC") == "" {
 		paceCollector()
 	}

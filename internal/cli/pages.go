@@ -22,7 +22,7 @@ func letGoOfStart(log logr.Logger) {
 
 // letGoOnceRead does so again when the cluster has been read, which is when the manager starts it, and when the first sync has succeeded: reading the
 // whole cluster takes other parts of the program than following it, and the first sync takes the most memory of its own. From then on the heap may grow as it
-// may while the cluster is followed.
+// may while the cluster is followed, and one processor is enough.
 func letGoOnceRead(ctx context.Context, synced func() error, log logr.Logger) error {
 	letGoOfStart(log)
 	err := wait.PollUntilContextCancel(ctx, time.Second, false, func(context.Context) (bool, error) { return synced() == nil, nil })
@@ -31,6 +31,7 @@ func letGoOnceRead(ctx context.Context, synced func() error, log logr.Logger) er
 	}
 	letGoOfStart(log)
 	leastGrowth.Store(gcGrowth)
+	useProcessors(steadyProcessors)
 	return nil
 }
 

@@ -33,7 +33,7 @@ func newTwo(t *testing.T) *two {
 
 // watch begins a scope without anybody who writes to it.
 func (s *two) watch(name string) watch {
-	w := watch{s.store(cached.Target{}), context.CancelFunc(func() { s.stopped[name] = true })}
+	w := watch{s.store(cached.Target{}, nil), context.CancelFunc(func() { s.stopped[name] = true })}
 	w.OnChange(s.changed)
 	return w
 }

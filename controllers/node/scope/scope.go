@@ -42,6 +42,9 @@ const (
 
 // Pods are the pods that a node hears of. Its methods may be called from any goroutine, once it has started.
 type Pods struct {
+	// Wait, if it is given, returns when a change of a pod of another node may be taken in, or when the watch ends. It is set before anything runs.
+	Wait func(context.Context)
+
 	node       string
 	kept       time.Duration
 	transforms *cached.Transforms
@@ -78,7 +81,7 @@ type namespace struct {
 // New are the pods that a node hears of; of none before it has started. What is not wanted any more is watched for as long as kept says, [Kept] but for tests.
 func New(node string, kept time.Duration) *Pods {
 	p := &Pods{node: node, kept: kept, transforms: new(cached.Transforms), namespaces: map[string]*namespace{}}
-	p.own = p.store(cached.Target{Node: node, Listed: true})
+	p.own = p.store(cached.Target{Node: node, Listed: true}, nil)
 	p.follow = func(ctx context.Context, s *cached.Store[*compile.Pod]) { s.Follow(ctx, p.watcher) }
 	return p
 }
@@ -95,10 +98,12 @@ func (p *Pods) Start(ctx context.Context, w *cached.Watcher, changed func(before
 }
 
 // store is one for some of the pods. Pods of the node, and those that are not bound, are held apart: they do not count in any scope but the node's own.
-func (p *Pods) store(some cached.Target) *cached.Store[*compile.Pod] {
+func (p *Pods) store(some cached.Target, wait func()) *cached.Store[*compile.Pod] {
 	some.Kind, some.Versions, some.Resource = "Pod", cached.NewVersions(corev1.SchemeGroupVersion), "pods"
 	some.Example, some.Transform = &corev1.Pod{}, p.transforms.PodToEntry // pods of all scopes share what they have in common
-	return cached.NewStore(cached.StoreOptions[*compile.Pod]{Target: some, Take: cached.TakePod, Same: cached.IsSamePod, Here: p.isApart, Dated: true})
+	return cached.NewStore(cached.StoreOptions[*compile.Pod]{
+		Target: some, Take: cached.TakePod, Same: cached.IsSamePod, Here: p.isApart, Dated: true, Wait: wait,
+	})
 }
 
 func (p *Pods) isApart(pod *compile.Pod) bool { return pod.Node == p.node || pod.Node == "" }
@@ -106,7 +111,11 @@ func (p *Pods) isApart(pod *compile.Pod) bool { return pod.Node == p.node || pod
 // begin starts a scope that comes and goes.
 func (p *Pods) begin(some cached.Target) watch {
 	ctx, stop := context.WithCancel(p.ctx)
-	w := watch{p.store(some), stop}
+	w := watch{p.store(some, func() {
+		if p.Wait != nil {
+			p.Wait(ctx)
+		}
+	}), stop}
 	w.OnChange(func(before, after *compile.Pod) {
 		if counts := func(pod *compile.Pod) bool { return pod != nil && !p.isApart(pod) }; before == nil && after == nil || counts(before) || counts(after) {
 			p.changed(before, after)
