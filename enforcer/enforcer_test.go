@@ -3,6 +3,7 @@ package enforcer_test
 import (
 	"context"
 	"errors"
+	"math"
 	"net/netip"
 	"slices"
 	"testing"
@@ -20,7 +21,7 @@ import (
 
 var (
 	all     = []string{"a", "b"}
-	options = iptables.Options{Families: iptables.Families[:], Table: "security", SelfMatch: true}
+	options = iptables.Options{Families: iptables.Families[:], Table: "security", SelfMatch: true, NamedRules: math.MaxInt} // policies are found by their names
 )
 
 // snapshot has one pod for each name, numbered in order, and a policy that lets the pods of "allowed" reach all of them.

@@ -9,8 +9,8 @@ import (
 
 // In a large cluster pods of other nodes come and go all the time. A sync for each costs little, and many cost much. So what syncs take that nothing else has
 // asked for is a debt of its own: half a percent of one processor is paid off. Beyond an allowance such changes come in batches, a few a second: what the API
-// server sends meanwhile is not even decoded, since a processor that has to wake up for each event takes several times as long for it. A change of anything else
-// does not wait for that.
+// server sends meanwhile is not even decoded, since a processor that has to wake up for each event takes several times as long for it. A change of anything
+// else does not wait for that.
 
 const (
 	elsewhereParts = 200

@@ -10,8 +10,8 @@ import (
 // time that passes pays off: a fiftieth of one processor. Up to an allowance nothing waits, so that changes now and then are in force at once. Beyond it there
 // is a pause between two syncs, and what comes meanwhile is one sync. A pod that starts never waits.
 //
-// A pause is as long as what the sync before it took, but shortestPace at least and longestPace at most. So changes without end have syncs take at most half of
-// one processor, and a few per cent where one takes a millisecond.
+// A pause is half as long as what the sync before it took, but shortestPace at least and longestPace at most. So changes without end have syncs take at most
+// two thirds of one processor, and a few per cent where one takes a millisecond.
 
 const (
 	// paceShare is how many times as long as syncs take has to pass for syncs not to wait at all, in the long run.
@@ -44,7 +44,7 @@ func (p *pace) pause() time.Duration {
 	if !p.debt.isOver(now) {
 		return 0
 	}
-	return min(max(p.last, shortestPace), longestPace) - now.Sub(p.ended)
+	return min(max(p.last/2, shortestPace), longestPace) - now.Sub(p.ended)
 }
 
 func (p *pace) init() {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -103,11 +104,36 @@ func TestARendererFollowsANamespace(t *testing.T) {
 			}
 		}
 		o := keptOptions
-		o.ShareAlways = step >= 1500
+		o.ShareAlways, o.NamedRules = step >= 1500, 2
 		n := oneNamespace(ports, pods)
 		last = r.Render(n, o, last)
 		if diff := cmp.Diff(Render(n, o), last, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 			t.Fatalf("step %d, ports %v, pods %v (-made anew +got):\n%s", step, ports, pods, diff)
+		}
+	}
+}
+
+// The comments of a long group would be half of what is copied with each change, and nobody reads it from top to bottom.
+func TestAGroupOfManyRulesHasNoComments(t *testing.T) {
+	commented := func(policies int) (rules, comments int) {
+		ports, list := make([]uint16, policies), make([]int, policies)
+		for i := range policies {
+			ports[i], list[i] = uint16(1000+i), i
+		}
+		n := oneNamespace(ports, [][]int{list})
+		for chain, all := range Render(n, keptOptions).Tables[IPv4].Chains.All() {
+			for _, rule := range all {
+				if strings.HasPrefix(chain, "RF-v1-IG-") && strings.Contains(string(rule), "--dport") {
+					rules++
+					comments += strings.Count(string(rule), "-m comment --comment \"NetworkPolicy one/")
+				}
+			}
+		}
+		return rules, comments
+	}
+	for policies, want := range map[int]int{DefaultNamedRules: DefaultNamedRules, DefaultNamedRules + 1: 0} {
+		if rules, comments := commented(policies); rules != policies || comments != want {
+			t.Errorf("%d policies of a rule each: %d rules, %d with comments, want %d", policies, rules, comments, want)
 		}
 	}
 }

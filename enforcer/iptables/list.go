@@ -145,7 +145,7 @@ func (pl *pipeline) plainRules(l ruleList, steps []step) []Rule {
 		if s.whole {
 			rules = append(rules, Rule(l.target(s)))
 		} else {
-			rules = append(rules, pl.ruleTexts(s.policy.Ref, pl.direction, s.rule, "", l.target(s))...)
+			rules = append(rules, pl.ruleTexts(pl.direction, s.rule, "", ruleComment(s.policy.Ref, pl.direction, s.rule), l.target(s))...)
 		}
 	}
 	return rules

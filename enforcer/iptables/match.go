@@ -24,15 +24,18 @@ type match struct {
 	set  string // "-m set --match-set NAME src"
 }
 
-// text is the rule that goes to target where the match holds.
+// text is the rule that goes to target where the match holds, with a comment unless that is empty.
 func (m match) text(comment, target string) Rule {
+	if comment != "" {
+		comment = fmt.Sprintf("-m comment --comment %q", comment)
+	}
 	var parts []string
-	for _, p := range []string{m.addr, m.port, m.set} {
+	for _, p := range []string{m.addr, m.port, m.set, comment} {
 		if p != "" {
 			parts = append(parts, p)
 		}
 	}
-	return Rule(strings.Join(append(parts, fmt.Sprintf("-m comment --comment %q", comment), target), " "))
+	return Rule(strings.Join(append(parts, target), " "))
 }
 
 // peerMatches are the matches whose union is the peer.

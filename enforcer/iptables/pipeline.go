@@ -43,6 +43,7 @@ type texted struct {
 	count           int
 	ref             policy.Ref
 	subject, target string
+	named           bool
 }
 
 // text are such rules, with the sets that they name.

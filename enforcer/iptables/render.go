@@ -30,6 +30,8 @@ type Options struct {
 	FanOut int
 	// ListLength is how many rules of a list a packet meets one after the other before the list is cut down, 0 for [DefaultListLength].
 	ListLength int
+	// NamedRules is how many rules of NetworkPolicies a chain may have whose comments name them, 0 for [DefaultNamedRules].
+	NamedRules int
 	// ShareAlways has groups of a namespace share a chain wherever there are two, whether that is less or not. It is for tests.
 	ShareAlways bool
 }
@@ -180,8 +182,8 @@ func (t *rendering) linkLocalRules(base string) []Rule {
 }
 
 // ruleTexts are the rules that together match what r matches, of pods that a match on the subject leaves, with what is to happen then.
-func (t *rendering) ruleTexts(ref policy.Ref, d policy.Direction, r policy.Rule, subject, target string) []Rule {
-	comment := ruleComment(ref, d, r)
+// Their comment is there to be read: empty is none.
+func (t *rendering) ruleTexts(d policy.Direction, r policy.Rule, subject, comment, target string) []Rule {
 	var rules []Rule
 	for _, peer := range t.peerMatches(d, r.Peer) {
 		for _, ports := range t.portMatches(r.Ports) {

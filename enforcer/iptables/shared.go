@@ -89,6 +89,7 @@ func (pl *pipeline) findShared(endpoints []*policy.Endpoint) {
 
 // rulesOf is how many rules policies have together.
 func (pl *pipeline) rulesOf(policies []int) (n int) {
+	named := pl.areNamed(policies) // makes no difference but for the texts, which will be asked for again
 	for _, i := range policies {
 		rules := pl.node.Policies[i].Rules[pl.direction]
 		if len(rules) == 0 {
@@ -96,7 +97,7 @@ func (pl *pipeline) rulesOf(policies []int) (n int) {
 		}
 		size, known := pl.table.sizes[&rules[0]]
 		if !known {
-			size = len(pl.acceptingOf(i, "", "-j RETURN"))
+			size = len(pl.acceptingOf(i, "", "-j RETURN", named))
 			pl.table.sizes[&rules[0]] = size
 		}
 		n += size
@@ -150,8 +151,8 @@ func (pl *pipeline) findSubjects(endpoints []*policy.Endpoint) {
 }
 
 // subjectMatch adds the set of the pods that a policy isolates, and returns the match on it.
-func (pl *pipeline) subjectMatch(p int) string {
-	name := pl.Layout.subjectSet(pl.family, pl.direction, pl.node.Policies[p].Ref, pl.acceptingOf(p, "", "-j RETURN"))
+func (pl *pipeline) subjectMatch(p int, named bool) string {
+	name := pl.Layout.subjectSet(pl.family, pl.direction, pl.node.Policies[p].Ref, pl.acceptingOf(p, "", "-j RETURN", named))
 	pl.fixedSet(name, HashIP, func() []Entry { return SortEntries(pl.subjects[p]) })
 	side := " dst"
 	if pl.direction == policy.Egress {
@@ -171,8 +172,9 @@ func (pl *pipeline) sharedIsolation(s *sharedRules) string {
 func (pl *pipeline) sharedAudit(s *sharedRules) string {
 	return pl.chain(s.chain, func() []Rule {
 		rules := append(pl.acceptingSubjects(s), pl.selfRules()...)
+		named := pl.areNamed(s.policies)
 		for _, i := range s.policies {
-			rules = append(rules, Rule(pl.subjectMatch(i)+" -j "+pl.note(pl.node.Policies[i].Ref)))
+			rules = append(rules, Rule(pl.subjectMatch(i, named)+" -j "+pl.note(pl.node.Policies[i].Ref)))
 		}
 		return rules
 	})
@@ -181,8 +183,9 @@ func (pl *pipeline) sharedAudit(s *sharedRules) string {
 // acceptingSubjects are the rules of policies that add up, each for the pods that its policy isolates.
 func (pl *pipeline) acceptingSubjects(s *sharedRules) []Rule {
 	var rules []Rule
+	named := pl.areNamed(s.policies)
 	for _, i := range s.policies {
-		rules = append(rules, pl.acceptingOf(i, pl.subjectMatch(i), "-j RETURN")...)
+		rules = append(rules, pl.acceptingOf(i, pl.subjectMatch(i, named), "-j RETURN", named)...)
 	}
 	return rules
 }

@@ -1,6 +1,7 @@
 package iptables
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
@@ -95,29 +96,50 @@ func (pl *pipeline) group(e *policy.Endpoint) string {
 // accepting are the rules of policies that add up.
 func (pl *pipeline) accepting(policies []int, target string) []Rule {
 	var rules []Rule
+	named := pl.areNamed(policies)
 	for _, i := range policies {
-		rules = append(rules, pl.acceptingOf(i, "", target)...)
+		rules = append(rules, pl.acceptingOf(i, "", target, named)...)
 	}
 	return rules
 }
 
-// acceptingOf are the rules of one policy that accept, for the pods that a match on the subject leaves; empty is all that come. Chains that have them share
-// their texts, in one render after the other: where one policy of a namespace has changed, those of the others are not written anew.
-func (pl *pipeline) acceptingOf(i int, subject, target string) []Rule {
+// DefaultNamedRules is up to how many rules of NetworkPolicies a chain has comments that say where each comes from. They are for people, and nobody reads a
+// longer chain from top to bottom. With iptables-legacy the kernel takes 288 bytes for a comment, half of a rule, and every change copies the whole table
+// four times.
+const DefaultNamedRules = 50
+
+// areNamed reports whether the rules that policies add up to in a chain have comments.
+func (pl *pipeline) areNamed(policies []int) bool {
+	rules := 0
+	for _, i := range policies {
+		rules += len(pl.node.Policies[i].Rules[pl.direction])
+	}
+	return rules <= cmp.Or(pl.NamedRules, DefaultNamedRules)
+}
+
+// acceptingOf are the rules of one policy that accept, for the pods that a match on the subject leaves; empty is all that come. Named ones have comments.
+// Chains that have them share their texts, in one render after the other: where one policy of a namespace has changed, those of the others are not written
+// anew.
+func (pl *pipeline) acceptingOf(i int, subject, target string, named bool) []Rule {
 	p := &pl.node.Policies[i]
 	rules := p.Rules[pl.direction]
 	if len(rules) == 0 {
 		return nil
 	}
-	key := texted{pl.direction, &rules[0], len(rules), p.Ref, subject, target}
+	key := texted{pl.direction, &rules[0], len(rules), p.Ref, subject, target, named}
 	made, ok := pl.table.texts[key]
 	if !ok {
 		made.names = &piece{text: &key}
 		pl.into(made.names, func() {
 			for _, r := range rules {
-				if r.Action == policy.Accept {
-					made.rules = append(made.rules, pl.ruleTexts(p.Ref, pl.direction, r, subject, target)...)
+				if r.Action != policy.Accept {
+					continue
 				}
+				comment := ""
+				if named {
+					comment = ruleComment(p.Ref, pl.direction, r)
+				}
+				made.rules = append(made.rules, pl.ruleTexts(pl.direction, r, subject, comment, target)...)
 			}
 		})
 		pl.table.texts[key] = made

@@ -62,7 +62,7 @@ func (h *renderings) goOn() (what string) {
 
 func (h *renderings) changeOptions() string {
 	o := &h.options
-	switch h.random.IntN(7) {
+	switch h.random.IntN(8) {
 	case 0:
 		o.LogDenied = !o.LogDenied
 	case 1:
@@ -77,6 +77,8 @@ func (h *renderings) changeOptions() string {
 		o.Families = iptables.Families[:1+h.random.IntN(2)]
 	case 6:
 		o.ListLength = h.random.IntN(5)
+	case 7:
+		o.NamedRules = h.random.IntN(4)
 	}
 	return fmt.Sprintf("options are %+v", *o)
 }

@@ -52,11 +52,13 @@ func Snapshot(c oracle.Cluster, node string) compile.Snapshot {
 	return s.WithPods(pods...)
 }
 
-// OptionsFor are those for a case: in half of them pods share chains wherever they may, and in most even short lists of rules are cut down.
+// OptionsFor are those for a case: in half of them pods share chains wherever they may, in most even short lists of rules are cut down, and chains of few rules
+// have no comments any more.
 func OptionsFor(c oracle.Cluster) iptables.Options {
 	o := Options
 	o.ShareAlways = len(c.Pods)%2 == 0
 	o.ListLength = len(c.Pods) / 2 % 4 // 0 leaves lists of this length alone; the other three have both ways to cut them
+	o.NamedRules = 1 + len(c.Pods)%3   // chains of one rule have comments, and those of four have none
 	return o
 }
 
