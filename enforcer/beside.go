@@ -26,7 +26,7 @@ func (e *Enforcer) Read() func(context.Context) {
 	r, known := &reading{}, *e.known
 	e.reading = r
 	return func(ctx context.Context) {
-		if found, err := e.dataplane.ObserveReusing(ctx, known); err == nil {
+		if found, err := e.dataplane.ObserveReusing(e.dataplane.Yielding(ctx), known); err == nil {
 			r.found.Store(&found)
 		}
 	}

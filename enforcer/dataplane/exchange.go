@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -40,6 +41,7 @@ func askKernel(r *nl.NetlinkRequest, visit func([]byte) bool) error {
 		if err := a.read(part); err != nil {
 			return err
 		}
+		runtime.Gosched() // as yieldEach does
 	}
 	if a.interrupted {
 		return nl.ErrDumpInterrupted

@@ -98,6 +98,9 @@ func (f *Fake) ObserveReusing(ctx context.Context, _ iptables.Ruleset) (iptables
 	return f.Observe(ctx)
 }
 
+// Yielding is the context itself: there are no programs.
+func (f *Fake) Yielding(ctx context.Context) context.Context { return ctx }
+
 // Observe is as Dataplane's.
 func (f *Fake) Observe(ctx context.Context) (iptables.Ruleset, error) {
 	if err := context.Cause(ctx); err != nil {

@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -22,12 +23,21 @@ type savedTable struct {
 	packets map[string]uint64 // in a Fake, what each chain's first rule has counted
 }
 
+// yieldEach lets other goroutines run now and then while many rules are read, one after the other. Go itself would have a sync that waits for something of the
+// kernel's, and goes on with it, wait for ten milliseconds each time where there is one processor.
+func yieldEach(n int) {
+	if n%64 == 63 {
+		runtime.Gosched()
+	}
+}
+
 // logicalLines are the lines of what iptables-save prints, without blanks at their ends. A comment may hold line breaks, and is printed as it is: a line that
 // ends within quotes goes on.
 func logicalLines(out []byte) []string {
 	var lines []string
 	open, joined := false, ""
 	for line := range strings.Lines(string(out)) {
+		yieldEach(len(lines))
 		open = endsInQuotes(line, open)
 		if open {
 			joined += line
@@ -65,6 +75,7 @@ func parseSave(out []byte) (map[string]savedTable, error) {
 	all := map[string]savedTable{}
 	name := ""
 	for n, line := range logicalLines(out) {
+		yieldEach(n)
 		if err := foreignTable(line); err != nil {
 			return nil, err
 		}
@@ -128,6 +139,7 @@ func (t savedTable) ours(name string) iptables.Table {
 		}
 		canonical := make([]iptables.Rule, len(rules))
 		for i, r := range rules {
+			yieldEach(i)
 			canonical[i] = Canonical(r)
 		}
 		chains[chain] = canonical

@@ -16,6 +16,7 @@ import (
 
 	goiptables "github.com/coreos/go-iptables/iptables"
 	"github.com/go-logr/logr"
+	"golang.org/x/sys/unix"
 
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 )
@@ -172,6 +173,18 @@ func (p program) run(ctx context.Context, input string, args ...string) ([]byte,
 	return p.start(ctx, input, args...)()
 }
 
+// yielding is in a context whose programs have the least priority.
+type yielding struct{}
+
+// leastPriority is the nice value that leaves the processors to everybody else.
+const leastPriority = 19
+
+// Yielding is a context for what runs beside other methods and has time: programs that are started with it leave the processors to others. To read a large
+// table takes a third of a second of both, and a change that comes meanwhile is not to take longer for it.
+func (d *Dataplane) Yielding(ctx context.Context) context.Context {
+	return context.WithValue(ctx, yielding{}, true)
+}
+
 // start is the first half of run. What it returns is the other, on the same goroutine: it waits for the program, and says what that wrote.
 func (p program) start(ctx context.Context, input string, args ...string) (wait func() ([]byte, error)) {
 	cmd := exec.CommandContext(ctx, p.path, append(append([]string(nil), p.args...), args...)...)
@@ -182,6 +195,9 @@ func (p program) start(ctx context.Context, input string, args ...string) (wait 
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input), &stdout, &stderr
 	err := cmd.Start()
+	if err == nil && ctx.Value(yielding{}) != nil {
+		_ = unix.Setpriority(unix.PRIO_PROCESS, cmd.Process.Pid, leastPriority) // which fails if it has ended
+	}
 	return func() ([]byte, error) {
 		defer runtime.UnlockOSThread()
 		if err == nil {
