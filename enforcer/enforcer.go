@@ -37,10 +37,10 @@ import (
 type Dataplane interface {
 	// ObserveReusing returns all that is ours in the kernel, with entries of known where a set holds the same. It may run beside the other methods.
 	ObserveReusing(ctx context.Context, known iptables.Ruleset) (iptables.Ruleset, error)
-	// Yielding is a context for what runs beside the Syncs and has time: programs that are started with it leave the processors to others.
-	Yielding(context.Context) context.Context
 	// ObserveSets returns the sets of these names that are there, likewise.
 	ObserveSets(ctx context.Context, names []string, known iptables.Ruleset) (map[string]iptables.Set, error)
+	// Yielding is a context for what runs beside the Syncs and has time: programs that are started with it leave the processors to others.
+	Yielding(context.Context) context.Context
 	// Apply carries out a plan. After an error the kernel may hold part of it: never more than the old and the new
 	// policy allow.
 	Apply(context.Context, iptables.Plan) error

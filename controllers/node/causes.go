@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/ringfence-io/ringfence/controllers/cached"
 )
 
 // In a large cluster pods of other nodes come and go all the time. A sync for each costs little, and many cost much. So what syncs take that nothing else has
@@ -72,18 +74,12 @@ func (c *causes) pause(now time.Time) time.Duration {
 
 // wait returns when a change of a pod of another node may be taken in, or when ctx ends.
 func (c *causes) wait(ctx context.Context) {
-	for {
+	for ctx.Err() == nil {
 		left := c.untilBatch(time.Now())
 		if left <= 0 {
 			return
 		}
-		timer := time.NewTimer(left)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-timer.C:
-		}
+		cached.Wait(ctx, left)
 	}
 }
 

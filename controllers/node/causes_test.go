@@ -79,9 +79,10 @@ func TestChangesOfPodsElsewhereComeInBatches(t *testing.T) {
 			t.Errorf("a sync waits for %s, want what a batch takes", wait)
 		}
 		began, at := time.Now(), make(chan time.Duration, 1000)
-		for watch := range 100 {
+		next := time.NewTicker(11 * time.Millisecond)
+		defer next.Stop()
+		for range 100 {
 			go func() {
-				time.Sleep(time.Duration(watch) * 11 * time.Millisecond)
 				for range 10 {
 					asked := time.Now()
 					c.wait(t.Context())
@@ -91,6 +92,7 @@ func TestChangesOfPodsElsewhereComeInBatches(t *testing.T) {
 					at <- time.Since(began)
 				}
 			}()
+			<-next.C
 		}
 		first := time.Hour
 		for range 1000 {
@@ -110,9 +112,8 @@ func TestAWatchThatEndsWaitsForNoBatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCauses()
 		c.took(2*elsewhereAllowance, time.Now())
-		c.wait(t.Context()) // and begins a batch
-		time.Sleep(elsewhereBatch)
 		began := time.Now()
+		c.batch = began.Add(-elsewhereBatch) // it has just ended
 		ctx, end := context.WithCancel(t.Context())
 		end()
 		c.wait(ctx)

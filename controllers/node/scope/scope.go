@@ -42,7 +42,7 @@ const (
 
 // Pods are the pods that a node hears of. Its methods may be called from any goroutine, once it has started.
 type Pods struct {
-	// Wait, if it is given, returns when a change of a pod of another node may be taken in, or when the watch ends. It is set before anything runs.
+	// Wait returns when a change of a pod of another node may be taken in, or when the watch ends; at once, unless it is set before anything runs.
 	Wait func(context.Context)
 
 	node       string
@@ -80,7 +80,9 @@ type namespace struct {
 
 // New are the pods that a node hears of; of none before it has started. What is not wanted any more is watched for as long as kept says, [Kept] but for tests.
 func New(node string, kept time.Duration) *Pods {
-	p := &Pods{node: node, kept: kept, transforms: new(cached.Transforms), namespaces: map[string]*namespace{}}
+	p := &Pods{
+		Wait: func(context.Context) {}, node: node, kept: kept, transforms: new(cached.Transforms), namespaces: map[string]*namespace{},
+	}
 	p.own = p.store(cached.Target{Node: node, Listed: true}, nil)
 	p.follow = func(ctx context.Context, s *cached.Store[*compile.Pod]) { s.Follow(ctx, p.watcher) }
 	return p
@@ -111,11 +113,7 @@ func (p *Pods) isApart(pod *compile.Pod) bool { return pod.Node == p.node || pod
 // begin starts a scope that comes and goes.
 func (p *Pods) begin(some cached.Target) watch {
 	ctx, stop := context.WithCancel(p.ctx)
-	w := watch{p.store(some, func() {
-		if p.Wait != nil {
-			p.Wait(ctx)
-		}
-	}), stop}
+	w := watch{p.store(some, func() { p.Wait(ctx) }), stop}
 	w.OnChange(func(before, after *compile.Pod) {
 		if counts := func(pod *compile.Pod) bool { return pod != nil && !p.isApart(pod) }; before == nil && after == nil || counts(before) || counts(after) {
 			p.changed(before, after)
