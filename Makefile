@@ -151,8 +151,9 @@ cover: ## which statements the tests reach, but for those of the lab: coverage.h
 ##@ Build
 
 .PHONY: build
-build: ## bin/ringfence
+build: ## bin/ringfence, and the same as the plugin of kubectl
 	@CGO_ENABLED=0 go build -ldflags '$(LDFLAGS)' -o bin/ringfence .
+	@ln -sf ringfence bin/kubectl-ringfence
 
 .PHONY: programs
 programs: # of the image, without what only debuggers read

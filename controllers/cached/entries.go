@@ -210,7 +210,7 @@ func convertSIGs(obj any) (any, error) {
 	if !ok {
 		return obj, nil
 	}
-	return fromSIG(p), nil
+	return FromSIG(p), nil
 }
 
 // StripService leaves of a Service how it is reached, and whom it selects.

@@ -22,11 +22,11 @@ func installSIG(s *runtime.Scheme) error {
 	return nil
 }
 
-// fromSIG is the SIG's policy as one of ours, which has all its fields. It takes over o's maps. Its APIVersion has the SIG's group, by which reports
+// FromSIG is the SIG's policy as one of ours, which has all its fields. It takes over o's maps. Its APIVersion has the SIG's group, by which reports
 // tell the two apart, and always the newest version: which one it was read in makes no difference to policy. What o says in a field that the SIG's
 // type does not have yet is not in o: the peer, protocol or port is an empty one then, which no packet matches in an Accept rule, and every packet
 // in another.
-func fromSIG(o *signetv1beta1.ClusterNetworkPolicy) *v1alpha1.ClusterNetworkPolicy {
+func FromSIG(o *signetv1beta1.ClusterNetworkPolicy) *v1alpha1.ClusterNetworkPolicy {
 	return &v1alpha1.ClusterNetworkPolicy{
 		TypeMeta:   metav1.TypeMeta{APIVersion: sigVersions[0].String(), Kind: "ClusterNetworkPolicy"},
 		ObjectMeta: versioned(o),

@@ -20,7 +20,7 @@ func TestNothingOfTheSIGsPolicyIsLost(t *testing.T) {
 	var theirs signetv1beta1.ClusterNetworkPolicy
 	f := filler{t: t}
 	f.fill(reflect.ValueOf(&theirs).Elem(), "")
-	ours := fromSIG(&theirs)
+	ours := FromSIG(&theirs)
 
 	// Both as the API has them: the field names are the same, so a field that is in one only shows.
 	if diff := cmp.Diff(without(asJSON(t, theirs), "metadata", "status", "apiVersion", "kind"),
@@ -84,7 +84,7 @@ func TestWhatIsEmptyInTheSIGsPolicyStaysEmptyInOurs(t *testing.T) {
 			if err := yaml.Unmarshal([]byte(tt.spec), &theirs.Spec); err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(tt.want, fromSIG(&theirs).Spec); diff != "" {
+			if diff := cmp.Diff(tt.want, FromSIG(&theirs).Spec); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})

@@ -29,6 +29,8 @@ type Verdict struct {
 	Allowed bool
 	// Reason is a sentence for a person: which endpoint, direction, policy and rule decided.
 	Reason string
+	// Decisions are those of the ends that were asked, in their order; none if something else than policies decided.
+	Decisions []Decision
 	// WouldDeny are the audited policies, in the order in which they were asked, that would have denied the flow.
 	WouldDeny []Denial
 }
@@ -45,7 +47,7 @@ func (n *Node) Allows(f Flow) Verdict { return n.allows(f, n.endpoint, asking{})
 
 // asking is how a verdict is asked for.
 type asking struct {
-	// brief has an end that is asked give no reason: whoever asks about very many flows would spend half of the time on sentences.
+	// brief has an end that is asked give no reason: who asks about very many flows would spend half of the time on sentences.
 	brief bool
 	// hopeful has a rule in doubt decide as it would if the pods that are not known were those for which it allows most (doubt.go).
 	hopeful bool
@@ -77,14 +79,15 @@ func (n *Node) allows(f Flow, endpoint func(netip.Addr) *Endpoint, how asking) V
 		return Verdict{Reason: fmt.Sprintf("no known pod holds %s, which is of this node's pods", a)}
 	}
 	for _, d := range []Direction{Egress, Ingress} {
-		local, remote := f.ends(d)
-		e := endpoint(local)
-		if e == nil || !e.IsSubject(d) {
+		decision, ok := n.decide(f, d, endpoint, how)
+		if !ok {
 			continue
 		}
-		asked := evaluation{asking: how, node: n, endpoint: e, direction: d, remote: remote, flow: f}
-		v.Allowed, v.Reason = asked.verdict()
-		v.WouldDeny = append(v.WouldDeny, asked.wouldDeny...)
+		v.Allowed = decision.Allowed
+		v.WouldDeny = append(v.WouldDeny, decision.WouldDeny...)
+		if v.Reason = ""; !how.brief {
+			v.Reason, v.Decisions = decision.String(), append(v.Decisions, decision)
+		}
 		if !v.Allowed {
 			break
 		}
@@ -114,19 +117,10 @@ func (n *Node) closes(a netip.Addr) bool {
 type evaluation struct {
 	asking
 	node      *Node
-	endpoint  *Endpoint
-	direction Direction
 	remote    netip.Addr
 	flow      Flow
+	decision  Decision
 	wouldDeny []Denial
-}
-
-// reason is a sentence, unless none is asked for.
-func (e *evaluation) reason(sentence func() string) string {
-	if e.brief {
-		return ""
-	}
-	return sentence()
 }
 
 // outcome is what becomes of a flow in a stage.
@@ -139,10 +133,12 @@ const (
 	denied
 )
 
-func (e *evaluation) verdict() (bool, string) {
+// decide asks one stage after the other. What each of them has found is the decision, until another decides.
+func (e *evaluation) decide() {
+	d := &e.decision
 	from := AdminRules
 	for _, s := range Stages {
-		policies := e.endpoint.Applies[e.direction][s]
+		policies := d.Endpoint.Applies[d.Direction][s]
 		if s < from || len(policies) == 0 {
 			continue
 		}
@@ -150,28 +146,40 @@ func (e *evaluation) verdict() (bool, string) {
 		if s.Isolates() {
 			ask = e.isolation
 		}
-		switch out, why := ask(s, policies); out {
+		switch ask(s, policies) {
 		case accepted:
-			return true, why
+			d.Allowed = true
+			return
 		case denied:
-			return false, why
+			return
 		case leave:
 			if s > NetworkPolicies {
-				return true, why
+				d.Allowed = true
+				return
 			}
 			from = NetworkPolicies
 		}
 	}
-	return true, e.reason(func() string {
-		return fmt.Sprintf("no policy decides about the %s of %s/%s", e.direction, e.endpoint.Namespace, e.endpoint.Name)
-	})
+	e.found(NothingDecides, 0)
+	d.Allowed = true
+}
+
+// found notes what a stage has found.
+func (e *evaluation) found(g Ground, s Stage) {
+	e.decision = Decision{Ground: g, Direction: e.decision.Direction, Endpoint: e.decision.Endpoint, Stage: s}
+}
+
+// matched notes the rule that a stage has found.
+func (e *evaluation) matched(s Stage, p *Policy, r *Rule) {
+	e.found(RuleMatches, s)
+	e.decision.Policy, e.decision.Rule = p, r
 }
 
 // outcomes are those of a rule that matches.
 var outcomes = [...]outcome{Accept: accepted, Deny: denied, Pass: leave}
 
 // rules asks one policy after the other: the first rule that matches decides. An audited policy notes what its own first rule would do.
-func (e *evaluation) rules(_ Stage, policies []int) (outcome, string) {
+func (e *evaluation) rules(s Stage, policies []int) outcome {
 	for _, i := range policies {
 		p := &e.node.Policies[i]
 		r := e.match(p)
@@ -182,37 +190,43 @@ func (e *evaluation) rules(_ Stage, policies []int) (outcome, string) {
 				e.note(p)
 			}
 		case e.mayPass(r):
-			return accepted, ""
+			e.matched(s, p, r)
+			return accepted
 		default:
-			why := e.reason(func() string { return fmt.Sprintf("%s %s[%d]: %s%s", p.Ref, e.direction, r.Index, r.Action, r.doubt()) })
-			return outcomes[r.Action], why
+			e.matched(s, p, r)
+			return outcomes[r.Action]
 		}
 	}
-	return next, ""
+	return next
 }
 
 // isolation asks all policies: what none accepts is denied, or noted if they are audited.
-func (e *evaluation) isolation(s Stage, policies []int) (outcome, string) {
+func (e *evaluation) isolation(s Stage, policies []int) outcome {
 	for _, i := range policies {
 		p := &e.node.Policies[i]
 		if r := e.match(p); r != nil {
-			return e.admitted(s, p.Audit), e.reason(func() string { return fmt.Sprintf("%s %s[%d]", p.Ref, e.direction, r.Index) })
+			e.matched(s, p, r)
+			return e.admitted(s, p.Audit)
 		}
 	}
 	audit := e.node.Policies[policies[0]].Audit
 	if s == NetworkPolicies && e.flow.Src == e.flow.Dst {
-		return e.admitted(s, audit), e.reason(func() string { return fmt.Sprintf("%s/%s reaches itself", e.endpoint.Namespace, e.endpoint.Name) })
+		e.found(ReachesItself, s)
+		return e.admitted(s, audit)
 	}
 	if audit {
 		for _, i := range policies {
 			e.note(&e.node.Policies[i])
 		}
-		return next, ""
+		return next
 	}
-	return denied, e.reason(func() string {
-		return fmt.Sprintf("%s/%s is isolated for %s by %d policies (%s), and no rule of theirs matches",
-			e.endpoint.Namespace, e.endpoint.Name, e.direction, len(policies), s)
-	})
+	e.found(NoRuleMatches, s)
+	if !e.brief {
+		for _, i := range policies {
+			e.decision.Silent = append(e.decision.Silent, &e.node.Policies[i])
+		}
+	}
+	return denied
 }
 
 func (e *evaluation) admitted(s Stage, audit bool) outcome {
@@ -227,7 +241,7 @@ func (e *evaluation) match(p *Policy) *Rule {
 	if e.hopeful {
 		return e.mayMatch(p)
 	}
-	rules := p.Rules[e.direction]
+	rules := p.Rules[e.decision.Direction]
 	for i := range rules {
 		if e.matches(&rules[i]) {
 			return &rules[i]
@@ -241,7 +255,7 @@ func (e *evaluation) matches(r *Rule) bool {
 }
 
 func (e *evaluation) note(p *Policy) {
-	d := Denial{p.Ref, e.direction}
+	d := Denial{p.Ref, e.decision.Direction}
 	if !slices.Contains(e.wouldDeny, d) {
 		e.wouldDeny = append(e.wouldDeny, d)
 	}

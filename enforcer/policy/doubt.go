@@ -26,7 +26,7 @@ func (n *Node) certainly(brief bool) asking { return asking{brief: brief, hopefu
 
 // mayMatch is the first rule of p that a flow matches, or may match once all pods are known. One that denies in doubt only stands for another.
 func (e *evaluation) mayMatch(p *Policy) *Rule {
-	rules := p.Rules[e.direction]
+	rules := p.Rules[e.decision.Direction]
 	for i := range rules {
 		switch r := &rules[i]; {
 		case r.Action == NoAction, r.InDoubt && r.Action == Deny:
@@ -44,7 +44,7 @@ func (e *evaluation) mayPass(r *Rule) bool {
 
 // portsMayHave reports whether a flow's destination may have some ports. Which ports a pod that is not known has by a name is not known either.
 func (e *evaluation) portsMayHave(p Ports) bool {
-	if p.Kind == InPorts && e.direction == Egress {
+	if p.Kind == InPorts && e.decision.Direction == Egress {
 		return p.Protocol == 0 || p.Protocol == e.flow.Protocol
 	}
 	return e.node.portsHave(p, e.flow)

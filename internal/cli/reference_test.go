@@ -10,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/ringfence-io/ringfence/internal/kubectl"
 )
 
 var update = flag.Bool("update", false, "write docs/reference.md anew, from what the commands say now")
@@ -28,6 +30,7 @@ func TestTheReferenceSaysWhatTheCommandsSay(t *testing.T) {
 	var want strings.Builder
 	want.WriteString(referenceBegin)
 	reference(&want, newRootCommand())
+	reference(&want, kubectl.NewCommand())
 	if *update {
 		if err := os.WriteFile(referencePage, []byte(want.String()), 0o644); err != nil {
 			t.Fatal(err)

@@ -11,13 +11,17 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ringfence-io/ringfence/enforcer/cni"
+	"github.com/ringfence-io/ringfence/internal/kubectl"
 )
 
 // Run runs the command line, which begins with the program's name, and returns the exit status: 0, or 1 after an error, which is on standard error by
-// then. Under the name of the CNI plugin it is that.
+// then. Under the name of the CNI plugin, or of kubectl's, it is that.
 func Run(args []string) int {
 	if isPlugin(args) {
 		return cni.Main(thisBuild().Version)
+	}
+	if len(args) > 0 && kubectl.IsName(args[0]) {
+		return kubectl.Run(args[1:])
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

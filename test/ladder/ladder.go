@@ -23,6 +23,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
+	"github.com/ringfence-io/ringfence/internal/query"
 	"github.com/ringfence-io/ringfence/lab/oracle"
 	"github.com/ringfence-io/ringfence/test/gen"
 	"github.com/ringfence-io/ringfence/test/trace"
@@ -31,25 +32,20 @@ import (
 // Options are those of a node that has everything.
 var Options = iptables.Options{Families: iptables.Families[:], Table: "security", SelfMatch: true, NFLogGroup: 4210, HoldCut: true}
 
+// Objects are what answers about a cluster are made of, and what nodes compile.
+func Objects(c oracle.Cluster) query.Objects {
+	return query.Objects{
+		Pods: c.Pods, Namespaces: c.Namespaces, Nodes: c.Nodes, Policies: c.Policies,
+		ClusterPolicies: slices.Clone(c.ClusterPolicies), Isolations: slices.Clone(c.Isolations),
+		DNS: compile.DNS{Services: slices.Clone(c.DNSServices), Addresses: slices.Clone(c.DNSAddresses)},
+	}
+}
+
 // Snapshot is the cluster as a node has seen it.
 func Snapshot(c oracle.Cluster, node string) compile.Snapshot {
-	s := compile.Snapshot{
-		Node: node, Policies: compile.ObjectsOf(c.Policies...), ClusterPolicies: slices.Clone(c.ClusterPolicies), Isolations: slices.Clone(c.Isolations),
-		DNS:    compile.DNS{Services: slices.Clone(c.DNSServices), Addresses: slices.Clone(c.DNSAddresses)},
-		Closed: slices.Clone(c.Closed[node]),
-	}
-	for _, n := range c.Nodes {
-		s.Nodes = append(s.Nodes, compile.NewNode(n))
-	}
-	var shared compile.Interner
-	var pods []*compile.Pod
-	for _, p := range c.Pods {
-		pods = append(pods, shared.Pod(compile.NewPod(p)))
-	}
-	for _, n := range c.Namespaces {
-		s.Namespaces = s.Namespaces.With(compile.NewNamespace(n))
-	}
-	return s.WithPods(pods...)
+	s := Objects(c).Snapshot(node)
+	s.Closed = slices.Clone(c.Closed[node])
+	return s
 }
 
 // OptionsFor are those for a case: in half of them pods share chains wherever they may, in most even short lists of rules are cut down, and chains of few rules

@@ -1,0 +1,113 @@
+package kubectl
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ringfence-io/ringfence/internal/source"
+)
+
+// options are what all commands have in common.
+type options struct {
+	files      []string
+	podCIDRs   []string
+	output     string
+	config     clientcmd.ConfigOverrides
+	kubeconfig string
+}
+
+func (o *options) addTo(f *pflag.FlagSet) {
+	f.StringSliceVarP(&o.files, "filename", "f", nil,
+		"answer about the objects of these files and directories (- for the standard input), not about a cluster")
+	f.StringSliceVar(&o.podCIDRs, "pod-cidr", []string{source.DefaultPodCIDR.String()},
+		"ranges of pods' addresses, one of each family: pods of files that have none get one from each. Blocks of policies may contain them")
+	f.StringVarP(&o.output, "output", "o", "text", strings.Join(outputs, ", "))
+	f.StringVar(&o.kubeconfig, "kubeconfig", "", "the kubeconfig file")
+	clientcmd.BindOverrideFlags(&o.config, f, clientcmd.RecommendedConfigOverrideFlags(""))
+}
+
+// loader reads the kubeconfig as kubectl does.
+func (o *options) loader() clientcmd.ClientConfig {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = o.kubeconfig
+	return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &o.config)
+}
+
+// namespace is the one that names without a namespace are in.
+func (o *options) namespace() (string, error) {
+	if len(o.files) > 0 {
+		if n := o.config.Context.Namespace; n != "" {
+			return n, nil
+		}
+		return metav1.NamespaceDefault, nil
+	}
+	namespace, _, err := o.loader().Namespace()
+	if err != nil {
+		return "", fmt.Errorf("reading the kubeconfig: %w", err)
+	}
+	return namespace, nil
+}
+
+// gather reads the objects: those of files, or those of some of the cluster's namespaces; of all, if none is named.
+func (o *options) gather(ctx context.Context, stdin io.Reader, namespaces ...string) (source.Gathered, error) {
+	if len(o.files) > 0 {
+		return o.fromFiles(o.files, stdin)
+	}
+	return o.cluster(ctx, namespaces...)
+}
+
+// fromFiles reads the objects of files.
+func (o *options) fromFiles(files []string, stdin io.Reader) (source.Gathered, error) {
+	var ranges []netip.Prefix
+	for _, text := range o.podCIDRs {
+		r, err := netip.ParsePrefix(text)
+		if err != nil {
+			return source.Gathered{}, fmt.Errorf("--pod-cidr %q is no range: write one such as %s", text, source.DefaultPodCIDR)
+		}
+		ranges = append(ranges, r)
+	}
+	return source.Files(files, stdin, ranges)
+}
+
+// cluster reads the objects of some of the cluster's namespaces; of all, if none is named.
+func (o *options) cluster(ctx context.Context, namespaces ...string) (source.Gathered, error) {
+	config, err := o.loader().ClientConfig()
+	if err != nil {
+		return source.Gathered{}, fmt.Errorf("reading the kubeconfig: %w", err)
+	}
+	config.QPS, config.Burst = 50, 100
+	scheme, err := source.Scheme()
+	if err != nil {
+		return source.Gathered{}, err
+	}
+	c, err := client.New(config, client.Options{Scheme: scheme})
+	if err != nil {
+		return source.Gathered{}, fmt.Errorf("connecting to the cluster: %w", err)
+	}
+	return source.Live(ctx, c, namespaces...)
+}
+
+// checkOutput refuses a form that a command does not have.
+func (o *options) checkOutput(forms []string) error {
+	if !slices.Contains(forms, o.output) {
+		return fmt.Errorf("--output %q is not known here: write %s", o.output, strings.Join(forms, ", "))
+	}
+	return nil
+}
+
+// printMissing says on the standard error what an answer does not know.
+func printMissing(cmd *cobra.Command, missing []string) {
+	for _, m := range missing {
+		fmt.Fprintln(cmd.ErrOrStderr(), "Not read:", m)
+	}
+}

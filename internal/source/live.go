@@ -1,0 +1,143 @@
+package source
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	signetv1beta1 "sigs.k8s.io/network-policy-api/apis/v1beta1"
+
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/controllers/cached"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+)
+
+// Scheme has the kinds that answers are made of.
+func Scheme() (*runtime.Scheme, error) {
+	s := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, networkingv1.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(s); err != nil {
+			return nil, fmt.Errorf("making the API's kinds known: %w", err)
+		}
+	}
+	version := schema.GroupVersion(signetv1beta1.GroupVersion)
+	s.AddKnownTypes(version, &signetv1beta1.ClusterNetworkPolicy{}, &signetv1beta1.ClusterNetworkPolicyList{})
+	metav1.AddToGroupVersion(s, version)
+	return s, nil
+}
+
+// Live reads the objects of some namespaces, or of all if none is named, and those that are in no namespace. What the caller may not read is missing.
+func Live(ctx context.Context, c client.Reader, namespaces ...string) (Gathered, error) {
+	g := &live{ctx: ctx, client: c, gathering: gathering{pending: map[string]string{}, taken: map[netip.Addr]bool{}}}
+	if len(namespaces) == 0 {
+		namespaces = []string{metav1.NamespaceAll}
+	}
+	slices.Sort(namespaces)
+	for _, namespace := range slices.Compact(namespaces) {
+		g.inNamespace(namespace)
+	}
+	g.inNone()
+	if g.err != nil {
+		return Gathered{}, g.err
+	}
+	return g.all()
+}
+
+// live is a gathering from an API server. After the first error that is not about rights it asks nothing more.
+type live struct {
+	gathering
+	ctx    context.Context
+	client client.Reader
+	err    error
+}
+
+func (g *live) inNamespace(namespace string) {
+	in := client.InNamespace(namespace)
+	where := "of namespace " + namespace
+	if namespace == metav1.NamespaceAll {
+		where = "of all namespaces"
+	}
+	var pods corev1.PodList
+	g.list(&pods, "pods "+where, "connections from and to pods that are not there cannot be judged", in)
+	g.objects.Pods = append(g.objects.Pods, pointers(pods.Items)...)
+	var policies networkingv1.NetworkPolicyList
+	g.list(&policies, "networkpolicies "+where, "they may deny what is said to be allowed, and allow what is said to be denied", in)
+	g.objects.Policies = append(g.objects.Policies, pointers(policies.Items)...)
+	var services corev1.ServiceList
+	g.list(&services, "services "+where, "Services are not known", in)
+	g.objects.Services = append(g.objects.Services, pointers(services.Items)...)
+	var enforcements v1alpha1.PolicyEnforcementList
+	g.list(&enforcements, "policyenforcements "+where, "it is not known whether all nodes enforce the policies yet", in)
+	for _, e := range enforcements.Items {
+		g.notePending(policy.Ref{Kind: "NetworkPolicy", Namespace: e.Namespace, Name: e.Name}, e.Status.Conditions)
+	}
+}
+
+func (g *live) inNone() {
+	const decides = "they may deny what is said to be allowed, and allow what is said to be denied"
+	var namespaces corev1.NamespaceList
+	g.list(&namespaces, "namespaces", "policies that select namespaces by other labels than their names are judged as if they had none")
+	g.objects.Namespaces = pointers(namespaces.Items)
+	var nodes corev1.NodeList
+	g.list(&nodes, "nodes", "addresses of nodes are taken for addresses outside of the cluster")
+	g.objects.Nodes = pointers(nodes.Items)
+	var policies v1alpha1.ClusterNetworkPolicyList
+	g.list(&policies, "clusternetworkpolicies."+v1alpha1.GroupVersion.Group, decides)
+	g.objects.ClusterPolicies = pointers(policies.Items)
+	for _, p := range g.objects.ClusterPolicies {
+		p.TypeMeta = cached.OurType("ClusterNetworkPolicy")
+		g.notePending(policy.Ref{Kind: "ClusterNetworkPolicy", Name: p.Name}, p.Status.Conditions)
+	}
+	var sigs signetv1beta1.ClusterNetworkPolicyList
+	g.list(&sigs, "clusternetworkpolicies."+signetv1beta1.GroupVersion.Group, decides)
+	for i := range sigs.Items {
+		g.objects.ClusterPolicies = append(g.objects.ClusterPolicies, cached.FromSIG(&sigs.Items[i]))
+		g.notePending(policy.Ref{Kind: "ClusterNetworkPolicy." + signetv1beta1.GroupVersion.Group, Name: sigs.Items[i].Name}, sigs.Items[i].Status.Conditions)
+	}
+	var isolations v1alpha1.NamespaceIsolationList
+	g.list(&isolations, "namespaceisolations."+v1alpha1.GroupVersion.Group, decides)
+	g.objects.Isolations = pointers(isolations.Items)
+	for _, i := range g.objects.Isolations {
+		g.notePending(policy.Ref{Kind: "NamespaceIsolation", Name: i.Name}, i.Status.Conditions)
+	}
+}
+
+// list reads objects of one kind. A kind that the cluster does not have has no objects.
+func (g *live) list(into client.ObjectList, what, without string, options ...client.ListOption) {
+	if g.err != nil {
+		return
+	}
+	err := g.client.List(g.ctx, into, options...)
+	switch {
+	case err == nil, meta.IsNoMatchError(err), apierrors.IsNotFound(err):
+	case apierrors.IsForbidden(err):
+		g.missing = append(g.missing, fmt.Sprintf("%s: you may not list them: %s", what, without))
+	default:
+		g.err = fmt.Errorf("reading %s: %w", what, err)
+	}
+}
+
+// notePending notes that not all nodes enforce a policy, if it is so.
+func (g *gathering) notePending(of policy.Ref, conditions []metav1.Condition) {
+	if c := meta.FindStatusCondition(conditions, v1alpha1.ProgrammedCondition); c != nil && c.Status != metav1.ConditionTrue {
+		g.pending[of.String()] = c.Message
+	}
+}
+
+// pointers are the addresses of some objects.
+func pointers[T any](items []T) []*T {
+	var all []*T
+	for i := range items {
+		all = append(all, &items[i])
+	}
+	return all
+}
