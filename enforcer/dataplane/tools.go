@@ -186,8 +186,9 @@ func (d *Dataplane) Yielding(ctx context.Context) context.Context {
 	return context.WithValue(ctx, yielding{}, true)
 }
 
-// environment is that of programs. glibc gets them memory in few large pieces, of huge pages where the kernel has them: a program of the legacy back end copies a
-// table of 4,000 rules several times, and a third of the processor's time went into a thousand faults of small pages. Another C library heeds nothing of it.
+// environment is that of programs. glibc gets them memory in few large pieces, of huge pages where the kernel has them: a program of the legacy back end
+// copies a table of 4,000 rules several times, and a third of the processor's time went into a thousand faults of small pages. Other C libraries do not heed
+// it.
 func environment() []string {
 	all := os.Environ()
 	if os.Getenv(tunables) != "" {

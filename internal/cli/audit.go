@@ -15,6 +15,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
+	"github.com/ringfence-io/ringfence/internal/encode"
 )
 
 func newAuditCommand() *cobra.Command {
@@ -87,7 +88,7 @@ func auditRows(counts []dataplane.Count) []auditRow {
 }
 
 func printAudit(w io.Writer, rows []auditRow, enforced bool, output string) error {
-	if printed, err := printValue(w, output, rows); printed {
+	if printed, err := encode.Value(w, output, rows); printed {
 		return err
 	}
 	if len(rows) > 0 {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
+	"github.com/ringfence-io/ringfence/internal/encode"
 )
 
 func newPreflightCommand() *cobra.Command {
@@ -75,7 +76,7 @@ func printable(findings []dataplane.Finding) []finding {
 }
 
 func printFindings(w io.Writer, findings []dataplane.Finding, output string) error {
-	if printed, err := printValue(w, output, printable(findings)); printed {
+	if printed, err := encode.Value(w, output, printable(findings)); printed {
 		return err
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

@@ -9,6 +9,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
+
+	"github.com/ringfence-io/ringfence/internal/encode"
 )
 
 // version is set with -ldflags by all builds of an image, commit by those that have no repository: Go takes it from there.
@@ -76,7 +78,7 @@ func newVersionCommand() *cobra.Command {
 				return err
 			}
 			b := thisBuild()
-			if printed, err := printValue(cmd.OutOrStdout(), output, b); printed {
+			if printed, err := encode.Value(cmd.OutOrStdout(), output, b); printed {
 				return err
 			}
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), b)

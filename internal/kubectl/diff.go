@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ringfence-io/ringfence/internal/encode"
 	"github.com/ringfence-io/ringfence/internal/query"
 	"github.com/ringfence-io/ringfence/internal/source"
 )
@@ -114,7 +115,8 @@ func printDifferences(out io.Writer, output string, all []query.Difference) erro
 		}
 		return nil
 	}
-	return printValue(out, output, all)
+	_, err := encode.Value(out, output, all)
+	return err
 }
 
 type differenceRow struct{ change, ports string }

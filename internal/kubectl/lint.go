@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ringfence-io/ringfence/internal/encode"
 	"github.com/ringfence-io/ringfence/internal/query"
 )
 
@@ -25,20 +26,16 @@ The exit status is 0, or 1 if there are errors (with --strict, if there is anyth
   kubectl ringfence lint`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := o.checkOutput(outputs); err != nil {
-				return err
-			}
-			gathered, err := o.gather(cmd.Context(), cmd.InOrStdin())
+			q, err := o.ask(cmd, outputs, everywhere)
 			if err != nil {
 				return err
 			}
-			printMissing(cmd, gathered.Missing)
-			findings := query.New(gathered.Complete()).Lint()
+			findings := q.Lint()
 			if err := printFindings(cmd.OutOrStdout(), o.output, findings); err != nil {
 				return err
 			}
 			isBad := func(f query.Finding) bool { return f.Error || strict }
-			if slices.ContainsFunc(findings, isBad) || len(o.files) > 0 && len(gathered.Missing) > 0 {
+			if slices.ContainsFunc(findings, isBad) || len(o.files) > 0 && len(q.Missing) > 0 {
 				return errNo
 			}
 			return nil
@@ -53,7 +50,8 @@ func printFindings(out io.Writer, output string, findings []query.Finding) error
 		if findings == nil {
 			findings = []query.Finding{} // "[]" in JSON, not "null"
 		}
-		return printValue(out, output, findings)
+		_, err := encode.Value(out, output, findings)
+		return err
 	}
 	if len(findings) == 0 {
 		_, err := fmt.Fprintln(out, "There is nothing to say about the policies.")

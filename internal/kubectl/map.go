@@ -15,7 +15,7 @@ import (
 var mapOutputs = []string{"text", "json", "yaml", "csv", "mermaid", "dot"}
 
 func newMapCommand(o *options) *cobra.Command {
-	var everywhere bool
+	var all bool
 	cmd := &cobra.Command{
 		Use:   "map [-n NAMESPACE | -A]",
 		Short: "Draw which workloads may reach which",
@@ -25,24 +25,15 @@ elsewhere. Mermaid and DOT are for pictures, the other forms are tables.`,
   kubectl ringfence map -f config/samples -A -o dot | dot -Tsvg > map.svg`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := o.checkOutput(mapOutputs); err != nil {
-				return err
-			}
-			namespace, err := o.namespace()
+			q, err := o.ask(cmd, mapOutputs, everywhere)
 			if err != nil {
 				return err
 			}
-			gathered, err := o.gather(cmd.Context(), cmd.InOrStdin())
-			if err != nil {
-				return err
+			s := query.Selection{Outside: true}
+			if !all {
+				s.Either = query.InNamespace(q.namespace)
 			}
-			printMissing(cmd, gathered.Missing)
-			c := query.New(gathered.Complete())
-			edges := c.Edges(query.Selection{Outside: true})
-			if !everywhere {
-				in := func(workload string) bool { return strings.HasPrefix(workload, namespace+"/") }
-				edges = slices.DeleteFunc(edges, func(e query.Edge) bool { return !in(e.From) && !in(e.To) })
-			}
+			edges := q.Edges(s)
 			switch o.output {
 			case "mermaid":
 				return printMermaid(cmd.OutOrStdout(), edges)
@@ -52,7 +43,7 @@ elsewhere. Mermaid and DOT are for pictures, the other forms are tables.`,
 			return printEdges(cmd.OutOrStdout(), o.output, edges)
 		},
 	}
-	cmd.Flags().BoolVarP(&everywhere, "all-namespaces", "A", false, "draw all namespaces")
+	cmd.Flags().BoolVarP(&all, "all-namespaces", "A", false, "draw all namespaces")
 	return cmd
 }
 

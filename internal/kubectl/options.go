@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/ringfence-io/ringfence/internal/query"
 	"github.com/ringfence-io/ringfence/internal/source"
 )
 
@@ -96,6 +97,34 @@ func (o *options) cluster(ctx context.Context, namespaces ...string) (source.Gat
 	}
 	return source.Live(ctx, c, namespaces...)
 }
+
+// question is a cluster that is asked, and what the answer depends on besides.
+type question struct {
+	*query.Cluster
+	source.Gathered
+	namespace string // of names without one
+}
+
+// ask reads what a question is about: the namespaces that it needs, where names without one are in a given one. What cannot be read is said on the standard
+// error. A form of output that the command does not have is refused.
+func (o *options) ask(cmd *cobra.Command, forms []string, namespacesOf func(namespace string) []string) (question, error) {
+	if err := o.checkOutput(forms); err != nil {
+		return question{}, err
+	}
+	namespace, err := o.namespace()
+	if err != nil {
+		return question{}, err
+	}
+	gathered, err := o.gather(cmd.Context(), cmd.InOrStdin(), namespacesOf(namespace)...)
+	if err != nil {
+		return question{}, err
+	}
+	printMissing(cmd, gathered.Missing)
+	return question{query.New(gathered.Complete()), gathered, namespace}, nil
+}
+
+// everywhere is for questions about all namespaces.
+func everywhere(string) []string { return nil }
 
 // checkOutput refuses a form that a command does not have.
 func (o *options) checkOutput(forms []string) error {

@@ -1,9 +1,7 @@
 package kubectl
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -12,21 +10,6 @@ import (
 
 // outputs are the forms in which most commands print an answer.
 var outputs = []string{"text", "json", "yaml"}
-
-// printValue prints a value as JSON or YAML, with the names that JSON has.
-func printValue(w io.Writer, output string, value any) error {
-	if output == "json" {
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(value)
-	}
-	text, err := yaml.Marshal(value)
-	if err != nil {
-		return fmt.Errorf("encoding YAML: %w", err)
-	}
-	_, err = w.Write(text)
-	return err
-}
 
 // plain is an object as people write it: without what the API server or a controller fills in.
 func plain(o metav1.Object) (map[string]any, error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
 
+	"github.com/ringfence-io/ringfence/internal/encode"
 	"github.com/ringfence-io/ringfence/internal/query"
 )
 
@@ -62,22 +63,13 @@ The exit status is 0 if all hold, 1 if one does not, and 2 if one cannot be chec
 		Example: `  kubectl ringfence test -f config/samples connectivity.yaml -o junit > report.xml`,
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.checkOutput(forms); err != nil {
-				return err
-			}
-			namespace, err := o.namespace()
+			q, err := o.ask(cmd, forms, everywhere)
 			if err != nil {
 				return err
 			}
-			gathered, err := o.gather(cmd.Context(), cmd.InOrStdin())
-			if err != nil {
-				return err
-			}
-			printMissing(cmd, gathered.Missing)
-			c := query.New(gathered.Complete())
 			var results []testResult
 			for _, name := range args {
-				some, err := checkFile(c, name, namespace)
+				some, err := checkFile(q.Cluster, name, q.namespace)
 				if err != nil {
 					return err
 				}
@@ -141,7 +133,7 @@ func reportTests(out io.Writer, output string, results []testResult) error {
 	case "junit":
 		err = printJUnit(out, results, failed, broken)
 	default:
-		err = printValue(out, output, results)
+		_, err = encode.Value(out, output, results)
 	}
 	switch {
 	case err != nil:

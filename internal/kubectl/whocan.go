@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ringfence-io/ringfence/internal/encode"
 	"github.com/ringfence-io/ringfence/internal/query"
 )
 
@@ -46,19 +47,11 @@ Addresses outside of the cluster are listed by the blocks that policies tell apa
 not every pod is meant, or not each family of addresses.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.checkOutput(tableOutputs); err != nil {
-				return err
-			}
-			namespace, err := o.namespace()
+			q, err := o.ask(cmd, tableOutputs, everywhere)
 			if err != nil {
 				return err
 			}
-			gathered, err := o.gather(cmd.Context(), cmd.InOrStdin())
-			if err != nil {
-				return err
-			}
-			c := query.New(gathered.Complete())
-			ends, err := c.Ends(args[0], namespace)
+			ends, err := q.Ends(args[0], q.namespace)
 			if err != nil {
 				return err
 			}
@@ -67,8 +60,7 @@ not every pod is meant, or not each family of addresses.`,
 			}
 			s := query.Selection{Outside: true}
 			*end(&s) = query.IsOneOf(ends)
-			printMissing(cmd, gathered.Missing)
-			return printEdges(cmd.OutOrStdout(), o.output, c.Edges(s))
+			return printEdges(cmd.OutOrStdout(), o.output, q.Edges(s))
 		},
 	}
 }
@@ -91,7 +83,8 @@ func printEdges(out io.Writer, output string, edges []query.Edge) error {
 		}
 		return w.WriteAll(rows)
 	}
-	return printValue(out, output, edges)
+	_, err := encode.Value(out, output, edges)
+	return err
 }
 
 func portsOf(e query.Edge) string {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -11,8 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ringfence-io/ringfence/internal/encode"
 	"github.com/ringfence-io/ringfence/internal/query"
-	"github.com/ringfence-io/ringfence/internal/source"
 )
 
 const outside = query.Outside
@@ -40,9 +41,6 @@ The exit status is 0 if the connection is allowed, 1 if it is denied, and 2 if t
   kubectl ringfence why -f config/samples shop/backend 203.0.113.9:443/tcp -o json`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.checkOutput(outputs); err != nil {
-				return err
-			}
 			return o.why(cmd, args[0], args[1])
 		},
 	}
@@ -82,32 +80,25 @@ func (o *options) why(cmd *cobra.Command, fromText, toText string) error {
 	if err != nil {
 		return err
 	}
-	namespace, err := o.namespace()
+	q, err := o.ask(cmd, outputs, func(namespace string) []string { return namespacesOf(namespace, fromText, to.end) })
 	if err != nil {
 		return err
 	}
-	gathered, err := o.gather(cmd.Context(), cmd.InOrStdin(), namespacesOf(namespace, fromText, to.end)...)
-	if err != nil {
-		return err
-	}
-	c := query.New(gathered.Complete())
-	from, err := c.Ends(fromText, namespace)
+	from, err := q.Ends(fromText, q.namespace)
 	if err != nil {
 		return fmt.Errorf("FROM: %w", err)
 	}
-	targets, err := c.Targets(to.end, namespace, to.port, to.protocol)
+	targets, err := q.Targets(to.end, q.namespace, to.port, to.protocol)
 	if err != nil {
 		return fmt.Errorf("TO: %w", err)
 	}
-	answer, err := explain(c, gathered, from, targets)
+	answer, err := q.explain(from, targets)
 	if err != nil {
 		return err
 	}
-	if o.output == "text" {
-		printMissing(cmd, answer.NotRead)
+	printed, err := encode.Value(cmd.OutOrStdout(), o.output, answer)
+	if !printed {
 		err = answer.print(cmd.OutOrStdout())
-	} else {
-		err = printValue(cmd.OutOrStdout(), o.output, answer)
 	}
 	if err == nil && !answer.Allowed {
 		err = errNo
@@ -135,17 +126,17 @@ func namespacesOf(namespace string, ends ...string) []string {
 }
 
 // explain asks about each pair of ends.
-func explain(c *query.Cluster, g source.Gathered, from []query.End, targets []query.Target) (whyAnswer, error) {
-	w := whyAnswer{Allowed: true, NotRead: g.Missing}
+func (q question) explain(from []query.End, targets []query.Target) (whyAnswer, error) {
+	w := whyAnswer{Allowed: true, NotRead: q.Missing}
 	for _, src := range from {
 		for _, t := range targets {
 			if !t.HasPort {
-				ports := c.Ports(src, t.End)
+				ports := q.Ports(src, t.End)
 				w.Ports = append(w.Ports, portsAnswer{src.Name, t.End.Name, ports})
 				w.Allowed = w.Allowed && slices.ContainsFunc(ports, func(p query.PortsVerdict) bool { return p.Allowed })
 				continue
 			}
-			one, err := explainOne(c, g, c.Why(src, t.End, t.Port))
+			one, err := q.explainOne(q.Why(src, t.End, t.Port))
 			if err != nil {
 				return whyAnswer{}, err
 			}
@@ -156,7 +147,7 @@ func explain(c *query.Cluster, g source.Gathered, from []query.End, targets []qu
 	return w, nil
 }
 
-func explainOne(c *query.Cluster, g source.Gathered, a query.Answer) (explanation, error) {
+func (q question) explainOne(a query.Answer) (explanation, error) {
 	e := explanation{Answer: a}
 	if len(a.Paths) == 0 {
 		e.NoChange = "the two have no addresses of one family"
@@ -165,7 +156,7 @@ func explainOne(c *query.Cluster, g source.Gathered, a query.Answer) (explanatio
 	for _, p := range a.Paths {
 		for _, v := range p.Verdicts {
 			for _, name := range v.Applied {
-				if message, ok := g.Pending[name]; ok {
+				if message, ok := q.Pending[name]; ok {
 					if e.NotProgrammed == nil {
 						e.NotProgrammed = map[string]string{}
 					}
@@ -177,7 +168,7 @@ func explainOne(c *query.Cluster, g source.Gathered, a query.Answer) (explanatio
 	if a.Allowed {
 		return e, nil
 	}
-	change, err := c.Allowing(a)
+	change, err := q.Allowing(a)
 	if err != nil {
 		e.NoChange = err.Error()
 		return e, nil
@@ -234,8 +225,8 @@ func (e explanation) print(out io.Writer) {
 			fmt.Fprintln(out, "  Neither end is a pod that policies can be about.")
 		}
 	}
-	for name, message := range e.NotProgrammed {
-		fmt.Fprintf(out, "  Not on all nodes yet: %s: %s\n", name, message)
+	for _, name := range slices.Sorted(maps.Keys(e.NotProgrammed)) {
+		fmt.Fprintf(out, "  Not on all nodes yet: %s: %s\n", name, e.NotProgrammed[name])
 	}
 	if e.NoChange != "" {
 		fmt.Fprintf(out, "  No policy can allow it: %s\n", e.NoChange)
