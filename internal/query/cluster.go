@@ -22,6 +22,7 @@ type compiledNode struct {
 	policy.Node
 	problems  []compile.Problem
 	endpoints map[netip.Addr]*policy.Endpoint
+	members   map[policy.SetID]map[policy.Addr][]policy.Member // of sets that were asked about
 }
 
 // New is the state that some objects are.
@@ -34,7 +35,7 @@ func (c *Cluster) node(name string) *compiledNode {
 	if n := c.nodes[name]; n != nil {
 		return n
 	}
-	n := &compiledNode{}
+	n := &compiledNode{members: map[policy.SetID]map[policy.Addr][]policy.Member{}}
 	n.Node, n.problems = compile.Compile(c.parts.snapshot(name))
 	n.endpoints = map[netip.Addr]*policy.Endpoint{}
 	for i := range n.Endpoints {

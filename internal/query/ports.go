@@ -147,12 +147,25 @@ func (n *compiledNode) eachPort(p policy.Ports, protocol policy.Protocol, addrs 
 			}
 		}
 	case policy.InPorts:
-		for m := range n.Sets.Get(p.Set).Members.All() {
-			if m.Protocol == protocol && slices.Contains(addrs, m.Addr.IP()) {
-				show(m.Port, m.Port)
+		for _, a := range addrs {
+			for _, m := range n.membersAt(p.Set)[policy.AddrOf(a)] {
+				if m.Protocol == protocol {
+					show(m.Port, m.Port)
+				}
 			}
 		}
 	}
+}
+
+// membersAt are the members of a set by their address. They are found once: a set may have all pods of a cluster, and is asked about for each of them.
+func (n *compiledNode) membersAt(id policy.SetID) map[policy.Addr][]policy.Member {
+	if n.members[id] == nil {
+		n.members[id] = map[policy.Addr][]policy.Member{}
+		for m := range n.Sets.Get(id).Members.All() {
+			n.members[id][m.Addr] = append(n.members[id][m.Addr], m)
+		}
+	}
+	return n.members[id]
 }
 
 // PortsText is what some ports are called together: "all", or "tcp 80, udp 53".
