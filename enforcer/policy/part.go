@@ -41,11 +41,13 @@ func (r Rule) Names(id SetID) bool {
 
 // Equal reports whether two rules match the same, and do the same with it, for certain or in doubt.
 func (r Rule) Equal(o Rule) bool {
-	block := func(a, b Block) bool { return a.Prefix == b.Prefix && slices.Equal(a.Except, b.Except) }
 	return r.Action == o.Action && r.Log == o.Log && r.InDoubt == o.InDoubt &&
-		r.Peer.Kind == o.Peer.Kind && r.Peer.Set == o.Peer.Set && slices.EqualFunc(r.Peer.Blocks, o.Peer.Blocks, block) &&
+		r.Peer.Kind == o.Peer.Kind && r.Peer.Set == o.Peer.Set && slices.EqualFunc(r.Peer.Blocks, o.Peer.Blocks, Block.Equal) &&
 		r.Ports.Kind == o.Ports.Kind && r.Ports.Set == o.Ports.Set && r.Ports.Protocol == o.Ports.Protocol && slices.Equal(r.Ports.Ranges, o.Ports.Ranges)
 }
+
+// Equal reports whether two blocks are written alike.
+func (b Block) Equal(o Block) bool { return b.Prefix == o.Prefix && slices.Equal(b.Except, o.Except) }
 
 // Applying is n with those of its policies alone that some endpoint is still to be subject to. The others stay in [Node.Policies], where nothing leads to them.
 func (n Node) Applying(which func(*Policy) bool) Node {

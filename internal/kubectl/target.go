@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/ringfence-io/ringfence/enforcer/policy"
+	"github.com/ringfence-io/ringfence/internal/query"
 )
 
 // target is what a connection goes to, as people write it: TO[:PORT][/PROTOCOL].
@@ -16,17 +17,13 @@ type target struct {
 	protocol policy.Protocol // TCP unless another is written
 }
 
-// protocols are those that people write.
-var protocols = map[string]policy.Protocol{
-	"tcp": policy.TCP, "udp": policy.UDP, "sctp": policy.SCTP, "icmp": policy.ICMP,
-}
-
 // parseTarget reads a target. The last part of a text with slashes is a protocol if a port stands before it, or if it is the word of one and what stands before
 // it is a whole end: an address, outside, or a name with its namespace.
 func parseTarget(text string) (target, error) {
 	t := target{protocol: policy.TCP}
 	end, last, ok := cutLast(text, "/")
-	protocol, known := protocols[strings.ToLower(last)]
+	protocol := query.ProtocolNamed(strings.ToLower(last))
+	known := protocol != 0
 	if ok && known && isWhole(end) {
 		t.protocol, text = protocol, end
 	} else if ok && !known && hasPort(end) {

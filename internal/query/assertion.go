@@ -90,7 +90,7 @@ func groupOf(text string) group {
 // parsePort reads "tcp/80" or "icmp".
 func parsePort(text string) (Port, error) {
 	protocol, number, ok := strings.Cut(strings.ToLower(text), "/")
-	p := Port{Protocol: protocolNamed(protocol)}
+	p := Port{Protocol: ProtocolNamed(protocol)}
 	if p.Protocol == 0 || ok != p.Protocol.HasPorts() {
 		return p, fmt.Errorf("%q is no port: write tcp/80, udp/53, sctp/38412 or icmp", text)
 	}

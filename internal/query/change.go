@@ -50,16 +50,13 @@ func (c *Cluster) Allowing(a Answer) (Change, error) {
 }
 
 func (c *Change) add(o metav1.Object, note string) {
-	same := func(b metav1.Object) bool {
-		return kindOf(b) == kindOf(o) && b.GetNamespace() == o.GetNamespace() && b.GetName() == o.GetName()
-	}
-	c.Objects = append(slices.DeleteFunc(c.Objects, same), o)
+	c.Objects = over(c.Objects, []metav1.Object{o})
 	if note != "" && !slices.Contains(c.Notes, note) {
 		c.Notes = append(c.Notes, note)
 	}
 }
 
-// denial is a verdict that denies, and the address at the other end.
+// firstDenied is a verdict that denies, and the address at the other end.
 func (a Answer) firstDenied() (v Verdict, remote netip.Addr, ok bool) {
 	for _, p := range a.Paths {
 		for _, v := range p.Verdicts {

@@ -169,7 +169,7 @@ func (c *Cluster) take(found map[[2]string]*edge, from, to string, src, dst End)
 func (c *Cluster) deciding(src, dst End, ports []PortsVerdict) []string {
 	var by []string
 	for _, p := range ports {
-		for _, path := range c.Why(src, dst, Port{protocolNamed(p.Protocol), p.First}).Paths {
+		for _, path := range c.Why(src, dst, Port{ProtocolNamed(p.Protocol), p.First}).Paths {
 			for _, v := range path.Verdicts {
 				if len(v.Policies) > 0 {
 					by = append(by, v.Reason)
@@ -180,7 +180,8 @@ func (c *Cluster) deciding(src, dst End, ports []PortsVerdict) []string {
 	return by
 }
 
-func protocolNamed(name string) policy.Protocol {
+// ProtocolNamed is tcp, udp, sctp or icmp, 0 if a name is none of them.
+func ProtocolNamed(name string) policy.Protocol {
 	for _, p := range append(withPorts, policy.ICMP) {
 		if p.String() == name {
 			return p

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 
 	"github.com/ringfence-io/ringfence/enforcer/compile"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
@@ -207,21 +208,19 @@ func (c *Cluster) outside() End {
 
 // blocks are those of all policies, exceptions included.
 func (c *Cluster) blocks() []netip.Prefix {
-	var texts []string
+	var peers []networkingv1.NetworkPolicyPeer
 	for _, p := range c.objects.Policies {
 		for _, r := range p.Spec.Ingress {
-			for _, peer := range r.From {
-				if peer.IPBlock != nil {
-					texts = append(append(texts, peer.IPBlock.CIDR), peer.IPBlock.Except...)
-				}
-			}
+			peers = append(peers, r.From...)
 		}
 		for _, r := range p.Spec.Egress {
-			for _, peer := range r.To {
-				if peer.IPBlock != nil {
-					texts = append(append(texts, peer.IPBlock.CIDR), peer.IPBlock.Except...)
-				}
-			}
+			peers = append(peers, r.To...)
+		}
+	}
+	var texts []string
+	for _, peer := range peers {
+		if peer.IPBlock != nil {
+			texts = append(append(texts, peer.IPBlock.CIDR), peer.IPBlock.Except...)
 		}
 	}
 	for _, peer := range c.clusterPeers() {

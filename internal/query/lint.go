@@ -147,7 +147,7 @@ func coversPeer(o, s policy.Peer) bool {
 	case o.Kind == policy.InSet:
 		return o.Set == s.Set
 	}
-	return slices.EqualFunc(o.Blocks, s.Blocks, func(a, b policy.Block) bool { return a.Prefix == b.Prefix && slices.Equal(a.Except, b.Except) })
+	return slices.EqualFunc(o.Blocks, s.Blocks, policy.Block.Equal)
 }
 
 func coversPorts(o, s policy.Ports) bool {

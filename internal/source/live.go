@@ -60,6 +60,9 @@ type live struct {
 	err    error
 }
 
+// decides is what follows if policies are missing.
+const decides = "they may deny what is said to be allowed, and allow what is said to be denied"
+
 func (g *live) inNamespace(namespace string) {
 	in := client.InNamespace(namespace)
 	where := "of namespace " + namespace
@@ -70,7 +73,7 @@ func (g *live) inNamespace(namespace string) {
 	g.list(&pods, "pods "+where, "connections from and to pods that are not there cannot be judged", in)
 	g.objects.Pods = append(g.objects.Pods, pointers(pods.Items)...)
 	var policies networkingv1.NetworkPolicyList
-	g.list(&policies, "networkpolicies "+where, "they may deny what is said to be allowed, and allow what is said to be denied", in)
+	g.list(&policies, "networkpolicies "+where, decides, in)
 	g.objects.Policies = append(g.objects.Policies, pointers(policies.Items)...)
 	var services corev1.ServiceList
 	g.list(&services, "services "+where, "Services are not known", in)
@@ -83,7 +86,6 @@ func (g *live) inNamespace(namespace string) {
 }
 
 func (g *live) inNone() {
-	const decides = "they may deny what is said to be allowed, and allow what is said to be denied"
 	var namespaces corev1.NamespaceList
 	g.list(&namespaces, "namespaces", "policies that select namespaces by other labels than their names are judged as if they had none")
 	g.objects.Namespaces = pointers(namespaces.Items)
