@@ -238,7 +238,18 @@ func (x *opening) peer() networkingv1.NetworkPolicyPeer {
 	}
 }
 
-func (x *opening) block() string { return netip.PrefixFrom(x.addr, x.addr.BitLen()).String() }
+// block is the smallest block that has the remote address and means it. A block of IPv4-mapped addresses means IPv4, so that the smallest that has such an
+// address and means IPv6 is twice as large as all of them.
+func (x *opening) block() string {
+	bits := x.addr.BitLen()
+	if x.addr.Is4In6() {
+		bits = mappedBits - 1
+	}
+	return netip.PrefixFrom(x.addr, bits).Masked().String()
+}
+
+// mappedBits is the length of the prefix that IPv4-mapped addresses have (RFC 4291, 2.5.5.2).
+const mappedBits = 96
 
 // namespaceLabels are by which a namespace is known: the name that the API server labels it with, or where a file lacks that, all that it has.
 func (x *opening) namespaceLabels(name string) map[string]string {
