@@ -1,6 +1,8 @@
 package cached
 
 import (
+	"slices"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -12,6 +14,9 @@ import (
 
 // sigVersions are the versions of the SIG's ClusterNetworkPolicy, the newest first. [TestTheSIGsVersionsHaveTheSameFields] holds them to one shape.
 var sigVersions = []schema.GroupVersion{schema.GroupVersion(signetv1beta1.GroupVersion), schema.GroupVersion(signetv1alpha2.GroupVersion)}
+
+// SIGVersions are the versions in which the SIG's ClusterNetworkPolicy can be read, the newest first.
+func SIGVersions() []schema.GroupVersion { return slices.Clone(sigVersions) }
 
 // installSIG makes the SIG's kind known in all its versions. Objects of each version are read into the type of the newest.
 func installSIG(s *runtime.Scheme) error {

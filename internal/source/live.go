@@ -2,6 +2,7 @@ package source
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -11,8 +12,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	signetv1beta1 "sigs.k8s.io/network-policy-api/apis/v1beta1"
 
@@ -21,7 +22,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
-// Scheme has the kinds that answers are made of.
+// Scheme has the kinds that answers are made of, but for the SIG's, which is read in whichever of its versions a cluster has.
 func Scheme() (*runtime.Scheme, error) {
 	s := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, networkingv1.AddToScheme, v1alpha1.AddToScheme} {
@@ -29,9 +30,6 @@ func Scheme() (*runtime.Scheme, error) {
 			return nil, fmt.Errorf("making the API's kinds known: %w", err)
 		}
 	}
-	version := schema.GroupVersion(signetv1beta1.GroupVersion)
-	s.AddKnownTypes(version, &signetv1beta1.ClusterNetworkPolicy{}, &signetv1beta1.ClusterNetworkPolicyList{})
-	metav1.AddToGroupVersion(s, version)
 	return s, nil
 }
 
@@ -99,12 +97,7 @@ func (g *live) inNone() {
 		p.TypeMeta = cached.OurType("ClusterNetworkPolicy")
 		g.notePending(policy.Ref{Kind: "ClusterNetworkPolicy", Name: p.Name}, p.Status.Conditions)
 	}
-	var sigs signetv1beta1.ClusterNetworkPolicyList
-	g.list(&sigs, "clusternetworkpolicies."+signetv1beta1.GroupVersion.Group, decides)
-	for i := range sigs.Items {
-		g.objects.ClusterPolicies = append(g.objects.ClusterPolicies, cached.FromSIG(&sigs.Items[i]))
-		g.notePending(policy.Ref{Kind: "ClusterNetworkPolicy." + signetv1beta1.GroupVersion.Group, Name: sigs.Items[i].Name}, sigs.Items[i].Status.Conditions)
-	}
+	g.ofSIG()
 	var isolations v1alpha1.NamespaceIsolationList
 	g.list(&isolations, "namespaceisolations."+v1alpha1.GroupVersion.Group, decides)
 	g.objects.Isolations = pointers(isolations.Items)
@@ -113,19 +106,43 @@ func (g *live) inNone() {
 	}
 }
 
-// list reads objects of one kind. A kind that the cluster does not have has no objects.
-func (g *live) list(into client.ObjectList, what, without string, options ...client.ListOption) {
-	if g.err != nil {
+// ofSIG reads the SIG's policies, in the newest version that the cluster has.
+func (g *live) ofSIG() {
+	for _, version := range cached.SIGVersions() {
+		list := &unstructured.UnstructuredList{}
+		list.SetGroupVersionKind(version.WithKind("ClusterNetworkPolicyList"))
+		if !g.list(list, "clusternetworkpolicies."+version.Group, decides) {
+			continue
+		}
+		for _, o := range list.Items {
+			var p signetv1beta1.ClusterNetworkPolicy // all versions have the same fields
+			if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &p); err != nil {
+				g.err = errors.Join(g.err, fmt.Errorf("ClusterNetworkPolicy %s of %s: %w", o.GetName(), version, err))
+				continue
+			}
+			g.objects.ClusterPolicies = append(g.objects.ClusterPolicies, cached.FromSIG(&p))
+			g.notePending(policy.Ref{Kind: "ClusterNetworkPolicy." + version.Group, Name: p.Name}, p.Status.Conditions)
+		}
 		return
+	}
+}
+
+// list reads objects of one kind. A kind that the cluster does not have has no objects; then it reports false.
+func (g *live) list(into client.ObjectList, what, without string, options ...client.ListOption) (has bool) {
+	if g.err != nil {
+		return false
 	}
 	err := g.client.List(g.ctx, into, options...)
 	switch {
-	case err == nil, meta.IsNoMatchError(err), apierrors.IsNotFound(err):
+	case err == nil:
+	case meta.IsNoMatchError(err), apierrors.IsNotFound(err):
+		return false
 	case apierrors.IsForbidden(err):
 		g.missing = append(g.missing, fmt.Sprintf("%s: you may not list them: %s", what, without))
 	default:
 		g.err = fmt.Errorf("reading %s: %w", what, err)
 	}
+	return true
 }
 
 // notePending notes that not all nodes enforce a policy, if it is so.

@@ -12,11 +12,12 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	signetv1beta1 "sigs.k8s.io/network-policy-api/apis/v1beta1"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/controllers/cached"
 )
 
 // cluster answers lists as an API server does.
@@ -24,6 +25,7 @@ type cluster struct {
 	client.Reader
 	forbidden bool  // of all that is in no namespace
 	broken    error // of pods
+	sig       string
 	asked     []string
 }
 
@@ -40,14 +42,44 @@ func (c *cluster) List(_ context.Context, list client.ObjectList, options ...cli
 	case *v1alpha1.PolicyEnforcementList:
 		l.Items = []v1alpha1.PolicyEnforcement{{ObjectMeta: metav1.ObjectMeta{Namespace: o.Namespace, Name: "p"}}}
 		l.Items[0].Status.Conditions = []metav1.Condition{{Type: v1alpha1.ProgrammedCondition, Status: metav1.ConditionFalse, Message: "n1 waits"}}
-	case *signetv1beta1.ClusterNetworkPolicyList:
-		return &meta.NoKindMatchError{GroupKind: schema.GroupKind{Kind: "ClusterNetworkPolicy"}}
+	case *unstructured.UnstructuredList:
+		return c.listSIG(l)
 	case *corev1.NodeList, *corev1.NamespaceList, *v1alpha1.ClusterNetworkPolicyList, *v1alpha1.NamespaceIsolationList:
 		if c.forbidden {
 			return apierrors.NewForbidden(schema.GroupResource{Resource: "any"}, "", errors.New("no right"))
 		}
 	}
 	return nil
+}
+
+// listSIG answers in the only version of the SIG's kind that the cluster has.
+func (c *cluster) listSIG(l *unstructured.UnstructuredList) error {
+	if l.GetAPIVersion() != c.sig {
+		return &meta.NoKindMatchError{GroupKind: schema.GroupKind{Kind: "ClusterNetworkPolicy"}}
+	}
+	l.Items = []unstructured.Unstructured{{Object: map[string]any{
+		"apiVersion": c.sig, "kind": "ClusterNetworkPolicy", "metadata": map[string]any{"name": "wall"},
+		"spec": map[string]any{"tier": "Admin", "priority": int64(7), "egress": []any{map[string]any{
+			"action": "Deny", "to": []any{map[string]any{"networks": []any{"10.0.0.0/8"}}},
+		}}},
+		"status": map[string]any{"conditions": []any{map[string]any{"type": v1alpha1.ProgrammedCondition, "status": "False", "message": "n2 waits"}}},
+	}}}
+	return nil
+}
+
+// The SIG's policies are read in whichever version a cluster has.
+func TestLiveReadsEachVersionOfTheSIGs(t *testing.T) {
+	for _, version := range cached.SIGVersions() {
+		g, err := Live(t.Context(), &cluster{sig: version.String()}, "a")
+		if err != nil || len(g.ClusterPolicies) != 1 {
+			t.Fatalf("%s: %v, there are %v", version, err, g.ClusterPolicies)
+		}
+		p := g.ClusterPolicies[0]
+		if p.Name != "wall" || p.Spec.Priority != 7 || string(p.Spec.Egress[0].To[0].Networks[0]) != "10.0.0.0/8" ||
+			g.Pending["ClusterNetworkPolicy.policy.networking.k8s.io wall"] != "n2 waits" {
+			t.Errorf("%s: %+v, pending are %v", version, p, g.Pending)
+		}
+	}
 }
 
 func TestLive(t *testing.T) {
