@@ -28,6 +28,8 @@ func AddToScheme(s *runtime.Scheme) error {
 		&NamespaceIsolation{}, &NamespaceIsolationList{},
 		&PolicyEnforcement{}, &PolicyEnforcementList{},
 		&NodeEnforcement{}, &NodeEnforcementList{},
+		&NodeConnections{}, &NodeConnectionsList{},
+		&ConnectionReport{}, &ConnectionReportList{},
 	)
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil

@@ -65,7 +65,7 @@ func IsSamePod(a, b *compile.Pod) bool {
 
 // IsSameNamespace reports whether policy sees no difference between two versions of a namespace.
 func IsSameNamespace(a, b *compile.Namespace) bool {
-	return slices.Equal(a.Labels, b.Labels) && a.Mode == b.Mode && a.SourceCheckOff == b.SourceCheckOff
+	return slices.Equal(a.Labels, b.Labels) && a.Mode == b.Mode && a.Logged == b.Logged && a.SourceCheckOff == b.SourceCheckOff
 }
 
 // noMeta is what entries have instead of a metadata of their own, a third of their size.

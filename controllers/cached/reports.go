@@ -68,6 +68,17 @@ func StripEnforcement(obj any) (any, error) {
 	return stripped, nil
 }
 
+// StripConnections leaves of what was seen of connections, on a node or in a namespace, that and whose it is.
+func StripConnections(obj any) (any, error) {
+	switch o := obj.(type) {
+	case *v1alpha1.NodeConnections:
+		return &v1alpha1.NodeConnections{ObjectMeta: identity(o), Status: o.Status}, nil
+	case *v1alpha1.ConnectionReport:
+		return &v1alpha1.ConnectionReport{ObjectMeta: identity(o), Status: o.Status}, nil
+	}
+	return obj, nil
+}
+
 // Reached reports whether the node has enforced all changes of a kind of policy up to a resource version.
 func (e *ReportEntry) Reached(resource, since string) bool {
 	if since == "" {

@@ -19,6 +19,7 @@ import (
 	"github.com/ringfence-io/ringfence/controllers/cached"
 	"github.com/ringfence-io/ringfence/controllers/node/report"
 	"github.com/ringfence-io/ringfence/enforcer"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
 var (
@@ -78,7 +79,7 @@ const (
 type Cutter struct {
 	Live Live
 	// Pods names the pods that hold addresses, for the log, now or later.
-	Pods func(write func(names []string), addrs ...netip.Addr)
+	Pods func(write func(pods []policy.PodName), addrs ...netip.Addr)
 	// Health, if it is given, is told how attempts end.
 	Health *report.Health
 
@@ -187,10 +188,10 @@ func (c *Cutter) sayCut(logger logr.Logger, ended enforcer.Ended) {
 	for _, one := range ended.First {
 		ends = append(ends, one.Flow().Src, one.Flow().Dst)
 	}
-	c.Pods(func(names []string) {
+	c.Pods(func(pods []policy.PodName) {
 		var lines []string
 		for i, one := range ended.First {
-			lines = append(lines, fmt.Sprintf("%s to %s (%s): %s", cmp.Or(names[2*i], ends[2*i].String()), cmp.Or(names[2*i+1], ends[2*i+1].String()),
+			lines = append(lines, fmt.Sprintf("%s to %s (%s): %s", cmp.Or(pods[2*i].String(), ends[2*i].String()), cmp.Or(pods[2*i+1].String(), ends[2*i+1].String()),
 				one.Original, one.Reason))
 		}
 		logger.Info("cut live connections that policy has come to deny",

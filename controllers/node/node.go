@@ -15,6 +15,7 @@ import (
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/controllers/cached"
 	"github.com/ringfence-io/ringfence/controllers/node/announce"
+	"github.com/ringfence-io/ringfence/controllers/node/connections"
 	"github.com/ringfence-io/ringfence/controllers/node/podnames"
 	"github.com/ringfence-io/ringfence/controllers/node/report"
 	"github.com/ringfence-io/ringfence/enforcer"
@@ -60,6 +61,8 @@ type Config struct {
 	Health *report.Health
 	// Points, if there is one, is told after each sync in which places of the rules packets are counted or logged.
 	Points func(policy.Map[string, policy.Point])
+	// Connections, if it is given, has what was seen of denied connections written into the node's NodeConnections.
+	Connections *connections.Ledger
 	// Arrivals are pods that the API does not show with their addresses yet. Without it there are none.
 	Arrivals Arrivals
 	// Announce has their addresses announced to the other nodes.

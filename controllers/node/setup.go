@@ -21,6 +21,7 @@ import (
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/controllers/cached"
 	"github.com/ringfence-io/ringfence/controllers/node/announce"
+	"github.com/ringfence-io/ringfence/controllers/node/connections"
 	"github.com/ringfence-io/ringfence/controllers/node/podnames"
 	"github.com/ringfence-io/ringfence/controllers/node/report"
 	"github.com/ringfence-io/ringfence/controllers/node/scope"
@@ -85,6 +86,15 @@ func (n *Reconciler) addRunnables(m ctrl.Manager) error {
 		n.reporter = report.NewReporter(n.Name, report.NewWriter(clients[v1alpha1.GroupVersion]), n.owner, n.Heartbeat, *n.Facts, n.Health)
 		if err := m.Add(n.reporter); err != nil {
 			return fmt.Errorf("adding the reports of the node: %w", err)
+		}
+	}
+	if n.Connections != nil {
+		reporter := &connections.Reporter{
+			Node: n.Name, Ledger: n.Connections, Writer: connections.NewWriter(clients[v1alpha1.GroupVersion]), Owner: n.owner,
+			Nodes: func() int { return n.sizes.atMost("") },
+		}
+		if err := m.Add(reporter); err != nil {
+			return fmt.Errorf("adding the reports of denied connections: %w", err)
 		}
 	}
 	if n.Arrivals != nil && n.Announce {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ringfence-io/ringfence/controllers/cached"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
 // CacheOptions are what the manager's cache keeps on a node: the node's own Node. All else is in stores and in watches.
@@ -123,20 +124,20 @@ func nodesWith(s compile.Snapshot, namespace string) int {
 	return len(nodes)
 }
 
-// Named has write called with the pods that hold the addresses, as "namespace/name", empty for an address that no pod holds: now, or a little later where
+// Named has write called with the pods that hold the addresses, zero for an address that no pod holds: now, or a little later where
 // the API server is to be asked. See [podnames.Names].
-func (n *Reconciler) Named(write func(names []string), addrs ...netip.Addr) {
+func (n *Reconciler) Named(write func(pods []policy.PodName), addrs ...netip.Addr) {
 	n.names.Named(write, addrs...)
 }
 
-// PodsAt are the known pods that hold the addresses, as "namespace/name", empty for an address that none holds. It walks over all pods: an index
+// PodsAt are the known pods that hold the addresses, zero for an address that none holds. It walks over all pods: an index
 // would take memory for every pod of the cluster, and only sampled packets ask.
-func (n *Reconciler) PodsAt(addrs ...netip.Addr) []string {
+func (n *Reconciler) PodsAt(addrs ...netip.Addr) []policy.PodName {
 	s, _ := n.stores.snapshot(n.Name)
-	names := make([]string, len(addrs))
+	names := make([]policy.PodName, len(addrs))
 	for i, a := range addrs {
 		if p := compile.Holder(s, a); p != nil {
-			names[i] = p.Namespace + "/" + p.Name
+			names[i] = p.Named()
 		}
 	}
 	return names

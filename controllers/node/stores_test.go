@@ -50,7 +50,10 @@ func TestPodsAt(t *testing.T) {
 		&compile.Pod{Namespace: "team-a", Name: "done", Addrs: []netip.Addr{shared}, Finished: true},
 		&compile.Pod{Namespace: "team-b", Name: "next", Addrs: []netip.Addr{shared}},
 	)
-	got := n.PodsAt(shared, v6, netip.MustParseAddr("192.0.2.1"), v4)
+	var got []string
+	for _, p := range n.PodsAt(shared, v6, netip.MustParseAddr("192.0.2.1"), v4) {
+		got = append(got, p.String())
+	}
 	if diff := cmp.Diff([]string{"team-b/next", "team-a/web", "", "team-a/web"}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

@@ -32,6 +32,8 @@ func CacheOptions() cache.Options {
 		&corev1.Node{}:                {Transform: cached.StripNode},
 		&v1alpha1.NodeEnforcement{}:   {Transform: cached.ReportToEntry},
 		&v1alpha1.PolicyEnforcement{}: {Transform: cached.StripEnforcement},
+		&v1alpha1.NodeConnections{}:   {Transform: cached.StripConnections},
+		&v1alpha1.ConnectionReport{}:  {Transform: cached.StripConnections},
 	}}
 }
 
@@ -77,6 +79,8 @@ func RESTMapper(config *rest.Config, c *http.Client) (meta.RESTMapper, error) {
 	ours := mapper.(*meta.DefaultRESTMapper)
 	ours.Add(v1alpha1.GroupVersion.WithKind("NodeEnforcement"), meta.RESTScopeRoot)
 	ours.Add(v1alpha1.GroupVersion.WithKind("PolicyEnforcement"), meta.RESTScopeNamespace)
+	ours.Add(v1alpha1.GroupVersion.WithKind("NodeConnections"), meta.RESTScopeRoot)
+	ours.Add(v1alpha1.GroupVersion.WithKind("ConnectionReport"), meta.RESTScopeNamespace)
 	return ours, nil
 }
 

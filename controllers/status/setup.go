@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"k8s.io/client-go/rest"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -65,6 +66,12 @@ func (r *Policies) SetupWithManager(ctx context.Context, m ctrl.Manager) error {
 	}
 	return nil
 }
+
+// Client is one of our group's version. It is there once [Policies.SetupWithManager] has been called.
+func (r *Policies) Client() rest.Interface { return r.kinds.Watcher.Clients[v1alpha1.GroupVersion] }
+
+// Runs reports whether a node runs pods of a namespace. It may be called once the manager's caches have synced.
+func (r *Policies) Runs(node, namespace string) bool { return r.view.runs(node, namespace) }
 
 // watch adds the handlers that mark keys, and starts what the manager's cache does not hold.
 func (r *Policies) watch(ctx context.Context, queue policyQueue) error {

@@ -74,6 +74,11 @@ func (n *namespaceIndex) from(cache toolscache.SharedIndexInformer) map[string]*
 	return n.all
 }
 
+// runs reports whether a node runs pods of a namespace.
+func (v *view) runs(node, namespace string) bool {
+	return slices.ContainsFunc(v.entriesIn(namespace), func(item any) bool { return item.(*podEntry).Pod.Node == node })
+}
+
 // podsIn are the pods of a namespace.
 func (v *view) podsIn(namespace string) []*compile.Pod {
 	items := v.entriesIn(namespace)

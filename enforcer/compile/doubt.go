@@ -109,7 +109,7 @@ type doubtful struct {
 // policy makes a policy with its doubts. It is the one that was made before if they are the same.
 func (s *doubtful) policy(one *resolution) (problems []Problem) {
 	p, unlisted := one.parsed, 0
-	made := &policy.Policy{Ref: p.ref, Part: p.part, Stage: p.stage, Audit: p.audit}
+	made := &policy.Policy{Ref: p.ref, Part: p.part, Stage: p.stage, Audit: p.audit, Log: p.logged}
 	for d, rules := range p.rules {
 		for i := range rules {
 			if !p.applies[d] || !s.isInDoubt(&rules[i]) {
@@ -134,7 +134,7 @@ func (s *doubtful) policy(one *resolution) (problems []Problem) {
 			if !p.applies[d] {
 				break
 			}
-			become := rules[i].resolve()
+			become := p.resolve(&rules[i])
 			if s.isInDoubt(&rules[i]) {
 				become = rules[i].inDoubt(become)
 			}

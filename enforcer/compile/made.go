@@ -26,17 +26,26 @@ func (one *resolution) made() *policy.Policy {
 
 // made is the node's policy with these of the rules.
 func (p *parsedPolicy) made(these func([]parsedRule) []parsedRule) *policy.Policy {
-	made := &policy.Policy{Ref: p.ref, Part: p.part, Stage: p.stage, Audit: p.audit}
+	made := &policy.Policy{Ref: p.ref, Part: p.part, Stage: p.stage, Audit: p.audit, Log: p.logged}
 	for _, d := range policy.Directions {
 		if !p.applies[d] {
 			continue
 		}
 		rules := these(p.rules[d])
 		for i := range rules {
-			made.Rules[d] = append(made.Rules[d], rules[i].resolve()...)
+			made.Rules[d] = append(made.Rules[d], p.resolve(&rules[i])...)
 		}
 	}
 	return made
+}
+
+// resolve makes the rules of the node's policy that one of the policy's rules becomes.
+func (p *parsedPolicy) resolve(r *parsedRule) []policy.Rule {
+	rules := r.resolve()
+	for i := range rules {
+		rules[i].Log = rules[i].Log || p.logged && rules[i].Action == policy.Deny
+	}
+	return rules
 }
 
 // resolve makes the rules of the node's policy that the rule becomes.

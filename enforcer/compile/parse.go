@@ -40,6 +40,7 @@ type parsedPolicy struct {
 	created  int64 // of a ClusterNetworkPolicy, in Unix seconds
 	born     int64 // likewise, of every kind
 	audit    bool
+	logged   bool // all that it denies, by what its namespace or a namespace with pods here asks for
 	// asksNamespace is set for a NetworkPolicy that does not say its mode itself.
 	asksNamespace bool
 	subject       podSelector
@@ -144,14 +145,20 @@ func parse(np *networkingv1.NetworkPolicy) *parsedPolicy {
 	return p
 }
 
-// inMode is the policy with the mode of its namespace, which its own comes before.
-func (p *parsedPolicy) inMode(mode string) *parsedPolicy {
-	if !p.asksNamespace || mode == "" {
+// in is the policy with what its namespace says of it. A mode of its own comes before its namespace's.
+func (p *parsedPolicy) in(says settings) *parsedPolicy {
+	if !p.asksNamespace {
+		says.mode = ""
+	}
+	if says == (settings{}) {
 		return p
 	}
 	q := *p
-	q.problems = slices.Clip(q.problems)
-	q.parseMode(namespaceModeField, mode)
+	q.logged = says.logged
+	if says.mode != "" {
+		q.problems = slices.Clip(q.problems)
+		q.parseMode(namespaceModeField, says.mode)
+	}
 	return &q
 }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
-// reading is the policies of the last snapshot, as they were read. What is made of the same text, mode and tenant is the same parsed policy again. A
+// reading is the policies of the last snapshot, as they were read. What is made of the same text, settings and tenant is the same parsed policy again. A
 // NetworkPolicy of a namespace without pods on the node applies to none: of its text is kept what cannot be understood, and nothing else.
 type reading struct {
 	snapshots       int
@@ -20,6 +20,7 @@ type reading struct {
 	local, losers   []*Pod // whose namespaces are near
 	clusterPolicies map[*v1alpha1.ClusterNetworkPolicy]*readPolicy
 	isolations      map[*v1alpha1.NamespaceIsolation]*readIsolation
+	logged          bool // what the policies of these two kinds deny
 	dns             readDNS
 
 	come, gone []*parsedPolicy        // since the last snapshot
@@ -31,15 +32,15 @@ type reading struct {
 
 // readNamespace is the NetworkPolicies of one namespace.
 type readNamespace struct {
-	mode     string
+	says     settings
 	near     bool // there are pods of it on the node
 	policies map[*networkingv1.NetworkPolicy]*readPolicy
 }
 
-// readPolicy is a policy, and what it is in the mode of its namespace.
+// readPolicy is a policy, and what it is by what its namespace says of it.
 type readPolicy struct {
 	text     *parsedPolicy // nil of a NetworkPolicy that is not near, as long as all of it is understood
-	inMode   *parsedPolicy // likewise
+	asSaid   *parsedPolicy // likewise
 	snapshot int           // the last that had it, of a ClusterNetworkPolicy
 }
 
@@ -66,6 +67,7 @@ type readRules struct{ rules []parsedRule }
 func (r *reading) parseAll(c *cluster, s Snapshot, changed *changes) (parsed []*parsedPolicy, problems []Problem) {
 	r.snapshots++
 	r.readNetworkPolicies(c, s, changed)
+	r.setLogged(c)
 	for _, cnp := range s.ClusterPolicies {
 		r.clusterPolicy(cnp)
 	}
@@ -102,19 +104,19 @@ func (r *reading) readNetworkPolicies(c *cluster, s Snapshot, changed *changes) 
 	r.setNear(c)
 	if changed == nil {
 		for name, ns := range r.in {
-			r.setMode(ns, modeOf(c.namespaces[name]))
+			r.set(ns, settingsOf(c.namespaces[name]))
 		}
 	} else {
 		for name, one := range changed.in {
 			if ns := r.in[name]; ns != nil {
-				r.setMode(ns, modeOf(one.after))
+				r.set(ns, settingsOf(one.after))
 			}
 		}
 	}
 	for _, np := range come {
 		ns := r.in[np.Namespace]
 		if ns == nil {
-			ns = &readNamespace{mode: modeOf(c.namespaces[np.Namespace]), policies: map[*networkingv1.NetworkPolicy]*readPolicy{}}
+			ns = &readNamespace{says: settingsOf(c.namespaces[np.Namespace]), policies: map[*networkingv1.NetworkPolicy]*readPolicy{}}
 			ns.near = slices.ContainsFunc(c.local, isIn(np.Namespace)) || slices.ContainsFunc(c.losers, isIn(np.Namespace))
 			r.in[np.Namespace] = ns
 		}
@@ -123,11 +125,17 @@ func (r *reading) readNetworkPolicies(c *cluster, s Snapshot, changed *changes) 
 	}
 }
 
-func modeOf(ns *Namespace) string {
+// settings are what a namespace says of its policies.
+type settings struct {
+	mode   string
+	logged bool
+}
+
+func settingsOf(ns *Namespace) settings {
 	if ns == nil {
-		return ""
+		return settings{}
 	}
-	return ns.Mode
+	return settings{ns.Mode, ns.Logged}
 }
 
 func isIn(namespace string) func(*Pod) bool {
@@ -160,14 +168,14 @@ func (r *reading) setNear(c *cluster) {
 	}
 }
 
-// setMode puts the policies of a namespace in a mode of it.
-func (r *reading) setMode(ns *readNamespace, mode string) {
-	if ns.mode == mode {
+// set puts the policies of a namespace in its settings.
+func (r *reading) set(ns *readNamespace, says settings) {
+	if ns.says == says {
 		return
 	}
-	ns.mode = mode
+	ns.says = says
 	for np, p := range ns.policies {
-		if p.text == nil || p.inMode != p.text.inMode(mode) {
+		if p.text == nil || p.asSaid != p.text.in(says) {
 			r.drop(ns, p)
 			r.read(ns, np)
 		}
@@ -180,14 +188,14 @@ func (r *reading) read(ns *readNamespace, np *networkingv1.NetworkPolicy) {
 	if p.text == nil {
 		p.text = parse(np)
 	}
-	p.inMode = p.text.inMode(ns.mode)
+	p.asSaid = p.text.in(ns.says)
 	switch {
 	case ns.near:
-		r.come = append(r.come, p.inMode)
-	case len(p.inMode.problems) > 0:
-		r.far[p.inMode], r.farChanged = true, true
+		r.come = append(r.come, p.asSaid)
+	case len(p.asSaid.problems) > 0:
+		r.far[p.asSaid], r.farChanged = true, true
 	default:
-		p.text, p.inMode = nil, nil
+		p.text, p.asSaid = nil, nil
 	}
 }
 
@@ -195,10 +203,27 @@ func (r *reading) read(ns *readNamespace, np *networkingv1.NetworkPolicy) {
 func (r *reading) drop(ns *readNamespace, p *readPolicy) {
 	switch {
 	case ns.near:
-		r.gone = append(r.gone, p.inMode)
-	case p.inMode != nil:
-		delete(r.far, p.inMode)
+		r.gone = append(r.gone, p.asSaid)
+	case p.asSaid != nil:
+		delete(r.far, p.asSaid)
 		r.farChanged = true
+	}
+}
+
+// setLogged has what policies of the cluster deny be sampled, as soon as a namespace asks for that which has pods here.
+func (r *reading) setLogged(c *cluster) {
+	logged := slices.ContainsFunc(c.local, func(p *Pod) bool { return settingsOf(c.namespaces[p.Namespace]).logged })
+	if logged == r.logged {
+		return
+	}
+	r.logged = logged
+	for _, p := range r.clusterPolicies {
+		r.gone = append(r.gone, p.asSaid)
+	}
+	r.clusterPolicies = nil
+	for _, f := range r.isolations {
+		r.gone = slices.AppendSeq(r.gone, maps.Values(f.tenants))
+		f.tenants = nil
 	}
 }
 
@@ -207,7 +232,8 @@ func (r *reading) clusterPolicy(cnp *v1alpha1.ClusterNetworkPolicy) {
 	p := r.clusterPolicies[cnp]
 	if p == nil {
 		parsed := parseCluster(cnp)
-		p = &readPolicy{text: parsed, inMode: parsed}
+		parsed.logged = r.logged
+		p = &readPolicy{text: parsed, asSaid: parsed}
 		if r.clusterPolicies == nil {
 			r.clusterPolicies = map[*v1alpha1.ClusterNetworkPolicy]*readPolicy{}
 		}
@@ -257,6 +283,7 @@ func (r *reading) tenants(c *cluster, f *readIsolation, dns *readRules) {
 			f.tenants[part] = before[part]
 		default:
 			f.tenants[part] = f.withDNS.policyFor(ns)
+			f.tenants[part].logged = r.logged
 			r.come = append(r.come, f.tenants[part])
 		}
 	}
@@ -284,7 +311,7 @@ func (r *reading) forgetOlder(s Snapshot) {
 		for object, p := range r.clusterPolicies {
 			if p.snapshot != r.snapshots {
 				delete(r.clusterPolicies, object)
-				r.gone = append(r.gone, p.inMode)
+				r.gone = append(r.gone, p.asSaid)
 			}
 		}
 	}

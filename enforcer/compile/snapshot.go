@@ -190,6 +190,8 @@ type Namespace struct {
 	Labels Labels
 	// Mode is the namespace's [v1alpha1.ModeAnnotation], empty if it has none.
 	Mode string
+	// Logged is set if what is denied to and by its pods is sampled: see [v1alpha1.ConnectionsAnnotation].
+	Logged bool
 	// SourceCheckOff is set if pods of the namespace may send from any address: see [v1alpha1.SourceCheckAnnotation].
 	SourceCheckOff bool
 }
@@ -266,6 +268,7 @@ func appendNamed(to []NamedPort, ports []corev1.ContainerPort) []NamedPort {
 func NewNamespace(n *corev1.Namespace) *Namespace {
 	return &Namespace{
 		Name: n.Name, Labels: NewLabels(n.Labels).interned(), Mode: n.Annotations[v1alpha1.ModeAnnotation],
+		Logged:         n.Annotations[v1alpha1.ConnectionsAnnotation] == v1alpha1.ConnectionsDenied,
 		SourceCheckOff: n.Annotations[v1alpha1.SourceCheckAnnotation] == v1alpha1.SourceCheckOff,
 	}
 }

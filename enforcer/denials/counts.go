@@ -16,30 +16,62 @@ type counts struct {
 	totals map[string]uint64
 }
 
-// count writes a line for each audited object whose count has grown, as often as the interval says. What was counted before the first
-// reading, by the rules that an earlier run has left, is not news.
+// When counts are read after something was seen: soon, but so seldom that the readings take no more than a hundredth of a processor.
+const (
+	countSoon  = 2 * time.Second
+	countShare = 100
+)
+
+// count writes a line for each audited object whose count has grown, as often as the interval says. With a witness it counts too after something was seen, and
+// once more when the interval is over. What was counted before the first reading, by the rules that an earlier run has left, is not news.
 func (j *Journal) count(ctx context.Context) {
-	j.summarise(ctx, time.Now())
-	tick := time.NewTicker(j.Interval)
-	defer tick.Stop()
+	j.init()
+	seen := j.seen
+	if j.Witness == nil {
+		seen = nil
+	}
+	var took time.Duration // by the last reading
+	again := false
+	due := time.NewTimer(0)
+	defer due.Stop()
 	for {
+		isSeen := false
 		select {
 		case <-ctx.Done():
 			return
-		case now := <-tick.C:
-			j.summarise(ctx, now)
+		case <-seen:
+			if isSeen = pass(ctx, max(countSoon, countShare*took)); !isSeen {
+				return
+			}
+		case <-due.C:
 		}
+		began := time.Now()
+		j.summarise(ctx, began, isSeen || again)
+		took, again = time.Since(began), isSeen
+		due.Reset(j.Interval)
 	}
 }
 
-// summarise reads the counts, and says what has grown. Where nothing is audited it reads them no more than the once.
-func (j *Journal) summarise(ctx context.Context, now time.Time) {
+// pass lets some time pass. It reports false if ctx has ended meanwhile.
+func pass(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// summarise reads the counts, and says what has grown. Where nothing is audited, and nobody asks for it, it reads them no more than the once.
+func (j *Journal) summarise(ctx context.Context, now time.Time, asked bool) {
 	j.mu.Lock()
 	points := j.points
 	j.mu.Unlock()
 	first := j.counts.at.IsZero()
-	if !first && !anyAudited(points) {
-		j.counts = counts{at: now}
+	if !first && !asked && !anyAudited(points) {
+		if j.Witness == nil {
+			j.counts = counts{at: now}
+		}
 		return
 	}
 	totals, err := j.Source.Counts(ctx)
@@ -51,11 +83,24 @@ func (j *Journal) summarise(ctx context.Context, now time.Time) {
 	}
 	since := j.counts.at
 	if !first {
-		for _, of := range byNamespace(grown(points, j.counts.totals, totals)) {
+		all := grown(points, j.counts.totals, totals)
+		if j.Witness != nil && len(all) > 0 {
+			j.Witness.Counted(growths(all))
+		}
+		audited := slices.DeleteFunc(all, func(g growth) bool { return !g.audit })
+		for _, of := range byNamespace(audited) {
 			j.sayGrowth(of, since)
 		}
 	}
 	j.counts = counts{at: now, totals: totals}
+}
+
+func growths(all []growth) []Growth {
+	var out []Growth
+	for _, g := range all {
+		out = append(out, Growth{g.ref, g.direction, g.audit, g.count})
+	}
+	return out
 }
 
 // sayGrowth writes the lines of one namespace.
@@ -78,33 +123,36 @@ func anyAudited(points policy.Map[string, policy.Point]) bool {
 	return false
 }
 
-// growth is what one object in audit mode would have denied in one direction.
+// growth is what one object has denied in one direction, or would have.
 type growth struct {
 	ref       policy.Ref
 	direction policy.Direction
+	audit     bool
 	count     uint64 // since the reading before
 	total     uint64
 }
 
-// grown is the growth between two readings of the audited objects that have any, in their order. A total that has fallen is that of a point that was
+// grown is the growth between two readings of the objects that have any, in their order. A total that has fallen is that of a point that was
 // gone in between.
 func grown(points policy.Map[string, policy.Point], before, now map[string]uint64) []growth {
 	type side struct {
 		ref       policy.Ref
 		direction policy.Direction
+		audit     bool
 	}
 	sides := map[side]growth{}
 	for id, p := range points.All() {
 		total, ok := now[id]
-		if !ok || !p.Audit {
+		if !ok {
 			continue
 		}
 		count := total
 		if b := before[id]; b <= total {
 			count = total - b
 		}
-		g := sides[side{p.Ref, p.Direction}]
-		sides[side{p.Ref, p.Direction}] = growth{p.Ref, p.Direction, g.count + count, g.total + total}
+		of := side{p.Ref, p.Direction, p.Audit}
+		g := sides[of]
+		sides[of] = growth{p.Ref, p.Direction, p.Audit, g.count + count, g.total + total}
 	}
 	all := slices.SortedFunc(maps.Values(sides), func(a, b growth) int {
 		return cmp.Or(a.ref.Compare(b.ref), cmp.Compare(a.direction, b.direction))

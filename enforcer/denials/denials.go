@@ -41,9 +41,9 @@ var (
 
 // Pods know whose an address is.
 type Pods interface {
-	// Named has write called with the pods that hold the addresses, as "namespace/name", empty for an address that no pod holds. It may call it later, if
-	// that is to be found out, and in the order of its own calls.
-	Named(write func(names []string), addrs ...netip.Addr)
+	// Named has write called with the pods that hold the addresses, zero for an address that no pod holds. It may call it later, if that is to be found
+	// out, and in the order of its own calls.
+	Named(write func(pods []policy.PodName), addrs ...netip.Addr)
 }
 
 // Journal writes what is denied into a log. Start runs it, and SetPoints tells it meanwhile what the rules are.
@@ -53,16 +53,43 @@ type Journal struct {
 	Log    logr.Logger
 	// Group is the NFLOG group to read from the start; 0 reads none until [Journal.Read] names one.
 	Group uint16
-	// Interval is how often counts are read.
+	// Interval is how often counts are read, if nothing is seen meanwhile.
 	Interval time.Duration
+	// Witness hears of all that is said in the log, if it is given.
+	Witness Witness
 
 	mu      sync.Mutex // guards the points
 	points  policy.Map[string, policy.Point]
 	retired policy.Map[string, policy.Point] // those before: their last packets may be on the way still
 
 	counts counts
-	shares *shares     // of the lines; nil before the first
-	later  chan uint16 // the group that is named later; made when it is needed
+	shares *shares       // of the lines; nil before the first
+	later  chan uint16   // the group that is named later; made when it is needed
+	seen   chan struct{} // receives when something was sampled that is not counted yet; likewise
+}
+
+// Sample is a packet that was denied, or would have been, and that was looked at.
+type Sample struct {
+	At       time.Time
+	Point    policy.Point
+	Packet   dataplane.Packet
+	Src, Dst policy.PodName
+}
+
+// Growth is how many packets an object has denied in one direction since it was counted before, or would have.
+type Growth struct {
+	Ref       policy.Ref
+	Direction policy.Direction
+	Audit     bool
+	Packets   uint64
+}
+
+// Witness hears of what is denied. It is called from several goroutines.
+type Witness interface {
+	// Saw takes a sample of a point that is known, whose line has been written.
+	Saw(Sample)
+	// Counted takes what has grown.
+	Counted([]Growth)
 }
 
 // Read names the group to read, if there was none at the start. It may be called at any time; the first call counts.
@@ -74,12 +101,16 @@ func (j *Journal) Read(group uint16) {
 }
 
 func (j *Journal) named() chan uint16 {
+	j.init()
+	return j.later
+}
+
+func (j *Journal) init() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.later == nil {
-		j.later = make(chan uint16, 1)
+		j.later, j.seen = make(chan uint16, 1), make(chan struct{}, 1)
 	}
-	return j.later
 }
 
 // SetPoints says which points the rules have from now on. It may be called at any time.
@@ -157,22 +188,31 @@ func (j *Journal) read(ctx context.Context, group uint16) {
 // line writes the line of one packet, if its namespace has not had its share: it counts as of now, whenever the names of its pods are there.
 func (j *Journal) line(p dataplane.Packet) {
 	lost.Add(float64(p.Lost))
+	j.init()
+	select {
+	case j.seen <- struct{}{}:
+	default: // it is known that something was seen
+	}
 	point, known := j.point(p.ID)
 	if j.shares == nil {
 		j.shares = newShares()
 	}
 	tenant, remote := tenantOf(point, &p)
-	before, why := j.shares.take(time.Now(), tenant, remote)
+	now := time.Now()
+	before, why := j.shares.take(now, tenant, remote)
 	if why != "" {
 		leftOut.WithLabelValues(why).Inc()
 		return
 	}
-	j.Pods.Named(func(pods []string) {
-		msg, fields := describe(p, point, known, pods[0], pods[1])
+	j.Pods.Named(func(pods []policy.PodName) {
+		msg, fields := describe(p, point, known, pods[0].String(), pods[1].String())
 		if before > 0 {
 			fields = append(fields, "leftOutBefore", before)
 		}
 		j.Log.Info(msg, fields...)
 		lines.Inc()
+		if j.Witness != nil && known {
+			j.Witness.Saw(Sample{now, point, p, pods[0], pods[1]})
+		}
 	}, p.Src, p.Dst)
 }

@@ -31,12 +31,12 @@ var (
 // cluster has two pods.
 type cluster struct{}
 
-func (c *cluster) Named(write func([]string), addrs ...netip.Addr) { write(c.podsAt(addrs...)) }
+func (c *cluster) Named(write func([]policy.PodName), addrs ...netip.Addr) { write(c.podsAt(addrs...)) }
 
-func (*cluster) podsAt(addrs ...netip.Addr) []string {
-	names := make([]string, len(addrs))
+func (*cluster) podsAt(addrs ...netip.Addr) []policy.PodName {
+	names := make([]policy.PodName, len(addrs))
 	for i, a := range addrs {
-		names[i] = map[netip.Addr]string{web: "team-a/web", db: "team-a/db"}[a]
+		names[i] = map[netip.Addr]policy.PodName{web: {Namespace: "team-a", Name: "web"}, db: {Namespace: "team-a", Name: "db"}}[a]
 	}
 	return names
 }
@@ -116,7 +116,7 @@ func TestDescribe(t *testing.T) {
 	} {
 		var l log
 		pods := (&cluster{}).podsAt(c.packet.Src, c.packet.Dst)
-		msg, fields := describe(c.packet, c.point, c.point.ID != "", pods[0], pods[1])
+		msg, fields := describe(c.packet, c.point, c.point.ID != "", pods[0].String(), pods[1].String())
 		l.logger().Info(msg, fields...)
 		if diff := cmp.Diff([]string{c.want}, l.take()); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.name, diff)

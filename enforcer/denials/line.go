@@ -52,7 +52,7 @@ func describe(p dataplane.Packet, point policy.Point, known bool, src, dst strin
 	if ports {
 		add("dstPort", p.DstPort)
 	}
-	add("protocol", protocolName(p.Protocol))
+	add("protocol", ProtocolName(p.Protocol))
 	switch p.Protocol {
 	case policy.TCP:
 		if p.TCPFlags != 0 {
@@ -71,8 +71,8 @@ func describe(p dataplane.Packet, point policy.Point, known bool, src, dst strin
 	return msg, fields
 }
 
-// protocolName is the name of a protocol as the API writes it, its number if the API has no name for it.
-func protocolName(p policy.Protocol) string {
+// ProtocolName is the name of a protocol as the API writes it, its number if the API has no name for it.
+func ProtocolName(p policy.Protocol) string {
 	if p == policy.ICMPv6 {
 		return "ICMPv6"
 	}

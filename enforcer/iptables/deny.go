@@ -1,6 +1,8 @@
 package iptables
 
 import (
+	"slices"
+
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
@@ -19,7 +21,7 @@ func (pl *pipeline) isolationDenial(policies []int) []Rule {
 		self = pl.selfRules()
 	}
 	switch {
-	case pl.logs(false):
+	case pl.logs(slices.ContainsFunc(policies, func(i int) bool { return pl.node.Policies[i].Log })):
 		return append(self, Rule("-g "+pl.loggedDenial(policy.Point{Ref: pl.together(policies), Direction: pl.direction, Index: -1})))
 	case len(self) == 0:
 		return []Rule{"-j DROP"}

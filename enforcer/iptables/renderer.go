@@ -377,7 +377,7 @@ func namesOf(policies []policy.Policy) map[policyName]int {
 
 // samePolicy reports whether two policies of one name make the same chains.
 func samePolicy(a, b *policy.Policy) bool {
-	return a.Stage == b.Stage && a.Audit == b.Audit && nameOf(a) == nameOf(b) &&
+	return a.Stage == b.Stage && a.Audit == b.Audit && a.Log == b.Log && nameOf(a) == nameOf(b) &&
 		sameRules(a.Rules[policy.Ingress], b.Rules[policy.Ingress]) && sameRules(a.Rules[policy.Egress], b.Rules[policy.Egress])
 }
 

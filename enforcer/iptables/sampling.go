@@ -43,7 +43,7 @@ func (r *Renderer) countSampled(policies []policy.Policy, was []int) (rated map[
 		if was[i] >= 0 {
 			sampled[i] = r.sampled[was[i]]
 		} else {
-			sampled[i] = p.Audit || r.options.LogDenied || logs(p.Rules[policy.Ingress]) || logs(p.Rules[policy.Egress])
+			sampled[i] = p.Audit || p.Log || r.options.LogDenied || logs(p.Rules[policy.Ingress]) || logs(p.Rules[policy.Egress])
 		}
 		if sampled[i] {
 			n[p.Ref.Namespace]++

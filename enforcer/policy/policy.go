@@ -288,6 +288,8 @@ type Policy struct {
 	Stage Stage
 	// Audit is set where the policy changes no verdict: what it would deny is noted.
 	Audit bool
+	// Log is set where all that the policy denies is logged, whatever its rules ask for.
+	Log   bool
 	Rules [2][]Rule // by Direction, in the order in which they are asked
 }
 

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
@@ -14,6 +15,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/controllers/connections"
 	"github.com/ringfence-io/ringfence/controllers/startup"
 	"github.com/ringfence-io/ringfence/controllers/status"
 )
@@ -28,6 +31,7 @@ type controllerOptions struct {
 	health         string
 	installation   installationOptions
 	startupTaint   string
+	connections    string
 }
 
 func newControllerCommand() *cobra.Command {
@@ -68,11 +72,17 @@ func (o *controllerOptions) flags() *pflag.FlagSet {
 	o.installation.add(f)
 	f.StringVar(&o.startupTaint, "startup-taint", startup.DefaultTaint,
 		"key of the taint to remove from a node once its enforcer has everything in force since the node booted; empty removes none")
+	f.StringVar(&o.connections, "connection-reports", connections.ForThoseThatAsk,
+		"which namespaces have a ConnectionReport of the connections that were denied: asked are those with the annotation "+v1alpha1.ConnectionsAnnotation+": "+
+			v1alpha1.ConnectionsDenied+", all, or none; with all, have the enforcers run with --log-denied")
 	o.log.add(f)
 	return f
 }
 
 func (o *controllerOptions) validate() error {
+	if !slices.Contains([]string{connections.ForThoseThatAsk, connections.ForAll, connections.ForNone}, o.connections) {
+		return fmt.Errorf("--connection-reports %q is not known: %s, %s or %s", o.connections, connections.ForThoseThatAsk, connections.ForAll, connections.ForNone)
+	}
 	if o.startupTaint == "" {
 		return nil
 	}
@@ -110,7 +120,11 @@ func (o *controllerOptions) run(ctx context.Context, logger logr.Logger) error {
 		return fmt.Errorf("connecting to the cluster: %w", err)
 	}
 	metrics.Registry.MustRegister(BuildInfo())
-	if err := (&status.Policies{}).SetupWithManager(ctx, manager); err != nil {
+	policies := &status.Policies{}
+	if err := policies.SetupWithManager(ctx, manager); err != nil {
+		return err
+	}
+	if err := (&connections.Reports{For: o.connections, Runs: policies.Runs}).SetupWithManager(ctx, manager, policies.Client()); err != nil {
 		return err
 	}
 	if installation != nil {

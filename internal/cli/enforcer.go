@@ -27,6 +27,7 @@ import (
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/controllers/cached"
 	"github.com/ringfence-io/ringfence/controllers/node"
+	"github.com/ringfence-io/ringfence/controllers/node/connections"
 	"github.com/ringfence-io/ringfence/controllers/node/report"
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/arrival"
@@ -287,7 +288,10 @@ func (o *enforcerOptions) reachedPods() (bool, error) {
 func (p *enforcerProcess) wire() {
 	render := p.options.renderOptions(p.plane.Capabilities())
 	sync := enforcer.New(p.plane, render)
-	p.journal = &denials.Journal{Source: p.plane, Log: p.log.WithName("denials"), Group: render.NFLogGroup, Interval: p.options.resync}
+	p.config.Connections = connections.NewLedger()
+	p.journal = &denials.Journal{
+		Source: p.plane, Log: p.log.WithName("denials"), Group: render.NFLogGroup, Interval: p.options.resync, Witness: p.config.Connections,
+	}
 	p.ground = &ground{options: p.options, plane: p.plane, sync: sync, journal: p.journal, log: p.log}
 	p.health = report.NewHealth()
 	p.config.Sync, p.config.Compare, p.config.Kernel = sync, sync, sync

@@ -82,20 +82,37 @@ func (o *options) fromFiles(files []string, stdin io.Reader) (source.Gathered, e
 
 // cluster reads the objects of some of the cluster's namespaces; of all, if none is named.
 func (o *options) cluster(ctx context.Context, namespaces ...string) (source.Gathered, error) {
+	c, err := o.client()
+	if err != nil {
+		return source.Gathered{}, err
+	}
+	return source.Live(ctx, c, namespaces...)
+}
+
+// client is one of the cluster that the kubeconfig names.
+func (o *options) client() (client.WithWatch, error) {
 	config, err := o.loader().ClientConfig()
 	if err != nil {
-		return source.Gathered{}, fmt.Errorf("reading the kubeconfig: %w", err)
+		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
 	}
 	config.QPS, config.Burst = 50, 100
 	scheme, err := source.Scheme()
 	if err != nil {
-		return source.Gathered{}, err
+		return nil, err
 	}
-	c, err := client.New(config, client.Options{Scheme: scheme})
+	c, err := client.NewWithWatch(config, client.Options{Scheme: scheme})
 	if err != nil {
-		return source.Gathered{}, fmt.Errorf("connecting to the cluster: %w", err)
+		return nil, fmt.Errorf("connecting to the cluster: %w", err)
 	}
-	return source.Live(ctx, c, namespaces...)
+	return c, nil
+}
+
+// readNamespace is the namespace that is asked about, empty for all.
+func (o *options) readNamespace(all bool) (string, error) {
+	if all {
+		return metav1.NamespaceAll, nil
+	}
+	return o.namespace()
 }
 
 // question is a cluster that is asked, and what the answer depends on besides.

@@ -63,6 +63,6 @@ kubeconfig names, and made of what you may read there; or with -f, about the obj
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	o.addTo(root.PersistentFlags())
-	root.AddCommand(newWhyCommand(o), newWhoCanCommand(o), newDiffCommand(o), newMapCommand(o), newTestCommand(o), newLintCommand(o))
+	root.AddCommand(newWhyCommand(o), newWhoCanCommand(o), newDiffCommand(o), newMapCommand(o), newTestCommand(o), newLintCommand(o), newDeniedCommand(o))
 	return root
 }

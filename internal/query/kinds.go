@@ -3,10 +3,10 @@ package query
 import (
 	"maps"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ringfence-io/ringfence/enforcer/compile"
 )
 
 // serviceKind is that of Services, whose pods are known by their labels. Those of the other kinds are known by their owners.
@@ -30,49 +30,13 @@ func isOf(p *corev1.Pod, kind, name string) bool {
 	if kind == "Pod" || kind == "" && p.Name == name {
 		return p.Name == name
 	}
-	for _, w := range workloadsOf(p) {
-		if w.name == name && (kind == "" || w.kind == kind) {
+	for _, w := range compile.WorkloadsOf(p) {
+		if w.Name == name && (kind == "" || w.Kind == kind) {
 			return true
 		}
 	}
 	return false
 }
 
-// workload is what makes pods.
-type workload struct{ kind, name string }
-
-// workloadsOf are those that a pod belongs to, its controller first. Of a ReplicaSet and of a Job the owner is known by how Deployments and CronJobs name
-// what they make: so pods alone tell.
-func workloadsOf(p *corev1.Pod) []workload {
-	owner := metav1.GetControllerOf(p)
-	if owner == nil {
-		return nil
-	}
-	all := []workload{{owner.Kind, owner.Name}}
-	switch owner.Kind {
-	case "ReplicaSet":
-		if name, ok := strings.CutSuffix(owner.Name, "-"+p.Labels["pod-template-hash"]); ok && p.Labels["pod-template-hash"] != "" {
-			all = append(all, workload{"Deployment", name})
-		}
-	case "Job":
-		if i := strings.LastIndexByte(owner.Name, '-'); i > 0 && strings.Trim(owner.Name[i+1:], "0123456789") == "" {
-			all = append(all, workload{"CronJob", owner.Name[:i]})
-		}
-	}
-	return all
-}
-
 // Workload is what people call what a pod belongs to: "namespace/deploy/name", or "namespace/name" of a pod that nothing made.
-func Workload(p *corev1.Pod) string {
-	all := workloadsOf(p)
-	if len(all) == 0 {
-		return p.Namespace + "/" + p.Name
-	}
-	top := all[len(all)-1]
-	return p.Namespace + "/" + short[top.kind] + top.name
-}
-
-// short are what kinds are called in answers.
-var short = map[string]string{
-	"Deployment": "deploy/", "StatefulSet": "sts/", "DaemonSet": "ds/", "ReplicaSet": "rs/", "Job": "job/", "CronJob": "cronjob/",
-}
+func Workload(p *corev1.Pod) string { return p.Namespace + "/" + compile.NameOf(p).Workload }

@@ -267,7 +267,7 @@ func (n *trackingNode) leave(b *testing.B, l *leaving) time.Duration {
 	b.Helper()
 	ctx, stop := context.WithCancel(logr.NewContext(context.Background(), logr.Discard()))
 	var done sync.WaitGroup
-	cutter := &nodectl.Cutter{Live: l, Pods: func(write func([]string), a ...netip.Addr) { write(make([]string, len(a))) }}
+	cutter := &nodectl.Cutter{Live: l, Pods: func(write func([]policy.PodName), a ...netip.Addr) { write(make([]policy.PodName, len(a))) }}
 	done.Go(func() { kit.Must(b, n.host.Do(func() error { return cutter.Start(ctx) })) })
 	start := time.Now()
 	s := n.snapshot

@@ -20,6 +20,7 @@ import (
 	nodectl "github.com/ringfence-io/ringfence/controllers/node"
 	"github.com/ringfence-io/ringfence/controllers/node/podnames"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/test/kit"
 	"github.com/ringfence-io/ringfence/test/kit/transport"
 )
@@ -234,7 +235,7 @@ func TestWhatIsAskedOfPodsThatAreNotKnown(t *testing.T) {
 	} {
 		kit.Eventually(t, patience, "the pod at "+text+" to be known as "+want, func() bool {
 			got, err := podnames.NewAsker(api).PodAt(t.Context(), netip.MustParseAddr(text))
-			return err == nil && got == want // the rights take a moment to be in force
+			return err == nil && got.String() == want // the rights take a moment to be in force
 		})
 	}
 
@@ -262,10 +263,10 @@ func TestThePodOfAnAddressThatIsNotKnownIsNamed(t *testing.T) {
 	c.setStatus(c.pod("mine"), corev1.PodRunning, "10.78.0.1")
 	other.setStatus(other.pod("far"), corev1.PodRunning, "10.78.0.2")
 	n.untilNow("its own pod alone", func(s seen) bool { return cmp.Equal(podsOf(s, c, other), []string{"mine"}) })
-	want := []string{c.namespace + "/mine", other.namespace + "/far", ""}
+	want := []policy.PodName{{Namespace: c.namespace, Name: "mine", Workload: "mine"}, {Namespace: other.namespace, Name: "far", Workload: "far"}, {}}
 	kit.Eventually(t, patience, fmt.Sprintf("the names %q", want), func() bool {
-		told := make(chan []string, 1)
-		n.node.Named(func(names []string) { told <- names }, netip.MustParseAddr("10.78.0.1"), netip.MustParseAddr("10.78.0.2"), netip.MustParseAddr("10.78.0.3"))
+		told := make(chan []policy.PodName, 1)
+		n.node.Named(func(pods []policy.PodName) { told <- pods }, netip.MustParseAddr("10.78.0.1"), netip.MustParseAddr("10.78.0.2"), netip.MustParseAddr("10.78.0.3"))
 		return cmp.Equal(<-told, want)
 	})
 }

@@ -235,7 +235,7 @@ func (w *world) cutting(t *testing.T) []*counted {
 	for _, n := range w.nodes {
 		live := &counted{Connections: enforcer.NewConnections(n.plane)}
 		n.enforcer.Follow(live.Connections)
-		cutter := &nodectl.Cutter{Live: live, Pods: func(write func([]string), a ...netip.Addr) { write(make([]string, len(a))) }}
+		cutter := &nodectl.Cutter{Live: live, Pods: func(write func([]policy.PodName), a ...netip.Addr) { write(make([]policy.PodName, len(a))) }}
 		done.Go(func() {
 			if err := n.Do(func() error { return cutter.Start(ctx) }); err != nil {
 				t.Errorf("%s: %v", n.name, err)

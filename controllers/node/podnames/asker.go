@@ -11,6 +11,8 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/ringfence-io/ringfence/controllers/cached"
+	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
 // askTimeout is longer than any line waits: an answer that comes late is there for the next line.
@@ -26,7 +28,7 @@ var _ Asker = asker{}
 // PodAt asks for the metadata of the pods that have an address as their first: the API server knows no other field. It is to answer from its cache, whatever
 // the age of that, as it does for resource version 0: from etcd it would have to read all pods. Pods that have ended have no address any more, and those of the
 // host network have their node's.
-func (c asker) PodAt(ctx context.Context, a netip.Addr) (string, error) {
+func (c asker) PodAt(ctx context.Context, a netip.Addr) (policy.PodName, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	by := fields.AndSelectors(
@@ -35,14 +37,14 @@ func (c asker) PodAt(ctx context.Context, a netip.Addr) (string, error) {
 	)
 	pods, err := cached.ListMetadata(ctx, c.Get().Resource("pods").Param("fieldSelector", by.String()).Param("resourceVersion", "0"))
 	if err != nil {
-		return "", fmt.Errorf("asking for the pod at %s: %w", a, err)
+		return policy.PodName{}, fmt.Errorf("asking for the pod at %s: %w", a, err)
 	}
 	return holder(pods.Items), nil
 }
 
 // holder is the pod that is named where several are shown with an address: one that stays rather than one that goes, then the older one. Metadata does not say
 // on which nodes they are, by which policy would decide.
-func holder(pods []metav1.PartialObjectMetadata) string {
+func holder(pods []metav1.PartialObjectMetadata) policy.PodName {
 	var first *metav1.PartialObjectMetadata
 	for i := range pods {
 		p := &pods[i]
@@ -58,7 +60,7 @@ func holder(pods []metav1.PartialObjectMetadata) string {
 		}
 	}
 	if first == nil {
-		return ""
+		return policy.PodName{}
 	}
-	return first.Namespace + "/" + first.Name
+	return compile.NameOf(first)
 }

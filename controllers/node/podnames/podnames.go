@@ -24,6 +24,8 @@ import (
 
 	"golang.org/x/time/rate"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
 const (
@@ -51,15 +53,15 @@ const (
 
 // Asker knows all pods of the cluster.
 type Asker interface {
-	// PodAt is the pod that has an address, as "namespace/name", empty if none has.
-	PodAt(ctx context.Context, a netip.Addr) (string, error)
+	// PodAt is the pod that has an address, zero if none has.
+	PodAt(ctx context.Context, a netip.Addr) (policy.PodName, error)
 }
 
 // Names finds the names of pods by their addresses. Named may be called from any goroutine. Without an Asker, the pods that are known are all.
 type Names struct {
 	Asker Asker
 
-	known func(...netip.Addr) []string
+	known func(...netip.Addr) []policy.PodName
 	nodes func() int
 	lines chan *line
 	asked chan *answer
@@ -76,9 +78,9 @@ type Names struct {
 
 var _ manager.LeaderElectionRunnable = (*Names)(nil)
 
-// New makes Names of what knows some pods: known returns a name for each address, empty for one that no pod has which it knows. nodes is how many nodes the
+// New makes Names of what knows some pods: known returns a name for each address, zero for one that no pod has which it knows. nodes is how many nodes the
 // cluster has, at the most.
-func New(known func(...netip.Addr) []string, nodes func() int) *Names {
+func New(known func(...netip.Addr) []policy.PodName, nodes func() int) *Names {
 	return &Names{
 		known: known, nodes: nodes, limit: rate.NewLimiter(Rate, Burst),
 		lines: make(chan *line, maxWaiting), asked: make(chan *answer, maxAsked), hurry: make(chan struct{}, 1), ended: make(chan struct{}),
@@ -90,7 +92,7 @@ func New(known func(...netip.Addr) []string, nodes func() int) *Names {
 type answer struct {
 	addr netip.Addr
 	done chan struct{} // closed once there is something to read
-	name string
+	name policy.PodName
 	till time.Time // for which it counts; zero before there is an answer
 }
 
@@ -106,13 +108,13 @@ func (a *answer) there() bool {
 // line is what is to be written.
 type line struct {
 	answers []*answer // nil for an address that is not asked about
-	write   func(names []string)
+	write   func(pods []policy.PodName)
 	till    time.Time // for which it may wait
 }
 
 // names are those that are there.
-func (l *line) names() []string {
-	names := make([]string, len(l.answers))
+func (l *line) names() []policy.PodName {
+	names := make([]policy.PodName, len(l.answers))
 	for i, a := range l.answers {
 		if a != nil && a.there() {
 			names[i] = a.name
@@ -121,9 +123,9 @@ func (l *line) names() []string {
 	return names
 }
 
-// Named has write called with the names of the pods that have these addresses, as "namespace/name", empty where no pod has one, or nobody can tell in time.
+// Named has write called with the names of the pods that have these addresses, zero where no pod has one, or nobody can tell in time.
 // It is called now or a little later, in the order of the calls of Named. Where nobody is to be asked, it is called now.
-func (n *Names) Named(write func(names []string), addrs ...netip.Addr) {
+func (n *Names) Named(write func(pods []policy.PodName), addrs ...netip.Addr) {
 	now := time.Now()
 	l := &line{answers: n.lookUp(now, addrs), write: write, till: now.Add(Patience)}
 	if n.Asker == nil {
@@ -194,10 +196,10 @@ func (n *Names) remembered(now time.Time, a netip.Addr) *answer {
 }
 
 // learn notes the name of a pod that is known here. If none is, it asks.
-func (n *Names) learn(now time.Time, a netip.Addr, name string) {
+func (n *Names) learn(now time.Time, a netip.Addr, name policy.PodName) {
 	one := &answer{addr: a, name: name, done: make(chan struct{})}
 	n.answers[a] = one
-	ask := name == "" && n.Asker != nil && mayBePods(a)
+	ask := name == (policy.PodName{}) && n.Asker != nil && mayBePods(a)
 	switch {
 	case ask && (now.Sub(n.failed) < failedLife || !n.mayAsk()):
 		lookups.WithLabelValues(notAsked).Inc()
@@ -310,14 +312,14 @@ func (n *Names) ask(ctx context.Context) {
 }
 
 // note notes an answer.
-func (n *Names) note(one *answer, name string, err error) {
+func (n *Names) note(one *answer, name policy.PodName, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now, result, life := time.Now(), found, namedLife
 	switch {
 	case err != nil:
 		n.failed, result, life = now, failed, failedLife
-	case name == "":
+	case name == (policy.PodName{}):
 		result, life = none, noneLife
 	}
 	lookups.WithLabelValues(result).Inc()

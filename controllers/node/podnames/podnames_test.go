@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
 var (
@@ -28,23 +30,23 @@ type server struct {
 	asked []netip.Addr
 }
 
-func (s *server) PodAt(ctx context.Context, a netip.Addr) (string, error) {
+func (s *server) PodAt(ctx context.Context, a netip.Addr) (policy.PodName, error) {
 	s.mu.Lock()
 	takes, fails := s.takes, s.fails
 	s.asked = append(s.asked, a)
 	s.mu.Unlock()
 	select {
 	case <-ctx.Done():
-		return "", ctx.Err()
+		return policy.PodName{}, ctx.Err()
 	case <-time.After(takes):
 	}
 	if fails {
-		return "", errors.New("no")
+		return policy.PodName{}, errors.New("no")
 	}
 	if a == there {
-		return "far/peer", nil
+		return policy.PodName{Namespace: "far", Name: "peer"}, nil
 	}
-	return "", nil
+	return policy.PodName{}, nil
 }
 
 func (s *server) set(takes time.Duration, fails bool) {
@@ -68,7 +70,7 @@ type page struct {
 
 // line writes a line of a name.
 func (p *page) line(n *Names, name string, addrs ...netip.Addr) {
-	n.Named(func(names []string) {
+	n.Named(func(names []policy.PodName) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.lines = append(p.lines, fmt.Sprintf("%s %s %q", time.Since(p.began), name, names))
@@ -94,12 +96,12 @@ func clusterOf(t *testing.T, nodes int, asker Asker, act func(n *Names, p *page,
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		looks := 0
-		n := New(func(addrs ...netip.Addr) []string {
+		n := New(func(addrs ...netip.Addr) []policy.PodName {
 			looks++
-			names := make([]string, len(addrs))
+			names := make([]policy.PodName, len(addrs))
 			for i, a := range addrs {
 				if a == here {
-					names[i] = "near/pod"
+					names[i] = policy.PodName{Namespace: "near", Name: "pod"}
 				}
 			}
 			return names
@@ -295,7 +297,7 @@ func TestWhoHasAnAddressThatSeveralAreShownWith(t *testing.T) {
 		{"a/old", []metav1.PartialObjectMetadata{pod("young", 1, false), pod("old", 2, false), pod("middle", 1, false)}},
 		{"a/stays", []metav1.PartialObjectMetadata{pod("goes", 2, true), pod("stays", 1, false), pod("goes too", 3, true)}},
 	} {
-		if got := holder(tt.pods); got != tt.want {
+		if got := holder(tt.pods).String(); got != tt.want {
 			t.Errorf("of %v: %q", tt.pods, got)
 		}
 	}

@@ -1,0 +1,194 @@
+package connections
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/controllers/cached"
+)
+
+// said is what one node says.
+type said struct {
+	node   string
+	status *v1alpha1.NodeConnectionsStatus
+}
+
+// merge is the report of a namespace, made of what nodes say. runs reports whether a node runs, or has run, pods of a namespace: about others it is not
+// believed. Times that are still to come are taken for now.
+func merge(namespace string, all []said, runs func(node, namespace string) bool, now time.Time) v1alpha1.ConnectionReportStatus {
+	var status v1alpha1.ConnectionReportStatus
+	listed := newPile(v1alpha1.MaxReportConnections, connectionKey, addConnection)
+	counted := newPile(v1alpha1.MaxConnectionCounts, countKey, addCount)
+	for _, s := range all {
+		for _, o := range s.status.Connections {
+			if local, _ := o.Ends(); !runs(s.node, local.Namespace) {
+				continue
+			}
+			if one, ok := asReadIn(namespace, o, now); ok {
+				listed.add(s.node, v1alpha1.ReportedConnection{ObservedConnection: one, Nodes: []string{s.node}})
+			}
+		}
+		if !runs(s.node, namespace) {
+			continue
+		}
+		for _, r := range s.status.Rests {
+			if r.Namespace == namespace {
+				status.Rest.Connections, status.Rest.Packets = status.Rest.Connections+r.Connections, status.Rest.Packets+r.Packets
+			}
+		}
+		for _, c := range s.status.Counts {
+			if c.Namespace == namespace {
+				c.Policy = cached.Plain(c.Policy, cached.MaxMessage)
+				counted.add(s.node, c)
+			}
+		}
+		if since := s.status.Since; !since.IsZero() && (status.Since == nil || since.Before(status.Since)) {
+			status.Since = &since
+		}
+	}
+	status.Connections = listed.taken()
+	slices.SortFunc(status.Connections, func(a, b v1alpha1.ReportedConnection) int {
+		return v1alpha1.CompareConnections(a.ObservedConnection, b.ObservedConnection)
+	})
+	for _, c := range listed.left {
+		status.Rest.Connections, status.Rest.Packets = status.Rest.Connections+1, status.Rest.Packets+c.Packets
+	}
+	status.Counts = counted.taken()
+	slices.SortFunc(status.Counts, v1alpha1.CompareCounts)
+	for _, c := range status.Counts {
+		if c.Verdict == v1alpha1.ConnectionDenied {
+			status.Denied += c.Packets
+		} else {
+			status.WouldDeny += c.Packets
+		}
+	}
+	if len(status.Connections) > 0 {
+		last := status.Connections[0].LastTime
+		status.LastTime = &last
+	}
+	return status
+}
+
+// asReadIn is a connection as the report of a namespace has it. It reports false if no end of it is there.
+func asReadIn(namespace string, o v1alpha1.ObservedConnection, now time.Time) (v1alpha1.ObservedConnection, bool) {
+	local, remote := o.Ends()
+	switch namespace {
+	case local.Namespace:
+		o.Policy = cached.Plain(o.Policy, cached.MaxMessage)
+	case remote.Namespace:
+		o.Policy, o.Rule = "policy of namespace "+cached.Plain(local.Namespace, maxName), nil
+	default:
+		return o, false
+	}
+	for _, e := range []*v1alpha1.ConnectionEnd{&o.From, &o.To} {
+		for _, text := range []*string{&e.Namespace, &e.Workload, &e.Pod, &e.Address} {
+			*text = cached.Plain(*text, maxName)
+		}
+	}
+	o.Protocol = cached.Plain(o.Protocol, maxProtocol)
+	for _, t := range []*metav1.Time{&o.FirstTime, &o.LastTime} {
+		if t.After(now) {
+			*t = metav1.NewTime(now.Truncate(time.Second))
+		}
+	}
+	o.Packets = max(o.Packets, 0)
+	return o, true
+}
+
+// Bounds of texts, which the schema has too.
+const (
+	maxName     = 253
+	maxProtocol = 16
+)
+
+// pile is a bounded number of things, of which each node has its share.
+type pile[T any] struct {
+	most   int
+	key    func(T) string
+	join   func(into *T, more T)
+	byNode map[string][]string // keys, in the order in which the node has them
+	all    map[string]T
+	left   []T // there was no room for these; known once all is taken
+}
+
+func newPile[T any](most int, key func(T) string, join func(*T, T)) *pile[T] {
+	return &pile[T]{most: most, key: key, join: join, byNode: map[string][]string{}, all: map[string]T{}}
+}
+
+func (p *pile[T]) add(node string, one T) {
+	key := p.key(one)
+	p.byNode[node] = append(p.byNode[node], key)
+	if before, there := p.all[key]; there {
+		p.join(&before, one)
+		one = before
+	}
+	p.all[key] = one
+}
+
+// taken are the things that there is room for: the first that each node has, then the second ones, and so on.
+func (p *pile[T]) taken() []T {
+	var out []T
+	nodes := slices.Sorted(maps.Keys(p.byNode))
+	for more := true; more && len(p.all) > 0 && len(out) < p.most; {
+		more = false
+		for _, node := range nodes {
+			keys := p.byNode[node]
+			for len(keys) > 0 && len(out) < p.most {
+				one, there := p.all[keys[0]]
+				keys, more = keys[1:], true
+				if there {
+					delete(p.all, p.key(one))
+					out = append(out, one)
+					break
+				}
+			}
+			p.byNode[node] = keys
+		}
+	}
+	p.left = slices.Collect(maps.Values(p.all))
+	return out
+}
+
+func connectionKey(c v1alpha1.ReportedConnection) string {
+	rule := "-"
+	if c.Rule != nil {
+		rule = strconv.Itoa(int(*c.Rule))
+	}
+	end := func(e v1alpha1.ConnectionEnd) string {
+		return strings.Join([]string{e.Namespace, cmp.Or(e.Workload, e.Address)}, "\x00")
+	}
+	return strings.Join([]string{string(c.Verdict), string(c.Direction), end(c.From), end(c.To), c.Protocol, strconv.Itoa(int(c.Port)), c.Policy, rule}, "\x00")
+}
+
+// addConnection adds what another node, or another pod of a workload, has seen of the same.
+func addConnection(into *v1alpha1.ReportedConnection, more v1alpha1.ReportedConnection) {
+	first, packets, nodes := into.FirstTime, into.Packets+more.Packets, into.Nodes
+	if more.FirstTime.Before(&first) {
+		first = more.FirstTime
+	}
+	if into.LastTime.Before(&more.LastTime) {
+		*into = more
+	}
+	into.FirstTime, into.Packets, into.Nodes = first, packets, nodes
+	for _, n := range more.Nodes {
+		if !slices.Contains(into.Nodes, n) && len(into.Nodes) < v1alpha1.MaxConnectionNodes {
+			into.Nodes = append(slices.Clone(into.Nodes), n)
+		}
+	}
+	slices.Sort(into.Nodes)
+}
+
+func countKey(c v1alpha1.ConnectionCount) string {
+	return strings.Join([]string{c.Policy, string(c.Direction), string(c.Verdict)}, "\x00")
+}
+
+func addCount(into *v1alpha1.ConnectionCount, more v1alpha1.ConnectionCount) {
+	into.Packets += max(more.Packets, 0)
+}

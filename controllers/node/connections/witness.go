@@ -1,0 +1,64 @@
+package connections
+
+import (
+	"net/netip"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	"github.com/ringfence-io/ringfence/controllers/cached"
+	"github.com/ringfence-io/ringfence/enforcer/denials"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
+)
+
+var _ denials.Witness = (*Ledger)(nil)
+
+// Saw notes a sample, unless nobody knows whose pod of this node it is about.
+func (l *Ledger) Saw(s denials.Sample) {
+	at := metav1.NewTime(s.At)
+	o := v1alpha1.ObservedConnection{
+		Verdict: verdictOf(s.Point.Audit), Direction: directionOf(s.Point.Direction),
+		From: endAt(s.Src, s.Packet.Src), To: endAt(s.Dst, s.Packet.Dst),
+		Protocol: denials.ProtocolName(s.Packet.Protocol), Port: int32(s.Packet.DstPort),
+		Policy: cached.Plain(s.Point.Ref.String(), cached.MaxMessage), Packets: 1, FirstTime: at, LastTime: at,
+	}
+	if s.Point.Index >= 0 {
+		rule := int32(s.Point.Index)
+		o.Rule = &rule
+	}
+	if local, _ := o.Ends(); local.Namespace != "" {
+		l.Note(o)
+	}
+}
+
+// Counted adds what has grown.
+func (l *Ledger) Counted(all []denials.Growth) {
+	for _, g := range all {
+		l.Count(v1alpha1.ConnectionCount{
+			Namespace: g.Ref.Namespace, Policy: cached.Plain(g.Ref.String(), cached.MaxMessage), Direction: directionOf(g.Direction), Verdict: verdictOf(g.Audit),
+			Packets: int64(g.Packets),
+		})
+	}
+}
+
+func endAt(pod policy.PodName, a netip.Addr) v1alpha1.ConnectionEnd {
+	e := v1alpha1.ConnectionEnd{Namespace: pod.Namespace, Workload: pod.Workload, Pod: pod.Name}
+	if a.IsValid() {
+		e.Address = a.String()
+	}
+	return e
+}
+
+func verdictOf(audit bool) v1alpha1.ConnectionVerdict {
+	if audit {
+		return v1alpha1.ConnectionWouldDeny
+	}
+	return v1alpha1.ConnectionDenied
+}
+
+func directionOf(d policy.Direction) v1alpha1.ConnectionDirection {
+	if d == policy.Egress {
+		return v1alpha1.ConnectionEgress
+	}
+	return v1alpha1.ConnectionIngress
+}
