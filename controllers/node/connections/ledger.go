@@ -35,7 +35,7 @@ func NewLedger() *Ledger {
 // account is what was seen of one namespace.
 type account struct {
 	listed map[connection]*sight
-	groups map[string]int // how many are listed, by the other end
+	groups map[string]int // how many are listed, by the namespace of the other end, and by the other end
 	rest   v1alpha1.ConnectionRest
 }
 
@@ -55,8 +55,18 @@ type end struct{ namespace, workload, address string }
 
 // sight is how often and when a connection was seen.
 type sight struct {
-	last  v1alpha1.ObservedConnection
-	group string
+	last   v1alpha1.ObservedConnection
+	groups groups
+}
+
+// groups are the namespace of the other end, and that end in it: whoever can make one pod in a namespace can make many. All that is no pod is one end.
+type groups [2]string
+
+func groupsOf(remote *v1alpha1.ConnectionEnd) groups {
+	if remote.Workload == "" {
+		return groups{"", "/"}
+	}
+	return groups{remote.Namespace, remote.Namespace + "/" + remote.Workload}
 }
 
 // countOf is what is counted together.
@@ -68,9 +78,6 @@ type countOf struct {
 
 // others stands for the policies of a namespace that are not counted one by one any more.
 const others = "others"
-
-// outsiders are the other ends that are no pod's.
-const outsiders = "outside"
 
 func keyOf(o *v1alpha1.ObservedConnection) connection {
 	k := connection{verdict: o.Verdict, direction: o.Direction, from: endOf(&o.From), to: endOf(&o.To), protocol: o.Protocol, port: o.Port, policy: o.Policy, rule: -1}
@@ -104,12 +111,11 @@ func (l *Ledger) note(o v1alpha1.ObservedConnection) {
 		l.grown = true
 		return
 	}
-	group := outsiders
-	if remote.Workload != "" {
-		group = remote.Namespace + "/" + remote.Workload
+	s := &sight{o, groupsOf(remote)}
+	a.listed[key] = s
+	for _, g := range s.groups {
+		a.groups[g]++
 	}
-	a.listed[key] = &sight{o, group}
-	a.groups[group]++
 	l.listed++
 	l.news = true
 	if l.listed > v1alpha1.MaxNodeConnections {
@@ -120,12 +126,29 @@ func (l *Ledger) note(o v1alpha1.ObservedConnection) {
 	}
 }
 
+// maxAccounts is how many namespaces there is something known of: more come and go in the life of a node, and some make them to be remembered.
+const maxAccounts = v1alpha1.MaxNodeConnections + v1alpha1.MaxConnectionRests
+
 // account is that of a namespace.
 func (l *Ledger) account(namespace string) *account {
 	if l.accounts[namespace] == nil {
+		if len(l.accounts) >= maxAccounts {
+			l.forgetLeast()
+		}
 		l.accounts[namespace] = &account{listed: map[connection]*sight{}, groups: map[string]int{}}
 	}
 	return l.accounts[namespace]
+}
+
+// forgetLeast forgets the namespace with the fewest packets of those of which nothing is listed any more.
+func (l *Ledger) forgetLeast() {
+	least, found := "", false
+	for namespace, a := range l.accounts {
+		if len(a.listed) == 0 && (!found || cmp.Or(cmp.Compare(a.rest.Packets, l.accounts[least].rest.Packets), cmp.Compare(namespace, least)) < 0) {
+			least, found = namespace, true
+		}
+	}
+	delete(l.accounts, least)
 }
 
 // add adds what was seen of the same connection before or later.
@@ -140,7 +163,8 @@ func (s *sight) add(o *v1alpha1.ObservedConnection) {
 	s.last.FirstTime, s.last.Packets = first, packets
 }
 
-// drop takes one connection from an account: of the other end that has most, the one that was seen least often, and of several the one that was seen first.
+// drop takes one connection from an account: of the namespace at the other end that has most, and there of the other end that has most, the one that was seen
+// least often, and of several the one that was seen first.
 func (l *Ledger) drop(a *account) {
 	var victim connection
 	var least *sight
@@ -150,23 +174,30 @@ func (l *Ledger) drop(a *account) {
 		}
 	}
 	l.unlist(a, victim)
-	a.rest.Connections++
-	a.rest.Packets += least.last.Packets
 }
 
+// unlist has a connection count among the rest.
 func (l *Ledger) unlist(a *account, key connection) {
-	group := a.listed[key].group
+	s := a.listed[key]
 	delete(a.listed, key)
-	if a.groups[group]--; a.groups[group] == 0 {
-		delete(a.groups, group)
+	for _, g := range s.groups {
+		if a.groups[g]--; a.groups[g] == 0 {
+			delete(a.groups, g)
+		}
 	}
 	l.listed--
+	a.rest.Connections++
+	a.rest.Packets += s.last.Packets
 }
 
 // compare orders what is listed by how soon it is to go.
 func (a *account) compare(s, t *sight) int {
-	return cmp.Or(cmp.Compare(a.groups[t.group], a.groups[s.group]), cmp.Compare(s.group, t.group), cmp.Compare(s.last.Packets, t.last.Packets),
-		s.last.LastTime.Compare(t.last.LastTime.Time))
+	for i := range s.groups {
+		if c := cmp.Or(cmp.Compare(a.groups[t.groups[i]], a.groups[s.groups[i]]), cmp.Compare(s.groups[i], t.groups[i])); c != 0 {
+			return c
+		}
+	}
+	return cmp.Or(cmp.Compare(s.last.Packets, t.last.Packets), s.last.LastTime.Compare(t.last.LastTime.Time))
 }
 
 // Count adds packets that a policy has denied, or would have.
@@ -253,6 +284,21 @@ func (l *Ledger) pending() (any, news bool) {
 	return l.news || l.grown, l.news
 }
 
+// ends is when the first connection is to be listed no more, zero if none is listed.
+func (l *Ledger) ends() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var first time.Time
+	for _, a := range l.accounts {
+		for _, s := range a.listed {
+			if end := s.last.LastTime.Add(Life); first.IsZero() || end.Before(first) {
+				first = end
+			}
+		}
+	}
+	return first
+}
+
 // take is the ledger as it is written: everything in it counts as written from now on.
 func (l *Ledger) take(now time.Time) v1alpha1.NodeConnectionsStatus {
 	l.mu.Lock()
@@ -268,16 +314,29 @@ func (l *Ledger) take(now time.Time) v1alpha1.NodeConnectionsStatus {
 		}
 		slices.SortFunc(of, v1alpha1.CompareConnections)
 		status.Connections = append(status.Connections, of...)
-		if a.rest != (v1alpha1.ConnectionRest{}) && len(status.Rests) < v1alpha1.MaxConnectionRests {
-			status.Rests = append(status.Rests, v1alpha1.NamespaceRest{Namespace: namespace, ConnectionRest: a.rest})
-		}
 	}
+	status.Rests = l.rests()
 	for of, packets := range l.counts {
 		status.Counts = append(status.Counts, v1alpha1.ConnectionCount{
 			Namespace: of.namespace, Policy: of.policy, Direction: of.direction, Verdict: of.verdict, Packets: packets})
 	}
 	slices.SortFunc(status.Counts, v1alpha1.CompareCounts)
 	return status
+}
+
+// rests are those of the namespaces with the most packets, in the order of namespaces.
+func (l *Ledger) rests() []v1alpha1.NamespaceRest {
+	var all []v1alpha1.NamespaceRest
+	for namespace, a := range l.accounts {
+		if a.rest != (v1alpha1.ConnectionRest{}) {
+			all = append(all, v1alpha1.NamespaceRest{Namespace: namespace, ConnectionRest: a.rest})
+		}
+	}
+	byName := func(a, b v1alpha1.NamespaceRest) int { return cmp.Compare(a.Namespace, b.Namespace) }
+	slices.SortFunc(all, func(a, b v1alpha1.NamespaceRest) int { return cmp.Or(cmp.Compare(b.Packets, a.Packets), byName(a, b)) })
+	all = all[:min(len(all), v1alpha1.MaxConnectionRests)]
+	slices.SortFunc(all, byName)
+	return all
 }
 
 // unwritten says that what was taken could not be written.
@@ -287,16 +346,13 @@ func (l *Ledger) unwritten() {
 	l.news = true
 }
 
-// forget drops what was seen long ago.
+// forget lists no more what was seen long ago.
 func (l *Ledger) forget(now time.Time) {
-	for namespace, a := range l.accounts {
+	for _, a := range l.accounts {
 		for key, s := range a.listed {
-			if now.Sub(s.last.LastTime.Time) > Life {
+			if now.Sub(s.last.LastTime.Time) >= Life {
 				l.unlist(a, key)
 			}
-		}
-		if len(a.listed) == 0 && a.rest == (v1alpha1.ConnectionRest{}) {
-			delete(l.accounts, namespace)
 		}
 	}
 }

@@ -24,6 +24,7 @@ const (
 	newsDelay  = time.Second
 	newsPause  = 2 * time.Second  // between writes
 	grownPause = 15 * time.Second // likewise, of numbers alone
+	endPause   = 10 * time.Minute // so that what is to be listed no more goes together
 	nodeShare  = 5 * time.Millisecond
 	maxPause   = time.Minute // between attempts that fail
 )
@@ -58,7 +59,7 @@ func (*Reporter) NeedLeaderElection() bool { return false }
 func (r *Reporter) Start(ctx context.Context) error {
 	var last time.Time // of the last write
 	pause, failed := time.Duration(0), false
-	due := time.NewTimer(0)
+	due, planned := time.NewTimer(0), nothing
 	defer due.Stop()
 	<-due.C
 	for {
@@ -66,8 +67,8 @@ func (r *Reporter) Start(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-r.Ledger.changed:
-			if wait, any := r.wait(last); any && pause == 0 {
-				due.Reset(wait)
+			if pause == 0 {
+				planned = r.plan(due, last, planned)
 			}
 			continue
 		case <-due.C:
@@ -86,21 +87,43 @@ func (r *Reporter) Start(ctx context.Context) error {
 			continue
 		}
 		failed, pause = false, 0
-		if wait, any := r.wait(last); any {
-			due.Reset(wait)
-		}
+		planned = r.plan(due, last, nothing)
 	}
 }
 
-// wait is for how long the next write is to wait, if there is anything to write.
-func (r *Reporter) wait(last time.Time) (wait time.Duration, any bool) {
-	any, news := r.Ledger.pending()
-	spread := rand.N(max(time.Duration(r.Nodes())*nodeShare, 1))
-	pause, soon := grownPause, grownPause
-	if news {
-		pause, soon = newsPause, newsDelay
+// urgency is how soon there is something to write.
+type urgency int
+
+const (
+	nothing urgency = iota
+	ends            // something is listed for too long
+	numbers         // have grown
+	news
+)
+
+// plan sets the timer for the next write, if that is more urgent than what it is set for: what keeps changing does not put a write off.
+func (r *Reporter) plan(due *time.Timer, last time.Time, planned urgency) urgency {
+	wait, what := r.wait(last)
+	if what <= planned {
+		return planned
 	}
-	return max(time.Until(last.Add(pause)), min(soon, newsDelay)) + spread, any
+	due.Reset(wait)
+	return what
+}
+
+// wait is for how long the next write is to wait, and for what there is one.
+func (r *Reporter) wait(last time.Time) (time.Duration, urgency) {
+	spread := rand.N(max(time.Duration(r.Nodes())*nodeShare, 1))
+	any, isNew := r.Ledger.pending()
+	switch end := r.Ledger.ends(); {
+	case isNew:
+		return max(time.Until(last.Add(newsPause)), newsDelay) + spread, news
+	case any:
+		return max(time.Until(last.Add(grownPause)), newsDelay) + spread, numbers
+	case !end.IsZero():
+		return max(time.Until(end), 0) + endPause + spread, ends
+	}
+	return 0, nothing
 }
 
 // write writes the ledger. The first time, it takes in what was written before.

@@ -1,6 +1,7 @@
 package connections
 
 import (
+	"cmp"
 	"net/netip"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -41,8 +42,13 @@ func (l *Ledger) Counted(all []denials.Growth) {
 	}
 }
 
+// maxWorkload is the longest name of a workload, in bytes: the schema allows some more.
+const maxWorkload = 253
+
 func endAt(pod policy.PodName, a netip.Addr) v1alpha1.ConnectionEnd {
-	e := v1alpha1.ConnectionEnd{Namespace: pod.Namespace, Workload: pod.Workload, Pod: pod.Name}
+	// What a pod names as its owner is any text, of any length.
+	workload := cmp.Or(cached.Plain(pod.Workload, maxWorkload), pod.Name)
+	e := v1alpha1.ConnectionEnd{Namespace: pod.Namespace, Workload: workload, Pod: pod.Name}
 	if a.IsValid() {
 		e.Address = a.String()
 	}
