@@ -10,7 +10,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
-// counts are the last that were read.
+// counts are some that were read.
 type counts struct {
 	at     time.Time // zero as long as nothing was read
 	totals map[string]uint64
@@ -22,8 +22,8 @@ const (
 	countShare = 100
 )
 
-// count writes a line for each audited object whose count has grown, as often as the interval says. With a witness it counts too after something was seen, and
-// once more when the interval is over. What was counted before the first reading, by the rules that an earlier run has left, is not news.
+// count writes a line for each audited object whose count has grown, as often as the interval says. With a witness it counts too after something was seen, which
+// makes no lines, and once more when the interval is over. What was counted before the first reading, by the rules that an earlier run has left, is not news.
 func (j *Journal) count(ctx context.Context) {
 	j.init()
 	seen := j.seen
@@ -45,9 +45,9 @@ func (j *Journal) count(ctx context.Context) {
 			}
 		case <-due.C:
 		}
-		began := time.Now()
-		j.summarise(ctx, began, isSeen || again)
-		took, again = time.Since(began), isSeen
+		began, asked := time.Now(), isSeen || again
+		read := j.summarise(ctx, began, asked)
+		took, again = time.Since(began), isSeen || asked && !read
 		due.Reset(j.Interval)
 	}
 }
@@ -62,37 +62,59 @@ func pass(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// summarise reads the counts, and says what has grown. Where nothing is audited, and nobody asks for it, it reads them no more than the once.
-func (j *Journal) summarise(ctx context.Context, now time.Time, asked bool) {
+// summarise reads the counts, and says what has grown. Where nothing is audited, and nobody asks for it, it reads them no more than the once. It reports false
+// if they could not be read.
+func (j *Journal) summarise(ctx context.Context, now time.Time, asked bool) bool {
 	j.mu.Lock()
 	points := j.points
 	j.mu.Unlock()
 	first := j.counts.at.IsZero()
 	if !first && !asked && !anyAudited(points) {
 		if j.Witness == nil {
-			j.counts = counts{at: now}
+			j.counts, j.said = counts{at: now}, counts{at: now}
 		}
-		return
+		return true
 	}
 	totals, err := j.Source.Counts(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
 			j.Log.Error(err, "what audited policies would deny could not be counted, it will be tried again; enforcement goes on")
 		}
-		return
+		return false
 	}
-	since := j.counts.at
-	if !first {
-		all := grown(points, j.counts.totals, totals)
-		if j.Witness != nil && len(all) > 0 {
-			j.Witness.Counted(growths(all))
-		}
-		audited := slices.DeleteFunc(all, func(g growth) bool { return !g.audit })
+	if first {
+		j.counts, j.said = counts{now, totals}, counts{now, totals}
+		return true
+	}
+	if all := grown(points, j.counts.totals, totals); j.Witness != nil && len(all) > 0 {
+		j.Witness.Counted(growths(all))
+	}
+	j.counts = counts{now, known(points, j.counts.totals, totals)}
+	if now.Sub(j.said.at) >= j.Interval {
+		audited := slices.DeleteFunc(grown(points, j.said.totals, totals), func(g growth) bool { return !g.audit })
 		for _, of := range byNamespace(audited) {
-			j.sayGrowth(of, since)
+			j.sayGrowth(of, j.said.at)
+		}
+		j.said = counts{now, known(points, j.said.totals, totals)}
+	}
+	return true
+}
+
+// known are totals, in which those of points that are not known stand as they did: rules are in the kernel a moment before anybody says whose they are, and
+// their growth is said once that is known.
+func known(points policy.Map[string, policy.Point], before, now map[string]uint64) map[string]uint64 {
+	out := make(map[string]uint64, len(now))
+	for id, total := range now {
+		_, is := points.Lookup(id)
+		was, there := before[id]
+		switch {
+		case is:
+			out[id] = total
+		case there:
+			out[id] = min(was, total)
 		}
 	}
-	j.counts = counts{at: now, totals: totals}
+	return out
 }
 
 func growths(all []growth) []Growth {

@@ -62,7 +62,8 @@ type Journal struct {
 	points  policy.Map[string, policy.Point]
 	retired policy.Map[string, policy.Point] // those before: their last packets may be on the way still
 
-	counts counts
+	counts counts        // the last that were read
+	said   counts        // those of the last lines
 	shares *shares       // of the lines; nil before the first
 	later  chan uint16   // the group that is named later; made when it is needed
 	seen   chan struct{} // receives when something was sampled that is not counted yet; likewise
