@@ -3,6 +3,7 @@ package connections
 import (
 	"cmp"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,9 +22,10 @@ type said struct {
 }
 
 // merge is the report of a namespace, made of what nodes say. runs reports whether a node runs, or has run, pods of a namespace: about others it is not
-// believed. Times that are still to come are taken for now.
+// believed. Times that are still to come are taken for now. The order of all does not matter.
 func merge(namespace string, all []said, runs func(node, namespace string) bool, now time.Time) v1alpha1.ConnectionReportStatus {
 	var status v1alpha1.ConnectionReportStatus
+	all = slices.SortedFunc(slices.Values(all), func(a, b said) int { return cmp.Compare(a.node, b.node) })
 	listed := newPile(v1alpha1.MaxReportConnections, connectionKey, addConnection)
 	counted := newPile(v1alpha1.MaxConnectionCounts, countKey, addCount)
 	for _, s := range all {
@@ -40,16 +42,16 @@ func merge(namespace string, all []said, runs func(node, namespace string) bool,
 		}
 		for _, r := range s.status.Rests {
 			if r.Namespace == namespace {
-				status.Rest.Connections, status.Rest.Packets = status.Rest.Connections+r.Connections, status.Rest.Packets+r.Packets
+				status.Rest = v1alpha1.ConnectionRest{Connections: sum(status.Rest.Connections, r.Connections), Packets: sum(status.Rest.Packets, r.Packets)}
 			}
 		}
 		for _, c := range s.status.Counts {
 			if c.Namespace == namespace {
-				c.Policy = cached.Plain(c.Policy, cached.MaxMessage)
+				c.Policy, c.Packets = cached.Plain(c.Policy, cached.MaxMessage), max(c.Packets, 0)
 				counted.add(s.node, c)
 			}
 		}
-		if since := s.status.Since; !since.IsZero() && (status.Since == nil || since.Before(status.Since)) {
+		if since := plausible(s.status.Since, now); !since.IsZero() && (status.Since == nil || since.Before(status.Since)) {
 			status.Since = &since
 		}
 	}
@@ -58,18 +60,18 @@ func merge(namespace string, all []said, runs func(node, namespace string) bool,
 		return v1alpha1.CompareConnections(a.ObservedConnection, b.ObservedConnection)
 	})
 	for _, c := range listed.left {
-		status.Rest.Connections, status.Rest.Packets = status.Rest.Connections+1, status.Rest.Packets+c.Packets
+		status.Rest = v1alpha1.ConnectionRest{Connections: sum(status.Rest.Connections, 1), Packets: sum(status.Rest.Packets, c.Packets)}
 	}
 	status.Counts = counted.taken()
 	slices.SortFunc(status.Counts, v1alpha1.CompareCounts)
 	for _, c := range status.Counts {
 		if c.Verdict == v1alpha1.ConnectionDenied {
-			status.Denied += c.Packets
+			status.Denied = sum(status.Denied, c.Packets)
 		} else {
-			status.WouldDeny += c.Packets
+			status.WouldDeny = sum(status.WouldDeny, c.Packets)
 		}
 	}
-	if len(status.Connections) > 0 {
+	if len(status.Connections) > 0 && !status.Connections[0].LastTime.IsZero() {
 		last := status.Connections[0].LastTime
 		status.LastTime = &last
 	}
@@ -94,12 +96,32 @@ func asReadIn(namespace string, o v1alpha1.ObservedConnection, now time.Time) (v
 	}
 	o.Protocol = cached.Plain(o.Protocol, maxProtocol)
 	for _, t := range []*metav1.Time{&o.FirstTime, &o.LastTime} {
-		if t.After(now) {
-			*t = metav1.NewTime(now.Truncate(time.Second))
-		}
+		*t = plausible(*t, now)
 	}
 	o.Packets = max(o.Packets, 0)
 	return o, true
+}
+
+// plausible is a time that a node says, or the nearest that a clock can have shown: other ones are refused where the report is written.
+func plausible(t metav1.Time, now time.Time) metav1.Time {
+	switch {
+	case t.IsZero():
+		return t
+	case t.After(now):
+		return metav1.NewTime(now.Truncate(time.Second))
+	case t.Unix() < 0:
+		return metav1.Unix(0, 0)
+	}
+	return t
+}
+
+// sum is that of two numbers, the first of which is not negative. A node may say any.
+func sum(a, b int64) int64 {
+	b = max(b, 0)
+	if a > math.MaxInt64-b {
+		return math.MaxInt64
+	}
+	return a + b
 }
 
 // Bounds of texts, which the schema has too.
@@ -169,7 +191,7 @@ func connectionKey(c v1alpha1.ReportedConnection) string {
 
 // addConnection adds what another node, or another pod of a workload, has seen of the same.
 func addConnection(into *v1alpha1.ReportedConnection, more v1alpha1.ReportedConnection) {
-	first, packets, nodes := into.FirstTime, into.Packets+more.Packets, into.Nodes
+	first, packets, nodes := into.FirstTime, sum(into.Packets, more.Packets), into.Nodes
 	if more.FirstTime.Before(&first) {
 		first = more.FirstTime
 	}
@@ -190,5 +212,5 @@ func countKey(c v1alpha1.ConnectionCount) string {
 }
 
 func addCount(into *v1alpha1.ConnectionCount, more v1alpha1.ConnectionCount) {
-	into.Packets += max(more.Packets, 0)
+	into.Packets = sum(into.Packets, more.Packets)
 }

@@ -84,8 +84,11 @@ func (r *Reports) SetupWithManager(ctx context.Context, m ctrl.Manager, ours res
 }
 
 // watch has a namespace looked at when it, its report, or what a node says of it changes.
-func (r *Reports) watch(_ context.Context, queue workqueue.TypedRateLimitingInterface[string]) error {
+//
+// It returns once all that is there has been heard of: a report that is made of what some nodes say would forget the others, and that they were believed.
+func (r *Reports) watch(ctx context.Context, queue workqueue.TypedRateLimitingInterface[string]) error {
 	r.queue = queue
+	var heard []toolscache.InformerSynced
 	for _, w := range []struct {
 		informer toolscache.SharedIndexInformer
 		handler  toolscache.ResourceEventHandler
@@ -110,10 +113,13 @@ func (r *Reports) watch(_ context.Context, queue workqueue.TypedRateLimitingInte
 			}
 		})},
 	} {
-		if _, err := w.informer.AddEventHandler(w.handler); err != nil {
+		registration, err := w.informer.AddEventHandler(w.handler)
+		if err != nil {
 			return fmt.Errorf("watching: %w", err)
 		}
+		heard = append(heard, registration.HasSynced)
 	}
+	toolscache.WaitForCacheSync(ctx.Done(), heard...)
 	return nil
 }
 
