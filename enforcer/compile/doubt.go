@@ -136,7 +136,7 @@ func (s *doubtful) policy(one *resolution) (problems []Problem) {
 			}
 			become := p.resolve(&rules[i])
 			if s.isInDoubt(&rules[i]) {
-				become = rules[i].inDoubt(become)
+				become = p.log(rules[i].inDoubt(become))
 			}
 			made.Rules[d] = append(made.Rules[d], become...)
 		}

@@ -40,8 +40,10 @@ func (p *parsedPolicy) made(these func([]parsedRule) []parsedRule) *policy.Polic
 }
 
 // resolve makes the rules of the node's policy that one of the policy's rules becomes.
-func (p *parsedPolicy) resolve(r *parsedRule) []policy.Rule {
-	rules := r.resolve()
+func (p *parsedPolicy) resolve(r *parsedRule) []policy.Rule { return p.log(r.resolve()) }
+
+// log has those of the rules that deny be logged, if all that the policy denies is.
+func (p *parsedPolicy) log(rules []policy.Rule) []policy.Rule {
 	for i := range rules {
 		rules[i].Log = rules[i].Log || p.logged && rules[i].Action == policy.Deny
 	}

@@ -63,6 +63,14 @@ var happenings = []happening{
 	{"a namespace has another mode", 3, onNamespace(func(h *History, n *corev1.Namespace) {
 		n.Annotations = map[string]string{v1alpha1.ModeAnnotation: pickFrom(h, []string{"Audit", "Enforce", "nonsense", ""})}
 	})},
+	{"a namespace asks for its denied connections, or does no more", 3, onNamespace(func(_ *History, n *corev1.Namespace) {
+		n.Annotations = maps.Clone(n.Annotations)
+		if n.Annotations[v1alpha1.ConnectionsAnnotation] != "" {
+			delete(n.Annotations, v1alpha1.ConnectionsAnnotation)
+		} else {
+			metav1.SetMetaDataAnnotation(&n.ObjectMeta, v1alpha1.ConnectionsAnnotation, v1alpha1.ConnectionsDenied)
+		}
+	})},
 	{"a namespace is as it was", 2, func(h *History) { h.c.Namespaces = asItWas(h, h.c.Namespaces, h.before().Namespaces) }},
 	{"a namespace checks no sources", 1, onNamespace(func(_ *History, n *corev1.Namespace) {
 		n.Annotations = map[string]string{v1alpha1.SourceCheckAnnotation: v1alpha1.SourceCheckOff}

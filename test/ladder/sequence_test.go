@@ -81,6 +81,10 @@ var changes = map[string]func(*gen.Source, gen.Case) oracle.Cluster{
 		c.Cluster.Namespaces = replaced(c.Cluster.Namespaces, 0, n)
 		return c.Cluster
 	},
+	"a namespace asks for its denied connections": func(_ *gen.Source, c gen.Case) oracle.Cluster {
+		c.Cluster.Namespaces = replaced(c.Cluster.Namespaces, 0, asking(c.Cluster.Namespaces[0]))
+		return c.Cluster
+	},
 }
 
 func changedPod(c oracle.Cluster, change func(*corev1.Pod)) oracle.Cluster {
