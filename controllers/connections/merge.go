@@ -191,4 +191,7 @@ func countKey(c v1alpha1.ConnectionCount) string {
 
 func addCount(into *v1alpha1.ConnectionCount, more v1alpha1.ConnectionCount) {
 	into.Packets += max(more.Packets, 0)
+	if into.LastTime.Before(&more.LastTime) {
+		into.LastTime = more.LastTime
+	}
 }
