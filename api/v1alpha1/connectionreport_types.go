@@ -236,6 +236,10 @@ type ConnectionCount struct {
 	//
 	// +optional
 	Packets int64 `json:"packets"`
+	// lastTime is when the count was last seen to have grown, by the node's clock.
+	//
+	// +optional
+	LastTime metav1.Time `json:"lastTime,omitempty"`
 }
 
 // NodeConnections says what one node has seen of denied connections. The node's enforcer writes the object of the node's name, and no other; the Node owns it.

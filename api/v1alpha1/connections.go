@@ -25,10 +25,12 @@ func ruleOf(o ObservedConnection) int32 {
 }
 
 func compareEnds(a, b ConnectionEnd) int {
-	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Workload, b.Workload), cmp.Compare(a.Pod, b.Pod), cmp.Compare(a.Address, b.Address))
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Workload, b.Workload), cmp.Compare(a.Pod, b.Pod),
+		cmp.Compare(a.Address, b.Address))
 }
 
 // CompareCounts orders counts by what they are of.
 func CompareCounts(a, b ConnectionCount) int {
-	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Policy, b.Policy), cmp.Compare(a.Direction, b.Direction), cmp.Compare(a.Verdict, b.Verdict))
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Policy, b.Policy), cmp.Compare(a.Direction, b.Direction),
+		cmp.Compare(a.Verdict, b.Verdict))
 }

@@ -47,7 +47,7 @@ func merge(namespace string, all []said, runs func(node, namespace string) bool,
 		}
 		for _, c := range s.status.Counts {
 			if c.Namespace == namespace {
-				c.Policy, c.Packets = cached.Plain(c.Policy, cached.MaxMessage), max(c.Packets, 0)
+				c.Policy, c.Packets, c.LastTime = cached.Plain(c.Policy, cached.MaxMessage), max(c.Packets, 0), plausible(c.LastTime, now)
 				counted.add(s.node, c)
 			}
 		}
@@ -213,4 +213,7 @@ func countKey(c v1alpha1.ConnectionCount) string {
 
 func addCount(into *v1alpha1.ConnectionCount, more v1alpha1.ConnectionCount) {
 	into.Packets = sum(into.Packets, more.Packets)
+	if into.LastTime.Before(&more.LastTime) {
+		into.LastTime = more.LastTime
+	}
 }

@@ -191,8 +191,8 @@ func (c *Cutter) sayCut(logger logr.Logger, ended enforcer.Ended) {
 	c.Pods(func(pods []policy.PodName) {
 		var lines []string
 		for i, one := range ended.First {
-			lines = append(lines, fmt.Sprintf("%s to %s (%s): %s", cmp.Or(pods[2*i].String(), ends[2*i].String()), cmp.Or(pods[2*i+1].String(), ends[2*i+1].String()),
-				one.Original, one.Reason))
+			src, dst := cmp.Or(pods[2*i].String(), ends[2*i].String()), cmp.Or(pods[2*i+1].String(), ends[2*i+1].String())
+			lines = append(lines, fmt.Sprintf("%s to %s (%s): %s", src, dst, one.Original, one.Reason))
 		}
 		logger.Info("cut live connections that policy has come to deny",
 			"cut", ended.Cut, "of", ended.Seen, "notHeldOff", ended.Forgotten, "first", lines)

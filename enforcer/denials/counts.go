@@ -86,7 +86,11 @@ func (j *Journal) summarise(ctx context.Context, now time.Time, asked bool) bool
 		j.counts, j.said = counts{now, totals}, counts{now, totals}
 		return true
 	}
-	if all := grown(points, j.counts.totals, totals); j.Witness != nil && len(all) > 0 {
+	all := grown(points, j.counts.totals, totals)
+	for _, g := range all {
+		packets[g.audit].WithLabelValues(g.direction.String(), cmp.Or(g.tier, noTier)).Add(float64(g.count))
+	}
+	if j.Witness != nil && len(all) > 0 {
 		j.Witness.Counted(growths(all))
 	}
 	j.counts = counts{now, known(points, j.counts.totals, totals)}
@@ -150,6 +154,7 @@ type growth struct {
 	ref       policy.Ref
 	direction policy.Direction
 	audit     bool
+	tier      string
 	count     uint64 // since the reading before
 	total     uint64
 }
@@ -174,7 +179,7 @@ func grown(points policy.Map[string, policy.Point], before, now map[string]uint6
 		}
 		of := side{p.Ref, p.Direction, p.Audit}
 		g := sides[of]
-		sides[of] = growth{p.Ref, p.Direction, p.Audit, g.count + count, g.total + total}
+		sides[of] = growth{p.Ref, p.Direction, p.Audit, p.Tier, g.count + count, g.total + total}
 	}
 	all := slices.SortedFunc(maps.Values(sides), func(a, b growth) int {
 		return cmp.Or(a.ref.Compare(b.ref), cmp.Compare(a.direction, b.direction))

@@ -30,16 +30,16 @@ func TestGrown(t *testing.T) {
 	}{
 		{"nothing", nil, nil, nil, nil},
 		{"it stands", []policy.Point{one}, counts{"a": 5}, counts{"a": 5}, nil},
-		{"it grows", []policy.Point{one}, counts{"a": 5}, counts{"a": 8}, []growth{{one.Ref, policy.Ingress, true, 3, 8}}},
-		{"it is new", []policy.Point{one}, nil, counts{"a": 8}, []growth{{one.Ref, policy.Ingress, true, 8, 8}}},
-		{"it was gone in between", []policy.Point{one}, counts{"a": 5}, counts{"a": 2}, []growth{{one.Ref, policy.Ingress, true, 2, 2}}},
+		{"it grows", []policy.Point{one}, counts{"a": 5}, counts{"a": 8}, []growth{{one.Ref, policy.Ingress, true, "", 3, 8}}},
+		{"it is new", []policy.Point{one}, nil, counts{"a": 8}, []growth{{one.Ref, policy.Ingress, true, "", 8, 8}}},
+		{"it was gone in between", []policy.Point{one}, counts{"a": 5}, counts{"a": 2}, []growth{{one.Ref, policy.Ingress, true, "", 2, 2}}},
 		{"it is not in the kernel yet", []policy.Point{one}, nil, counts{}, nil},
-		{"it is not audited", []policy.Point{enforced}, nil, counts{"e": 1}, []growth{{enforced.Ref, policy.Ingress, false, 1, 1}}},
+		{"it is not audited", []policy.Point{enforced}, nil, counts{"e": 1}, []growth{{enforced.Ref, policy.Ingress, false, "", 1, 1}}},
 		{"it is of no policy any more", nil, nil, counts{"a": 1}, nil},
 		{
 			"points of an object and direction add up, and objects are in order", []policy.Point{one, two, again, other},
 			counts{"a": 1, "c": 1}, counts{"a": 2, "b": 1, "c": 3, "d": 7},
-			[]growth{{other.Ref, policy.Ingress, true, 7, 7}, {one.Ref, policy.Ingress, true, 3, 5}, {two.Ref, policy.Egress, true, 1, 1}},
+			[]growth{{other.Ref, policy.Ingress, true, "", 7, 7}, {one.Ref, policy.Ingress, true, "", 3, 5}, {two.Ref, policy.Egress, true, "", 1, 1}},
 		},
 	} {
 		if diff := cmp.Diff(c.want, grown(points(c.points...), c.before, c.now), cmp.AllowUnexported(growth{}), noneIsNil); diff != "" {

@@ -7,11 +7,11 @@ import (
 )
 
 // denial is the target of a rule that denies.
-func (pl *pipeline) denial(ref policy.Ref, r policy.Rule) string {
+func (pl *pipeline) denial(of *policy.Policy, r policy.Rule) string {
 	if !pl.logs(r.Log) {
 		return "-j DROP"
 	}
-	return "-g " + pl.loggedDenial(policy.Point{Ref: ref, Direction: pl.direction, Index: r.Index})
+	return "-g " + pl.loggedDenial(policy.Point{Ref: of.Ref, Direction: pl.direction, Index: r.Index, Tier: of.Stage.Tier()})
 }
 
 // isolationDenial are the rules for what no policy of a list accepts.
@@ -22,7 +22,8 @@ func (pl *pipeline) isolationDenial(policies []int) []Rule {
 	}
 	switch {
 	case pl.logs(slices.ContainsFunc(policies, func(i int) bool { return pl.node.Policies[i].Log })):
-		return append(self, Rule("-g "+pl.loggedDenial(policy.Point{Ref: pl.together(policies), Direction: pl.direction, Index: -1})))
+		p := policy.Point{Ref: pl.together(policies), Direction: pl.direction, Index: -1, Tier: pl.node.Policies[policies[0]].Stage.Tier()}
+		return append(self, Rule("-g "+pl.loggedDenial(p)))
 	case len(self) == 0:
 		return []Rule{"-j DROP"}
 	}
@@ -39,6 +40,6 @@ func (pl *pipeline) together(policies []int) policy.Ref {
 }
 
 // note adds the chain that counts and samples what an audited object would deny, and lets it go on.
-func (pl *pipeline) note(ref policy.Ref) string {
-	return pl.pointChain(policy.Point{Ref: ref, Direction: pl.direction, Index: -1, Audit: true}, pl.NFLogGroup != 0)
+func (pl *pipeline) note(of *policy.Policy) string {
+	return pl.pointChain(policy.Point{Ref: of.Ref, Direction: pl.direction, Index: -1, Audit: true, Tier: of.Stage.Tier()}, pl.NFLogGroup != 0)
 }

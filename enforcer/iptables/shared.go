@@ -174,7 +174,7 @@ func (pl *pipeline) sharedAudit(s *sharedRules) string {
 		rules := append(pl.acceptingSubjects(s), pl.selfRules()...)
 		named := pl.areNamed(s.policies)
 		for _, i := range s.policies {
-			rules = append(rules, Rule(pl.subjectMatch(i, named)+" -j "+pl.note(pl.node.Policies[i].Ref)))
+			rules = append(rules, Rule(pl.subjectMatch(i, named)+" -j "+pl.note(&pl.node.Policies[i])))
 		}
 		return rules
 	})

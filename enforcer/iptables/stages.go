@@ -21,7 +21,7 @@ func (pl *pipeline) rules(policies []int, next, pass treeKind) string {
 		case s.whole:
 			return "-j " + pl.auditedRules(s.policy)
 		case s.rule.Action == policy.Deny:
-			return pl.denial(s.policy.Ref, s.rule)
+			return pl.denial(s.policy, s.rule)
 		case s.rule.Action == policy.Pass:
 			return pl.to(pass)
 		}
@@ -43,7 +43,7 @@ func (pl *pipeline) auditedRules(p *policy.Policy) string {
 	var l ruleList
 	l.target = func(s step) string {
 		if s.rule.Action == policy.Deny {
-			return "-g " + pl.note(p.Ref)
+			return "-g " + pl.note(p)
 		}
 		return "-j RETURN"
 	}
@@ -156,7 +156,7 @@ func (pl *pipeline) auditedIsolation(policies []int, next string) string {
 			rules = append(rules, pl.selfRules()...)
 		}
 		for _, i := range policies {
-			rules = append(rules, Rule("-j "+pl.note(pl.node.Policies[i].Ref)))
+			rules = append(rules, Rule("-j "+pl.note(&pl.node.Policies[i])))
 		}
 		return rules
 	})

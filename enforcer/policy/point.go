@@ -14,6 +14,7 @@ type Point struct {
 	Direction Direction // of the connections that it denies
 	Index     int       // of the rule in the object; -1 where no rule of it matched (default deny)
 	Audit     bool      // nothing is denied, it only would be
+	Tier      string    // of the object, as [Stage.Tier] has it; empty of what no policy denies
 }
 
 // Label is what the rule that counts for a point says of it, for people and for whoever reads the counts back: "would deny: NetworkPolicy team-a/web

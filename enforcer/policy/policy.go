@@ -227,6 +227,17 @@ const (
 // Stages lists all, in their order, in which they index [Endpoint.Applies].
 var Stages = [...]Stage{AdminRules, AdminIsolation, NetworkPolicies, BaselineRules, BaselineIsolation}
 
+// Tier is the API's name of the tier that a stage belongs to: Admin, NetworkPolicy or Baseline.
+func (s Stage) Tier() string {
+	switch s {
+	case AdminRules, AdminIsolation:
+		return "Admin"
+	case NetworkPolicies:
+		return "NetworkPolicy"
+	}
+	return "Baseline"
+}
+
 // String is what a person calls the stage.
 func (s Stage) String() string {
 	return [...]string{"Admin rules", "Admin isolation", "NetworkPolicies", "Baseline rules", "Baseline isolation"}[s]

@@ -73,15 +73,15 @@ func (o *controllerOptions) flags() *pflag.FlagSet {
 	f.StringVar(&o.startupTaint, "startup-taint", startup.DefaultTaint,
 		"key of the taint to remove from a node once its enforcer has everything in force since the node booted; empty removes none")
 	f.StringVar(&o.connections, "connection-reports", connections.ForThoseThatAsk,
-		"which namespaces have a ConnectionReport of the connections that were denied: asked are those with the annotation "+v1alpha1.ConnectionsAnnotation+": "+
-			v1alpha1.ConnectionsDenied+", all, or none; with all, have the enforcers run with --log-denied")
+		"which namespaces have a ConnectionReport of the connections that were denied: asked are those with the annotation "+
+			v1alpha1.ConnectionsAnnotation+": "+v1alpha1.ConnectionsDenied+", all, or none; with all, have the enforcers run with --log-denied")
 	o.log.add(f)
 	return f
 }
 
 func (o *controllerOptions) validate() error {
-	if !slices.Contains([]string{connections.ForThoseThatAsk, connections.ForAll, connections.ForNone}, o.connections) {
-		return fmt.Errorf("--connection-reports %q is not known: %s, %s or %s", o.connections, connections.ForThoseThatAsk, connections.ForAll, connections.ForNone)
+	if known := []string{connections.ForThoseThatAsk, connections.ForAll, connections.ForNone}; !slices.Contains(known, o.connections) {
+		return fmt.Errorf("--connection-reports %q is not known: write one of %s", o.connections, strings.Join(known, ", "))
 	}
 	if o.startupTaint == "" {
 		return nil

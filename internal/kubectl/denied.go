@@ -129,8 +129,8 @@ func listReports(ctx context.Context, c client.Reader, namespace string) ([]v1al
 		if namespace == "" {
 			where, one = "any namespace", "NAMESPACE"
 		}
-		return nil, fmt.Errorf("there is no ConnectionReport in %s: have one written by kubectl annotate namespace %s %s=%s, and ask again once something was denied",
-			where, one, v1alpha1.ConnectionsAnnotation, v1alpha1.ConnectionsDenied)
+		return nil, fmt.Errorf("there is no ConnectionReport in %s: have one written by kubectl annotate namespace %s %s=%s, "+
+			"and ask again once something was denied", where, one, v1alpha1.ConnectionsAnnotation, v1alpha1.ConnectionsDenied)
 	}
 	return list.Items, nil
 }
@@ -169,8 +169,8 @@ func (a deniedAnswer) print(out io.Writer, now time.Time) error {
 		t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(t, "LAST\tFROM\tTO\tPORT\tVERDICT\tBY\tPACKETS\tFIRST")
 		for _, c := range a.Connections {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", ago(now, c.LastTime.Time), endText(c.From), endText(c.To), portOf(c), verdictText(c), byText(c), c.Packets,
-				ago(now, c.FirstTime.Time))
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", ago(now, c.LastTime.Time), endText(c.From), endText(c.To), portOf(c), verdictName(c.Verdict),
+				byText(c), c.Packets, ago(now, c.FirstTime.Time))
 		}
 		if err := t.Flush(); err != nil {
 			return err
@@ -217,8 +217,6 @@ func portOf(c seen) string {
 	return fmt.Sprintf("%s/%d", strings.ToLower(c.Protocol), c.Port)
 }
 
-func verdictText(c seen) string { return verdictName(c.Verdict) }
-
 func verdictName(v v1alpha1.ConnectionVerdict) string {
 	if v == v1alpha1.ConnectionWouldDeny {
 		return "would deny"
@@ -247,15 +245,18 @@ func (d *deniedOptions) goOn(ctx context.Context, out io.Writer, c client.WithWa
 		for i := range list.Items {
 			printNew(out, printed, &list.Items[i], from)
 		}
-		w, err := c.Watch(ctx, &v1alpha1.ConnectionReportList{}, client.InNamespace(namespace), &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.ResourceVersion}})
+		since := &client.ListOptions{Namespace: namespace, Raw: &metav1.ListOptions{ResourceVersion: list.ResourceVersion}}
+		w, err := c.Watch(ctx, &v1alpha1.ConnectionReportList{}, since)
 		if err != nil {
 			return fmt.Errorf("watching ConnectionReports: %w", err)
 		}
+		stop := context.AfterFunc(ctx, w.Stop)
 		for event := range w.ResultChan() {
 			if r, ok := event.Object.(*v1alpha1.ConnectionReport); ok && event.Type != watch.Deleted {
 				printNew(out, printed, r, from)
 			}
 		}
+		stop()
 	}
 	return nil
 }
@@ -270,6 +271,6 @@ func printNew(out io.Writer, printed map[string]time.Time, r *v1alpha1.Connectio
 		}
 		printed[key] = c.LastTime.Time
 		fmt.Fprintf(out, "%s  %s  %s to %s  %s  by %s  %d packets\n",
-			c.LastTime.UTC().Format(time.RFC3339), verdictText(one), endText(c.From), endText(c.To), portOf(one), byText(one), c.Packets)
+			c.LastTime.UTC().Format(time.RFC3339), verdictName(one.Verdict), endText(c.From), endText(c.To), portOf(one), byText(one), c.Packets)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
 )
 
 var update = flag.Bool("update", false, "write what commands print to testdata")
@@ -19,7 +20,11 @@ const samples = "../../config/samples"
 // run runs a command line, and returns what it printed and its exit status.
 func run(t *testing.T, args ...string) (string, int) {
 	t.Helper()
-	root := NewCommand()
+	return runCommand(t, NewCommand(), args...)
+}
+
+func runCommand(t *testing.T, root *cobra.Command, args ...string) (string, int) {
+	t.Helper()
 	var out bytes.Buffer
 	root.SetOut(&out)
 	root.SetErr(&out)

@@ -25,6 +25,8 @@ type options struct {
 	output     string
 	config     clientcmd.ConfigOverrides
 	kubeconfig string
+
+	given client.WithWatch // by a test, in place of the cluster's
 }
 
 func (o *options) addTo(f *pflag.FlagSet) {
@@ -91,6 +93,9 @@ func (o *options) cluster(ctx context.Context, namespaces ...string) (source.Gat
 
 // client is one of the cluster that the kubeconfig names.
 func (o *options) client() (client.WithWatch, error) {
+	if o.given != nil {
+		return o.given, nil
+	}
 	config, err := o.loader().ClientConfig()
 	if err != nil {
 		return nil, fmt.Errorf("reading the kubeconfig: %w", err)

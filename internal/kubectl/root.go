@@ -47,8 +47,9 @@ func Run(args []string) int {
 }
 
 // NewCommand is the command line.
-func NewCommand() *cobra.Command {
-	o := &options{}
+func NewCommand() *cobra.Command { return newCommand(&options{}) }
+
+func newCommand(o *options) *cobra.Command {
 	root := &cobra.Command{
 		Use:   Name,
 		Short: "Ask who can reach whom in a cluster, and why",
@@ -63,6 +64,7 @@ kubeconfig names, and made of what you may read there; or with -f, about the obj
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	o.addTo(root.PersistentFlags())
-	root.AddCommand(newWhyCommand(o), newWhoCanCommand(o), newDiffCommand(o), newMapCommand(o), newTestCommand(o), newLintCommand(o), newDeniedCommand(o))
+	root.AddCommand(newWhyCommand(o), newWhoCanCommand(o), newDiffCommand(o), newMapCommand(o), newTestCommand(o), newLintCommand(o),
+		newDeniedCommand(o), newAuditCommand(o))
 	return root
 }

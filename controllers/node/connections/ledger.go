@@ -21,7 +21,7 @@ type Ledger struct {
 	since    time.Time
 	accounts map[string]*account // by the namespace of the pod of this node
 	listed   int                 // of all accounts
-	counts   map[countOf]int64
+	counts   map[countOf]tally
 	changed  chan struct{} // receives when something has changed
 	news     bool          // there are connections or counts that have not been written
 	grown    bool          // those that were have grown
@@ -29,7 +29,7 @@ type Ledger struct {
 
 // NewLedger is one that begins now.
 func NewLedger() *Ledger {
-	return &Ledger{since: time.Now(), accounts: map[string]*account{}, counts: map[countOf]int64{}, changed: make(chan struct{}, 1)}
+	return &Ledger{since: time.Now(), accounts: map[string]*account{}, counts: map[countOf]tally{}, changed: make(chan struct{}, 1)}
 }
 
 // account is what was seen of one namespace.
@@ -74,6 +74,19 @@ type countOf struct {
 	namespace, policy string
 	direction         v1alpha1.ConnectionDirection
 	verdict           v1alpha1.ConnectionVerdict
+}
+
+// tally is how many packets were counted, and when there were more last.
+type tally struct {
+	packets int64
+	last    metav1.Time
+}
+
+func (t tally) plus(packets int64, last metav1.Time) tally {
+	if last.Before(&t.last) {
+		last = t.last
+	}
+	return tally{t.packets + packets, last}
 }
 
 // others stands for the policies of a namespace that are not counted one by one any more.
@@ -215,7 +228,7 @@ func (l *Ledger) count(c v1alpha1.ConnectionCount) {
 	} else {
 		l.news = true
 	}
-	l.counts[of] += c.Packets
+	l.counts[of] = l.counts[of].plus(c.Packets, c.LastTime)
 	for len(l.counts) > v1alpha1.MaxConnectionCounts {
 		l.uncount()
 	}
@@ -238,15 +251,16 @@ func (l *Ledger) uncount() {
 	}
 	least := slices.MinFunc(slices.Collect(maps.Keys(l.counts)), func(a, b countOf) int {
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(have[b.namespace], have[a.namespace]), cmp.Compare(a.namespace, b.namespace),
-			cmp.Compare(l.counts[a], l.counts[b]), cmp.Compare(a.policy, b.policy), cmp.Compare(a.direction, b.direction), cmp.Compare(a.verdict, b.verdict))
+			cmp.Compare(l.counts[a].packets, l.counts[b].packets), cmp.Compare(a.policy, b.policy), cmp.Compare(a.direction, b.direction),
+			cmp.Compare(a.verdict, b.verdict))
 	})
-	packets := l.counts[least]
+	one := l.counts[least]
 	delete(l.counts, least)
 	if least.policy == others {
 		least.namespace = ""
 	}
 	least.policy = others
-	l.counts[least] += packets
+	l.counts[least] = l.counts[least].plus(one.packets, one.last)
 }
 
 // say has whoever writes know that there is something.
@@ -316,9 +330,9 @@ func (l *Ledger) take(now time.Time) v1alpha1.NodeConnectionsStatus {
 		status.Connections = append(status.Connections, of...)
 	}
 	status.Rests = l.rests()
-	for of, packets := range l.counts {
+	for of, t := range l.counts {
 		status.Counts = append(status.Counts, v1alpha1.ConnectionCount{
-			Namespace: of.namespace, Policy: of.policy, Direction: of.direction, Verdict: of.verdict, Packets: packets})
+			Namespace: of.namespace, Policy: of.policy, Direction: of.direction, Verdict: of.verdict, Packets: t.packets, LastTime: t.last})
 	}
 	slices.SortFunc(status.Counts, v1alpha1.CompareCounts)
 	return status

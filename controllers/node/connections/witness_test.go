@@ -4,9 +4,12 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 	"unicode"
 
 	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/controllers/internal/testapi"
@@ -71,22 +74,27 @@ func TestASampleIsAConnection(t *testing.T) {
 }
 
 func TestWhatIsCountedIsAdded(t *testing.T) {
-	l := NewLedger()
-	wall := policy.Ref{Kind: "NetworkPolicy", Namespace: "shop", Name: "wall"}
-	l.Counted([]denials.Growth{{Ref: wall, Packets: 3}, {Ref: wall, Audit: true, Packets: 1}, {Ref: wall, Direction: policy.Egress, Packets: 2}})
-	l.Counted([]denials.Growth{{Ref: wall, Packets: 4}, {Ref: policy.Ref{Kind: "ClusterNetworkPolicy", Name: "wide"}, Packets: 5}})
-	of := func(namespace, name string, d v1alpha1.ConnectionDirection, v v1alpha1.ConnectionVerdict, packets int64) v1alpha1.ConnectionCount {
-		return v1alpha1.ConnectionCount{Namespace: namespace, Policy: name, Direction: d, Verdict: v, Packets: packets}
-	}
-	want := []v1alpha1.ConnectionCount{
-		of("", "ClusterNetworkPolicy wide", v1alpha1.ConnectionIngress, v1alpha1.ConnectionDenied, 5),
-		of("shop", "NetworkPolicy shop/wall", v1alpha1.ConnectionEgress, v1alpha1.ConnectionDenied, 2),
-		of("shop", "NetworkPolicy shop/wall", v1alpha1.ConnectionIngress, v1alpha1.ConnectionDenied, 7),
-		of("shop", "NetworkPolicy shop/wall", v1alpha1.ConnectionIngress, v1alpha1.ConnectionWouldDeny, 1),
-	}
-	if diff := cmp.Diff(want, l.take(noon).Counts); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		l := NewLedger()
+		wall := policy.Ref{Kind: "NetworkPolicy", Namespace: "shop", Name: "wall"}
+		first := metav1.Now()
+		l.Counted([]denials.Growth{{Ref: wall, Packets: 3}, {Ref: wall, Audit: true, Packets: 1}, {Ref: wall, Direction: policy.Egress, Packets: 2}})
+		time.Sleep(time.Minute)
+		last := metav1.Now()
+		l.Counted([]denials.Growth{{Ref: wall, Packets: 4}, {Ref: policy.Ref{Kind: "ClusterNetworkPolicy", Name: "wide"}, Packets: 5}})
+		of := func(ref policy.Ref, d v1alpha1.ConnectionDirection, v v1alpha1.ConnectionVerdict, packets int64, last metav1.Time) v1alpha1.ConnectionCount {
+			return v1alpha1.ConnectionCount{Namespace: ref.Namespace, Policy: ref.String(), Direction: d, Verdict: v, Packets: packets, LastTime: last}
+		}
+		want := []v1alpha1.ConnectionCount{
+			of(policy.Ref{Kind: "ClusterNetworkPolicy", Name: "wide"}, v1alpha1.ConnectionIngress, v1alpha1.ConnectionDenied, 5, last),
+			of(wall, v1alpha1.ConnectionEgress, v1alpha1.ConnectionDenied, 2, first),
+			of(wall, v1alpha1.ConnectionIngress, v1alpha1.ConnectionDenied, 7, last),
+			of(wall, v1alpha1.ConnectionIngress, v1alpha1.ConnectionWouldDeny, 1, first),
+		}
+		if diff := cmp.Diff(want, l.take(noon).Counts); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	})
 }
 
 // What a pod names as its owner, and who isolates it, is text that tenants write, of any length: the node's object has to stay one that the API server takes.
