@@ -198,7 +198,8 @@ type applied struct {
 
 func (r *Reports) write(ctx context.Context, namespace string, status v1alpha1.ConnectionReportStatus) error {
 	body, err := json.Marshal(applied{
-		TypeMeta: cached.OurType("ConnectionReport"), Metadata: map[string]string{"namespace": namespace, "name": v1alpha1.ConnectionReportName}, Status: status,
+		TypeMeta: cached.OurType("ConnectionReport"), Status: status,
+		Metadata: map[string]string{"namespace": namespace, "name": v1alpha1.ConnectionReportName},
 	})
 	if err == nil {
 		err = cached.Apply(r.client, cached.ControllerManager, body).Namespace(namespace).Resource("connectionreports").

@@ -22,8 +22,9 @@ const (
 	countShare = 100
 )
 
-// count writes a line for each audited object whose count has grown, as often as the interval says. With a witness it counts too after something was seen, which
-// makes no lines, and once more when the interval is over. What was counted before the first reading, by the rules that an earlier run has left, is not news.
+// count writes a line for each audited object whose count has grown, as often as the interval says. With a witness it counts too after something was seen,
+// which makes no lines, and once more when the interval is over. What was counted before the first reading, by the rules that an earlier run has left, is not
+// news.
 func (j *Journal) count(ctx context.Context) {
 	j.init()
 	seen := j.seen

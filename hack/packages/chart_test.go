@@ -65,8 +65,8 @@ func TestADefaultRelease(t *testing.T) {
 			object.SetAnnotations(annotations)
 		}
 	}
-	if kinds != 4 {
-		t.Errorf("there are %d kinds, want 4", kinds)
+	if kinds != 6 {
+		t.Errorf("there are %d kinds, want 6", kinds)
 	}
 	same(t, want, released(t, home, ""))
 }
@@ -208,7 +208,7 @@ func TestValuesOfOptionalParts(t *testing.T) {
 		}
 	}
 
-	if got := len(without(released(t, home, "crds: {install: false}"))); got != len(released(t, home, ""))-4 {
+	if got := len(without(released(t, home, "crds: {install: false}"))); got != len(released(t, home, ""))-6 {
 		t.Errorf("without kinds a release has %d objects", got)
 	}
 }

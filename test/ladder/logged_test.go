@@ -72,7 +72,7 @@ func logsAsAsked(before, now compile.Snapshot, namespace string, saw map[string]
 	}
 	hasPods := false
 	for _, p := range now.Local { // one that has no address is in nobody's way
-		hasPods = hasPods || p.Namespace == namespace && slices.ContainsFunc(p.IPs, func(a netip.Addr) bool {
+		hasPods = hasPods || p.Namespace == namespace && slices.ContainsFunc(p.Addrs, func(a netip.Addr) bool {
 			holder := compile.Holder(now, a)
 			return holder != nil && holder.Name == p.Name && holder.Namespace == namespace
 		})

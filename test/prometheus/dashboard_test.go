@@ -133,7 +133,7 @@ func TestPanelsStandBesideEachOther(t *testing.T) {
 			}
 		}
 	}
-	if diff := cmp.Diff([]string{"Enforcement", "Latency", "Failures and repairs", "Status"}, rows); diff != "" {
+	if diff := cmp.Diff([]string{"Enforcement", "Latency", "Denied packets", "Failures and repairs", "Status"}, rows); diff != "" {
 		t.Errorf("rows (-want +got):\n%s", diff)
 	}
 }

@@ -93,7 +93,9 @@ func (t tally) plus(packets int64, last metav1.Time) tally {
 const others = "others"
 
 func keyOf(o *v1alpha1.ObservedConnection) connection {
-	k := connection{verdict: o.Verdict, direction: o.Direction, from: endOf(&o.From), to: endOf(&o.To), protocol: o.Protocol, port: o.Port, policy: o.Policy, rule: -1}
+	k := connection{
+		verdict: o.Verdict, direction: o.Direction, from: endOf(&o.From), to: endOf(&o.To), protocol: o.Protocol, port: o.Port, policy: o.Policy, rule: -1,
+	}
 	if o.Rule != nil {
 		k.rule = *o.Rule
 	}
@@ -292,7 +294,7 @@ func (l *Ledger) Restore(before *v1alpha1.NodeConnectionsStatus) {
 }
 
 // pending says whether there is something that has not been written, and whether it is more than numbers that have grown.
-func (l *Ledger) pending() (any, news bool) {
+func (l *Ledger) pending() (some, news bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.news || l.grown, l.news

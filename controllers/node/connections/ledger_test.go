@@ -330,7 +330,7 @@ func TestWhatIsRestoredIsWhatWasTaken(t *testing.T) {
 	if diff := cmp.Diff(read, is, cmp.Transformer("seconds", func(t metav1.Time) int64 { return t.Unix() })); diff != "" {
 		t.Errorf("(-written +restored):\n%s", diff)
 	}
-	if any, _ := next.pending(); any {
+	if some, _ := next.pending(); some {
 		t.Error("there is something to write still")
 	}
 }

@@ -114,11 +114,11 @@ func (r *Reporter) plan(due *time.Timer, last time.Time, planned urgency) urgenc
 // wait is for how long the next write is to wait, and for what there is one.
 func (r *Reporter) wait(last time.Time) (time.Duration, urgency) {
 	spread := rand.N(max(time.Duration(r.Nodes())*nodeShare, 1))
-	any, isNew := r.Ledger.pending()
+	some, isNew := r.Ledger.pending()
 	switch end := r.Ledger.ends(); {
 	case isNew:
 		return max(time.Until(last.Add(newsPause)), newsDelay) + spread, news
-	case any:
+	case some:
 		return max(time.Until(last.Add(grownPause)), newsDelay) + spread, numbers
 	case !end.IsZero():
 		return max(time.Until(end), 0) + endPause + spread, ends

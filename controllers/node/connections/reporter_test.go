@@ -195,7 +195,7 @@ func TestWhatKeepsChangingIsWritten(t *testing.T) {
 					}
 				}
 				passes(time.Minute)
-				if any, _ := d.Ledger.pending(); any {
+				if some, _ := d.Ledger.pending(); some {
 					t.Error("something is not written a minute later")
 				}
 			})

@@ -37,8 +37,8 @@ func (l *Ledger) Counted(all []denials.Growth) {
 	now := metav1.Now()
 	for _, g := range all {
 		l.Count(v1alpha1.ConnectionCount{
-			Namespace: g.Ref.Namespace, Policy: cached.Plain(g.Ref.String(), cached.MaxMessage), Direction: directionOf(g.Direction), Verdict: verdictOf(g.Audit),
-			Packets: int64(g.Packets), LastTime: now,
+			Namespace: g.Ref.Namespace, Policy: cached.Plain(g.Ref.String(), cached.MaxMessage),
+			Direction: directionOf(g.Direction), Verdict: verdictOf(g.Audit), Packets: int64(g.Packets), LastTime: now,
 		})
 	}
 }
