@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 
 	k8syaml "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
@@ -96,7 +97,7 @@ func (g *gathering) document(document []byte) error {
 	if string(raw) == "null" { // nothing but comments
 		return nil
 	}
-	return g.object(raw)
+	return g.object(raw, header{})
 }
 
 // header is what tells what an object is.
@@ -106,16 +107,21 @@ type header struct {
 	Items      []json.RawMessage `json:"items"`
 }
 
-// object reads one object, or the items of a list.
-func (g *gathering) object(raw []byte) error {
-	var h header
+// object reads one object, or the items of a list. What an item does not say of its kind, the list does: in a PodList of the API server there are Pods without
+// a kind.
+func (g *gathering) object(raw []byte, of header) error {
+	h := header{APIVersion: of.APIVersion, Kind: of.Kind}
 	if err := json.Unmarshal(raw, &h); err != nil {
 		return fmt.Errorf("it is no object: %w", err)
 	}
 	if h.Items != nil {
+		items := header{APIVersion: h.APIVersion, Kind: strings.TrimSuffix(h.Kind, "List")}
+		if items.Kind == "" { // a List of any kinds
+			items = header{}
+		}
 		var errs []error
 		for _, item := range h.Items {
-			errs = append(errs, g.object(item))
+			errs = append(errs, g.object(item, items))
 		}
 		return errors.Join(errs...)
 	}

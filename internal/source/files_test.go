@@ -53,6 +53,7 @@ items:
 - {apiVersion: batch/v1, kind: CronJob, metadata: {name: nightly}, spec: {jobTemplate: {spec: {template: {metadata: {labels: {app: nightly}}}}}}}
 `,
 		"below/b.json": `{"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "p"}, "spec": {"podSelector": {}}}`,
+		"below/e.json": `{"kind": "PodList", "apiVersion": "v1", "items": [{"metadata": {"name": "listed", "namespace": "shop"}}]}`,
 		"below/c.txt":  "kind: [",
 		"d.yml": `
 apiVersion: policy.networking.k8s.io/v1beta1
@@ -73,7 +74,7 @@ spec: {tier: Admin, priority: 3, subject: {namespaces: {}}}
 			}
 		}
 	}
-	if diff := cmp.Diff([]string{"shop/web", "default/one", "default/nightly"}, pods); diff != "" {
+	if diff := cmp.Diff([]string{"shop/web", "default/one", "default/nightly", "shop/listed"}, pods); diff != "" {
 		t.Errorf("pods (-want +got):\n%s", diff)
 	}
 	if got := g.Pods[1].Status.PodIPs; len(got) != 1 || got[0].IP != "10.244.9.9" {
@@ -100,11 +101,18 @@ metadata: {name: bad, namespace: shop}
 spec: {podSelector: 7}
 ---
 metadata: {name: what}
+---
+apiVersion: v1
+kind: List
+items: [{metadata: {name: any}}]
 `})
 	if err != nil || len(g.Pods) != 1 {
 		t.Fatalf("%v, pods are %v", err, g.Pods)
 	}
-	for i, want := range []string{"document 2: it is no YAML", "document 3: NetworkPolicy shop/bad: ", "document 4: it is no object: kind or apiVersion is missing"} {
+	for i, want := range []string{
+		"document 2: it is no YAML", "document 3: NetworkPolicy shop/bad: ", "document 4: it is no object: kind or apiVersion is missing",
+		"document 5: it is no object: kind or apiVersion is missing",
+	} {
 		if i >= len(g.Missing) || !strings.Contains(g.Missing[i], "a.yaml, "+want) {
 			t.Errorf("missing are %q, want one that has %q", g.Missing, want)
 		}
