@@ -11,21 +11,25 @@ const (
 	MaxConnectionCounts  = 200 // policies with a count
 	MaxConnectionNodes   = 5   // that a connection names
 	MaxConnectionRests   = 200 // namespaces of which a node says what it lists no more
+	MaxWatched           = 200 // namespaces of which a node says that it looks for allowed connections
 )
 
 // ConnectionReportName is the name of the ConnectionReport in each namespace that has one.
 const ConnectionReportName = "connections"
 
-// ConnectionsAnnotation on a namespace, with the value [ConnectionsDenied], has a ConnectionReport be written for it, and the denied connections of its pods be
-// sampled on their nodes.
+// ConnectionsAnnotation on a namespace, with one of the values below, has a ConnectionReport be written for it, and the connections of its pods be sampled on
+// their nodes.
 const ConnectionsAnnotation = "policy.ringfence.io/connections"
 
-// ConnectionsDenied is the one value of [ConnectionsAnnotation] that means something.
-const ConnectionsDenied = "denied"
+// The values of [ConnectionsAnnotation] that mean something.
+const (
+	ConnectionsDenied = "denied" // those that are denied, or would be by policies in mode Audit
+	ConnectionsAll    = "all"    // those that are allowed too
+)
 
-// ConnectionReport says which connections of a namespace's pods were denied, or would be if the policies in mode Audit were enforced. The controller writes it
-// from what the nodes have seen, into each namespace that asks for it by the annotation policy.ringfence.io/connections, or into all if it is told so. It is
-// always a moment behind.
+// ConnectionReport says which connections of a namespace's pods were denied, or would be if the policies in mode Audit were enforced, and where that is asked
+// for, which were allowed. The controller writes it from what the nodes have seen, into each namespace that asks for it by the annotation
+// policy.ringfence.io/connections, or into all if it is told so. It is always a moment behind.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:resource:scope=Namespaced,shortName=connreport,categories=ringfence
@@ -67,11 +71,16 @@ type ConnectionReportStatus struct {
 	//
 	// +optional
 	Since *metav1.Time `json:"since,omitempty"`
+	// allowedSince is from when on nodes look for connections that are allowed, by the clock of the first that does; absent if none does.
+	//
+	// +optional
+	AllowedSince *metav1.Time `json:"allowedSince,omitempty"`
 	// lastTime is when the last packet was seen of a connection that is listed.
 	//
 	// +optional
 	LastTime *metav1.Time `json:"lastTime,omitempty"`
 	// connections are those that were seen, at most 100, the last that was seen first. They are made of samples: see counts for how many packets there were.
+	// Where there were more, those that were allowed take half of the places, and so do the others.
 	//
 	// +optional
 	// +listType=atomic
@@ -91,13 +100,14 @@ type ConnectionReportStatus struct {
 
 // ConnectionVerdict is what becomes of a connection.
 //
-// +kubebuilder:validation:Enum=Denied;WouldDeny
+// +kubebuilder:validation:Enum=Denied;WouldDeny;Allowed
 type ConnectionVerdict string
 
 // The verdicts.
 const (
 	ConnectionDenied    ConnectionVerdict = "Denied"
 	ConnectionWouldDeny ConnectionVerdict = "WouldDeny" // by a policy in mode Audit; it passes
+	ConnectionAllowed   ConnectionVerdict = "Allowed"   // it is among those that the node's kernel tracks
 )
 
 // ConnectionDirection is that of which a policy speaks.
@@ -128,7 +138,7 @@ type ObservedConnection struct {
 	//
 	// +required
 	Verdict ConnectionVerdict `json:"verdict"`
-	// direction tells at which end it was decided: Ingress at that of to, Egress at that of from.
+	// direction tells at which end it was decided, or seen: Ingress at that of to, Egress at that of from.
 	//
 	// +required
 	Direction ConnectionDirection `json:"direction"`
@@ -161,7 +171,8 @@ type ObservedConnection struct {
 	//
 	// +optional
 	Rule *int32 `json:"rule,omitempty"`
-	// packets is how many were seen. There may have been more: few are looked at where many are denied.
+	// packets is how many were seen. There may have been more: few are looked at where many are denied. Of what was allowed it is how many connections were
+	// seen, each of which counts once.
 	//
 	// +optional
 	Packets int64 `json:"packets"`
@@ -242,7 +253,7 @@ type ConnectionCount struct {
 	LastTime metav1.Time `json:"lastTime,omitempty"`
 }
 
-// NodeConnections says what one node has seen of denied connections. The node's enforcer writes the object of the node's name, and no other; the Node owns it.
+// NodeConnections says what one node has seen of connections. The node's enforcer writes the object of the node's name, and no other; the Node owns it.
 // From all of them the controller makes the ConnectionReports.
 //
 // +kubebuilder:object:root=true
@@ -271,6 +282,13 @@ type NodeConnectionsList struct {
 
 // NodeConnectionsStatus is what a node has seen.
 type NodeConnectionsStatus struct {
+	// watched are the namespaces whose allowed connections the node looks for, at most 200.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=namespace
+	// +kubebuilder:validation:MaxItems=200
+	Watched []WatchedNamespace `json:"watched,omitempty"`
 	// time is when the enforcer wrote this, by the node's clock.
 	//
 	// +optional
@@ -299,6 +317,19 @@ type NodeConnectionsStatus struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=200
 	Counts []ConnectionCount `json:"counts,omitempty"`
+}
+
+// WatchedNamespace is one whose allowed connections a node looks for.
+type WatchedNamespace struct {
+	// namespace that asks for it, and has pods on the node.
+	//
+	// +required
+	// +kubebuilder:validation:MaxLength=63
+	Namespace string `json:"namespace"`
+	// since is from when on the node does, by its clock.
+	//
+	// +optional
+	Since metav1.Time `json:"since,omitempty"`
 }
 
 // NamespaceRest is what a node saw of a namespace's pods and does not list.
