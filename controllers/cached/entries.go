@@ -63,11 +63,6 @@ func IsSamePod(a, b *compile.Pod) bool {
 	return samePod(a, b) && a.Source == b.Source && a.Created == b.Created
 }
 
-// IsSameNamespace reports whether policy sees no difference between two versions of a namespace.
-func IsSameNamespace(a, b *compile.Namespace) bool {
-	return slices.Equal(a.Labels, b.Labels) && a.Mode == b.Mode && a.Logged == b.Logged && a.SourceCheckOff == b.SourceCheckOff
-}
-
 // noMeta is what entries have instead of a metadata of their own, a third of their size.
 var noMeta metav1.ObjectMeta
 
@@ -79,7 +74,7 @@ type NamespaceEntry struct {
 }
 
 func (e *NamespaceEntry) sameAs(before any) bool {
-	return same(e, before, func(a, b *NamespaceEntry) bool { return IsSameNamespace(a.Namespace, b.Namespace) })
+	return same(e, before, func(a, b *NamespaceEntry) bool { return a.Namespace.Equal(b.Namespace) })
 }
 
 // NodeEntry stands in the cache for a node that a policy may name as a peer.

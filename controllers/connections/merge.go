@@ -26,15 +26,15 @@ type said struct {
 func merge(namespace string, all []said, runs func(node, namespace string) bool, now time.Time) v1alpha1.ConnectionReportStatus {
 	var status v1alpha1.ConnectionReportStatus
 	all = slices.SortedFunc(slices.Values(all), func(a, b said) int { return cmp.Compare(a.node, b.node) })
-	listed := newPile(v1alpha1.MaxReportConnections, connectionKey, addConnection)
-	counted := newPile(v1alpha1.MaxConnectionCounts, countKey, addCount)
+	listed := newListed()
+	counted := newPile(countKey, addCount)
 	for _, s := range all {
 		for _, o := range s.status.Connections {
 			if local, _ := o.Ends(); !runs(s.node, local.Namespace) {
 				continue
 			}
 			if one, ok := asReadIn(namespace, o, now); ok {
-				listed.add(s.node, v1alpha1.ReportedConnection{ObservedConnection: one, Nodes: []string{s.node}})
+				listed.add(s.node, one)
 			}
 		}
 		if !runs(s.node, namespace) {
@@ -51,23 +51,25 @@ func merge(namespace string, all []said, runs func(node, namespace string) bool,
 				counted.add(s.node, c)
 			}
 		}
-		if since := plausible(s.status.Since, now); !since.IsZero() && (status.Since == nil || since.Before(status.Since)) {
-			status.Since = &since
+		status.Since = earlier(status.Since, plausible(s.status.Since, now))
+		for _, w := range s.status.Watched {
+			if w.Namespace == namespace {
+				status.AllowedSince = earlier(status.AllowedSince, plausible(w.Since, now))
+			}
 		}
 	}
-	status.Connections = listed.taken()
-	slices.SortFunc(status.Connections, func(a, b v1alpha1.ReportedConnection) int {
-		return v1alpha1.CompareConnections(a.ObservedConnection, b.ObservedConnection)
-	})
-	for _, c := range listed.left {
+	var left []v1alpha1.ReportedConnection
+	status.Connections, left = listed.taken()
+	for _, c := range left {
 		status.Rest = v1alpha1.ConnectionRest{Connections: sum(status.Rest.Connections, 1), Packets: sum(status.Rest.Packets, c.Packets)}
 	}
-	status.Counts = counted.taken()
+	status.Counts = counted.taken(v1alpha1.MaxConnectionCounts)
 	slices.SortFunc(status.Counts, v1alpha1.CompareCounts)
 	for _, c := range status.Counts {
-		if c.Verdict == v1alpha1.ConnectionDenied {
+		switch c.Verdict {
+		case v1alpha1.ConnectionDenied:
 			status.Denied = sum(status.Denied, c.Packets)
-		} else {
+		case v1alpha1.ConnectionWouldDeny:
 			status.WouldDeny = sum(status.WouldDeny, c.Packets)
 		}
 	}
@@ -78,13 +80,43 @@ func merge(namespace string, all []said, runs func(node, namespace string) bool,
 	return status
 }
 
+// listed are connections that are to be listed. Those that were allowed take no place of others, nor the other way round.
+type listed struct {
+	passed, others *pile[v1alpha1.ReportedConnection]
+}
+
+func newListed() listed {
+	return listed{newPile(connectionKey, addConnection), newPile(connectionKey, addConnection)}
+}
+
+func (l listed) add(node string, o v1alpha1.ObservedConnection) {
+	to := l.others
+	if o.Verdict == v1alpha1.ConnectionAllowed {
+		to = l.passed
+	}
+	to.add(node, v1alpha1.ReportedConnection{ObservedConnection: o, Nodes: []string{node}})
+}
+
+// taken are those that there is room for, those that were seen last first, and those that are left.
+func (l listed) taken() (taken, left []v1alpha1.ReportedConnection) {
+	room := func(others *pile[v1alpha1.ReportedConnection]) int {
+		return max(v1alpha1.MaxReportConnections/2, v1alpha1.MaxReportConnections-len(others.all))
+	}
+	forPassed, forOthers := room(l.others), room(l.passed)
+	taken = append(l.passed.taken(forPassed), l.others.taken(forOthers)...)
+	slices.SortFunc(taken, func(a, b v1alpha1.ReportedConnection) int {
+		return v1alpha1.CompareConnections(a.ObservedConnection, b.ObservedConnection)
+	})
+	return taken, append(l.passed.left, l.others.left...)
+}
+
 // asReadIn is a connection as the report of a namespace has it. It reports false if no end of it is there.
 func asReadIn(namespace string, o v1alpha1.ObservedConnection, now time.Time) (v1alpha1.ObservedConnection, bool) {
 	local, remote := o.Ends()
-	switch namespace {
-	case local.Namespace:
+	switch {
+	case namespace == local.Namespace:
 		o.Policy = cached.Plain(o.Policy, cached.MaxMessage)
-	case remote.Namespace:
+	case namespace == remote.Namespace && o.Verdict != v1alpha1.ConnectionAllowed: // which the other end's node has seen
 		o.Policy, o.Rule = "policy of namespace "+cached.Plain(local.Namespace, maxName), nil
 	default:
 		return o, false
@@ -115,6 +147,14 @@ func plausible(t metav1.Time, now time.Time) metav1.Time {
 	return t
 }
 
+// earlier is the first of two times, of which neither may be known.
+func earlier(a *metav1.Time, b metav1.Time) *metav1.Time {
+	if b.IsZero() || a != nil && a.Before(&b) {
+		return a
+	}
+	return &b
+}
+
 // sum is that of two numbers, the first of which is not negative. A node may say any.
 func sum(a, b int64) int64 {
 	b = max(b, 0)
@@ -132,7 +172,6 @@ const (
 
 // pile is a bounded number of things, of which each node has its share.
 type pile[T any] struct {
-	most   int
 	key    func(T) string
 	join   func(into *T, more T)
 	byNode map[string][]string // keys, in the order in which the node has them
@@ -140,8 +179,8 @@ type pile[T any] struct {
 	left   []T // there was no room for these; known once all is taken
 }
 
-func newPile[T any](most int, key func(T) string, join func(*T, T)) *pile[T] {
-	return &pile[T]{most: most, key: key, join: join, byNode: map[string][]string{}, all: map[string]T{}}
+func newPile[T any](key func(T) string, join func(*T, T)) *pile[T] {
+	return &pile[T]{key: key, join: join, byNode: map[string][]string{}, all: map[string]T{}}
 }
 
 func (p *pile[T]) add(node string, one T) {
@@ -154,15 +193,15 @@ func (p *pile[T]) add(node string, one T) {
 	p.all[key] = one
 }
 
-// taken are the things that there is room for: the first that each node has, then the second ones, and so on.
-func (p *pile[T]) taken() []T {
+// taken are as many things as there is room for: the first that each node has, then the second ones, and so on.
+func (p *pile[T]) taken(most int) []T {
 	var out []T
 	nodes := slices.Sorted(maps.Keys(p.byNode))
-	for more := true; more && len(p.all) > 0 && len(out) < p.most; {
+	for more := true; more && len(p.all) > 0 && len(out) < most; {
 		more = false
 		for _, node := range nodes {
 			keys := p.byNode[node]
-			for len(keys) > 0 && len(out) < p.most {
+			for len(keys) > 0 && len(out) < most {
 				one, there := p.all[keys[0]]
 				keys, more = keys[1:], true
 				if there {

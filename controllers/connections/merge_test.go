@@ -357,3 +357,52 @@ func FuzzMerge(f *testing.F) {
 		}
 	})
 }
+
+func passed(o *v1alpha1.ObservedConnection) { o.Verdict, o.Policy = v1alpha1.ConnectionAllowed, "" }
+
+// What passes is in the report of the namespace whose pod's node has seen it, and in no other: that asks for itself.
+func TestWhatPassesIsReported(t *testing.T) {
+	one, two := says("n1", seen(2, 10, passed)), says("n2", seen(3, 5, passed))
+	one.status.Watched = []v1alpha1.WatchedNamespace{{Namespace: "far", Since: before(900)}, {Namespace: "shop", Since: before(100)}}
+	two.status.Watched = []v1alpha1.WatchedNamespace{{Namespace: "shop", Since: before(300)}}
+	all := []said{one, two}
+	report := merge("shop", all, everywhere, noon)
+	want := []v1alpha1.ReportedConnection{by(seen(5, 5, passed, func(o *v1alpha1.ObservedConnection) { o.FirstTime = before(10) }), "n1", "n2")}
+	if diff := cmp.Diff(want, report.Connections); diff != "" || report.Denied+report.WouldDeny != 0 {
+		t.Errorf("%d denied, %d would be (-want +got):\n%s", report.Denied, report.WouldDeny, diff)
+	}
+	if since := before(300); !report.AllowedSince.Equal(&since) {
+		t.Errorf("allowed since %v, want %v", report.AllowedSince, since)
+	}
+	if report := merge("far", all, everywhere, noon); len(report.Connections) > 0 || report.AllowedSince.IsZero() {
+		t.Errorf("the other end's report is %+v", report)
+	}
+	if report := merge("shop", all, runs(map[string][]string{"n1": {"far"}}), noon); report.AllowedSince != nil || len(report.Connections) > 0 {
+		t.Errorf("nodes without pods of the namespace are believed: %+v", report)
+	}
+}
+
+func TestWhatPassesTakesNoPlacesOfWhatIsDenied(t *testing.T) {
+	for _, c := range []struct{ denied, allowed, wantDenied, wantAllowed int }{{1, 150, 1, 99}, {150, 1, 99, 1}, {150, 150, 50, 50}, {10, 20, 10, 20}} {
+		one := says("n1")
+		for i := range c.denied {
+			one.status.Connections = append(one.status.Connections, seen(1, 0, port(i)))
+		}
+		for i := range c.allowed {
+			one.status.Connections = append(one.status.Connections, seen(1, 0, port(i), passed))
+		}
+		report := merge("shop", []said{one}, everywhere, noon)
+		allowed := 0
+		for _, o := range report.Connections {
+			if o.Verdict == v1alpha1.ConnectionAllowed {
+				allowed++
+			}
+		}
+		if denied := len(report.Connections) - allowed; denied != c.wantDenied || allowed != c.wantAllowed {
+			t.Errorf("of %d denied and %d allowed %d and %d are listed", c.denied, c.allowed, denied, allowed)
+		}
+		if want := int64(c.denied + c.allowed - len(report.Connections)); report.Rest.Connections != want {
+			t.Errorf("%d are not listed, want %d", report.Rest.Connections, want)
+		}
+	}
+}

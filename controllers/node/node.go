@@ -61,7 +61,9 @@ type Config struct {
 	Health *report.Health
 	// Points, if there is one, is told after each sync in which places of the rules packets are counted or logged.
 	Points func(policy.Map[string, policy.Point])
-	// Connections, if it is given, has what was seen of denied connections written into the node's NodeConnections.
+	// Watched, if there is one, is told after each sync for which pods of this node connections that pass are looked for, by their addresses.
+	Watched func(map[netip.Addr]policy.PodName)
+	// Connections, if it is given, has what was seen of connections written into the node's NodeConnections.
 	Connections *connections.Ledger
 	// Arrivals are pods that the API does not show with their addresses yet. Without it there are none.
 	Arrivals Arrivals

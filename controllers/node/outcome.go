@@ -13,6 +13,7 @@ import (
 	"github.com/ringfence-io/ringfence/controllers/node/report"
 	"github.com/ringfence-io/ringfence/enforcer"
 	"github.com/ringfence-io/ringfence/enforcer/compile"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
 // outcome is what one sync was made from, and what came of it. Listeners add to it what the report has to say of their part.
@@ -42,6 +43,7 @@ func (n *Reconciler) allListeners() []listener {
 		n.wantSizes,             // of namespaces, for the spreading of reports
 		n.reportSync,            // the NodeEnforcement: behind all that add to it
 		n.publishPoints,         // what the log of denied packets, and the audit, count
+		n.publishWatched,        // whose connections are looked for
 		n.log.concluded,         // repairs, problems, what waits and what is left over
 		n.noteSetsLeft,          // the condition Healthy
 		n.addresses.concluded,   // contested and impossible addresses
@@ -101,6 +103,35 @@ func (n *Reconciler) publishPoints(_ context.Context, o *outcome) {
 	if n.Points != nil {
 		n.Points(o.Report.Points)
 	}
+}
+
+// publishWatched says for which pods connections that pass are looked for.
+func (n *Reconciler) publishWatched(_ context.Context, o *outcome) {
+	if n.Watched != nil {
+		n.Watched(watchedPods(o.snapshot))
+	}
+}
+
+// watchedPods are the pods of this node in namespaces that ask for their allowed connections, by their addresses.
+func watchedPods(s compile.Snapshot) map[netip.Addr]policy.PodName {
+	watched := map[string]bool{}
+	for n := range s.Namespaces.All() {
+		watched[n.Name] = n.Watched
+	}
+	var addrs []netip.Addr
+	for _, p := range s.Local {
+		if watched[p.Namespace] {
+			addrs = append(addrs, p.Addrs...)
+		}
+	}
+	s.Remote = compile.Objects[*compile.Pod]{} // a node believes its own pods first
+	pods := map[netip.Addr]policy.PodName{}
+	for i, p := range compile.Holders(s, addrs...) {
+		if p != nil && watched[p.Namespace] {
+			pods[addrs[i]] = p.Named()
+		}
+	}
+	return pods
 }
 
 // noteSetsLeft has sets that others refer to count against the node's health.

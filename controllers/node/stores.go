@@ -41,7 +41,7 @@ func newStores(pods heard) *stores {
 				Kind: "Namespace", Versions: cached.NewVersions(corev1.SchemeGroupVersion), Resource: "namespaces",
 				Example: &corev1.Namespace{}, Transform: cached.NamespaceToEntry,
 			},
-			Take: cached.TakeNamespace, Same: cached.IsSameNamespace,
+			Take: cached.TakeNamespace, Same: (*compile.Namespace).Equal,
 		}),
 		policies: cached.NewStore(cached.StoreOptions[*networkingv1.NetworkPolicy]{
 			Target: cached.Target{
@@ -130,13 +130,13 @@ func (n *Reconciler) Named(write func(pods []policy.PodName), addrs ...netip.Add
 	n.names.Named(write, addrs...)
 }
 
-// PodsAt are the known pods that hold the addresses, zero for an address that none holds. It walks over all pods: an index
-// would take memory for every pod of the cluster, and only sampled packets ask.
+// PodsAt are the known pods that hold the addresses, zero for an address that none holds. It walks once over all pods: an index
+// would take memory for every pod of the cluster, and only sampled packets and connections ask.
 func (n *Reconciler) PodsAt(addrs ...netip.Addr) []policy.PodName {
 	s, _ := n.stores.snapshot(n.Name)
 	names := make([]policy.PodName, len(addrs))
-	for i, a := range addrs {
-		if p := compile.Holder(s, a); p != nil {
+	for i, p := range compile.Holders(s, addrs...) {
+		if p != nil {
 			names[i] = p.Named()
 		}
 	}

@@ -65,7 +65,7 @@ func (all *changes) complete(c *cluster) (moved int) {
 	for name, one := range all.in {
 		one.after = c.namespaces[name]
 		switch {
-		case !one.before.equal(one.after):
+		case !one.before.Equal(one.after):
 			is, isNew := c.byNamespace[name], setOf(one.come)
 			stayed := slices.DeleteFunc(slices.Clone(is), func(p *Pod) bool { return isNew[p] })
 			one.gone, one.come = append(one.gone, stayed...), is
@@ -118,10 +118,11 @@ func (c *copies) next() { c.before, c.now = c.now, nil }
 // fewPods is how many may change in any cluster.
 const fewPods = 16
 
-// equal reports whether two states of a namespace are the same for policy. None is equal to none.
-func (n *Namespace) equal(o *Namespace) bool {
+// Equal reports whether two states of a namespace are the same for policy, and for what is seen of connections. None is equal to none.
+func (n *Namespace) Equal(o *Namespace) bool {
 	if n == o || n == nil || o == nil {
 		return n == o
 	}
-	return n.Name == o.Name && n.Mode == o.Mode && n.SourceCheckOff == o.SourceCheckOff && slices.Equal(n.Labels, o.Labels)
+	return n.Name == o.Name && n.Mode == o.Mode && n.Logged == o.Logged && n.Watched == o.Watched && n.SourceCheckOff == o.SourceCheckOff &&
+		slices.Equal(n.Labels, o.Labels)
 }

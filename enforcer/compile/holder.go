@@ -297,19 +297,31 @@ func (p *Pod) compareAge(q *Pod) int {
 }
 
 // Holder is the pod that holds an address, as Compile sees it in a snapshot; nil if none does.
-func Holder(s Snapshot, a netip.Addr) *Pod {
+func Holder(s Snapshot, a netip.Addr) *Pod { return Holders(s, a)[0] }
+
+// Holders are the pods that hold some addresses, by one walk over all pods.
+func Holders(s Snapshot, addrs ...netip.Addr) []*Pod {
+	wanted := make(map[netip.Addr]bool, len(addrs))
+	for _, a := range addrs {
+		wanted[a] = true
+	}
 	var claim []*Pod
 	for p := range s.Pods() {
-		if p.isVisible() && slices.Contains(p.Addrs, a) {
-			claim = append(claim, p.withAddrs([]netip.Addr{a}))
+		for _, a := range p.Addrs {
+			if wanted[a] && p.isVisible() {
+				claim = append(claim, p.withAddrs([]netip.Addr{a}))
+			}
 		}
 	}
 	all := newClaims(s.Node)
 	all.follow(nil, claim, s.Nodes)
-	if holder := all.holder(a); holder != nil && holder != nobody {
-		return holder.asReported()
+	holders := make([]*Pod, len(addrs))
+	for i, a := range addrs {
+		if holder := all.holder(a); holder != nil && holder != nobody {
+			holders[i] = holder.asReported()
+		}
 	}
-	return nil
+	return holders
 }
 
 // isOfLocalPod reports whether a pod of this node holds an address.

@@ -57,7 +57,7 @@ func (k *Compiler) selectedFor(c *cluster, parsed []*parsedPolicy, all *changes)
 func (all *changes) reach(pods []*Pod) bool {
 	return slices.ContainsFunc(pods, func(p *Pod) bool {
 		one := all.in[p.Namespace]
-		return one != nil && !one.before.equal(one.after)
+		return one != nil && !one.before.Equal(one.after)
 	})
 }
 

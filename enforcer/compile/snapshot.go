@@ -192,6 +192,8 @@ type Namespace struct {
 	Mode string
 	// Logged is set if what is denied to and by its pods is sampled: see [v1alpha1.ConnectionsAnnotation].
 	Logged bool
+	// Watched is set if connections of its pods that are allowed are looked for too, likewise.
+	Watched bool
 	// SourceCheckOff is set if pods of the namespace may send from any address: see [v1alpha1.SourceCheckAnnotation].
 	SourceCheckOff bool
 }
@@ -266,9 +268,11 @@ func appendNamed(to []NamedPort, ports []corev1.ContainerPort) []NamedPort {
 
 // NewNamespace takes from n what policy needs.
 func NewNamespace(n *corev1.Namespace) *Namespace {
+	connections := n.Annotations[v1alpha1.ConnectionsAnnotation]
 	return &Namespace{
 		Name: n.Name, Labels: NewLabels(n.Labels).interned(), Mode: n.Annotations[v1alpha1.ModeAnnotation],
-		Logged:         n.Annotations[v1alpha1.ConnectionsAnnotation] == v1alpha1.ConnectionsDenied,
+		Logged:         connections == v1alpha1.ConnectionsDenied || connections == v1alpha1.ConnectionsAll,
+		Watched:        connections == v1alpha1.ConnectionsAll,
 		SourceCheckOff: n.Annotations[v1alpha1.SourceCheckAnnotation] == v1alpha1.SourceCheckOff,
 	}
 }

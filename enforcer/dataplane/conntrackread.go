@@ -21,6 +21,9 @@ const (
 	attrICMPv6ID    = 7  // CTA_PROTO_ICMPV6_ID, likewise
 )
 
+// statusAnswered is set in the status of an entry whose other end has sent a packet too: IPS_SEEN_REPLY (linux/netfilter/nf_conntrack_common.h).
+const statusAnswered = 1 << 1
+
 // connectionOf reads one message of a dump.
 func connectionOf(raw []byte) (policy.Connection, error) {
 	// The kernel gives no time to an entry whose packets bypass the hooks (IPS_OFFLOAD).
@@ -41,6 +44,8 @@ func connectionOf(raw []byte) (policy.Connection, error) {
 			err = readTuple(value, &one.Reply, &one.Zone)
 		case attrTupleMaster:
 			err = readTuple(value, &one.Master, &one.Zone)
+		case nl.CTA_STATUS:
+			one.Answered = uint32Of(value)&statusAnswered != 0
 		case nl.CTA_PROTOINFO:
 			one.SYN, err = readSYN(value)
 		case nl.CTA_ZONE:

@@ -21,6 +21,8 @@ type Connection struct {
 	Zone uint16
 	// ID tells the entry from another that may come to have the same tuples.
 	ID uint32
+	// Answered is set if packets have passed in both directions (IPS_SEEN_REPLY, linux/netfilter/nf_conntrack_common.h).
+	Answered bool
 	// SYN is set where TCP's tracking has seen the SYN, so that it is certain who began.
 	SYN bool
 	// Left is how long the entry would stay if no further packet came.

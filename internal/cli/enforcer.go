@@ -13,6 +13,7 @@ import (
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/types"
@@ -35,6 +36,7 @@ import (
 	"github.com/ringfence-io/ringfence/enforcer/dataplane"
 	"github.com/ringfence-io/ringfence/enforcer/denials"
 	"github.com/ringfence-io/ringfence/enforcer/iptables"
+	"github.com/ringfence-io/ringfence/enforcer/passing"
 )
 
 // enforcerOptions are the flags of 'ringfence enforcer'.
@@ -223,6 +225,7 @@ type enforcerProcess struct {
 	health   *report.Health
 	arrivals *arrival.Table // nil if the CNI plugin cannot hand pods over
 	journal  *denials.Journal
+	passing  *passing.Watcher
 	ground   *ground
 	node     *node.Reconciler
 }
@@ -292,16 +295,18 @@ func (p *enforcerProcess) wire() {
 	p.journal = &denials.Journal{
 		Source: p.plane, Log: p.log.WithName("denials"), Group: render.NFLogGroup, Interval: p.options.resync, Witness: p.config.Connections,
 	}
+	p.passing = &passing.Watcher{Source: p.plane, Log: p.log.WithName("passing"), Witness: p.config.Connections}
 	p.ground = &ground{options: p.options, plane: p.plane, sync: sync, journal: p.journal, log: p.log}
 	p.health = report.NewHealth()
 	p.config.Sync, p.config.Compare, p.config.Kernel = sync, sync, sync
+	p.config.Watched = p.passing.Ask
 	p.config.Points, p.config.Health, p.config.Ground = p.journal.SetPoints, p.health, p.ground
 	if p.arrivals = p.options.cni.arrivals(p.health, p.log.WithName("cni")); p.arrivals != nil {
 		p.config.Arrivals = p.arrivals
 	}
 	p.node = node.New(p.config)
-	p.journal.Pods = p.node
-	metrics.Registry.MustRegister(append(denials.Metrics(), BuildInfo())...)
+	p.journal.Pods, p.passing.Pods = p.node, p.node
+	metrics.Registry.MustRegister(slices.Concat(denials.Metrics(), passing.Metrics(), []prometheus.Collector{BuildInfo()})...)
 }
 
 // start runs the manager, and what runs beside it, until ctx ends; end ends the process.
@@ -333,8 +338,8 @@ func (p *enforcerProcess) addRunnables() error {
 	if err := p.manager.Add(ctrlmanager.RunnableFunc(released)); err != nil {
 		return fmt.Errorf("adding the end of the start: %w", err)
 	}
-	if err := p.manager.Add(p.journal); err != nil {
-		return fmt.Errorf("adding the log of denied packets: %w", err)
+	if err := errors.Join(p.manager.Add(p.journal), p.manager.Add(p.passing)); err != nil {
+		return fmt.Errorf("adding what denied packets and connections that pass are read by: %w", err)
 	}
 	return nil
 }

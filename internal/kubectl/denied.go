@@ -146,7 +146,7 @@ func deniedIn(reports []v1alpha1.ConnectionReport, from time.Time) deniedAnswer 
 	for _, r := range reports {
 		for _, c := range r.Status.Connections {
 			local, _ := c.Ends()
-			if c.LastTime.Time.Before(from) || local.Namespace != r.Namespace && own[local.Namespace] {
+			if c.Verdict == v1alpha1.ConnectionAllowed || c.LastTime.Time.Before(from) || local.Namespace != r.Namespace && own[local.Namespace] {
 				continue
 			}
 			answer.Connections = append(answer.Connections, seen{r.Namespace, c})

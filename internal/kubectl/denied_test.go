@@ -44,7 +44,7 @@ func scan() v1alpha1.ReportedConnection {
 			Verdict: v1alpha1.ConnectionDenied, Direction: v1alpha1.ConnectionIngress,
 			From:     v1alpha1.ConnectionEnd{Namespace: "lab", Workload: "deploy/scanner", Pod: "scanner-7d9f-x2x9p", Address: "10.244.1.9"},
 			To:       v1alpha1.ConnectionEnd{Namespace: "shop", Workload: "database-0", Pod: "database-0", Address: "10.244.1.4"},
-			Protocol: "TCP", Port: 5432, Policy: "NetworkPolicy shop/database", Rule: &rule, Packets: 12, FirstTime: before(time.Hour), LastTime: before(5 * time.Minute),
+			Protocol: "TCP", Port: 5432, Policy: "NetworkPolicy shop/database", Rule: &rule, Packets: 12, FirstTime: before(time.Hour), LastTime: before(15 * time.Minute),
 		},
 	}
 }
@@ -82,14 +82,14 @@ func TestDenied(t *testing.T) {
 	}{
 		"one namespace": {[]string{"-n", "shop"}, exitNo, []string{
 			"LAST FROM TO PORT VERDICT BY PACKETS FIRST",
-			"5m lab/deploy/scanner (scanner-7d9f-x2x9p) shop/database-0 tcp/5432 DENIED NetworkPolicy shop/database ingress[1] 12 60m",
+			"15m lab/deploy/scanner (scanner-7d9f-x2x9p) shop/database-0 tcp/5432 DENIED NetworkPolicy shop/database ingress[1] 12 60m",
 			"30m shop/deploy/web (web-1-a) 203.0.113.9 icmp would deny NetworkPolicy shop/egress egress 3 60m",
 			"7 more connections of 70 packets were seen, and are not listed any more.",
 			"ALL PACKETS VERDICT BY", "1000 DENIED NetworkPolicy shop/database ingress",
 		}},
 		"the other end": {[]string{"-n", "lab"}, exitNo, []string{
 			"LAST FROM TO PORT VERDICT BY PACKETS FIRST",
-			"5m lab/deploy/scanner (scanner-7d9f-x2x9p) shop/database-0 tcp/5432 DENIED policy of namespace shop ingress 12 60m",
+			"15m lab/deploy/scanner (scanner-7d9f-x2x9p) shop/database-0 tcp/5432 DENIED policy of namespace shop ingress 12 60m",
 		}},
 		"some time": {[]string{"-n", "lab", "--since", "1m"}, exitYes, []string{"No connection is listed that was denied."}},
 		"nothing was asked for": {[]string{"-n", "other"}, exitTrouble, []string{
@@ -202,18 +202,18 @@ func TestAudit(t *testing.T) {
 			counted("shop", "NetworkPolicy shop/noisy", 12, 10*time.Minute), counted("shop", "NetworkPolicy shop/quiet", 5, 2*time.Hour),
 		}}),
 		&v1alpha1.NodeConnections{ObjectMeta: metav1.ObjectMeta{Name: "n1"}, Status: v1alpha1.NodeConnectionsStatus{Since: since, Counts: []v1alpha1.ConnectionCount{
-			counted("", "ClusterNetworkPolicy wall", 1, 5*time.Minute), counted("far", "NetworkPolicy far/by-nodes", 2, 5*time.Minute),
+			counted("", "ClusterNetworkPolicy wall", 1, 15*time.Minute), counted("far", "NetworkPolicy far/by-nodes", 2, 15*time.Minute),
 		}}},
 		&v1alpha1.NodeConnections{ObjectMeta: metav1.ObjectMeta{Name: "n2"}, Status: v1alpha1.NodeConnectionsStatus{Since: before(time.Hour), Counts: []v1alpha1.ConnectionCount{
-			counted("", "ClusterNetworkPolicy wall", 2, time.Minute),
+			counted("", "ClusterNetworkPolicy wall", 2, 11*time.Minute),
 		}}},
 	)
 	c := clusterOf(t, objects...)
 	got, status := runIn(t, c, "audit", "-A")
 	want := `POLICY WOULD DENY LAST COUNTED FOR CLEAN
-ClusterNetworkPolicy wall 3 60s 3h no
+ClusterNetworkPolicy wall 3 11m 3h no
 NamespaceIsolation tenants 0 never 3h yes
-NetworkPolicy far/by-nodes 2 5m 3h no
+NetworkPolicy far/by-nodes 2 15m 3h no
 NetworkPolicy lab/uncounted ? ? - not known
 NetworkPolicy shop/never 0 never 3h yes
 NetworkPolicy shop/noisy 12 10m 3h no

@@ -19,6 +19,7 @@ import (
 	"github.com/ringfence-io/ringfence/controllers/startup"
 	"github.com/ringfence-io/ringfence/controllers/status"
 	"github.com/ringfence-io/ringfence/enforcer/denials"
+	"github.com/ringfence-io/ringfence/enforcer/passing"
 	"github.com/ringfence-io/ringfence/internal/cli"
 )
 
@@ -38,7 +39,7 @@ var processes = []struct {
 	collectors []prometheus.Collector
 }{
 	{"both", []prometheus.Collector{cli.BuildInfo()}},
-	{"enforcer", append(node.Metrics(), denials.Metrics()...)},
+	{"enforcer", slices.Concat(node.Metrics(), denials.Metrics(), passing.Metrics())},
 	{"controller", append((&status.Policies{}).Metrics(), startup.Metrics()...)},
 }
 

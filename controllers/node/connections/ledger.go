@@ -15,16 +15,18 @@ import (
 // Life is for how long a connection is listed after it was seen last.
 const Life = 24 * time.Hour
 
-// Ledger is what a node has seen of denied connections. Its methods may be called from any goroutine.
+// Ledger is what a node has seen of connections. Its methods may be called from any goroutine.
 type Ledger struct {
 	mu       sync.Mutex
 	since    time.Time
 	accounts map[string]*account // by the namespace of the pod of this node
 	listed   int                 // of all accounts
 	counts   map[countOf]tally
-	changed  chan struct{} // receives when something has changed
-	news     bool          // there are connections or counts that have not been written
-	grown    bool          // those that were have grown
+	watched  map[string]metav1.Time // namespaces whose allowed connections are looked for, since when
+	earlier  map[string]metav1.Time // those of the process before this one, until it is known which they are now
+	changed  chan struct{}          // receives when something has changed
+	news     bool                   // there are connections or counts that have not been written
+	grown    bool                   // those that were have grown
 }
 
 // NewLedger is one that begins now.
@@ -37,6 +39,7 @@ type account struct {
 	listed map[connection]*sight
 	groups map[string]int // how many are listed, by the namespace of the other end, and by the other end
 	rest   v1alpha1.ConnectionRest
+	passed int // how many of those that are listed were allowed
 }
 
 // connection is what packets have in common of which one thing is to be said.
@@ -131,6 +134,7 @@ func (l *Ledger) note(o v1alpha1.ObservedConnection) {
 	for _, g := range s.groups {
 		a.groups[g]++
 	}
+	a.count(key, 1)
 	l.listed++
 	l.news = true
 	if l.listed > v1alpha1.MaxNodeConnections {
@@ -178,13 +182,14 @@ func (s *sight) add(o *v1alpha1.ObservedConnection) {
 	s.last.FirstTime, s.last.Packets = first, packets
 }
 
-// drop takes one connection from an account: of the namespace at the other end that has most, and there of the other end that has most, the one that was seen
-// least often, and of several the one that was seen first.
+// drop takes one connection from an account: of those that were allowed or of the others, whichever there are more of; of these, of the namespace at the other
+// end that has most, and there of the other end that has most, the one that was seen least often, and of several the one that was seen first.
 func (l *Ledger) drop(a *account) {
 	var victim connection
 	var least *sight
+	ofPassed := a.passed > len(a.listed)/2
 	for key, s := range a.listed {
-		if least == nil || a.compare(s, least) < 0 {
+		if key.isPassed() == ofPassed && (least == nil || a.compare(s, least) < 0) {
 			victim, least = key, s
 		}
 	}
@@ -195,6 +200,7 @@ func (l *Ledger) drop(a *account) {
 func (l *Ledger) unlist(a *account, key connection) {
 	s := a.listed[key]
 	delete(a.listed, key)
+	a.count(key, -1)
 	for _, g := range s.groups {
 		if a.groups[g]--; a.groups[g] == 0 {
 			delete(a.groups, g)
@@ -204,6 +210,15 @@ func (l *Ledger) unlist(a *account, key connection) {
 	a.rest.Connections++
 	a.rest.Packets += s.last.Packets
 }
+
+// count has one more connection be listed, or one less.
+func (a *account) count(key connection, more int) {
+	if key.isPassed() {
+		a.passed += more
+	}
+}
+
+func (c connection) isPassed() bool { return c.verdict == v1alpha1.ConnectionAllowed }
 
 // compare orders what is listed by how soon it is to go.
 func (a *account) compare(s, t *sight) int {
@@ -286,6 +301,13 @@ func (l *Ledger) Restore(before *v1alpha1.NodeConnectionsStatus) {
 	for _, c := range before.Counts {
 		l.count(c)
 	}
+	l.earlier = map[string]metav1.Time{}
+	for _, w := range before.Watched {
+		l.earlier[w.Namespace] = w.Since
+	}
+	if l.watched != nil {
+		l.watch(slices.Collect(maps.Keys(l.watched)))
+	}
 	for _, r := range before.Rests {
 		a := l.account(r.Namespace)
 		a.rest.Connections += r.Connections
@@ -315,6 +337,23 @@ func (l *Ledger) ends() time.Time {
 	return first
 }
 
+// watch notes which namespaces' allowed connections are looked for. They are since when they were before.
+func (l *Ledger) watch(namespaces []string) {
+	now := map[string]metav1.Time{}
+	for _, namespace := range namespaces {
+		since, watched := l.earlier[namespace]
+		if !watched {
+			since, watched = l.watched[namespace]
+		}
+		if !watched {
+			since = metav1.Now()
+		}
+		now[namespace] = since
+	}
+	l.news = l.news || !maps.Equal(l.watched, now)
+	l.watched, l.earlier = now, nil
+}
+
 // take is the ledger as it is written: everything in it counts as written from now on.
 func (l *Ledger) take(now time.Time) v1alpha1.NodeConnectionsStatus {
 	l.mu.Lock()
@@ -337,6 +376,11 @@ func (l *Ledger) take(now time.Time) v1alpha1.NodeConnectionsStatus {
 			Namespace: of.namespace, Policy: of.policy, Direction: of.direction, Verdict: of.verdict, Packets: t.packets, LastTime: t.last})
 	}
 	slices.SortFunc(status.Counts, v1alpha1.CompareCounts)
+	for _, namespace := range slices.Sorted(maps.Keys(l.watched)) {
+		if len(status.Watched) < v1alpha1.MaxWatched {
+			status.Watched = append(status.Watched, v1alpha1.WatchedNamespace{Namespace: namespace, Since: l.watched[namespace]})
+		}
+	}
 	return status
 }
 

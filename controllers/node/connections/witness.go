@@ -9,10 +9,14 @@ import (
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/controllers/cached"
 	"github.com/ringfence-io/ringfence/enforcer/denials"
+	"github.com/ringfence-io/ringfence/enforcer/passing"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
 
-var _ denials.Witness = (*Ledger)(nil)
+var (
+	_ denials.Witness = (*Ledger)(nil)
+	_ passing.Witness = (*Ledger)(nil)
+)
 
 // Saw notes a sample, unless nobody knows whose pod of this node it is about.
 func (l *Ledger) Saw(s denials.Sample) {
@@ -30,6 +34,23 @@ func (l *Ledger) Saw(s denials.Sample) {
 	if local, _ := o.Ends(); local.Namespace != "" {
 		l.Note(o)
 	}
+}
+
+// Passed notes connections that pass.
+func (l *Ledger) Passed(s passing.Sight) {
+	at := metav1.NewTime(s.At)
+	l.Note(v1alpha1.ObservedConnection{
+		Verdict: v1alpha1.ConnectionAllowed, Direction: directionOf(s.Direction), From: endAt(s.Src.Pod, s.Src.Addr), To: endAt(s.Dst.Pod, s.Dst.Addr),
+		Protocol: denials.ProtocolName(s.Protocol), Port: int32(s.Port), Packets: int64(s.Number), FirstTime: at, LastTime: at,
+	})
+}
+
+// Looks notes the namespaces whose allowed connections are looked for.
+func (l *Ledger) Looks(namespaces []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.watch(namespaces)
+	l.say()
 }
 
 // Counted adds what has grown.
