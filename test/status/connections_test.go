@@ -239,12 +239,18 @@ func TestARestartForgetsNothingThatWasReported(t *testing.T) {
 		t.Errorf("since its restart the controller has written %v", got)
 	}
 
+	lines := []string{""}
 	for restart := 1; restart <= 2; restart++ {
 		w.stop()
 		w = s.node.witness()
 		w.Note(s.reach("client", "web"))
 		w.Count(s.denied(10))
-		s.lists(s.line("client", "web", 1+restart, s.node))
+		lines[0] = s.line("client", "web", 1+restart, s.node)
+		s.lists(slices.Clone(lines)...)
+		more := fmt.Sprintf("more-%d", restart) // for the second write of this enforcer
+		w.Note(s.reach(more, "web"))
+		lines = append(lines, s.line(more, "web", 1, s.node))
+		s.lists(slices.Clone(lines)...)
 	}
 	last := s.reported("the sum of what three enforcers have counted", func(r *v1alpha1.ConnectionReport) error {
 		if r.Status.Denied != 1020 {
@@ -252,7 +258,8 @@ func TestARestartForgetsNothingThatWasReported(t *testing.T) {
 		}
 		return nil
 	})
-	if !last.Status.Since.Equal(before.Status.Since) || !last.Status.Connections[0].FirstTime.Equal(&before.Status.Connections[0].FirstTime) {
+	client := slices.IndexFunc(last.Status.Connections, func(c v1alpha1.ReportedConnection) bool { return c.From.Pod == "client" })
+	if !last.Status.Since.Equal(before.Status.Since) || !last.Status.Connections[client].FirstTime.Equal(&before.Status.Connections[0].FirstTime) {
 		t.Errorf("the beginning is forgotten: %+v, then %+v", before.Status, last.Status)
 	}
 }
