@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -309,6 +310,18 @@ func (d *denied) aDeveloperListsThem(t *testing.T) {
 // asDeveloper runs the plugin as kubectl does.
 func (d *denied) asDeveloper(t *testing.T, args ...string) (out string, code int) {
 	t.Helper()
+	cmd := d.developers(t, args...)
+	text, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return string(text), cmd.ProcessState.ExitCode()
+}
+
+// developers is a command of the plugin, which ends with the test.
+func (d *denied) developers(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
 	config, err := clientcmd.LoadFromFile(d.Kubeconfig)
 	kit.Must(t, err)
 	for _, user := range config.AuthInfos {
@@ -318,25 +331,69 @@ func (d *denied) asDeveloper(t *testing.T, args ...string) (out string, code int
 	kubeconfig := filepath.Join(dir, "kubeconfig")
 	kit.Must(t, clientcmd.WriteToFile(*config, kubeconfig))
 	kit.Must(t, os.Symlink(ringfence, filepath.Join(dir, "kubectl-ringfence")))
-	cmd := exec.CommandContext(kit.Context(t, patience), apiserver.Kubectl(), append([]string{"ringfence"}, args...)...)
+	cmd := exec.CommandContext(t.Context(), apiserver.Kubectl(), append([]string{"ringfence"}, args...)...)
 	cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "KUBECONFIG="+kubeconfig)
-	text, err := cmd.CombinedOutput()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
+	return cmd
+}
+
+// follow has a developer follow what is denied. What it returns waits for so many lines about the server that is denied.
+func (d *denied) follow(t *testing.T) (until func(lines int)) {
+	t.Helper()
+	cmd := d.developers(t, "denied", "-n", "shop", "--follow")
+	out, err := cmd.StdoutPipe()
+	kit.Must(t, err)
+	kit.Must(t, cmd.Start())
+	lines := make(chan string)
+	ctx := kit.Context(t, 2*patience)
+	go func() {
+		defer close(lines)
+		for scanner := bufio.NewScanner(out); scanner.Scan(); {
+			select {
+			case lines <- scanner.Text():
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // it may have ended
+		_ = cmd.Wait()
+	})
+	want := regexp.MustCompile(fmt.Sprintf(`^\S+Z  DENIED  ops/deploy/scanner \(%s\) to shop/deploy/web \(%s\)  tcp/%d  by NetworkPolicy shop/web ingress  \d+ packets$`,
+		d.scanner.Name, d.web.Name, deniedPort))
+	seen, others := 0, []string(nil)
+	return func(wanted int) {
+		t.Helper()
+		for seen < wanted {
+			select {
+			case line, more := <-lines:
+				if !more {
+					t.Fatalf("kubectl ringfence denied --follow has ended after %d lines, and %q", seen, others)
+				}
+				if want.MatchString(line) {
+					seen++
+				} else {
+					others = append(others, line)
+				}
+			case <-ctx.Done():
+				t.Fatalf("kubectl ringfence denied --follow has printed %d lines of the connection, want %d, and %q", seen, wanted, others)
+			}
+		}
 	}
-	return string(text), cmd.ProcessState.ExitCode()
 }
 
 // aRestartCountsOn: the node goes on from what it has reported, and counts no packet again that the kernel has counted before.
 func (d *denied) aRestartCountsOn(t *testing.T) {
 	t.Helper()
 	before := d.counted(t)
+	follow := d.follow(t)
+	follow(1)
 	for _, n := range d.Nodes {
 		kit.Must(t, n.RestartEnforcer())
 	}
 	kit.Must(t, d.WaitEnforcers(kit.Context(t, patience)))
 	d.send(t, deniedProbes/2)
+	follow(2)
 	after := d.counted(t)
 	if !after.Since.Equal(before.Since) {
 		t.Errorf("it is counted since %v, and was since %v", after.Since, before.Since)
