@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
+	reports "github.com/ringfence-io/ringfence/controllers/connections"
 	"github.com/ringfence-io/ringfence/controllers/node/connections"
 	"github.com/ringfence-io/ringfence/controllers/status"
 	"github.com/ringfence-io/ringfence/test/kit"
@@ -211,6 +212,28 @@ func TestReportsAreForThoseWhoAsk(t *testing.T) {
 	other.lists(other.line("client", "web", 1, s.node), other.lineFrom(s, "client", "web", own, 1, s.node)) // who deletes it gets it again
 	other.annotates(`"all"`)
 	other.unreported()
+}
+
+// TestReportsForAllAndForNone: --connection-reports may say that all namespaces have one, whether they ask or not, or none. A controller that is told otherwise
+// removes what another one has written.
+func TestReportsForAllAndForNone(t *testing.T) {
+	s := begin(t)
+	asking := begin(t)
+	asking.asks()
+	s.pod("web", s.node)
+	all := startReporting(t, reports.ForAll, restConfig)
+	s.lists()
+	asking.lists()
+	s.node.witness().Note(s.reach("client", "web"))
+	s.lists(s.line("client", "web", 1, s.node))
+	begin(t).lists() // a namespace that comes later
+	all.end()
+	asked := startController(t, restConfig)
+	s.unreported()
+	asking.lists()
+	asked.end()
+	startReporting(t, reports.ForNone, restConfig)
+	asking.unreported()
 }
 
 // TestARestartForgetsNothingThatWasReported: of the controller, then of the enforcer, more than once.

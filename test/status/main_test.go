@@ -83,6 +83,12 @@ type controller struct {
 // startController starts one, with changes of its options. It ends with the test, if not before.
 func startController(t *testing.T, to *rest.Config, change ...func(*ctrl.Options)) *controller {
 	t.Helper()
+	return startReporting(t, connections.ForThoseThatAsk, to, change...)
+}
+
+// startReporting is startController with another --connection-reports.
+func startReporting(t *testing.T, namespaces string, to *rest.Config, change ...func(*ctrl.Options)) *controller {
+	t.Helper()
 	skip := true
 	c := &controller{Transport: transport.New(), t: t, done: make(chan error, 1)}
 	options := ctrl.Options{
@@ -101,7 +107,7 @@ func startController(t *testing.T, to *rest.Config, change ...func(*ctrl.Options
 	ctx, stop := context.WithCancel(context.Background())
 	policies := &status.Policies{}
 	kit.Must(t, policies.SetupWithManager(ctx, m))
-	reports := &connections.Reports{For: connections.ForThoseThatAsk, Runs: policies.Runs}
+	reports := &connections.Reports{For: namespaces, Runs: policies.Runs}
 	kit.Must(t, reports.SetupWithManager(ctx, m, policies.Client()))
 	kit.Must(t, (&startup.Taint{Key: startup.DefaultTaint}).SetupWithManager(ctx, m))
 	metrics.Registry.Unregister(counts{}) // the next controller of this process brings them too
