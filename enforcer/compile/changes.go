@@ -123,5 +123,5 @@ func (n *Namespace) equal(o *Namespace) bool {
 	if n == o || n == nil || o == nil {
 		return n == o
 	}
-	return n.Name == o.Name && n.Mode == o.Mode && n.SourceCheckOff == o.SourceCheckOff && slices.Equal(n.Labels, o.Labels)
+	return n.Name == o.Name && n.Mode == o.Mode && n.Logged == o.Logged && n.SourceCheckOff == o.SourceCheckOff && slices.Equal(n.Labels, o.Labels)
 }
