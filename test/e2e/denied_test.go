@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -85,6 +86,7 @@ func TestDeniedConnectionsAreReported(t *testing.T) {
 			d.whoDoesNotAskHasNone(t)
 			d.aDeveloperListsThem(t)
 			d.aRestartCountsOn(t)
+			d.whoAsksLaterHasOne(t)
 		})
 	}
 }
@@ -405,4 +407,34 @@ func (d *denied) aRestartCountsOn(t *testing.T) {
 			}
 		}
 	}
+}
+
+// whoAsksLaterHasOne: what was denied before is not listed, what is denied from then on is.
+func (d *denied) whoAsksLaterHasOne(t *testing.T) {
+	t.Helper()
+	kubectl(t, d.Lab, "annotate", "namespace", "quiet", v1alpha1.ConnectionsAnnotation+"="+v1alpha1.ConnectionsDenied)
+	began, tries := time.Now(), 0
+	flow := probe.Flow{Protocol: policy.TCP, Src: d.scanner.Addresses[0], Dst: d.quiet.Addresses[0], Port: deniedPort + 1}
+	s := d.reports(t, "quiet", func(s *v1alpha1.ConnectionReportStatus) error {
+		tries++
+		if r, err := probe.Once([]probe.Watched{{Host: d.scanner.Host, Flow: flow}}, 1000, 0); err != nil || len(r.Wrong) > 0 {
+			return fmt.Errorf("the pod answers: %s %w", r, err)
+		}
+		if len(s.Connections) != 1 || s.Connections[0].Port != deniedPort+1 || s.Connections[0].Policy != "NetworkPolicy quiet/all" || s.Denied == 0 {
+			return fmt.Errorf("%d packets were denied: %q", s.Denied, deniedLines(s.Connections))
+		}
+		return nil
+	})
+	t.Logf("a namespace that asks later has its connections %s after that", time.Since(began).Round(10*time.Millisecond))
+	if s.Denied > int64(tries) {
+		t.Errorf("%d packets are counted of %d that were sent since", s.Denied, tries)
+	}
+	kubectl(t, d.Lab, "annotate", "namespace", "quiet", v1alpha1.ConnectionsAnnotation+"-")
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(ctx context.Context) error {
+		err := d.client.Get(ctx, client.ObjectKey{Namespace: "quiet", Name: v1alpha1.ConnectionReportName}, &v1alpha1.ConnectionReport{})
+		if !apierrors.IsNotFound(err) {
+			return fmt.Errorf("the report is there after nobody asks for it: %v", err)
+		}
+		return nil
+	}))
 }
