@@ -179,11 +179,11 @@ type ObservedConnection struct {
 	// firstTime is when the first was seen, by the node's clock.
 	//
 	// +optional
-	FirstTime metav1.Time `json:"firstTime,omitempty"`
+	FirstTime metav1.Time `json:"firstTime,omitzero"`
 	// lastTime is when the last was seen.
 	//
 	// +optional
-	LastTime metav1.Time `json:"lastTime,omitempty"`
+	LastTime metav1.Time `json:"lastTime,omitzero"`
 }
 
 // ConnectionEnd is one end of a connection.
@@ -250,7 +250,7 @@ type ConnectionCount struct {
 	// lastTime is when the count was last seen to have grown, by the node's clock.
 	//
 	// +optional
-	LastTime metav1.Time `json:"lastTime,omitempty"`
+	LastTime metav1.Time `json:"lastTime,omitzero"`
 }
 
 // NodeConnections says what one node has seen of connections. The node's enforcer writes the object of the node's name, and no other; the Node owns it.
@@ -292,11 +292,11 @@ type NodeConnectionsStatus struct {
 	// time is when the enforcer wrote this, by the node's clock.
 	//
 	// +optional
-	Time metav1.Time `json:"time,omitempty"`
+	Time metav1.Time `json:"time,omitzero"`
 	// since is from when on this is counted.
 	//
 	// +optional
-	Since metav1.Time `json:"since,omitempty"`
+	Since metav1.Time `json:"since,omitzero"`
 	// connections are those that were seen, at most 200. The namespaces of this node's pods share them: where that is too few, the one that has most has the
 	// next one less.
 	//
@@ -329,7 +329,7 @@ type WatchedNamespace struct {
 	// since is from when on the node does, by its clock.
 	//
 	// +optional
-	Since metav1.Time `json:"since,omitempty"`
+	Since metav1.Time `json:"since,omitzero"`
 }
 
 // NamespaceRest is what a node saw of a namespace's pods and does not list.

@@ -117,13 +117,14 @@ func asReadIn(namespace string, o v1alpha1.ObservedConnection, now time.Time) (v
 	case namespace == local.Namespace:
 		o.Policy = cached.Plain(o.Policy, cached.MaxMessage)
 	case namespace == remote.Namespace && o.Verdict != v1alpha1.ConnectionAllowed: // which the other end's node has seen
-		o.Policy, o.Rule = "policy of namespace "+cached.Plain(local.Namespace, maxName), nil
+		o.Policy, o.Rule = "policy of namespace "+cached.Plain(local.Namespace, maxNamespace), nil
 	default:
 		return o, false
 	}
 	for _, e := range []*v1alpha1.ConnectionEnd{&o.From, &o.To} {
-		for _, text := range []*string{&e.Namespace, &e.Workload, &e.Pod, &e.Address} {
-			*text = cached.Plain(*text, maxName)
+		*e = v1alpha1.ConnectionEnd{
+			Namespace: cached.Plain(e.Namespace, maxNamespace), Workload: cached.Plain(e.Workload, maxName),
+			Pod: cached.Plain(e.Pod, maxName), Address: cached.Plain(e.Address, maxAddress),
 		}
 	}
 	o.Protocol = cached.Plain(o.Protocol, maxProtocol)
@@ -164,10 +165,12 @@ func sum(a, b int64) int64 {
 	return a + b
 }
 
-// Bounds of texts, which the schema has too.
+// Bounds of texts in bytes. The schema has none below them, which it counts in characters: a text that is cut may have more of those than before.
 const (
-	maxName     = 253
-	maxProtocol = 16
+	maxNamespace = 63
+	maxName      = 253
+	maxAddress   = 64
+	maxProtocol  = 16
 )
 
 // pile is a bounded number of things, of which each node has its share.

@@ -79,7 +79,9 @@ func RESTMapper(config *rest.Config, c *http.Client) (meta.RESTMapper, error) {
 	ours := mapper.(*meta.DefaultRESTMapper)
 	ours.Add(v1alpha1.GroupVersion.WithKind("NodeEnforcement"), meta.RESTScopeRoot)
 	ours.Add(v1alpha1.GroupVersion.WithKind("PolicyEnforcement"), meta.RESTScopeNamespace)
-	ours.Add(v1alpha1.GroupVersion.WithKind("NodeConnections"), meta.RESTScopeRoot)
+	// Its name is a plural already, which the mapper would make another plural of.
+	connections := v1alpha1.GroupVersion.WithResource("nodeconnections")
+	ours.AddSpecific(v1alpha1.GroupVersion.WithKind("NodeConnections"), connections, connections, meta.RESTScopeRoot)
 	ours.Add(v1alpha1.GroupVersion.WithKind("ConnectionReport"), meta.RESTScopeNamespace)
 	return ours, nil
 }

@@ -3,6 +3,7 @@ package compile
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -105,6 +106,57 @@ func TestWhatAChangeDoesNotReachStaysTheSame(t *testing.T) {
 	if changed != 1 {
 		t.Errorf("%d sets are made again, where one has the pod that has come", changed)
 	}
+}
+
+// TestWhatIsSaidOfANamespaceIsHeeded: whatever changes in a namespace, and in nothing else, what is compiled is what a compiler makes of it that has kept nothing.
+func TestWhatIsSaidOfANamespaceIsHeeded(t *testing.T) {
+	s := keeping()
+	var k Compiler
+	k.Compile(s)
+	for _, tt := range []struct {
+		what string
+		is   Namespace
+	}{
+		{"it asks for what is denied", Namespace{Logged: true}},
+		{"it asks for that no more", Namespace{}},
+		{"its mode", Namespace{Mode: string(v1alpha1.Audit)}},
+		{"it asks, and is audited", Namespace{Mode: string(v1alpha1.Audit), Logged: true}},
+		{"what its pods may send", Namespace{SourceCheckOff: true}},
+	} {
+		is := tt.is
+		is.Name, is.Labels = keptShop.Name, keptShop.Labels
+		s.Namespaces = ObjectsOf(&is, keptOther)
+		want, _ := Compile(s)
+		got, _ := k.Compile(s)
+		if diff := cmp.Diff(pointsOf(want), pointsOf(got)); diff != "" {
+			t.Errorf("%s (-anew +with what was kept):\n%s", tt.what, diff)
+		}
+	}
+	shop := Namespace{Name: "shop"}
+	for i := range reflect.TypeFor[Namespace]().NumField() {
+		other := shop
+		switch f := reflect.ValueOf(&other).Elem().Field(i); f.Kind() {
+		case reflect.String:
+			f.SetString("other")
+		case reflect.Bool:
+			f.SetBool(true)
+		default:
+			other.Labels = NewLabels(map[string]string{"a": "b"})
+		}
+		if shop.Equal(&other) {
+			t.Errorf("two namespaces are the same though they differ in %s", reflect.TypeFor[Namespace]().Field(i).Name)
+		}
+	}
+}
+
+// pointsOf says of each policy of a node whether what it denies is passed, and whether it is logged.
+func pointsOf(n policy.Node) []string {
+	var all []string
+	for _, p := range n.Policies {
+		all = append(all, fmt.Sprintf("%s audit %t logged %t", p.Ref, p.Audit, p.Log))
+	}
+	slices.Sort(all)
+	return all
 }
 
 // TestWhatIsNotUsedIsForgotten: what a compiler keeps is of the last snapshot, however many it has seen.

@@ -113,7 +113,12 @@ func Watch(flows []Watched, rate int) (*Watcher, error) { return watch(flows, ra
 // Once sends one packet of each flow, in their order, at a rate of so many per second. It waits until every allowed one is answered or
 // grace is over.
 func Once(flows []Watched, rate int, grace time.Duration) (Report, error) {
-	w, err := watch(flows, rate, len(flows))
+	return Times(1, flows, rate, grace)
+}
+
+// Times sends so many packets of each flow, the flows taking turns. It waits like [Once].
+func Times(times int, flows []Watched, rate int, grace time.Duration) (Report, error) {
+	w, err := watch(flows, rate, times*len(flows))
 	if err != nil {
 		return Report{}, err
 	}

@@ -90,16 +90,36 @@ func plain(object *unstructured.Unstructured) map[string]any {
 
 // What an enforcer says, the controller reads and cannot change.
 func TestTheControllerDoesNotSpeakForNodes(t *testing.T) {
-	removed(t, "n1")
-	kit.Must(t, apply(t.Context(), as(t, enforcer, "n1"), report("n1")))
 	c := as(t, controller, "")
-	all, err := c.Resource(nodeEnforcements).List(t.Context(), metav1.ListOptions{})
-	kit.Must(t, err)
-	if !slices.ContainsFunc(all.Items, func(o unstructured.Unstructured) bool { return o.GetName() == "n1" }) {
-		t.Errorf("it sees %d NodeEnforcements, and not that of n1", len(all.Items))
+	for _, of := range ofNodes {
+		removed(t, of.says("n1"))
+		kit.Must(t, apply(t.Context(), as(t, enforcer, "n1"), of.says("n1")))
+		resource := resourceOf(of.says("n1"))
+		all, err := c.Resource(resource).List(t.Context(), metav1.ListOptions{})
+		kit.Must(t, err)
+		if !slices.ContainsFunc(all.Items, func(o unstructured.Unstructured) bool { return o.GetName() == "n1" }) {
+			t.Errorf("it sees %d %s, and not that of n1", len(all.Items), resource.Resource)
+		}
+		const who = `User "system:serviceaccount:ringfence-system:ringfence-controller" cannot `
+		refused(t, apply(t.Context(), c, of.says("n1", set(of.another, "status", of.field))), who+`patch resource "`+resource.Resource+`"`)
+		refused(t, c.Resource(resource).Delete(t.Context(), "n1", metav1.DeleteOptions{}), who+`delete resource "`+resource.Resource+`"`)
 	}
-	refused(t, apply(t.Context(), c, report("n1", set("legacy", "status", "backend"))),
-		`User "system:serviceaccount:ringfence-system:ringfence-controller" cannot patch resource "nodeenforcements"`)
+}
+
+// A ConnectionReport from its beginning to its end, as the controller writes it. An enforcer writes none.
+func TestTheControllerWritesConnectionReports(t *testing.T) {
+	said := parsed(`{apiVersion: policy.ringfence.io/v1alpha1, kind: ConnectionReport, metadata: {name: connections, namespace: default}, status: {denied: 3}}`)
+	options := metav1.ApplyOptions{FieldManager: "ringfence-controller", Force: true}
+	_, err := as(t, enforcer, "n1").Resource(connectionReports).Namespace("default").Apply(t.Context(), "connections", said, options)
+	refused(t, err, `User "system:serviceaccount:ringfence-system:ringfence-enforcer" cannot patch resource "connectionreports"`)
+
+	own := as(t, controller, "").Resource(connectionReports).Namespace("default")
+	object, err := own.Apply(t.Context(), "connections", said, options)
+	kit.Must(t, err)
+	t.Cleanup(func() { kit.Must(t, client.IgnoreNotFound(admin.Delete(context.Background(), said))) })
+	_, err = own.Update(t.Context(), object, metav1.UpdateOptions{})
+	refused(t, err, `cannot update resource "connectionreports"`)
+	kit.Must(t, own.Delete(t.Context(), "connections", metav1.DeleteOptions{}))
 }
 
 // Whoever leads says so in one namespace alone.

@@ -162,7 +162,8 @@ func TestOnlyTheRolesOfPeopleAreBoundToNobody(t *testing.T) {
 	want := map[string]any{
 		"ClusterRole ringfence-metrics-reader": []any{map[string]any{"nonResourceURLs": []any{"/metrics"}, "verbs": []any{"get"}}},
 		"ClusterRole ringfence-view": []any{map[string]any{
-			"apiGroups": []any{"policy.ringfence.io"}, "resources": []any{"policyenforcements"}, "verbs": []any{"get", "list", "watch"},
+			"apiGroups": []any{"policy.ringfence.io"}, "resources": []any{"policyenforcements", "connectionreports"},
+			"verbs": []any{"get", "list", "watch"},
 		}},
 	}
 	if diff := cmp.Diff(want, unbound); diff != "" {

@@ -177,7 +177,9 @@ func asBoundTo(t *testing.T, account string, to *authenticationv1.BoundObjectRef
 // nodeEnforcements, and so on, are resources of the API.
 var (
 	nodeEnforcements   = ours("nodeenforcements")
+	nodeConnections    = ours("nodeconnections")
 	policyEnforcements = ours("policyenforcements")
+	connectionReports  = ours("connectionreports")
 	clusterPolicies    = ours("clusternetworkpolicies")
 	isolations         = ours("namespaceisolations")
 	networkPolicies    = schema.GroupVersionResource{Group: "networking.k8s.io", Version: "v1", Resource: "networkpolicies"}
@@ -191,17 +193,35 @@ func ours(resource string) schema.GroupVersionResource {
 func report(node string, with ...func(*unstructured.Unstructured)) *unstructured.Unstructured {
 	object := parsed(fmt.Sprintf(`{apiVersion: policy.ringfence.io/v1alpha1, kind: NodeEnforcement, metadata: {name: %s},
 		status: {backend: nft, heartbeatSeconds: 60}}`, node))
+	return changedBy(object, with)
+}
+
+// seenBy is what the enforcer says that it has seen of denied connections, with changes.
+func seenBy(node string, with ...func(*unstructured.Unstructured)) *unstructured.Unstructured {
+	return changedBy(parsed(fmt.Sprintf(`{apiVersion: policy.ringfence.io/v1alpha1, kind: NodeConnections, metadata: {name: %s}, status: {
+		time: "2026-01-01T00:00:00Z", since: "2026-01-01T00:00:00Z"}}`, node)), with)
+}
+
+func changedBy(object *unstructured.Unstructured, with []func(*unstructured.Unstructured)) *unstructured.Unstructured {
 	for _, change := range with {
 		change(object)
 	}
 	return object
 }
 
-// apply writes a NodeEnforcement as an enforcer does.
+// apply writes what an enforcer says of its node, as it does.
 func apply(ctx context.Context, c dynamic.Interface, object *unstructured.Unstructured, dryRun ...string) error {
 	options := metav1.ApplyOptions{FieldManager: "ringfence-enforcer", Force: true, DryRun: dryRun}
-	_, err := c.Resource(nodeEnforcements).Apply(ctx, object.GetName(), object, options)
+	_, err := c.Resource(resourceOf(object)).Apply(ctx, object.GetName(), object, options)
 	return err
+}
+
+// resourceOf is the resource of what an enforcer says of its node.
+func resourceOf(object *unstructured.Unstructured) schema.GroupVersionResource {
+	if object.GetKind() == "NodeConnections" {
+		return nodeConnections
+	}
+	return nodeEnforcements
 }
 
 // parsed reads an object that stands in a test.

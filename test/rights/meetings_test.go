@@ -2,6 +2,7 @@ package rights
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -10,12 +11,15 @@ import (
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/controllers/startup"
+	"github.com/ringfence-io/ringfence/enforcer/policy"
 	"github.com/ringfence-io/ringfence/lab"
+	"github.com/ringfence-io/ringfence/lab/probe"
 	"github.com/ringfence-io/ringfence/test/kit"
 )
 
@@ -57,6 +61,41 @@ func losesStartupTaint(t *testing.T, l *lab.Lab) {
 		}
 		if taints := node.Spec.Taints; len(taints) != 1 || taints[0].Key != "example.com/other" {
 			return fmt.Errorf("the node has the taints %v", taints)
+		}
+		return nil
+	}))
+}
+
+// isDenied has one pod try to reach the other until the namespace's report says that it is denied. Then nobody asks any more, and the report goes.
+func isDenied(t *testing.T, l *lab.Lab) {
+	t.Helper()
+	from, err := l.Pod(kit.Context(t, patience), "story", "two")
+	kit.Must(t, err)
+	to, err := l.Pod(kit.Context(t, patience), "story", "one")
+	kit.Must(t, err)
+	report := func(ctx context.Context) (v1alpha1.ConnectionReport, error) {
+		var r v1alpha1.ConnectionReport
+		path := "/apis/policy.ringfence.io/v1alpha1/namespaces/story/connectionreports/" + v1alpha1.ConnectionReportName
+		text, err := l.Client.Discovery().RESTClient().Get().AbsPath(path).DoRaw(ctx)
+		if err == nil {
+			err = json.Unmarshal(text, &r)
+		}
+		return r, err
+	}
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(ctx context.Context) error {
+		l.Probe(from, to, policy.TCP, 80, probe.Expect(false))
+		r, err := report(ctx)
+		if err == nil && len(r.Status.Connections) == 0 {
+			err = fmt.Errorf("the report lists nothing: %+v", r.Status)
+		}
+		return err
+	}))
+	patch := []byte(fmt.Sprintf(`{"metadata": {"annotations": {%q: null}}}`, v1alpha1.ConnectionsAnnotation))
+	_, err = l.Client.CoreV1().Namespaces().Patch(kit.Context(t, patience), "story", types.MergePatchType, patch, metav1.PatchOptions{})
+	kit.Must(t, err)
+	kit.Must(t, lab.Poll(kit.Context(t, patience), func(ctx context.Context) error {
+		if _, err := report(ctx); !apierrors.IsNotFound(err) {
+			return fmt.Errorf("the report is there after nobody asks for it: %v", err)
 		}
 		return nil
 	}))

@@ -20,13 +20,15 @@ import (
 // defaultRoles are those of Kubernetes that owners of a namespace are given.
 var defaultRoles = []string{"view", "edit", "admin"}
 
-// What Kubernetes adds to the roles of owners is that they read what has become of their NetworkPolicies, and nothing else. The controller that adds rules
+// What Kubernetes adds to the roles of owners is that they read what has become of their NetworkPolicies, and what was denied, and nothing else. The controller that adds rules
 // to roles does not run here: the selectors of its roles do.
 func TestOwnersReadWhatBecomesOfTheirPolicies(t *testing.T) {
 	for _, name := range defaultRoles {
 		t.Run(name, func(t *testing.T) {
 			added := addedTo(t, name)
-			want := []rbacv1.PolicyRule{{APIGroups: []string{"policy.ringfence.io"}, Resources: []string{"policyenforcements"}, Verbs: []string{"get", "list", "watch"}}}
+			want := []rbacv1.PolicyRule{{
+				APIGroups: []string{"policy.ringfence.io"}, Resources: []string{"policyenforcements", "connectionreports"}, Verbs: []string{"get", "list", "watch"},
+			}}
 			if diff := cmp.Diff(want, added); diff != "" {
 				t.Fatalf("what is added to %s (-want +got):\n%s", name, diff)
 			}
@@ -87,18 +89,30 @@ func owner(t *testing.T, role string, rules []rbacv1.PolicyRule) dynamic.Interfa
 	return c
 }
 
-// checkOwner tries what an owner may do with each of our kinds: read PolicyEnforcements of the own namespace, and no more.
+// checkOwner tries what an owner may do with each of our kinds: read PolicyEnforcements and ConnectionReports of the own namespace, and no more.
 func checkOwner(t *testing.T, c dynamic.Interface) {
 	t.Helper()
-	// The API server reads roles in its own time.
-	kit.EventuallySucceeds(t, time.Minute, "the owner may list the enforcement of the namespace's policies", func(ctx context.Context) error {
-		_, err := c.Resource(policyEnforcements).Namespace("default").List(ctx, metav1.ListOptions{})
-		return err
-	})
-	for _, resource := range []string{"policyenforcements", "clusternetworkpolicies", "namespaceisolations", "nodeenforcements"} {
+	for _, resource := range []string{"policyenforcements", "connectionreports"} {
+		// The API server reads roles in its own time.
+		kit.EventuallySucceeds(t, time.Minute, "the owner may list "+resource+" of the namespace", func(ctx context.Context) error {
+			_, err := c.Resource(ours(resource)).Namespace("default").List(ctx, metav1.ListOptions{})
+			return err
+		})
+		if _, err := c.Resource(ours(resource)).Namespace("kube-system").List(t.Context(), metav1.ListOptions{}); !withoutRight(err, "list", resource) {
+			t.Errorf("listing %s of another namespace: %v, want it refused", resource, err)
+		}
+	}
+	for _, resource := range []string{
+		"policyenforcements", "connectionreports", "clusternetworkpolicies", "namespaceisolations", "nodeenforcements", "nodeconnections",
+	} {
 		_, err := c.Resource(ours(resource)).List(t.Context(), metav1.ListOptions{})
 		if !withoutRight(err, "list", resource) {
 			t.Errorf("listing %s of the whole cluster: %v, want it refused", resource, err)
+		}
+	}
+	for _, resource := range []string{"nodeenforcements", "nodeconnections"} {
+		if _, err := c.Resource(ours(resource)).Get(t.Context(), "n1", metav1.GetOptions{}); !withoutRight(err, "get", resource) {
+			t.Errorf("reading the %s of a node: %v, want it refused", resource, err)
 		}
 	}
 	for _, k := range kinds {

@@ -27,10 +27,12 @@ import (
 )
 
 const (
-	// story is the namespace in which it takes place, with one pod.
-	story = `{apiVersion: v1, kind: Namespace, metadata: {name: story, labels: {story: told}}}
+	// story is the namespace in which it takes place, with the pod that policies are about, and another one that is denied.
+	story = `{apiVersion: v1, kind: Namespace, metadata: {name: story, labels: {story: told}, annotations: {policy.ringfence.io/connections: denied}}}
 ---
 {apiVersion: v1, kind: Pod, metadata: {namespace: story, name: one, labels: {app: web}}, spec: {containers: [{name: c, image: i}]}}
+---
+{apiVersion: v1, kind: Pod, metadata: {namespace: story, name: two, labels: {app: client}}, spec: {containers: [{name: c, image: i}]}}
 `
 	// scrapers are two who ask for metrics, of whom one may.
 	scrapers = `{apiVersion: v1, kind: ServiceAccount, metadata: {namespace: story, name: reader}}
@@ -151,6 +153,7 @@ func tell(t *testing.T, flags []string) *lab.Lab {
 	kit.Must(t, err)
 	kit.Must(t, lab.Poll(kit.Context(t, patience), func(ctx context.Context) error { return l.Apply(ctx, []byte(policies)) })) // the SIG's kind takes a moment
 	programmed(t, l)
+	isDenied(t, l)
 	for _, label := range []string{"other", "web"} { // the policy selects nothing, and again the pod: the second Event of a kind is a patch of the first
 		patch := []byte(fmt.Sprintf(`{"metadata": {"labels": {"app": %q}}}`, label))
 		_, err := l.Client.CoreV1().Pods("story").Patch(kit.Context(t, patience), "one", types.MergePatchType, patch, metav1.PatchOptions{})

@@ -68,6 +68,8 @@ var (
 			spec: {namespaceSelector: {}, tier: Baseline}}`},
 		{policyEnforcements, `{apiVersion: policy.ringfence.io/v1alpha1, kind: PolicyEnforcement, ` + inDefault + `}`},
 		{nodeEnforcements, `{apiVersion: policy.ringfence.io/v1alpha1, kind: NodeEnforcement, metadata: {name: one}}`},
+		{connectionReports, `{apiVersion: policy.ringfence.io/v1alpha1, kind: ConnectionReport, ` + inDefault + `}`},
+		{nodeConnections, `{apiVersion: policy.ringfence.io/v1alpha1, kind: NodeConnections, metadata: {name: one}}`},
 	}
 	// ownKinds are what controllers write in their own namespace: a lease, by which they agree who leads, and an Event about that.
 	ownKinds = []kind{
@@ -91,7 +93,9 @@ func TestWhatEachMayWrite(t *testing.T) {
 		want    []string
 	}{
 		{enforcer, own, []string{
-			"create nodeenforcements.policy.ringfence.io", "patch nodeenforcements.policy.ringfence.io", "patch pods/status",
+			"create nodeenforcements.policy.ringfence.io", "patch nodeenforcements.policy.ringfence.io",
+			"create nodeconnections.policy.ringfence.io", "patch nodeconnections.policy.ringfence.io",
+			"patch pods/status",
 		}},
 		{controller, kinds, []string{
 			"patch nodes", // see TestTheControllerTakesNothingFromANodeButTheStartupTaint
@@ -101,6 +105,7 @@ func TestWhatEachMayWrite(t *testing.T) {
 			"patch namespaceisolations.policy.ringfence.io/status",
 			"create policyenforcements.policy.ringfence.io", "delete policyenforcements.policy.ringfence.io",
 			"patch policyenforcements.policy.ringfence.io/status",
+			"create connectionreports.policy.ringfence.io", "patch connectionreports.policy.ringfence.io", "delete connectionreports.policy.ringfence.io",
 		}},
 		{controller, ownKinds, []string{"create events", "create leases.coordination.k8s.io", "update leases.coordination.k8s.io"}},
 	}

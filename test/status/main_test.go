@@ -24,6 +24,7 @@ import (
 	signetv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 	signetv1beta1 "sigs.k8s.io/network-policy-api/apis/v1beta1"
 
+	"github.com/ringfence-io/ringfence/controllers/connections"
 	"github.com/ringfence-io/ringfence/controllers/startup"
 	"github.com/ringfence-io/ringfence/controllers/status"
 	"github.com/ringfence-io/ringfence/test/apiserver"
@@ -82,6 +83,12 @@ type controller struct {
 // startController starts one, with changes of its options. It ends with the test, if not before.
 func startController(t *testing.T, to *rest.Config, change ...func(*ctrl.Options)) *controller {
 	t.Helper()
+	return startReporting(t, connections.ForThoseThatAsk, to, change...)
+}
+
+// startReporting is startController with another --connection-reports.
+func startReporting(t *testing.T, namespaces string, to *rest.Config, change ...func(*ctrl.Options)) *controller {
+	t.Helper()
 	skip := true
 	c := &controller{Transport: transport.New(), t: t, done: make(chan error, 1)}
 	options := ctrl.Options{
@@ -98,7 +105,10 @@ func startController(t *testing.T, to *rest.Config, change ...func(*ctrl.Options
 	m, err := ctrl.NewManager(c.To(unlimited(to)), options)
 	kit.Must(t, err)
 	ctx, stop := context.WithCancel(context.Background())
-	kit.Must(t, (&status.Policies{}).SetupWithManager(ctx, m))
+	policies := &status.Policies{}
+	kit.Must(t, policies.SetupWithManager(ctx, m))
+	reports := &connections.Reports{For: namespaces, Runs: policies.Runs}
+	kit.Must(t, reports.SetupWithManager(ctx, m, policies.Client()))
 	kit.Must(t, (&startup.Taint{Key: startup.DefaultTaint}).SetupWithManager(ctx, m))
 	metrics.Registry.Unregister(counts{}) // the next controller of this process brings them too
 	c.stop = stop
