@@ -120,11 +120,12 @@ func (c *Cluster) verdict(e End, f policy.Flow, d policy.Direction) Verdict {
 		return v
 	}
 	node := c.node(e.Node)
-	decision, ok := node.Decide(f, d)
-	if !ok {
+	endpoint := node.endpoints[local(f, d)]
+	if endpoint == nil || !endpoint.IsSubject(d) {
 		v.Reason = "no policy is about the " + d.String() + " of " + e.Name
 		return v
 	}
+	decision := node.DecideAt(endpoint, f, d)
 	v.decision, v.Allowed, v.Reason = &decision, decision.Allowed, decision.String()
 	if decision.Ground != policy.NothingDecides {
 		v.Tier = tier(decision.Stage)
