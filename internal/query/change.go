@@ -271,7 +271,7 @@ func (x *opening) clusterPolicy(priority int32) *v1alpha1.ClusterNetworkPolicy {
 		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "ClusterNetworkPolicy"},
 		ObjectMeta: metav1.ObjectMeta{Name: x.name},
 		Spec: v1alpha1.ClusterNetworkPolicySpec{
-			Mode: v1alpha1.Enforce, Tier: v1alpha1.Tier(tier(x.decision.Stage)), Priority: priority, Subject: v1alpha1.Subject{Pods: x.pods(x.local)},
+			Mode: v1alpha1.Enforce, Tier: v1alpha1.Tier(x.decision.Stage.Tier()), Priority: priority, Subject: v1alpha1.Subject{Pods: x.pods(x.local)},
 		},
 	}
 	if x.decision.Direction == policy.Ingress {
@@ -320,7 +320,7 @@ func (x *opening) protocols() []v1alpha1.Protocol {
 // passesNetworkPolicies is what is to be said of a rule of the Admin tier.
 func (x *opening) passesNetworkPolicies() string {
 	note := x.unlabelled()
-	if tier(x.decision.Stage) == string(v1alpha1.AdminTier) {
+	if x.decision.Stage.Tier() == string(v1alpha1.AdminTier) {
 		note = strings.TrimSpace("What the Admin tier accepts, no NetworkPolicy can deny any more. " + note)
 	}
 	return note

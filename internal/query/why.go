@@ -128,7 +128,7 @@ func (c *Cluster) verdict(e End, f policy.Flow, d policy.Direction) Verdict {
 	decision := node.DecideAt(endpoint, f, d)
 	v.decision, v.Allowed, v.Reason = &decision, decision.Allowed, decision.String()
 	if decision.Ground != policy.NothingDecides {
-		v.Tier = tier(decision.Stage)
+		v.Tier = decision.Stage.Tier()
 	}
 	for _, policies := range decision.Endpoint.Applies[d] {
 		for _, i := range policies {
@@ -156,15 +156,4 @@ func (c *Cluster) verdict(e End, f policy.Flow, d policy.Direction) Verdict {
 		v.WouldDeny = append(v.WouldDeny, w.Ref.String())
 	}
 	return v
-}
-
-// tier is the API's name of the tier that a stage belongs to.
-func tier(s policy.Stage) string {
-	switch s {
-	case policy.AdminRules, policy.AdminIsolation:
-		return "Admin"
-	case policy.NetworkPolicies:
-		return "NetworkPolicy"
-	}
-	return "Baseline"
 }
