@@ -44,6 +44,7 @@ func TestTogetherEachPodIsDecidedAboutAsByItsNode(t *testing.T) {
 					}
 				}
 			}
+			t.Logf("%d together, %d apart", together, apart)
 			if together < 20 || apart < 20 && name != "documented budgets" {
 				t.Errorf("%d clusters are compiled together, and %d are not: the cases have become too tame", together, apart)
 			}

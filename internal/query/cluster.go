@@ -18,7 +18,9 @@ type Cluster struct {
 	parts     *parts
 	nodes     map[string]*compiledNode
 	compilers map[string]*compile.Compiler // of nodes that were compiled before a change
-	every     *compiledNode                // what all nodes enforce; nil unless that was asked, and is one thing
+	every     *compiledNode                // what all nodes enforce; nil unless many pods are asked about, and no node enforces anything else
+	expected  bool                         // whether that has been found out
+	listed    []*workload                  // nil before anybody has asked
 }
 
 // compiledNode is what a node enforces.
@@ -72,9 +74,10 @@ func newCompiledNode(node policy.Node) *compiledNode {
 
 // expectMany says that many pods are going to be asked about.
 func (c *Cluster) expectMany() {
-	if c.every != nil {
+	if c.expected {
 		return
 	}
+	c.expected = true
 	if node, ok := compile.Together(c.parts.snapshotOf(c.parts.pods)); ok {
 		c.every = newCompiledNode(node)
 	}

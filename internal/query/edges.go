@@ -49,7 +49,7 @@ func (c *Cluster) Edges(s Selection) []Edge {
 			}
 		}
 	}
-	t := &tour{Cluster: c, reached: map[[2]point]*reach{}, edges: []Edge{}}
+	t := &tour{Cluster: c, reached: map[[2]int]*reach{}, edges: []Edge{}}
 	for _, w := range from {
 		others := to
 		if !either[w] {
@@ -70,16 +70,9 @@ func (c *Cluster) Edges(s Selection) []Edge {
 // tour goes from one pair of workloads to the next.
 type tour struct {
 	*Cluster
-	isPrepared bool
-	reached    map[[2]point]*reach
-	edges      []Edge
-	room       []*reach
-}
-
-// point is what ends that no policy tells apart have in common: one pair of them is asked about for all.
-type point struct {
-	alike int
-	node  string // that decides; empty where all nodes decide alike
+	reached map[[2]int]*reach // by what is alike of both ends: one pair is asked about for all
+	edges   []Edge
+	room    []*reach // of the pair of workloads at hand
 }
 
 // reach is what may be reached at one end from another.
@@ -133,14 +126,7 @@ func apart(from, to *class) (src, dst *End, ok bool) {
 
 // reach is what may be reached from one end at another, by each family of addresses that both have. Both are what their classes have in common.
 func (t *tour) reach(fromAlike, toAlike int, from, to *End) *reach {
-	if !t.isPrepared {
-		t.isPrepared = true
-		t.expectMany()
-	}
-	key := [2]point{{alike: fromAlike}, {alike: toAlike}}
-	if t.every == nil {
-		key[0].node, key[1].node = from.Node, to.Node
-	}
+	key := [2]int{fromAlike, toAlike}
 	if known := t.reached[key]; known != nil {
 		return known
 	}

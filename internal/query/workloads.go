@@ -15,14 +15,23 @@ type workload struct {
 }
 
 // class are pods of one workload that no policy tells apart: they have a namespace, labels, named ports and families of addresses in common, and the same
-// blocks of policies contain their addresses. Pods of other workloads may have all of that in common with them: then the classes are alike.
+// blocks of policies contain their addresses. Where nodes may differ, one node runs them. Pods of other workloads may have all of that in common with them:
+// then the classes are alike.
 type class struct {
 	alike int
 	ends  []End // by name
 }
 
-// workloads are those of all pods that policy is about, by name.
+// workloads are those of all pods that policy is about, by name. They are found once.
 func (c *Cluster) workloads() []*workload {
+	if c.listed == nil {
+		c.expectMany()
+		c.listed = c.listWorkloads()
+	}
+	return c.listed
+}
+
+func (c *Cluster) listWorkloads() []*workload {
 	blocks := newBlockIndex(slices.DeleteFunc(c.blocks(), func(b netip.Prefix) bool { return b.Bits() == 0 }))
 	alike := map[string]int{}
 	type place struct {
@@ -31,7 +40,7 @@ func (c *Cluster) workloads() []*workload {
 	}
 	index := map[place]int{} // in the classes of the workload
 	named := map[string]*workload{}
-	var all []*workload
+	all := []*workload{}
 	for i, pod := range c.parts.Pods {
 		if p := c.parts.pods[i]; p.HostNetwork || p.Finished || len(p.Addrs) == 0 {
 			continue
@@ -70,6 +79,9 @@ func (c *Cluster) traits(i int, blocks blockIndex) string {
 	p := c.parts.pods[i]
 	var text strings.Builder
 	fmt.Fprintf(&text, "%q %q", p.Namespace, p.Labels)
+	if c.every == nil {
+		fmt.Fprintf(&text, " on %q", p.Node)
+	}
 	for _, port := range p.Ports {
 		fmt.Fprintf(&text, " %q %d %d", port.Name, port.Protocol, port.Port)
 	}
