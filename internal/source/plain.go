@@ -104,6 +104,9 @@ func (p *plainReader) list() bool {
 // value reads what stands behind a key or a dash, or below it and further to the right, and goes to the line behind it. Below a key, the items of a list need
 // not be further to the right.
 func (p *plainReader) value(indent int, text string) bool {
+	if strings.HasPrefix(text, "#") {
+		text = ""
+	}
 	switch text {
 	case "":
 		p.next()
@@ -119,6 +122,9 @@ func (p *plainReader) value(indent int, text string) bool {
 		return p.literal(indent, text == "|")
 	}
 	rest, ok := p.oneLine(text, nothing, 0)
+	if comment := strings.TrimLeft(rest, " "); len(comment) < len(rest) && comment[0] == '#' {
+		rest = ""
+	}
 	p.next()
 	return ok && rest == "" && p.indent <= indent // or else the value goes on
 }
@@ -135,8 +141,6 @@ func (p *plainReader) literal(indent int, endsLine bool) bool {
 			margin = depth
 		}
 		switch {
-		case !more || text == "" && len(lines) == 0 || text == "" && depth > margin || margin <= indent:
-			return false
 		case text != "" && depth < margin:
 			p.next()
 			text = strings.TrimRight(strings.Join(lines, "\n"), "\n")
@@ -145,12 +149,14 @@ func (p *plainReader) literal(indent int, endsLine bool) bool {
 			}
 			p.out = strconv.AppendQuote(p.out, text)
 			return depth <= indent && p.indent <= indent
+		case !more || margin <= indent || text == "" && len(lines) == 0 || text == "" && depth > margin:
+			return false
 		}
 		lines, p.rest = append(lines, line[min(margin, len(line)):]), rest
 	}
 }
 
-// What may end a value that is not quoted: nothing but the line, or the next item or the end of what it is in.
+// What may end a value that is not quoted: nothing but a comment, or the next item or the end of what it is in.
 const (
 	nothing  = ""
 	flowEnds = ",]}"
@@ -178,13 +184,14 @@ func (p *plainReader) oneLine(text, ends string, depth int) (rest string, ok boo
 		return rest, true
 	}
 	value := text
+	if ends == nothing {
+		value, _, _ = strings.Cut(text, " #")
+		return "", p.scalar(strings.TrimRight(value, " "))
+	}
 	if i := strings.IndexAny(text, ends); i >= 0 {
 		value, rest = strings.TrimRight(text[:i], " "), text[i:]
 	}
-	if ends != nothing && strings.ContainsAny(value, `:#?[{`) {
-		return rest, false
-	}
-	return rest, p.scalar(value)
+	return rest, !strings.ContainsAny(value, `:#?[{`) && p.scalar(value)
 }
 
 // flow reads a list or a mapping of one line, behind what opens it.
@@ -235,7 +242,7 @@ func (p *plainReader) scalar(text string) bool {
 	case text == "true", text == "false", text == "null", isWhole(text):
 		p.out = append(p.out, text...)
 		return true
-	case isWord(text), strings.Contains(text, ": "), strings.Contains(text, " #"), strings.HasSuffix(text, ":"):
+	case isWord(text), strings.Contains(text, ": "), strings.HasSuffix(text, ":"):
 		return false
 	case isLetter(text[0]), text[0] == '/', isDigit(text[0]) && isNoNumber(text):
 		p.out = strconv.AppendQuote(p.out, text)
