@@ -4,18 +4,21 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // plainYAML is a document as JSON, if it is plain: mappings and lists by indentation, and values that stand on one line each, or in the lines below a "|". Most
 // objects are written so, by kubectl and by people. ok is false for a document that has anything else, or a mistake: that is for the full parser, which says
 // the same of plain ones, and takes six times as long.
 func plainYAML(document []byte) (json []byte, ok bool) {
-	for _, b := range document {
-		if b < ' ' && b != '\n' || b > '~' {
+	text := string(document)
+	for _, r := range text {
+		if r != '\n' && (!unicode.IsPrint(r) || r == utf8.RuneError) {
 			return nil, false
 		}
 	}
-	p := plainReader{rest: string(document), out: make([]byte, 0, len(document)+len(document)/4)}
+	p := plainReader{rest: text, out: make([]byte, 0, len(document)+len(document)/4)}
 	p.next()
 	if p.indent != 0 || !p.mapping() || p.indent != end {
 		return nil, false
@@ -244,7 +247,7 @@ func (p *plainReader) scalar(text string) bool {
 		return true
 	case isWord(text), strings.Contains(text, ": "), strings.HasSuffix(text, ":"):
 		return false
-	case isLetter(text[0]), text[0] == '/', isDigit(text[0]) && isNoNumber(text):
+	case isLetter(text[0]), text[0] == '/', text[0] >= utf8.RuneSelf, isDigit(text[0]) && isNoNumber(text):
 		p.out = strconv.AppendQuote(p.out, text)
 		return true
 	}
@@ -266,7 +269,7 @@ func isNoNumber(text string) bool {
 	if strings.Count(text, ".") > 1 && strings.Trim(text, "0123456789./") == "" {
 		return true
 	}
-	return text[0] != '0' && strings.ContainsFunc(text, func(r rune) bool { return isLetter(byte(r)) && r != 'e' && r != 'E' })
+	return text[0] != '0' && strings.ContainsFunc(text, func(r rune) bool { return r < utf8.RuneSelf && isLetter(byte(r)) && r != 'e' && r != 'E' })
 }
 
 // cutKey cuts a key from its value.

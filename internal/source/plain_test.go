@@ -19,6 +19,7 @@ var plainDocuments = []string{
 	"metadata:\n  annotations:\n    last: |\n      {\"a\":\"\\n\"}\n    text: |-\n      one\n\n        two\n\n\n  name: 5d4f\n  uid: 1-2x\n",
 	"containers: [{name: c, ports: [{name: http, containerPort: 80}]}]\nimage: example.com/web:1@sha256:0\nhost: 0.0.0.0/0\ncount: 0\nnone: [ ]\n",
 	"a: b # one\nc: 'd # e'  # two: three\nf: [g] #\nh: # four\n- i #j\nk: l#m\nn1: |-\n  # o\n  p # q\nr: {s: \"#t\"} # u\n",
+	"a: J\u00fcrgen\nb: '\u4e2d\u6587'\nc: \u00dcber [alles]\nd: [\u00e9, \"\U0001f600\"]\ne: |\n  \u00e9\n# \u00e9\nf: g\n",
 	"resources:\n  cpu: 100m\n  memory: 1Gi\n  url: http://a/b?c=d#e, or so [maybe] {not}\n",
 }
 
@@ -26,9 +27,10 @@ var plainDocuments = []string{
 var otherDocuments = []string{
 	"", "a", "- a", "a: b\n c: d", "a: b\n  and more", "a: b: c", "a: &x b", "a: *x", "a: !!str 1", "a: 010", "a: 1e3", "a: 0x10", "a: 1_000", "a: 1.5",
 	"a: -1", "a: .5", "a: ~", "a: Yes", "on: b", "a: 1\na: 2", "a: 1\nA: 2", "a: \"b\\n\"", "a: 'it''s'", "a: [b", "a: [b,]", "a: [b: c]", "a: {b}",
-	"a: >\n  b\nc: d", "a: |\n  b", "a: |+\n  b\nc: d", "a: |\n\n  b\nc: d", "a:\tb", "a: \u00e9", "---\na: b", "a:\n  - - b", "a:\n- b\n c",
-	"a: {b: 1, b: 2}", "a:\n    b: 1\n  c: 2", "? a", "a: |\n    b\n  c\nd: e", "a: 'b", "a: \"b\" c", "a: \"b\"#c", "a: [b]#c", "a: b #c\n  d",
-	"a:\n- #c\n  b", "a: b:", "a: {b: {c: 1}", "a: -", "a:b", "<<: {a: b}", "a: 1:30", "a: [http://b]", "a: 12345678901234567890",
+	"a: >\n  b\nc: d", "a: |\n  b", "a: |+\n  b\nc: d", "a: |\n\n  b\nc: d", "a:\tb", "a: b\u00a0c", "a: \x00", "a: b\x80", "\u00e9: b", "a: b\u2028c: d",
+	"a: b\u0085c: d", "a: \ufeffb", "---\na: b", "a:\n  - - b", "a:\n- b\n c", "a: {b: 1, b: 2}", "a:\n    b: 1\n  c: 2", "? a", "a: |\n    b\n  c\nd: e",
+	"a: 'b", "a: \"b\" c", "a: \"b\"#c", "a: [b]#c", "a: b #c\n  d", "a:\n- #c\n  b", "a: b:", "a: {b: {c: 1}", "a: -", "a:b", "<<: {a: b}", "a: 1:30",
+	"a: [http://b]", "a: 12345678901234567890",
 }
 
 func TestPlainDocumentsAreReadAsByTheFullParser(t *testing.T) {
