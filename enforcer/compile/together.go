@@ -11,25 +11,26 @@ import (
 // everyNode is the node of all pods. None has its name, which has a space.
 const everyNode = "every node"
 
-// Together compiles once what all nodes enforce: s.Local are the pods of all of them, and s.Remote is empty. Each pod's own node decides about it as this one
-// does. The one exception is ok = false: then a node may see something else than another, and has to be compiled by itself. It may, if
+// Together compiles once what all nodes enforce. s.Local are the pods of all nodes, and s.Remote is empty. Each pod's own node decides about the pod as the
+// result does. ok is false where nodes may differ: then each has to be compiled by itself. They may differ if
 //
-//   - pods of several nodes claim an address, since a node believes its own pods first; or a pod has an address of a node, or one that means another host on
-//     each link;
-//   - a policy is over a budget, or the policies of one node are. A node counts those that apply to its pods, and they are never more than here.
+//   - pods of several nodes claim one address, since each node believes its own pods first;
+//   - a pod has an address of a node, or a link-local one, which means another host on each link;
+//   - a policy is refused, or the policies that apply to the pods of one node are over its budget. No node refuses a policy without that: it counts no more
+//     policies than are counted here, and no larger sets.
 //
-// It is for a cluster that is asked about, and not for one that a node enforces: s has nothing of how a node is wired.
+// It is for a cluster that is asked about, and not for what a node enforces. s knows all pods, and has nothing of how a node is wired.
 func Together(s Snapshot) (node policy.Node, ok bool) { return together(s, documented) }
 
 func together(s Snapshot, b budgets) (node policy.Node, ok bool) {
 	if s.Node = everyNode; !isSeenAlike(s) {
 		return policy.Node{}, false
 	}
-	of := b.node
-	b.node = spending{math.MaxInt / 4, math.MaxInt / 4, math.MaxInt / 4, math.MaxInt / 4} // which is held for each node by itself
+	ofNode := b.node                                                                      // held for each node by itself
+	b.node = spending{math.MaxInt / 4, math.MaxInt / 4, math.MaxInt / 4, math.MaxInt / 4} // twice that is still a number
 	k := Compiler{known: knownSets{budgets: b}}
 	node, _ = k.Compile(s)
-	return node, !slices.ContainsFunc(k.selected.used, func(one *resolution) bool { return one.refused }) && k.isWithin(of, node.Endpoints)
+	return node, !slices.ContainsFunc(k.selected.used, func(one *resolution) bool { return one.refused }) && k.isWithin(ofNode, node.Endpoints)
 }
 
 // isSeenAlike reports whether all nodes agree about whose each address is.
