@@ -135,7 +135,7 @@ bench: ## the figures of docs/benchmarks.md, as root
 	@$(ASSETS); go test -run '^$$' -bench . -benchmem -timeout 60m $(BENCH)
 
 # What has a goal that docs/slo.md promises.
-SLO = ^Benchmark(Remote|Programming|Beside|Arrival|FieldLoad|TierConnection|Elsewhere|RemotePodsLeave|MemoryLarge)$$
+SLO = ^Benchmark(Remote|Programming|Beside|Arrival|FieldLoad|Questions|TierConnection|Elsewhere|RemotePodsLeave|MemoryLarge)$$
 
 .PHONY: slo
 slo: ## whether what docs/slo.md promises holds here, as root, with nothing else on the machine: some 40 minutes and 12 GB

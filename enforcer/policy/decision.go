@@ -84,9 +84,10 @@ func (n *Node) decide(f Flow, d Direction, endpoint func(netip.Addr) *Endpoint, 
 	return n.decideFor(e, f, d, how), true
 }
 
-// Admits reports whether an endpoint of the node allows a flow in a direction, in which it is the local end. It is [Node.Decide] for who asks about many.
-func (n *Node) Admits(e *Endpoint, f Flow, d Direction) bool {
-	return f.FromNode || n.decideFor(e, f, d, asking{brief: true}).Allowed
+// DecideAt is [Node.Decide] for an endpoint that is at hand: the local end of the flow, which does not come from the node itself. Who asks about many flows
+// need not search for it each time.
+func (n *Node) DecideAt(e *Endpoint, f Flow, d Direction) Decision {
+	return n.decideFor(e, f, d, asking{})
 }
 
 func (n *Node) decideFor(e *Endpoint, f Flow, d Direction, how asking) Decision {

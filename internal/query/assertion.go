@@ -186,7 +186,7 @@ func (c *Cluster) checkNothing(a Assertion, namespace string) ([]string, error) 
 	if ends[0].Pod == nil {
 		return nil, fmt.Errorf("%s is no pod, and policies are about pods", named.name)
 	}
-	if in := g.in + g.notIn; in != "" && c.namespace(in) == nil {
+	if in := g.in + g.notIn; in != "" && c.parts.namespaceNamed[in] == nil {
 		return nil, fmt.Errorf("there is no namespace %s", in)
 	}
 	but := map[string]bool{}

@@ -43,7 +43,7 @@ func (c *Cluster) Allowing(a Answer) (Change, error) {
 			return Change{}, err
 		}
 		change.add(one, note)
-		c = New(c.objects.With(one))
+		c = c.with(one)
 		a = c.Why(a.from, a.to, a.port)
 	}
 	return Change{}, fmt.Errorf("%d objects are not enough to allow %s from %s to %s", steps, a.Port, a.From, a.To)
@@ -95,8 +95,7 @@ func (c *Cluster) asSeen(node string, e End, addr netip.Addr) End {
 	if !e.isPod() {
 		return e
 	}
-	holder := compile.Holder(c.parts.snapshot(node), addr)
-	if holder != nil && holder.Namespace == e.Pod.Namespace && holder.Name == e.Pod.Name {
+	if i := c.parts.holder(node, addr); i >= 0 && c.parts.Pods[i].Namespace == e.Pod.Namespace && c.parts.Pods[i].Name == e.Pod.Name {
 		return e
 	}
 	return End{Name: addr.String(), Addrs: []netip.Addr{addr}}
@@ -139,10 +138,8 @@ func (x *opening) nameOf() string {
 }
 
 func (x *opening) isTaken(name string) bool {
-	return slices.ContainsFunc(x.objects.Policies, func(p *networkingv1.NetworkPolicy) bool {
-		return p.Namespace == x.local.Pod.Namespace && p.Name == name
-	}) ||
-		slices.ContainsFunc(x.objects.ClusterPolicies, func(p *v1alpha1.ClusterNetworkPolicy) bool { return p.Name == name })
+	return slices.ContainsFunc(x.parts.policiesIn[x.local.Pod.Namespace], func(p *networkingv1.NetworkPolicy) bool { return p.Name == name }) ||
+		slices.ContainsFunc(x.parts.ClusterPolicies, func(p *v1alpha1.ClusterNetworkPolicy) bool { return p.Name == name })
 }
 
 // bare is the name of a pod's workload.
@@ -197,7 +194,7 @@ func (x *opening) networkPolicy() (metav1.Object, string, error) {
 // isolating is one of the NetworkPolicies that isolate the pod.
 func (x *opening) isolating() *networkingv1.NetworkPolicy {
 	for _, by := range x.decision.By() {
-		for _, p := range x.objects.Policies {
+		for _, p := range x.parts.Policies {
 			if by.Ref == networkPolicyRef(p) {
 				return p
 			}
@@ -253,7 +250,7 @@ const mappedBits = 96
 
 // namespaceLabels are by which a namespace is known: the name that the API server labels it with, or where a file lacks that, all that it has.
 func (x *opening) namespaceLabels(name string) map[string]string {
-	n := x.namespace(name)
+	n := x.parts.namespaceNamed[name]
 	if n == nil || n.Labels[corev1.LabelMetadataName] == name {
 		return map[string]string{corev1.LabelMetadataName: name}
 	}
@@ -274,7 +271,7 @@ func (x *opening) clusterPolicy(priority int32) *v1alpha1.ClusterNetworkPolicy {
 		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "ClusterNetworkPolicy"},
 		ObjectMeta: metav1.ObjectMeta{Name: x.name},
 		Spec: v1alpha1.ClusterNetworkPolicySpec{
-			Mode: v1alpha1.Enforce, Tier: v1alpha1.Tier(tier(x.decision.Stage)), Priority: priority, Subject: v1alpha1.Subject{Pods: x.pods(x.local)},
+			Mode: v1alpha1.Enforce, Tier: v1alpha1.Tier(x.decision.Stage.Tier()), Priority: priority, Subject: v1alpha1.Subject{Pods: x.pods(x.local)},
 		},
 	}
 	if x.decision.Direction == policy.Ingress {
@@ -323,7 +320,7 @@ func (x *opening) protocols() []v1alpha1.Protocol {
 // passesNetworkPolicies is what is to be said of a rule of the Admin tier.
 func (x *opening) passesNetworkPolicies() string {
 	note := x.unlabelled()
-	if tier(x.decision.Stage) == string(v1alpha1.AdminTier) {
+	if x.decision.Stage.Tier() == string(v1alpha1.AdminTier) {
 		note = strings.TrimSpace("What the Admin tier accepts, no NetworkPolicy can deny any more. " + note)
 	}
 	return note
@@ -370,7 +367,7 @@ const maxRules = 25
 
 // denying is the ClusterNetworkPolicy whose rule denies.
 func (x *opening) denying() *v1alpha1.ClusterNetworkPolicy {
-	for _, p := range x.objects.ClusterPolicies {
+	for _, p := range x.parts.ClusterPolicies {
 		if x.decision.Policy.Ref == (policy.Ref{Kind: clusterKind(p), Name: p.Name}) {
 			return p
 		}
@@ -438,7 +435,7 @@ func identity(o metav1.Object) [3]string { return [3]string{kindOf(o), o.GetName
 // clusterPeers are those of all rules of all objects that are in no namespace.
 func (c *Cluster) clusterPeers() []v1alpha1.Peer {
 	var peers []v1alpha1.Peer
-	for _, p := range c.objects.ClusterPolicies {
+	for _, p := range c.parts.ClusterPolicies {
 		for _, r := range p.Spec.Ingress {
 			peers = append(peers, r.From...)
 		}
@@ -446,7 +443,7 @@ func (c *Cluster) clusterPeers() []v1alpha1.Peer {
 			peers = append(peers, r.To...)
 		}
 	}
-	for _, i := range c.objects.Isolations {
+	for _, i := range c.parts.Isolations {
 		for _, r := range i.Spec.Allow.Ingress {
 			peers = append(peers, r.From...)
 		}

@@ -22,7 +22,7 @@ type Difference struct {
 
 // Diff are the connections that one state of a cluster allows and the other does not, by From and To.
 func Diff(before, after *Cluster) []Difference {
-	s := Selection{Outside: true, Blocks: append(before.blocks(), after.blocks()...), Either: concernedBy(before.objects, after.objects)}
+	s := Selection{Outside: true, Blocks: append(before.blocks(), after.blocks()...), Either: concernedBy(before.parts, after.parts)}
 	was, is := before.Edges(s), after.Edges(s)
 	differences := []Difference{}
 	for len(was)+len(is) > 0 {
@@ -85,23 +85,22 @@ func less(ports, without []PortsVerdict) []PortsVerdict {
 
 // concernedBy takes the workloads that a change is about: nothing becomes of connections between others. Nil takes all, where an object has changed that may be
 // about any pod.
-func concernedBy(before, after Objects) func(namespace, workload string) bool {
+func concernedBy(before, after *parts) func(namespace, workload string) bool {
 	if len(changed(before.ClusterPolicies, after.ClusterPolicies))+len(changed(before.Isolations, after.Isolations))+
-		len(changed(before.Namespaces, after.Namespaces))+len(changed(before.Nodes, after.Nodes)) > 0 || !sameDNS(before, after) {
+		len(changed(before.Namespaces, after.Namespaces))+len(changed(before.Nodes, after.Nodes)) > 0 || !sameDNS(before.Objects, after.Objects) {
 		return nil
 	}
 	concerned := map[string]bool{}
 	for _, p := range changed(before.Pods, after.Pods) {
 		concerned[Workload(p)] = true
 	}
-	selected := map[string][]*compile.Understood{}
 	for _, p := range changed(before.Policies, after.Policies) {
-		selected[p.Namespace] = append(selected[p.Namespace], compile.Understand(compile.Object{NetworkPolicy: p}))
-	}
-	for _, p := range append(slices.Clone(before.Pods), after.Pods...) {
-		for _, u := range selected[p.Namespace] {
-			if u.Selects(compile.NewPod(p), nil) {
-				concerned[Workload(p)] = true
+		u := compile.Understand(compile.Object{NetworkPolicy: p})
+		for _, state := range []*parts{before, after} {
+			for _, i := range state.byNamespace[p.Namespace] {
+				if u.Selects(state.pods[i], nil) {
+					concerned[Workload(state.Pods[i])] = true
+				}
 			}
 		}
 	}

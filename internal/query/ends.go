@@ -74,9 +74,9 @@ func (c *Cluster) podEnds(kind, namespace, name string) ([]End, error) {
 		return c.serviceEnds(namespace, name)
 	}
 	var ends []End
-	for _, p := range c.objects.Pods {
-		if p.Namespace == namespace && isOf(p, is, name) && !isOver(p) {
-			ends = append(ends, podEnd(p))
+	for _, i := range c.parts.byNamespace[namespace] {
+		if isOf(c.parts.Pods[i], is, name) && !c.parts.pods[i].Finished {
+			ends = append(ends, c.podEnd(i))
 		}
 	}
 	slices.SortFunc(ends, func(a, b End) int { return cmp.Compare(a.Name, b.Name) })
@@ -90,7 +90,7 @@ func (c *Cluster) podEnds(kind, namespace, name string) ([]End, error) {
 }
 
 func (c *Cluster) noPods(kind, namespace, name string) error {
-	if c.namespace(namespace) == nil && !slices.ContainsFunc(c.objects.Pods, func(p *corev1.Pod) bool { return p.Namespace == namespace }) {
+	if c.parts.namespaceNamed[namespace] == nil && len(c.parts.byNamespace[namespace]) == 0 {
 		return fmt.Errorf("there is no namespace %s", namespace)
 	}
 	return fmt.Errorf("no pod that runs is %s/%s: %s", namespace, strings.Trim(kind+"/"+name, "/"), "list them by kubectl get pods -n "+namespace)
@@ -103,9 +103,9 @@ func (c *Cluster) serviceEnds(namespace, name string) ([]End, error) {
 		return nil, fmt.Errorf("there is no Service %s/%s", namespace, name)
 	}
 	var ends []End
-	for _, p := range c.objects.Pods {
-		if p.Namespace == namespace && len(s.Spec.Selector) > 0 && isSelected(p.Labels, s.Spec.Selector) && !isOver(p) {
-			ends = append(ends, podEnd(p))
+	if len(s.Spec.Selector) > 0 {
+		for _, i := range c.behind(s) {
+			ends = append(ends, c.podEnd(i))
 		}
 	}
 	if len(ends) == 0 {
@@ -116,11 +116,18 @@ func (c *Cluster) serviceEnds(namespace, name string) ([]End, error) {
 }
 
 func (c *Cluster) service(namespace, name string) *corev1.Service {
-	i := slices.IndexFunc(c.objects.Services, func(s *corev1.Service) bool { return s.Namespace == namespace && s.Name == name })
+	i := slices.IndexFunc(c.parts.Services, func(s *corev1.Service) bool { return s.Namespace == namespace && s.Name == name })
 	if i < 0 {
 		return nil
 	}
-	return c.objects.Services[i]
+	return c.parts.Services[i]
+}
+
+// behind are the indexes of the pods of its namespace that a Service selects; all, if it has no selector.
+func (c *Cluster) behind(s *corev1.Service) []int {
+	return slices.DeleteFunc(slices.Clone(c.parts.byNamespace[s.Namespace]), func(i int) bool {
+		return !isSelected(c.parts.Pods[i].Labels, s.Spec.Selector) || c.parts.pods[i].Finished
+	})
 }
 
 func isSelected(labels, by map[string]string) bool {
@@ -132,13 +139,11 @@ func isSelected(labels, by map[string]string) bool {
 	return true
 }
 
-func isOver(p *corev1.Pod) bool {
-	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
-}
-
-func podEnd(p *corev1.Pod) End {
+// podEnd is the pod of an index.
+func (c *Cluster) podEnd(i int) End {
+	p := c.parts.Pods[i]
 	e := End{Name: p.Namespace + "/" + p.Name, Pod: p, Node: p.Spec.NodeName}
-	for _, a := range compile.NewPod(p).Addrs {
+	for _, a := range c.parts.pods[i].Addrs {
 		if !slices.ContainsFunc(e.Addrs, func(b netip.Addr) bool { return a.Is4() == b.Is4() }) {
 			e.Addrs = append(e.Addrs, a)
 		}
@@ -147,10 +152,8 @@ func podEnd(p *corev1.Pod) End {
 }
 
 func (c *Cluster) nodeEnds(name string) ([]End, error) {
-	for _, n := range c.parts.nodes {
-		if n.Name == name {
-			return []End{{Name: "node " + name, Node: name, Addrs: n.Addrs}}, nil
-		}
+	if n := c.parts.nodeNamed[name]; n != nil {
+		return []End{{Name: "node " + name, Node: name, Addrs: n.Addrs}}, nil
 	}
 	return nil, fmt.Errorf("there is no node %s", name)
 }
@@ -159,19 +162,16 @@ func (c *Cluster) nodeEnds(name string) ([]End, error) {
 // nodes, each of these nodes may take it for its own pod's: then there are several.
 func (c *Cluster) EndsAt(a netip.Addr) []End {
 	claims := map[string]bool{}
-	for _, p := range c.parts.pods {
-		if slices.Contains(p.Addrs, a) {
-			claims[p.Node] = true
-		}
+	for _, i := range c.parts.byAddr[a] {
+		claims[c.parts.pods[i].Node] = true
 	}
 	var ends []End
 	for _, node := range slices.Sorted(maps.Keys(claims)) {
-		holder := compile.Holder(c.parts.snapshot(node), a)
-		if holder == nil || holder.Node != node {
+		i := c.parts.holder(node, a)
+		if i < 0 || c.parts.pods[i].Node != node {
 			continue
 		}
-		i := slices.IndexFunc(c.objects.Pods, func(p *corev1.Pod) bool { return p.Namespace == holder.Namespace && p.Name == holder.Name })
-		e := podEnd(c.objects.Pods[i])
+		e := c.podEnd(i)
 		e.Addrs = []netip.Addr{a}
 		ends = append(ends, e)
 	}
@@ -209,7 +209,7 @@ func (c *Cluster) outside() End {
 // blocks are those of all policies, exceptions included.
 func (c *Cluster) blocks() []netip.Prefix {
 	var peers []networkingv1.NetworkPolicyPeer
-	for _, p := range c.objects.Policies {
+	for _, p := range c.parts.Policies {
 		for _, r := range p.Spec.Ingress {
 			peers = append(peers, r.From...)
 		}

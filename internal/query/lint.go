@@ -3,6 +3,7 @@ package query
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -36,6 +37,7 @@ var errorReasons = []string{v1alpha1.NotUnderstoodReason, v1alpha1.TooLargeReaso
 
 // Lint is all that is to be said about the policies, by object.
 func (c *Cluster) Lint() []Finding {
+	c.expectMany()
 	findings := c.reviewed()
 	findings = append(findings, c.redundant()...)
 	findings = append(findings, c.isolation()...)
@@ -49,14 +51,14 @@ func (c *Cluster) Lint() []Finding {
 func (c *Cluster) reviewed() []Finding {
 	var all []*compile.Understood
 	view := compile.View{Namespaces: map[string]*compile.Namespace{}}
-	for _, p := range c.objects.ClusterPolicies {
+	for _, p := range c.parts.ClusterPolicies {
 		u := compile.Understand(compile.Object{ClusterNetworkPolicy: p})
 		all, view.ClusterPolicies = append(all, u), append(view.ClusterPolicies, u)
 	}
-	for _, p := range c.objects.Policies {
+	for _, p := range c.parts.Policies {
 		all = append(all, compile.Understand(compile.Object{NetworkPolicy: p}))
 	}
-	for _, i := range c.objects.Isolations {
+	for _, i := range c.parts.Isolations {
 		all = append(all, compile.Understand(compile.Object{NamespaceIsolation: i}))
 	}
 	for n := range c.parts.namespaces.All() {
@@ -76,21 +78,22 @@ func (c *Cluster) reviewed() []Finding {
 	return findings
 }
 
-// nodeNames are the nodes that run pods which policy is about; the empty name is that of pods that no node runs.
-func (c *Cluster) nodeNames() []string {
-	var names []string
-	for _, p := range c.parts.pods {
-		names = append(names, p.Node)
+// enforcing are the nodes that run pods, the one of those that no node runs included; or the one that stands for all of them.
+func (c *Cluster) enforcing() []*compiledNode {
+	if c.every != nil {
+		return []*compiledNode{c.every}
 	}
-	slices.Sort(names)
-	return slices.Compact(names)
+	var nodes []*compiledNode
+	for _, name := range slices.Sorted(maps.Keys(c.parts.byNode)) {
+		nodes = append(nodes, c.node(name))
+	}
+	return nodes
 }
 
 // redundant are rules that add nothing to another rule of their policy.
 func (c *Cluster) redundant() []Finding {
 	var findings []Finding
-	for _, name := range c.nodeNames() {
-		node := c.node(name)
+	for _, node := range c.enforcing() {
 		for i := range node.Policies {
 			p := &node.Policies[i]
 			for _, d := range policy.Directions {
@@ -116,8 +119,10 @@ func redundantIn(rules []policy.Rule, isolates bool) [][2]int {
 		}
 	}
 	var redundant [][2]int
-	for i, some := range parts {
-		for j, others := range parts {
+	indexes := slices.Sorted(maps.Keys(parts)) // so that all nodes name the same one
+	for _, i := range indexes {
+		for _, j := range indexes {
+			some, others := parts[i], parts[j]
 			before := j < i || isolates && j > i && !covers(some, others)
 			if i != j && before && covers(others, some) {
 				redundant = append(redundant, [2]int{i, j})
@@ -125,7 +130,6 @@ func redundantIn(rules []policy.Rule, isolates bool) [][2]int {
 			}
 		}
 	}
-	slices.SortFunc(redundant, func(a, b [2]int) int { return cmp.Compare(a[0], b[0]) })
 	return redundant
 }
 
@@ -169,14 +173,14 @@ func coversPorts(o, s policy.Ports) bool {
 // isolation finds namespaces whose pods everybody reaches, and pods that cannot ask for names.
 func (c *Cluster) isolation() []Finding {
 	open, mute := map[string]string{}, map[string]string{} // the first pod, by namespace
-	for _, k := range c.classes() {
-		e := k.ends[0]
-		namespace := e.Pod.Namespace
-		if open[namespace] == "" && !c.isIsolated(e, policy.Ingress) {
-			open[namespace] = k.workload
-		}
-		if mute[namespace] == "" && c.isIsolated(e, policy.Egress) && !c.asksForNames(e) {
-			mute[namespace] = k.workload
+	for _, w := range c.workloads() {
+		for _, k := range w.classes {
+			if open[w.namespace] == "" && !c.isIsolated(k.ends[0], policy.Ingress) {
+				open[w.namespace] = w.name
+			}
+			if mute[w.namespace] == "" && c.isIsolated(k.ends[0], policy.Egress) && !c.asksForNames(k.ends[0]) {
+				mute[w.namespace] = w.name
+			}
 		}
 	}
 	var findings []Finding
@@ -197,7 +201,7 @@ func (c *Cluster) isolation() []Finding {
 
 // isIsolated reports whether an enforced policy isolates a pod in a direction.
 func (c *Cluster) isIsolated(e End, d policy.Direction) bool {
-	node := c.node(e.Node)
+	node := c.at(e)
 	endpoint := node.endpoints[e.Addrs[0]]
 	if endpoint == nil {
 		return false
@@ -213,15 +217,12 @@ func (c *Cluster) isIsolated(e End, d policy.Direction) bool {
 // asksForNames reports whether a pod reaches the cluster's DNS, as far as that is known, or else any address at its port.
 func (c *Cluster) asksForNames(e End) bool {
 	port := Port{policy.UDP, 53}
-	for _, s := range c.objects.DNS.Services {
-		for _, p := range c.objects.Pods {
-			if p.Namespace == s.Namespace && isSelected(p.Labels, s.Spec.Selector) && !isOver(p) {
-				target := portBehind(s, port)
-				return c.leaves(e, podEnd(p), target)
-			}
+	for _, s := range c.parts.DNS.Services {
+		if pods := c.behind(s); len(pods) > 0 {
+			return c.leaves(e, c.podEnd(pods[0]), portBehind(s, port))
 		}
 	}
-	node := c.node(e.Node)
+	node := c.at(e)
 	for _, policies := range node.endpoints[e.Addrs[0]].Applies[policy.Egress] {
 		for _, i := range policies {
 			for _, r := range node.Policies[i].Rules[policy.Egress] {
@@ -249,9 +250,12 @@ func portBehind(s *corev1.Service, port Port) Port {
 
 // leaves reports whether a pod's own side lets a connection out.
 func (c *Cluster) leaves(from, to End, port Port) bool {
-	for _, p := range c.Why(from, to, port).Paths {
-		if v := p.Verdicts[0]; v.Direction == policy.Egress.String() && !v.Allowed {
-			return false
+	out := asks(from, to)[0]
+	for _, src := range from.Addrs {
+		for _, dst := range to.Addrs {
+			if src.Is4() == dst.Is4() && !c.decide(out, c.flow(out, src, dst, port)).Allowed {
+				return false
+			}
 		}
 	}
 	return true

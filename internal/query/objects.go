@@ -1,7 +1,6 @@
 package query
 
 import (
-	"cmp"
 	"slices"
 	"strings"
 
@@ -29,7 +28,9 @@ type Objects struct {
 
 // Snapshot is the cluster as a node sees it once it has seen everything. With an empty name it is the node of all pods that no node runs.
 func (o Objects) Snapshot(node string) compile.Snapshot {
-	return newParts(o).snapshot(node)
+	s := newParts(o).snapshot(node)
+	s.Policies = compile.ObjectsOf(o.Policies...) // all of them: a node knows the problems of those too that apply to none of its pods
+	return s
 }
 
 // Complete are the objects with the namespaces that objects are in and that are not among them, as the API server labels them.
@@ -62,49 +63,6 @@ func LabelNamespace(n *corev1.Namespace) {
 		n.Labels = map[string]string{}
 	}
 	n.Labels[corev1.LabelMetadataName] = n.Name
-}
-
-// parts are what snapshots of different nodes have in common.
-type parts struct {
-	Objects
-	pods       []*compile.Pod
-	byNode     map[string][]*compile.Pod
-	namespaces compile.Objects[*compile.Namespace]
-	nodes      []*compile.Node
-	policies   compile.Objects[*networkingv1.NetworkPolicy]
-	all        compile.Objects[*compile.Pod]
-}
-
-func newParts(o Objects) *parts {
-	p := &parts{Objects: o, policies: compile.ObjectsOf(o.Policies...), byNode: map[string][]*compile.Pod{}}
-	var shared compile.Interner
-	for _, pod := range o.Pods {
-		small := shared.Pod(compile.NewPod(pod))
-		p.pods, p.byNode[small.Node] = append(p.pods, small), append(p.byNode[small.Node], small)
-	}
-	p.all = compile.ObjectsOf(p.pods...)
-	namespaces := make([]*compile.Namespace, 0, len(o.Namespaces))
-	for _, n := range o.Namespaces {
-		namespaces = append(namespaces, compile.NewNamespace(n))
-	}
-	p.namespaces = compile.ObjectsOf(namespaces...)
-	for _, n := range o.Nodes {
-		p.nodes = append(p.nodes, compile.NewNode(n))
-	}
-	slices.SortFunc(p.nodes, func(a, b *compile.Node) int { return cmp.Compare(a.Name, b.Name) })
-	return p
-}
-
-// snapshot is that of a node.
-func (p *parts) snapshot(node string) compile.Snapshot {
-	s := compile.Snapshot{
-		Node: node, Namespaces: p.namespaces, Nodes: p.nodes, Policies: p.policies, ClusterPolicies: p.ClusterPolicies, Isolations: p.Isolations,
-		DNS: p.DNS, Local: p.byNode[node], Remote: p.all,
-	}
-	for _, pod := range s.Local {
-		s.Remote = s.Remote.Without(pod.Namespace, pod.Name)
-	}
-	return s
 }
 
 // generated are the keys of labels that controllers write, which differ between the pods of one workload, or between its versions.

@@ -52,27 +52,44 @@ var withPorts = []policy.Protocol{policy.TCP, policy.UDP, policy.SCTP}
 // treated alike are one range. Without addresses of one family nothing is.
 func (c *Cluster) Ports(from, to End) []PortsVerdict {
 	var all []PortsVerdict
-	for _, protocol := range withPorts {
-		firsts := c.firsts(from, to, protocol)
-		for i, first := range firsts {
-			last := uint16(lastPort)
-			if i+1 < len(firsts) {
-				last = firsts[i+1] - 1
-			}
-			allowed := c.allows(from, to, Port{protocol, first})
-			if n := len(all); n > 0 && all[n-1].Protocol == protocol.String() && all[n-1].Allowed == allowed {
-				all[n-1].Last = last
-				continue
-			}
-			all = append(all, PortsVerdict{protocol.String(), first, last, allowed})
+	c.eachRange(from, to, func(first Port, last uint16) {
+		protocol, allowed := first.Protocol.String(), c.allows(from, to, first)
+		if n := len(all); n > 0 && all[n-1].Protocol == protocol && all[n-1].Allowed == allowed {
+			all[n-1].Last = last
+			return
 		}
-	}
-	return append(all, PortsVerdict{Protocol: policy.ICMP.String(), Allowed: c.allows(from, to, Port{Protocol: policy.ICMP})})
+		all = append(all, PortsVerdict{protocol, first.Number, last, allowed})
+	})
+	return all
 }
 
 // allowedPorts are those of Ports that are allowed.
 func (c *Cluster) allowedPorts(from, to End) []PortsVerdict {
 	return slices.DeleteFunc(c.Ports(from, to), func(p PortsVerdict) bool { return !p.Allowed })
+}
+
+// open is allowedPorts for ends with one address each, with the rules that allow the first port of each range.
+func (c *Cluster) open(from, to End) (ports []PortsVerdict, by []string) {
+	c.eachRange(from, to, func(first Port, last uint16) {
+		var decisions [2]policy.Decision
+		for i, one := range asks(from, to) {
+			if decisions[i] = c.decide(one, c.flow(one, from.Addrs[0], to.Addrs[0], first)); !decisions[i].Allowed {
+				return
+			}
+		}
+		protocol := first.Protocol.String()
+		if n := len(ports); n > 0 && ports[n-1].Protocol == protocol && ports[n-1].Last+1 == first.Number {
+			ports[n-1].Last = last
+			return
+		}
+		ports = append(ports, PortsVerdict{protocol, first.Number, last, true})
+		for _, d := range decisions {
+			if d.Ground == policy.RuleMatches {
+				by = append(by, d.String())
+			}
+		}
+	})
+	return ports, by
 }
 
 // allows is whether [Cluster.Why] says that a connection is allowed, without the reasons.
@@ -84,7 +101,7 @@ func (c *Cluster) allows(from, to End, port Port) bool {
 				continue
 			}
 			for _, one := range asks(from, to) {
-				if f := c.flow(one, src, dst, port); one.end.isPod() && !c.admits(one.end, f, one.direction) {
+				if !c.decide(one, c.flow(one, src, dst, port)).Allowed {
 					return false
 				}
 			}
@@ -94,15 +111,40 @@ func (c *Cluster) allows(from, to End, port Port) bool {
 	return paths > 0
 }
 
-// admits reports whether an end allows a flow.
-func (c *Cluster) admits(e End, f policy.Flow, d policy.Direction) bool {
-	node := c.node(e.Node)
-	local := f.Src
-	if d == policy.Ingress {
-		local = f.Dst
+// decide is what an end says of a flow. One that no policy can apply to allows it.
+func (c *Cluster) decide(one ask, f policy.Flow) policy.Decision {
+	if !one.end.isPod() || f.FromNode {
+		return policy.Decision{Allowed: true}
 	}
-	endpoint := node.endpoints[local]
-	return endpoint == nil || node.Admits(endpoint, f, d)
+	node := c.at(one.end)
+	endpoint := node.endpoints[local(f, one.direction)]
+	if endpoint == nil {
+		return policy.Decision{Allowed: true}
+	}
+	return node.DecideAt(endpoint, f, one.direction)
+}
+
+// local is the end of a flow whose policies are asked in a direction.
+func local(f policy.Flow, d policy.Direction) netip.Addr {
+	if d == policy.Ingress {
+		return f.Dst
+	}
+	return f.Src
+}
+
+// eachRange shows the ranges of ports within which no rule of either end tells one from another, by protocol and ascending; then all protocols without ports.
+func (c *Cluster) eachRange(from, to End, show func(first Port, last uint16)) {
+	for _, protocol := range withPorts {
+		firsts := c.firsts(from, to, protocol)
+		for i, first := range firsts {
+			last := uint16(lastPort)
+			if i+1 < len(firsts) {
+				last = firsts[i+1] - 1
+			}
+			show(Port{protocol, first}, last)
+		}
+	}
+	show(Port{Protocol: policy.ICMP}, 0)
 }
 
 // firsts are the ports of a protocol at which rules may begin to say something else, ascending from 1. Port 0 is nobody's.
@@ -118,7 +160,7 @@ func (c *Cluster) firsts(from, to End, protocol policy.Protocol) []uint16 {
 		if !one.end.isPod() {
 			continue
 		}
-		node := c.node(one.end.Node)
+		node := c.at(one.end)
 		for _, a := range one.end.Addrs {
 			e := node.endpoints[a]
 			if e == nil {

@@ -280,3 +280,30 @@ func TestLess(t *testing.T) {
 		}
 	}
 }
+
+// Two nodes may take an address for that of different pods, each for its own pod's. Then the pods of a workload do not all reach the same, and its edge says so.
+func TestEdgesWhereNodesDiffer(t *testing.T) {
+	named := func(name string) func(namespace, workload string) bool {
+		return func(_, workload string) bool { return workload == name }
+	}
+	for addr, wantPartly := range map[string]bool{"10.244.0.3": true, "10.244.0.9": false} {
+		o := shop()
+		o.Pods[1].Spec.NodeName = "n2" // web-5d-b
+		other := pod("other", "claims", "claims", addr, "")
+		other.Spec.NodeName = "n2"
+		o.Pods = append(o.Pods, other)
+		o.Policies = append(o.Policies, &networkingv1.NetworkPolicy{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"},
+			Spec: networkingv1.NetworkPolicySpec{
+				PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}, PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeEgress},
+				Egress: []networkingv1.NetworkPolicyEgressRule{{
+					To: []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "db"}}}},
+				}},
+			},
+		})
+		edges := New(o).Edges(Selection{From: named("shop/deploy/web"), To: named("shop/sts/db")})
+		if len(edges) != 1 || edges[0].Partly != wantPartly || PortsText(edges[0].Ports) != "tcp 5432" {
+			t.Errorf("where another node has a pod with %s: %+v, want tcp 5432, partly: %t", addr, edges, wantPartly)
+		}
+	}
+}

@@ -120,14 +120,15 @@ func (c *Cluster) verdict(e End, f policy.Flow, d policy.Direction) Verdict {
 		return v
 	}
 	node := c.node(e.Node)
-	decision, ok := node.Decide(f, d)
-	if !ok {
+	endpoint := node.endpoints[local(f, d)]
+	if endpoint == nil || !endpoint.IsSubject(d) {
 		v.Reason = "no policy is about the " + d.String() + " of " + e.Name
 		return v
 	}
+	decision := node.DecideAt(endpoint, f, d)
 	v.decision, v.Allowed, v.Reason = &decision, decision.Allowed, decision.String()
 	if decision.Ground != policy.NothingDecides {
-		v.Tier = tier(decision.Stage)
+		v.Tier = decision.Stage.Tier()
 	}
 	for _, policies := range decision.Endpoint.Applies[d] {
 		for _, i := range policies {
@@ -155,15 +156,4 @@ func (c *Cluster) verdict(e End, f policy.Flow, d policy.Direction) Verdict {
 		v.WouldDeny = append(v.WouldDeny, w.Ref.String())
 	}
 	return v
-}
-
-// tier is the API's name of the tier that a stage belongs to.
-func tier(s policy.Stage) string {
-	switch s {
-	case policy.AdminRules, policy.AdminIsolation:
-		return "Admin"
-	case policy.NetworkPolicies:
-		return "NetworkPolicy"
-	}
-	return "Baseline"
 }

@@ -25,15 +25,16 @@ const (
 // BenchmarkQuestions measures how long people wait for an answer out of files, on one processor: from the command line to what is printed.
 func BenchmarkQuestions(b *testing.B) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	dir, changed := writtenCluster(b)
+	dir, changed, full := writtenCluster(b)
 	t := tableOf(fmt.Sprintf("Answers from files: %d namespaces, %d pods on %d nodes, %d policies; one processor, seconds",
 		askedNamespaces, askedNamespaces*podsOfEach, askedNodes, askedNamespaces*policiesOfEach), "question", "seconds", "goal")
 	for _, q := range []struct {
 		name string
 		args []string
-		goal float64
+		goal float64 // none if 0
 	}{
 		{"why one pod reaches another", []string{"why", "team-1/web-0", "team-2/db-5:80", "-f", dir}, 1},
+		{"the same, of files that need the full parser of YAML", []string{"why", "team-1/web-0", "team-2/db-5:80", "-f", full}, 0},
 		{"map of one namespace", []string{"map", "-n", "team-7", "-o", "mermaid", "-f", dir}, 2},
 		{"diff of one policy", []string{"diff", "-f", changed, "--against", dir}, 5},
 	} {
@@ -47,27 +48,33 @@ func BenchmarkQuestions(b *testing.B) {
 		}
 		seconds := time.Since(start).Seconds()
 		report(b, q.name, map[string]float64{"s": seconds})
-		t.add(q.name, fmt.Sprintf("%.2f", seconds), fmt.Sprintf("%.0f: %s", q.goal, verdict(seconds, q.goal)))
+		goal := "none"
+		if q.goal > 0 {
+			goal = fmt.Sprintf("%.0f: %s", q.goal, verdict(seconds, q.goal))
+		}
+		t.add(q.name, fmt.Sprintf("%.2f", seconds), goal)
 	}
 }
 
-// writtenCluster writes a cluster to files, and once more with one policy less.
-func writtenCluster(b *testing.B) (dir, changed string) {
+// writtenCluster writes a cluster to files; once more with one policy less; and once more so that only the full parser of YAML reads it.
+func writtenCluster(b *testing.B) (dir, changed, full string) {
 	b.Helper()
-	dir, changed = filepath.Join(b.TempDir(), "before"), filepath.Join(b.TempDir(), "after")
-	for _, d := range []string{dir, changed} {
+	dir, changed, full = filepath.Join(b.TempDir(), "before"), filepath.Join(b.TempDir(), "after"), filepath.Join(b.TempDir(), "full")
+	for _, d := range []string{dir, changed, full} {
 		kit.Must(b, os.MkdirAll(d, 0o755))
 	}
 	for i := range askedNamespaces {
 		text := writtenNamespace(i)
 		name := fmt.Sprintf("team-%d.yaml", i)
 		kit.Must(b, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+		escaped := strings.ReplaceAll(text, "metadata:\n", "metadata:\n  annotations: {note: \"a\\tb\"}\n")
+		kit.Must(b, os.WriteFile(filepath.Join(full, name), []byte(escaped), 0o600))
 		if i == 7 {
 			text = text[:strings.LastIndex(text, "---\n")]
 		}
 		kit.Must(b, os.WriteFile(filepath.Join(changed, name), []byte(text), 0o600))
 	}
-	return dir, changed
+	return dir, changed, full
 }
 
 func writtenNamespace(i int) string {
