@@ -121,9 +121,6 @@ func (r *recommending) partyOf(e v1alpha1.ConnectionEnd) party {
 	}
 	if r.observed.Unlisted[e.Namespace] {
 		p.whole = e.Namespace
-		if a.IsValid() {
-			p.ends = []End{{Name: a.String(), Addrs: []netip.Addr{a}}}
-		}
 	}
 	return p
 }

@@ -167,24 +167,26 @@ func portSeen(o v1alpha1.ObservedConnection) (Port, bool) {
 	return p, p.Protocol.HasPorts() && o.Port > 0 && o.Port <= lastPort
 }
 
-// isFromOwnNode reports whether a node has reached a pod of its own, such as its kubelet that probes it: that is always allowed. Where the pod is gone, the
-// nodes that have seen it tell.
+// isFromOwnNode reports whether a node has reached a pod of its own, such as its kubelet that probes it: that is always allowed. The nodes that have seen it
+// tell; several have seen several pods. Without them the pod's node does.
 func (r *recommending) isFromOwnNode(o v1alpha1.ReportedConnection, from party) bool {
-	if from.node == "" {
-		return false
+	nodes := o.Nodes
+	if pod := r.podOf(o.To); len(nodes) == 0 && pod != nil {
+		nodes = []string{pod.Spec.NodeName}
 	}
-	if pod := r.podOf(o.To); pod != nil && pod.Name == o.To.Pod {
-		return pod.Spec.NodeName == from.node
-	}
-	return o.Direction == v1alpha1.ConnectionIngress && slices.Equal(o.Nodes, []string{from.node})
+	return from.node != "" && slices.Equal(nodes, []string{from.node})
 }
 
 // mostPods is of how many pods of a workload it is asked whether one reaches another now.
 const mostPods = 8
 
-// isDenied reports whether policies that are enforced deny a connection now between all pods of two workloads that are asked about.
+// isDenied reports whether policies that are enforced deny a connection now between all pods of two workloads that are asked about. What an end is whose pods
+// nobody may list cannot be asked.
 func (r *recommending) isDenied(from, to party, port Port) bool {
 	asked := 0
+	if from.whole != "" || to.whole != "" {
+		return false
+	}
 	for _, src := range from.ends[:min(mostPods, len(from.ends))] {
 		for _, dst := range to.ends[:min(mostPods, len(to.ends))] {
 			for a, b := range pairs(src, dst) {
@@ -253,7 +255,7 @@ func (r *recommending) want(local, remote party, port Port, d policy.Direction) 
 
 // hasRule reports whether rules of the policies that there are allow a connection at all pods of the local end.
 func (r *recommending) hasRule(local, remote party, port Port, d policy.Direction) bool {
-	if r.existing == nil {
+	if r.existing == nil || remote.whole != "" {
 		return false
 	}
 	asked := 0

@@ -122,12 +122,18 @@ func grow(old, more *networkingv1.NetworkPolicy) *networkingv1.NetworkPolicy {
 	p.TypeMeta = more.TypeMeta
 	delete(p.Annotations, corev1.LastAppliedConfigAnnotation)
 	for _, rule := range more.Spec.Ingress {
-		if !slices.ContainsFunc(p.Spec.Ingress, func(o networkingv1.NetworkPolicyIngressRule) bool { return reflect.DeepEqual(o, rule) }) {
+		rule.From = slices.DeleteFunc(slices.Clone(rule.From), func(peer networkingv1.NetworkPolicyPeer) bool {
+			return slices.ContainsFunc(old.Spec.Ingress, func(o networkingv1.NetworkPolicyIngressRule) bool { return says(o.From, o.Ports, peer, rule.Ports) })
+		})
+		if len(rule.From) > 0 {
 			p.Spec.Ingress = append(p.Spec.Ingress, rule)
 		}
 	}
 	for _, rule := range more.Spec.Egress {
-		if !slices.ContainsFunc(p.Spec.Egress, func(o networkingv1.NetworkPolicyEgressRule) bool { return reflect.DeepEqual(o, rule) }) {
+		rule.To = slices.DeleteFunc(slices.Clone(rule.To), func(peer networkingv1.NetworkPolicyPeer) bool {
+			return slices.ContainsFunc(old.Spec.Egress, func(o networkingv1.NetworkPolicyEgressRule) bool { return says(o.To, o.Ports, peer, rule.Ports) })
+		})
+		if len(rule.To) > 0 {
 			p.Spec.Egress = append(p.Spec.Egress, rule)
 		}
 	}
@@ -141,6 +147,16 @@ func grow(old, more *networkingv1.NetworkPolicy) *networkingv1.NetworkPolicy {
 		p.Spec.PolicyTypes = types
 	}
 	return p
+}
+
+// says reports whether a rule names a peer and all of some ports.
+func says(peers []networkingv1.NetworkPolicyPeer, in []networkingv1.NetworkPolicyPort, peer networkingv1.NetworkPolicyPeer,
+	ports []networkingv1.NetworkPolicyPort,
+) bool {
+	return slices.ContainsFunc(peers, func(p networkingv1.NetworkPolicyPeer) bool { return reflect.DeepEqual(p, peer) }) &&
+		!slices.ContainsFunc(ports, func(p networkingv1.NetworkPolicyPort) bool {
+			return !slices.ContainsFunc(in, func(q networkingv1.NetworkPolicyPort) bool { return reflect.DeepEqual(p, q) })
+		})
 }
 
 // rule is one of either direction.
