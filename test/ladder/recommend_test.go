@@ -120,7 +120,7 @@ func (w *watched) share() {
 // places are all ends that connections may have: pods that run, addresses of nodes, and of nobody.
 func (w *watched) places(of func(*corev1.Pod) bool) (all []place) {
 	for _, p := range w.Pods {
-		if p.Spec.HostNetwork || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed || !of(p) {
+		if !runs(p) || !of(p) {
 			continue
 		}
 		for _, ip := range p.Status.PodIPs {
@@ -128,6 +128,11 @@ func (w *watched) places(of func(*corev1.Pod) bool) (all []place) {
 		}
 	}
 	return all
+}
+
+// runs reports whether policy may be about a pod.
+func runs(p *corev1.Pod) bool {
+	return !p.Spec.HostNetwork && p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed
 }
 
 func (w *watched) own() []place {
@@ -206,10 +211,12 @@ func (w *watched) alike(p place) []place {
 	if p.pod == nil {
 		return []place{p}
 	}
-	of := w.workload(p)
 	return w.places(func(q *corev1.Pod) bool {
 		for key, value := range p.pod.Labels {
-			inCommon := !slices.ContainsFunc(of, func(o place) bool { v, ok := o.pod.Labels[key]; return !ok || v != value })
+			inCommon := !slices.ContainsFunc(w.Pods, func(o *corev1.Pod) bool {
+				v, ok := o.Labels[key]
+				return runs(o) && query.Workload(o) == query.Workload(p.pod) && (!ok || v != value)
+			})
 			if got, ok := q.Labels[key]; inCommon && (!ok || got != value) {
 				return false
 			}
