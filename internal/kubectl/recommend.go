@@ -10,7 +10,6 @@ import (
 	"unicode"
 
 	"github.com/spf13/cobra"
-	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -197,21 +196,20 @@ func printRecommendation(out io.Writer, form, namespace string, r query.Recommen
 		_, err := encode.Value(out, form, answer)
 		return err
 	}
-	text := comment("", "NetworkPolicies for namespace "+namespace+", in mode Audit: they deny nothing until they are enforced.") + "#\n"
-	if slices.ContainsFunc(r.Policies, func(p *networkingv1.NetworkPolicy) bool {
-		return p.Annotations[v1alpha1.ModeAnnotation] != string(v1alpha1.Audit)
-	}) {
-		text = comment("", "NetworkPolicies for namespace "+namespace+". Those that exist keep their mode.") + "#\n"
-	}
-	for _, note := range r.Notes {
-		text += comment("- ", note)
-	}
-	if len(r.Policies) == 0 {
-		text += "#\n" + comment("", "No policy is needed: those that there are allow all that was seen, and isolate each workload.")
-	}
+	text := comment("", "NetworkPolicies for namespace "+namespace+", in mode Audit: they deny nothing until they are enforced.")
 	var objects []metav1.Object
 	for _, p := range r.Policies {
 		objects = append(objects, p)
+		if p.Annotations[v1alpha1.ModeAnnotation] != string(v1alpha1.Audit) {
+			text += comment("", p.Name+" exists, and keeps its mode.")
+		}
+	}
+	text += "#\n"
+	for _, note := range r.Notes {
+		text += comment("- ", note)
+	}
+	if len(objects) == 0 {
+		text += "#\n" + comment("", "No policy is needed: those that there are allow all that was seen, and isolate each workload.")
 	}
 	manifests, err := manifest(objects)
 	if err != nil {

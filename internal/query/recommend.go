@@ -37,7 +37,7 @@ type Recommendation struct {
 // Recommend makes policies of what was seen.
 //
 // A connection that passes now is allowed at each of its ends that is a pod of the namespace. What policies deny now stays denied, though it was seen. The
-// policies that there are stay, those in mode Audit as if they were enforced: what they allow needs no rule, and a workload that they isolate in a direction, and
+// policies that there are stay, those in mode Audit as if they were enforced: what they allow needs no rule. A workload that they isolate in a direction, and
 // that needs no rule in it, gets no policy for it.
 func (c *Cluster) Recommend(o Observed) Recommendation {
 	r := &recommending{Cluster: c, observed: o, subjects: map[string]map[string]*subject{}, wants: map[side]*wants{}, ranges: c.podRanges()}

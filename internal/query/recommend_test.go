@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -33,8 +34,8 @@ func seenOn(text string) v1alpha1.ReportedConnection {
 			end.Address = word
 		} else if protocol, port, ok := strings.Cut(word, "/"); into && strings.ToLower(protocol) == protocol && ProtocolNamed(protocol) != 0 {
 			c.Protocol = strings.ToUpper(protocol)
-			if ok {
-				fmt.Sscan(port, &c.Port)
+			if n, err := strconv.Atoi(port); ok && err == nil {
+				c.Port = int32(n)
 			}
 		} else {
 			whole, pod, _ := strings.Cut(word, "@")

@@ -226,10 +226,10 @@ func (w *watched) alike(p place) []place {
 }
 
 // between are the flows of a connection between what two places stand for.
-func (w *watched) between(s seenFlow, for_ func(place) []place) func(yield func(oracle.Flow) bool) {
+func (w *watched) between(s seenFlow, standFor func(place) []place) func(yield func(oracle.Flow) bool) {
 	return func(yield func(oracle.Flow) bool) {
-		for _, src := range for_(s.src) {
-			for _, dst := range for_(s.dst) {
+		for _, src := range standFor(s.src) {
+			for _, dst := range standFor(s.dst) {
 				if src.addr.Is4() == dst.addr.Is4() && !yield(w.flow(src, dst, s.protocol, s.port)) {
 					return
 				}
