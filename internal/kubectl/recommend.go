@@ -165,7 +165,9 @@ func (r *recommendOptions) fromReportFiles(cmd *cobra.Command, namespace string)
 	for _, p := range gathered.Pods {
 		delete(unlisted, p.Namespace)
 	}
-	return gathered, r.observed(report, last, unlisted), nil
+	observed := r.observed(report, last, unlisted)
+	observed.Invented = gathered.Invented
+	return gathered, observed, nil
 }
 
 func (r *recommendOptions) observed(report *v1alpha1.ConnectionReport, until time.Time, unlisted map[string]bool) query.Observed {

@@ -157,7 +157,10 @@ func (r *recommending) partyAt(a netip.Addr) party {
 	if !a.IsValid() {
 		return party{name: "an end without an address"}
 	}
-	end := r.EndsAt(a)[0]
+	end := End{}
+	if !r.observed.Invented[a] {
+		end = r.EndsAt(a)[0]
+	}
 	if end.isPod() {
 		return r.partyOfPod(end.Pod)
 	}

@@ -22,6 +22,8 @@ type Observed struct {
 	Since, Until time.Time
 	// Unlisted are the namespaces whose pods could not be listed: that none is known there does not mean that there is none.
 	Unlisted map[string]bool
+	// Invented are addresses of pods that are not what nodes know the pods by.
+	Invented map[netip.Addr]bool
 }
 
 // Recommendation are policies that allow what was seen, and deny all else that those allow which there are.

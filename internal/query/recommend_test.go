@@ -437,6 +437,29 @@ func TestNamesOfRecommendedPolicies(t *testing.T) {
 	}
 }
 
+// An address that a pod of a file was given says nothing of who had it in the cluster.
+func TestRecommendTakesNoInventedAddressForAPods(t *testing.T) {
+	o := observedOf("10.244.0.3 > shop/deploy/web tcp/8080")
+	o.Invented = map[netip.Addr]bool{netip.MustParseAddr("10.244.0.3"): true}
+	if got, want := lines(New(market()).Recommend(o).Policies[0])[1], "from 10.244.0.3/32 on tcp/8080"; got != want {
+		t.Errorf("the rule is %q, want %q", got, want)
+	}
+}
+
+// A workload whose pods have no address yet is isolated by nobody, whatever policies there are.
+func TestRecommendForPodsWithoutAnAddress(t *testing.T) {
+	o := market()
+	o.Policies = []*networkingv1.NetworkPolicy{trial("own", "web", "Enforce", "Ingress Egress")}
+	o.Pods = append(o.Pods, pod("shop", "cache", "cache", "", ""))
+	var names []string
+	for _, p := range New(o).Recommend(observedOf()).Policies {
+		names = append(names, p.Name)
+	}
+	if want := []string{"ringfence-cache", "ringfence-db"}; !slices.Equal(names, want) {
+		t.Errorf("policies are %q, want %q", names, want)
+	}
+}
+
 // A CronJob's pods that are over tell the labels of the next ones; other pods that are over tell nothing.
 func TestRecommendForACronJobThatDoesNotRunNow(t *testing.T) {
 	o := market()

@@ -32,6 +32,8 @@ type Gathered struct {
 	Pending map[string]string
 	// Unlisted are the namespaces whose pods could not be listed; the empty name stands for all.
 	Unlisted []string
+	// Invented are the addresses that pods of files were given, which had none.
+	Invented map[netip.Addr]bool
 	// Reports are the ConnectionReports of files.
 	Reports []*v1alpha1.ConnectionReport
 }
@@ -43,6 +45,7 @@ type gathering struct {
 	pending  map[string]string
 	unlisted []string
 	reports  []*v1alpha1.ConnectionReport
+	invented map[netip.Addr]bool
 	ranges   []netip.Prefix      // of pods without addresses
 	taken    map[netip.Addr]bool // of all pods
 }
@@ -166,7 +169,7 @@ func (g *gathering) all() (Gathered, error) {
 		}
 	}
 	o.DNS.Addresses = node.DefaultDNSAddresses
-	return Gathered{*o, g.missing, g.pending, g.unlisted, g.reports}, nil
+	return Gathered{*o, g.missing, g.pending, g.unlisted, g.invented, g.reports}, nil
 }
 
 // namespaceOf is where an object goes that names no namespace, unless something else is said.
@@ -208,7 +211,7 @@ func (g *gathering) free(r netip.Prefix, place uint64) (netip.Addr, bool) {
 	for i := range size {
 		a := plus(r.Masked().Addr(), 1+(place+i)%size)
 		if !g.taken[a] {
-			g.taken[a] = true
+			g.taken[a], g.invented[a] = true, true
 			return a, true
 		}
 	}

@@ -19,12 +19,15 @@ import (
 	"github.com/ringfence-io/ringfence/test/gen"
 )
 
+// recommendShare is one in how many clusters policies are recommended for: the oracle is asked about every pair of its pods twice.
+const recommendShare = 8
+
 // TestWhatIsRecommendedAllowsWhatWasSeenAndNothingElse: once the policies are enforced, the oracle allows at the namespace's pods each connection that was seen
 // and passed, and of all others those that rules allowed before, and those between the same workloads, as far as labels tell them apart. Asked again, nothing more
 // is recommended. Half of the clusters have policies, in any mode, and a quarter those of the whole cluster too.
 func TestWhatIsRecommendedAllowsWhatWasSeenAndNothingElse(t *testing.T) {
 	var kept, denied atomic.Int64
-	forEachCase(t, max(*clustersFlag/edgeShare, 1), func(seed uint64) error {
+	forEachCase(t, max(*clustersFlag/recommendShare, 1), func(seed uint64) error {
 		c := gen.New(gen.Seed(seed), gen.Options{Tiers: true})
 		c.Cluster.Pods = withOwnAddresses(c.Cluster.Pods)
 		if len(c.Cluster.Pods) == 0 || len(c.Cluster.Pods) > fewPods {
@@ -60,7 +63,7 @@ func TestWhatIsRecommendedAllowsWhatWasSeenAndNothingElse(t *testing.T) {
 		}
 		return nil
 	})
-	if cases := int64(*clustersFlag / edgeShare); !t.Failed() && (kept.Load() < cases || denied.Load() < cases) {
+	if cases := int64(*clustersFlag / recommendShare); !t.Failed() && (kept.Load() < cases || denied.Load() < cases) {
 		t.Errorf("of %d clusters, %d flows are allowed, and %d denied: the cases have become too tame", cases, kept.Load(), denied.Load())
 	}
 }
