@@ -59,7 +59,7 @@ func (r *recommending) subjectsOf(namespace string) map[string]*subject {
 	}
 	isSubject := IsSubject(namespace)
 	byWorkload, pods := map[string][]*corev1.Pod{}, []*corev1.Pod{}
-	for _, p := range r.objects.Pods {
+	for _, p := range r.parts.Pods {
 		if isSubject(p) {
 			pods = append(pods, p)
 			byWorkload[Workload(p)] = append(byWorkload[Workload(p)], p)
@@ -84,10 +84,25 @@ func (r *recommending) subjectsOf(namespace string) map[string]*subject {
 	return all
 }
 
+// endOf is the end that a pod is.
+func endOf(p *corev1.Pod) End {
+	e := End{Name: p.Namespace + "/" + p.Name, Pod: p, Node: p.Spec.NodeName}
+	for _, a := range compile.NewPod(p).Addrs {
+		if !slices.ContainsFunc(e.Addrs, func(b netip.Addr) bool { return a.Is4() == b.Is4() }) {
+			e.Addrs = append(e.Addrs, a)
+		}
+	}
+	return e
+}
+
+func isFinished(p *corev1.Pod) bool {
+	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+}
+
 // isKnown reports whether a pod tells of its workload's next pods: it runs, or a CronJob will make others like it.
 func isKnown(p *corev1.Pod) bool {
 	owners := compile.WorkloadsOf(p)
-	return !isOver(p) || len(owners) > 0 && owners[len(owners)-1].Kind == "CronJob"
+	return !isFinished(p) || len(owners) > 0 && owners[len(owners)-1].Kind == "CronJob"
 }
 
 // party is an end of a connection as it can be said in a policy: pods that labels select, a whole namespace, or an address. It is none of these if it is not
@@ -128,7 +143,7 @@ func (r *recommending) partyOf(e v1alpha1.ConnectionEnd) party {
 // podOf is the pod that an end names, or another of its workload. Nodes know a pod's workload by its labels and its name, and the API by its owners.
 func (r *recommending) podOf(e v1alpha1.ConnectionEnd) *corev1.Pod {
 	var found *corev1.Pod
-	for i, p := range r.objects.Pods {
+	for i, p := range r.parts.Pods {
 		if p.Namespace != e.Namespace || !isKnown(p) {
 			continue
 		}
@@ -145,8 +160,8 @@ func (r *recommending) podOf(e v1alpha1.ConnectionEnd) *corev1.Pod {
 func (r *recommending) partyOfPod(pod *corev1.Pod) party {
 	p := party{name: Workload(pod), subject: r.subjectsOf(pod.Namespace)[Workload(pod)]}
 	for _, one := range append([]*corev1.Pod{pod}, p.subject.pods...) {
-		if Workload(one) == p.name && !isOver(one) && (len(p.ends) == 0 || one != pod) {
-			p.ends = append(p.ends, podEnd(one))
+		if Workload(one) == p.name && !isFinished(one) && (len(p.ends) == 0 || one != pod) {
+			p.ends = append(p.ends, endOf(one))
 		}
 	}
 	return p
@@ -191,7 +206,7 @@ func (r *recommending) isDNS(to party, port Port) bool {
 	}
 	switch {
 	case to.subject == nil && to.whole == "":
-		return port.Number == dnsPort && slices.Contains(r.objects.DNS.Addresses, to.addr)
+		return port.Number == dnsPort && slices.Contains(r.parts.DNS.Addresses, to.addr)
 	case to.whole != "":
 		return port.Number == dnsPort && to.whole == metav1.NamespaceSystem
 	}
@@ -199,11 +214,11 @@ func (r *recommending) isDNS(to party, port Port) bool {
 		if p.Namespace == metav1.NamespaceSystem && p.Labels["k8s-app"] == "kube-dns" && port.Number == dnsPort {
 			return true
 		}
-		for _, s := range r.objects.DNS.Services {
+		for _, s := range r.parts.DNS.Services {
 			if s.Namespace != p.Namespace || len(s.Spec.Selector) == 0 || !isSelected(p.Labels, s.Spec.Selector) {
 				continue
 			}
-			if n, err := portAt(podEnd(p), s, "53", port.Protocol); err == nil && n == port.Number {
+			if n, err := portAt(endOf(p), s, "53", port.Protocol); err == nil && n == port.Number {
 				return true
 			}
 		}

@@ -43,7 +43,7 @@ type Recommendation struct {
 // that needs no rule in it, gets no policy for it.
 func (c *Cluster) Recommend(o Observed) Recommendation {
 	r := &recommending{Cluster: c, observed: o, subjects: map[string]map[string]*subject{}, wants: map[side]*wants{}, ranges: c.podRanges()}
-	r.existing = c.enforcing(o.Namespace)
+	r.existing = c.underOwnPolicies(o.Namespace)
 	for _, one := range o.Report.Connections {
 		if one.Verdict != v1alpha1.ConnectionDenied && !one.LastTime.Time.Before(o.Since) {
 			r.seen++
@@ -90,11 +90,11 @@ type peerPorts struct {
 	ports map[Port]bool
 }
 
-// enforcing is the cluster with nothing but the policies of a namespace, all of them enforced; nil if there are none.
-func (c *Cluster) enforcing(namespace string) *Cluster {
-	o := c.objects
+// underOwnPolicies is the cluster with nothing but the policies of a namespace, all of them enforced; nil if there are none.
+func (c *Cluster) underOwnPolicies(namespace string) *Cluster {
+	o := c.parts.Objects
 	o.Policies, o.ClusterPolicies, o.Isolations = nil, nil, nil
-	for _, p := range c.objects.Policies {
+	for _, p := range c.parts.Policies {
 		if p.Namespace != namespace {
 			continue
 		}
@@ -286,7 +286,7 @@ func (r *recommending) hasRule(local, remote party, port Port, d policy.Directio
 func (r *recommending) isIsolatedAlready(s *subject, d policy.Direction) bool {
 	asked := 0
 	for _, p := range s.pods {
-		e := podEnd(p)
+		e := endOf(p)
 		if r.existing == nil || len(e.Addrs) > 0 && !r.existing.isIsolated(e, d) {
 			return false
 		}

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/enforcer/policy"
 )
@@ -139,8 +137,8 @@ func (r *recommending) unknown() []string {
 // onHosts are the workloads of the namespace that are on their nodes' network.
 func (r *recommending) onHosts() []string {
 	var hosts []string
-	for _, p := range r.objects.Pods {
-		if p.Namespace == r.observed.Namespace && p.Spec.HostNetwork && p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed {
+	for _, p := range r.parts.Pods {
+		if p.Namespace == r.observed.Namespace && p.Spec.HostNetwork && !isFinished(p) {
 			hosts = append(hosts, Workload(p))
 		}
 	}

@@ -72,11 +72,11 @@ func (r *recommending) named(s *subject, p *networkingv1.NetworkPolicy, others [
 		if slices.ContainsFunc(others, has) {
 			continue
 		}
-		at := slices.IndexFunc(r.objects.Policies, has)
+		at := slices.IndexFunc(r.parts.Policies, has)
 		if at < 0 {
 			return true
 		}
-		if old := r.objects.Policies[at]; r.canGrow(old, s, p.Spec.PolicyTypes) {
+		if old := r.parts.Policies[at]; r.canGrow(old, s, p.Spec.PolicyTypes) {
 			grown := grow(old, p)
 			*p = *grown
 			return !reflect.DeepEqual(grown.Spec, old.Spec)
@@ -98,8 +98,10 @@ func (r *recommending) canGrow(old *networkingv1.NetworkPolicy, s *subject, type
 		}
 	}
 	mode, ok := old.Annotations[v1alpha1.ModeAnnotation]
-	if n := r.namespace(s.namespace); !ok && n != nil {
-		mode = n.Annotations[v1alpha1.ModeAnnotation]
+	for _, n := range r.parts.Namespaces {
+		if !ok && n.Name == s.namespace {
+			mode = n.Annotations[v1alpha1.ModeAnnotation]
+		}
 	}
 	return mode == string(v1alpha1.Audit) || !slices.ContainsFunc(types, func(t networkingv1.PolicyType) bool { return !slices.Contains(typesOf(old), t) })
 }
