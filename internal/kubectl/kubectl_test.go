@@ -41,7 +41,7 @@ func runCommand(t *testing.T, root *cobra.Command, args ...string) (string, int)
 
 // What commands print about the samples, as people see it: testdata has it all.
 func TestWhatIsPrinted(t *testing.T) {
-	application, policies := samples+"/application", samples+"/policies"
+	application, policies, report := samples+"/application", samples+"/policies", "testdata/recommend/report.yaml"
 	for name, tt := range map[string]struct {
 		args []string
 		want int
@@ -62,6 +62,9 @@ func TestWhatIsPrinted(t *testing.T) {
 		"test":            {[]string{"test", "testdata/connectivity.yaml"}, exitNo},
 		"test-junit":      {[]string{"test", "testdata/connectivity.yaml", "-o", "junit"}, exitNo},
 		"test-broken":     {[]string{"test", "testdata/broken.yaml"}, exitTrouble},
+		"recommend":       {[]string{"recommend", "-n", "shop", "-f", report, "-f", "testdata/recommend/dns.yaml"}, exitNo},
+		"recommend-json":  {[]string{"recommend", "-n", "shop", "-f", report, "--since", "45s", "-o", "json"}, exitYes},
+		"recommend-none":  {[]string{"recommend", "-n", "monitoring", "-f", report}, exitTrouble},
 		"diff-opened":     {[]string{"diff", "--against", application, "--fail-on", "opened", "-o", "markdown"}, exitYes},
 		"diff-closed":     {[]string{"diff", "--against", application, "--fail-on", "closed"}, exitNo},
 		"unknown-output":  {[]string{"lint", "-o", "svg"}, exitTrouble},

@@ -22,7 +22,7 @@ import (
 // Files reads the objects of files and directories, these with all below them. "-" is the standard input. Pods without an address get one from each of some
 // ranges.
 func Files(paths []string, stdin io.Reader, ranges []netip.Prefix) (Gathered, error) {
-	g := &gathering{ranges: ranges, taken: map[netip.Addr]bool{}}
+	g := &gathering{ranges: ranges, taken: map[netip.Addr]bool{}, invented: map[netip.Addr]bool{}}
 	for _, path := range paths {
 		if err := g.path(path, stdin); err != nil {
 			return Gathered{}, err

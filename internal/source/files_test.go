@@ -54,6 +54,7 @@ items:
 `,
 		"below/b.json": `{"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "p"}, "spec": {"podSelector": {}}}`,
 		"below/e.json": `{"kind": "PodList", "apiVersion": "v1", "items": [{"metadata": {"name": "listed", "namespace": "shop"}}]}`,
+		"below/f.yaml": "{apiVersion: policy.ringfence.io/v1alpha1, kind: ConnectionReport, metadata: {name: connections}, status: {rest: {connections: 7}}}",
 		"below/c.txt":  "kind: [",
 		"d.yml": `
 apiVersion: policy.networking.k8s.io/v1beta1
@@ -69,7 +70,11 @@ spec: {tier: Admin, priority: 3, subject: {namespaces: {}}}
 	for _, p := range g.Pods {
 		pods = append(pods, p.Namespace+"/"+p.Name)
 		for i, ip := range p.Status.PodIPs {
-			if a, err := netip.ParseAddr(ip.IP); err != nil || !ranges[i].Contains(a) {
+			a, err := netip.ParseAddr(ip.IP)
+			if g.Invented[a] != (p.Name != "one") {
+				t.Errorf("%s of %s is invented: %t", a, p.Name, g.Invented[a])
+			}
+			if err != nil || !ranges[i].Contains(a) {
 				t.Errorf("%s has the address %s, want one of %s", p.Name, ip.IP, ranges[i])
 			}
 		}
@@ -79,6 +84,9 @@ spec: {tier: Admin, priority: 3, subject: {namespaces: {}}}
 	}
 	if got := g.Pods[1].Status.PodIPs; len(got) != 1 || got[0].IP != "10.244.9.9" {
 		t.Errorf("a pod with an address has %v", got)
+	}
+	if len(g.Reports) != 1 || g.Reports[0].Namespace != "default" || g.Reports[0].Status.Rest.Connections != 7 {
+		t.Errorf("reports are %+v", g.Reports)
 	}
 	if len(g.Policies) != 1 || g.Policies[0].Namespace != "default" || len(g.ClusterPolicies) != 1 ||
 		g.ClusterPolicies[0].APIVersion != "policy.networking.k8s.io/v1beta1" || g.ClusterPolicies[0].Spec.Priority != 3 {

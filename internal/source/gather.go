@@ -30,15 +30,24 @@ type Gathered struct {
 	Missing []string
 	// Pending are the policies that not all nodes enforce yet, as answers name them, and what their status says of that.
 	Pending map[string]string
+	// Unlisted are the namespaces whose pods could not be listed; the empty name stands for all.
+	Unlisted []string
+	// Invented are the addresses that pods of files were given, which had none.
+	Invented map[netip.Addr]bool
+	// Reports are the ConnectionReports of files.
+	Reports []*v1alpha1.ConnectionReport
 }
 
 // gathering is a Gathered under way.
 type gathering struct {
-	objects query.Objects
-	missing []string
-	pending map[string]string
-	ranges  []netip.Prefix      // of pods without addresses
-	taken   map[netip.Addr]bool // of all pods
+	objects  query.Objects
+	missing  []string
+	pending  map[string]string
+	unlisted []string
+	reports  []*v1alpha1.ConnectionReport
+	invented map[netip.Addr]bool
+	ranges   []netip.Prefix      // of pods without addresses
+	taken    map[netip.Addr]bool // of all pods
 }
 
 // reads say how each kind is read, by the group and the kind.
@@ -55,6 +64,9 @@ var reads = map[string]func(*gathering, []byte) error{
 	}),
 	v1alpha1.GroupVersion.Group + "/NamespaceIsolation": read(func(g *gathering, o *v1alpha1.NamespaceIsolation) {
 		g.objects.Isolations = append(g.objects.Isolations, o)
+	}),
+	v1alpha1.GroupVersion.Group + "/ConnectionReport": read(func(g *gathering, o *v1alpha1.ConnectionReport) {
+		g.reports = append(g.reports, o)
 	}),
 	signetv1beta1.GroupVersion.Group + "/ClusterNetworkPolicy": read(func(g *gathering, o *signetv1beta1.ClusterNetworkPolicy) {
 		g.objects.ClusterPolicies = append(g.objects.ClusterPolicies, cached.FromSIG(o))
@@ -80,7 +92,7 @@ func read[T any](take func(*gathering, *T)) func(*gathering, []byte) error {
 	}
 }
 
-// isRead reports whether objects of a kind may say something about policy.
+// isRead reports whether objects of a kind may say something about policy, or about connections.
 func isRead(kind string) bool {
 	for read := range reads {
 		if strings.HasSuffix(read, "/"+kind) {
@@ -145,6 +157,9 @@ func (g *gathering) all() (Gathered, error) {
 	for _, s := range o.Services {
 		s.Namespace = namespaceOf(s)
 	}
+	for _, r := range g.reports {
+		r.Namespace = namespaceOf(r)
+	}
 	for _, n := range o.Namespaces {
 		query.LabelNamespace(n)
 	}
@@ -154,7 +169,7 @@ func (g *gathering) all() (Gathered, error) {
 		}
 	}
 	o.DNS.Addresses = node.DefaultDNSAddresses
-	return Gathered{*o, g.missing, g.pending}, nil
+	return Gathered{*o, g.missing, g.pending, g.unlisted, g.invented, g.reports}, nil
 }
 
 // namespaceOf is where an object goes that names no namespace, unless something else is said.
@@ -196,7 +211,7 @@ func (g *gathering) free(r netip.Prefix, place uint64) (netip.Addr, bool) {
 	for i := range size {
 		a := plus(r.Masked().Addr(), 1+(place+i)%size)
 		if !g.taken[a] {
-			g.taken[a] = true
+			g.taken[a], g.invented[a] = true, true
 			return a, true
 		}
 	}

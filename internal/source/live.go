@@ -68,7 +68,11 @@ func (g *live) inNamespace(namespace string) {
 		where = "of all namespaces"
 	}
 	var pods corev1.PodList
+	read := len(g.missing)
 	g.list(&pods, "pods "+where, "connections from and to pods that are not there cannot be judged", in)
+	if len(g.missing) > read {
+		g.unlisted = append(g.unlisted, namespace)
+	}
 	g.objects.Pods = append(g.objects.Pods, pointers(pods.Items)...)
 	var policies networkingv1.NetworkPolicyList
 	g.list(&policies, "networkpolicies "+where, decides, in)

@@ -93,6 +93,18 @@ func TestLive(t *testing.T) {
 	}
 }
 
+// Where pods may not be listed, it is known that none may be.
+func TestLiveSaysWherePodsMayNotBeListed(t *testing.T) {
+	denied := apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "", errors.New("no right"))
+	g, err := Live(t.Context(), &cluster{broken: denied}, "b", "a")
+	if err != nil || !slices.Equal(g.Unlisted, []string{"a", "b"}) {
+		t.Errorf("%v, pods are not listed in %q", err, g.Unlisted)
+	}
+	if g, err = Live(t.Context(), &cluster{}, "a"); err != nil || len(g.Unlisted) > 0 {
+		t.Errorf("%v, pods are not listed in %q", err, g.Unlisted)
+	}
+}
+
 // What the caller may not read is missing, with what follows from that; any other trouble is an error.
 func TestLiveWithoutRights(t *testing.T) {
 	g, err := Live(t.Context(), &cluster{forbidden: true})
