@@ -37,6 +37,9 @@ const (
 	deniedProbes = 1000
 	deniedRate   = 3000 // packets per second, to three servers
 	deniedPort   = 8080
+	// allowedProbes are connections that pass, one by one, to a port that nothing was sent to before.
+	allowedProbes = 50
+	allowedPort   = deniedPort + 2
 )
 
 // deniedCluster is what is denied: in shop, which asks for a report, in ops, which asks too and whose pods are the other end, and in quiet, which does not.
@@ -87,6 +90,7 @@ func TestDeniedConnectionsAreReported(t *testing.T) {
 			d.aDeveloperListsThem(t)
 			d.aRestartCountsOn(t)
 			d.whoAsksLaterHasOne(t)
+			d.whoAsksForAllHasWhatPasses(t)
 		})
 	}
 }
@@ -109,8 +113,9 @@ func newDenied(t *testing.T, options lab.Options) *denied {
 		t.Helper()
 		pod := &corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: labels},
-			Spec: corev1.PodSpec{NodeName: node, Containers: []corev1.Container{
-				{Name: "main", Image: "lab", Ports: []corev1.ContainerPort{port(corev1.ProtocolTCP, deniedPort)}}}},
+			Spec: corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{
+				Name: "main", Image: "lab", Ports: []corev1.ContainerPort{port(corev1.ProtocolTCP, deniedPort), port(corev1.ProtocolTCP, allowedPort)},
+			}}},
 		}
 		if owner != nil {
 			owner.APIVersion, owner.UID, owner.Controller = "apps/v1", "00000000-0000-4000-8000-000000000001", new(bool)
@@ -437,4 +442,53 @@ func (d *denied) whoAsksLaterHasOne(t *testing.T) {
 		}
 		return nil
 	}))
+}
+
+// whoAsksForAllHasWhatPasses: each connection to the server whose policy is in mode Audit counts once, however often the node looks.
+func (d *denied) whoAsksForAllHasWhatPasses(t *testing.T) {
+	t.Helper()
+	kubectl(t, d.Lab, "annotate", "--overwrite", "namespace", "shop", v1alpha1.ConnectionsAnnotation+"="+v1alpha1.ConnectionsAll)
+	before := d.reports(t, "shop", func(s *v1alpha1.ConnectionReportStatus) error {
+		if s.AllowedSince == nil {
+			return errors.New("no node looks for allowed connections")
+		}
+		return nil
+	})
+	flow := probe.Flow{Protocol: policy.TCP, Src: d.scanner.Addresses[0], Dst: d.database.Addresses[0], Port: allowedPort}
+	report, err := probe.Times(allowedProbes, []probe.Watched{{Host: d.scanner.Host, Flow: flow, Allowed: true}}, deniedRate, patience)
+	kit.Must(t, err)
+	if len(report.Wrong) > 0 {
+		t.Fatalf("of %d probes these had wrong verdicts: %v", report.Probes, report.Wrong)
+	}
+	began := time.Now()
+	allowed := func(s *v1alpha1.ConnectionReportStatus) (all []v1alpha1.ReportedConnection) {
+		for _, c := range s.Connections {
+			if c.Verdict == v1alpha1.ConnectionAllowed && c.Port == allowedPort {
+				all = append(all, c)
+			}
+		}
+		return all
+	}
+	want := map[string]string{d.database.Name: fmt.Sprintf("Allowed Ingress: ops/deploy/scanner (%s, %s) to shop/database-0 (%s) TCP/%d by , says n2",
+		d.scanner.Name, d.scanner.Addresses[0], d.database.Addresses[0], allowedPort)}
+	s := d.reports(t, "shop", func(s *v1alpha1.ConnectionReportStatus) error {
+		all := allowed(s)
+		if diff := cmp.Diff(want, deniedLines(all)); diff != "" {
+			return fmt.Errorf("what passes (-want +got):\n%s", diff)
+		}
+		if all[0].Packets < allowedProbes {
+			return fmt.Errorf("%d connections were seen of %d", all[0].Packets, allowedProbes)
+		}
+		return nil
+	})
+	t.Logf("%d connections that pass are in the report %s after they were opened", allowed(s)[0].Packets, time.Since(began).Round(10*time.Millisecond))
+	if n := allowed(s)[0].Packets; n != allowedProbes {
+		t.Errorf("%d connections are counted, and there were %d", n, allowedProbes)
+	}
+	if !s.AllowedSince.Equal(before.AllowedSince) {
+		t.Errorf("they are looked for since %v, and were since %v", s.AllowedSince, before.AllowedSince)
+	}
+	if out, _ := d.asDeveloper(t, "denied", "-n", "shop"); strings.Contains(out, "Allowed") || strings.Contains(out, " by ") {
+		t.Errorf("kubectl ringfence denied lists what passes:\n%s", out)
+	}
 }
