@@ -31,11 +31,12 @@ module   := github.com/ringfence-io/ringfence
 packages  = $(eval packages := $(shell go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./...))$(packages)
 PACKETS   = $(filter $(module)/enforcer/dataplane $(module)/lab/host $(module)/lab/probe $(module)/lab/topology $(module)/test/packets% $(module)/test/adversary%,$(packages))
 LADDER    = $(filter $(module)/test/ladder%,$(packages))
+NPGUARD   = $(filter $(module)/test/npguard%,$(packages))
 BENCH     = $(filter $(module)/test/bench%,$(packages))
-UNIT      = $(filter-out $(PACKETS) $(LADDER) $(BENCH) $(API) $(INSTALLED) $(module)/lab% $(module)/test/e2e%,$(packages))
+UNIT      = $(filter-out $(PACKETS) $(LADDER) $(NPGUARD) $(BENCH) $(API) $(INSTALLED) $(module)/lab% $(module)/test/e2e%,$(packages))
 API       = $(filter $(foreach p,controllers scale status watchcost,$(module)/test/$(p)%),$(packages))
 INSTALLED = $(filter $(foreach p,crds olm rights,$(module)/test/$(p)%),$(packages))
-E2E       = $(filter-out $(PACKETS) $(LADDER) $(BENCH) $(UNIT) $(API) $(INSTALLED),$(packages))
+E2E       = $(filter-out $(PACKETS) $(LADDER) $(NPGUARD) $(BENCH) $(UNIT) $(API) $(INSTALLED),$(packages))
 
 GOTEST = go run ./hack/gotest
 # KUBEBUILDER_ASSETS and CNI_PATH, as hack/kube/build.sh prints them. kube-apiserver, etcd and kubectl come from envtest's published archives where the
@@ -71,8 +72,8 @@ test-packets: ## real packets through real rules, attacks among them: {legacy, n
 	@$(GOTEST) -count=1 -p 1 -timeout 30m $(PACKETS)
 
 .PHONY: test-ladder
-test-ladder: ## API texts = Node.Allows = traced ruleset = real packets, on random clusters
-	@$(GOTEST) -count=1 -p 1 -timeout 30m $(LADDER)
+test-ladder: ## API texts = Node.Allows = traced ruleset = real packets, on random clusters; answers = another analyzer's fixtures
+	@$(GOTEST) -count=1 -p 1 -timeout 30m $(LADDER) $(NPGUARD)
 
 .PHONY: test-api
 test-api: ## against a real API server: controllers, statuses, many objects

@@ -140,10 +140,12 @@ func isSelected(labels, by map[string]string) bool {
 }
 
 // podEnd is the pod of an index.
-func (c *Cluster) podEnd(i int) End {
-	p := c.parts.Pods[i]
+func (c *Cluster) podEnd(i int) End { return endOf(c.parts.Pods[i], c.parts.pods[i].Addrs) }
+
+// endOf is a pod with the first of some addresses of each family.
+func endOf(p *corev1.Pod, addrs []netip.Addr) End {
 	e := End{Name: p.Namespace + "/" + p.Name, Pod: p, Node: p.Spec.NodeName}
-	for _, a := range c.parts.pods[i].Addrs {
+	for _, a := range addrs {
 		if !slices.ContainsFunc(e.Addrs, func(b netip.Addr) bool { return a.Is4() == b.Is4() }) {
 			e.Addrs = append(e.Addrs, a)
 		}

@@ -84,16 +84,8 @@ func (r *recommending) subjectsOf(namespace string) map[string]*subject {
 	return all
 }
 
-// endOf is the end that a pod is.
-func endOf(p *corev1.Pod) End {
-	e := End{Name: p.Namespace + "/" + p.Name, Pod: p, Node: p.Spec.NodeName}
-	for _, a := range compile.NewPod(p).Addrs {
-		if !slices.ContainsFunc(e.Addrs, func(b netip.Addr) bool { return a.Is4() == b.Is4() }) {
-			e.Addrs = append(e.Addrs, a)
-		}
-	}
-	return e
-}
+// endAt is the end that a pod is.
+func endAt(p *corev1.Pod) End { return endOf(p, compile.NewPod(p).Addrs) }
 
 func isFinished(p *corev1.Pod) bool {
 	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
@@ -161,7 +153,7 @@ func (r *recommending) partyOfPod(pod *corev1.Pod) party {
 	p := party{name: Workload(pod), subject: r.subjectsOf(pod.Namespace)[Workload(pod)]}
 	for _, one := range append([]*corev1.Pod{pod}, p.subject.pods...) {
 		if Workload(one) == p.name && !isFinished(one) && (len(p.ends) == 0 || one != pod) {
-			p.ends = append(p.ends, endOf(one))
+			p.ends = append(p.ends, endAt(one))
 		}
 	}
 	return p
@@ -218,7 +210,7 @@ func (r *recommending) isDNS(to party, port Port) bool {
 			if s.Namespace != p.Namespace || len(s.Spec.Selector) == 0 || !isSelected(p.Labels, s.Spec.Selector) {
 				continue
 			}
-			if n, err := portAt(endOf(p), s, "53", port.Protocol); err == nil && n == port.Number {
+			if n, err := portAt(endAt(p), s, "53", port.Protocol); err == nil && n == port.Number {
 				return true
 			}
 		}

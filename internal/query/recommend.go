@@ -286,7 +286,7 @@ func (r *recommending) hasRule(local, remote party, port Port, d policy.Directio
 func (r *recommending) isIsolatedAlready(s *subject, d policy.Direction) bool {
 	asked := 0
 	for _, p := range s.pods {
-		e := endOf(p)
+		e := endAt(p)
 		if r.existing == nil || len(e.Addrs) > 0 && !r.existing.isIsolated(e, d) {
 			return false
 		}

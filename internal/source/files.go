@@ -89,12 +89,9 @@ func (g *gathering) document(document []byte) error {
 	}
 	raw := document
 	if !isJSON {
-		var plain bool
-		if raw, plain = plainYAML(document); !plain {
-			var err error
-			if raw, err = yaml.YAMLToJSON(document); err != nil {
-				return fmt.Errorf("it is no YAML: %w", err)
-			}
+		var err error
+		if raw, err = yaml.YAMLToJSON(document); err != nil {
+			return fmt.Errorf("it is no YAML: %w", err)
 		}
 	}
 	if string(raw) == "null" { // nothing but comments

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"sigs.k8s.io/yaml"
+
 	"github.com/ringfence-io/ringfence/internal/kubectl"
 	"github.com/ringfence-io/ringfence/test/kit"
 )
@@ -22,59 +24,70 @@ const (
 	askedNodes      = 100
 )
 
-// BenchmarkQuestions measures how long people wait for an answer out of files, on one processor: from the command line to what is printed.
+// BenchmarkQuestions measures how long people wait for an answer out of files, on one processor: from the command line to what is printed. The files are as
+// kubectl prints what there is, and as people write it. To read YAML takes longer than to answer.
 func BenchmarkQuestions(b *testing.B) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	dir, changed, full := writtenCluster(b)
 	t := tableOf(fmt.Sprintf("Answers from files: %d namespaces, %d pods on %d nodes, %d policies; one processor, seconds",
-		askedNamespaces, askedNamespaces*podsOfEach, askedNodes, askedNamespaces*policiesOfEach), "question", "seconds", "goal")
+		askedNamespaces, askedNamespaces*podsOfEach, askedNodes, askedNamespaces*policiesOfEach), "question", "goal", "of JSON", "of YAML")
+	asJSON, asYAML := writtenCluster(b, jsonOf), writtenCluster(b, func(_ *testing.B, text string) string { return text })
 	for _, q := range []struct {
 		name string
 		args []string
-		goal float64 // none if 0
+		goal float64
 	}{
-		{"why one pod reaches another", []string{"why", "team-1/web-0", "team-2/db-5:80", "-f", dir}, 1},
-		{"the same, of files that need the full parser of YAML", []string{"why", "team-1/web-0", "team-2/db-5:80", "-f", full}, 0},
-		{"map of one namespace", []string{"map", "-n", "team-7", "-o", "mermaid", "-f", dir}, 2},
-		{"diff of one policy", []string{"diff", "-f", changed, "--against", dir}, 5},
+		{"why one pod reaches another", []string{"why", "team-1/web-0", "team-2/db-5:80", "-f", "before"}, 1},
+		{"map of one namespace", []string{"map", "-n", "team-7", "-o", "mermaid", "-f", "before"}, 2},
+		{"diff of one policy", []string{"diff", "-f", "after", "--against", "before"}, 5},
 	} {
-		start := time.Now()
-		cmd := kubectl.NewCommand()
-		cmd.SetArgs(q.args)
-		cmd.SetOut(io.Discard)
-		cmd.SetErr(io.Discard)
-		if err := cmd.ExecuteContext(b.Context()); err != nil && err.Error() != "no" { // "no" is an answer
-			b.Fatal(err)
-		}
-		seconds := time.Since(start).Seconds()
-		report(b, q.name, map[string]float64{"s": seconds})
-		goal := "none"
-		if q.goal > 0 {
-			goal = fmt.Sprintf("%.0f: %s", q.goal, verdict(seconds, q.goal))
-		}
-		t.add(q.name, fmt.Sprintf("%.2f", seconds), goal)
+		json, yaml := answerSeconds(b, asJSON, q.args), answerSeconds(b, asYAML, q.args)
+		report(b, q.name, map[string]float64{"s": json, "s-of-YAML": yaml})
+		t.add(q.name, fmt.Sprint(q.goal), fmt.Sprintf("%.2f: %s", json, verdict(json, q.goal)), fmt.Sprintf("%.2f: %s", yaml, verdict(yaml, q.goal)))
 	}
 }
 
-// writtenCluster writes a cluster to files; once more with one policy less; and once more so that only the full parser of YAML reads it.
-func writtenCluster(b *testing.B) (dir, changed, full string) {
+// answerSeconds is how long the answer takes to a question about a directory.
+func answerSeconds(b *testing.B, dir string, args []string) float64 {
 	b.Helper()
-	dir, changed, full = filepath.Join(b.TempDir(), "before"), filepath.Join(b.TempDir(), "after"), filepath.Join(b.TempDir(), "full")
-	for _, d := range []string{dir, changed, full} {
-		kit.Must(b, os.MkdirAll(d, 0o755))
+	b.Chdir(dir)
+	start := time.Now()
+	cmd := kubectl.NewCommand()
+	cmd.SetArgs(args)
+	cmd.SetOut(io.Discard)
+	cmd.SetErr(io.Discard)
+	if err := cmd.ExecuteContext(b.Context()); err != nil && err.Error() != "no" { // "no" is an answer
+		b.Fatal(err)
 	}
-	for i := range askedNamespaces {
-		text := writtenNamespace(i)
-		name := fmt.Sprintf("team-%d.yaml", i)
-		kit.Must(b, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
-		escaped := strings.ReplaceAll(text, "metadata:\n", "metadata:\n  annotations: {note: \"a\\tb\"}\n")
-		kit.Must(b, os.WriteFile(filepath.Join(full, name), []byte(escaped), 0o600))
-		if i == 7 {
-			text = text[:strings.LastIndex(text, "---\n")]
+	return time.Since(start).Seconds()
+}
+
+// writtenCluster writes a cluster to files of the directory "before" in some form, and with one policy less, to "after".
+func writtenCluster(b *testing.B, form func(b *testing.B, text string) string) string {
+	b.Helper()
+	dir := b.TempDir()
+	for _, d := range []string{"before", "after"} {
+		kit.Must(b, os.MkdirAll(filepath.Join(dir, d), 0o755))
+		for i := range askedNamespaces {
+			text := writtenNamespace(i)
+			if i == 7 && d == "after" {
+				text = text[:strings.LastIndex(text, "---\n")]
+			}
+			kit.Must(b, os.WriteFile(filepath.Join(dir, d, fmt.Sprintf("team-%d.yaml", i)), []byte(form(b, text)), 0o600))
 		}
-		kit.Must(b, os.WriteFile(filepath.Join(changed, name), []byte(text), 0o600))
 	}
-	return dir, changed, full
+	return dir
+}
+
+// jsonOf is a List of the documents of a text.
+func jsonOf(b *testing.B, text string) string {
+	b.Helper()
+	var items []string
+	for document := range strings.SplitSeq(text, "---\n") {
+		item, err := yaml.YAMLToJSON([]byte(document))
+		kit.Must(b, err)
+		items = append(items, string(item))
+	}
+	return `{"apiVersion": "v1", "kind": "List", "items": [` + strings.Join(items, ",\n") + "]}"
 }
 
 func writtenNamespace(i int) string {

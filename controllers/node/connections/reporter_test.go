@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -21,12 +22,33 @@ import (
 type server struct {
 	mu      sync.Mutex
 	began   time.Time
-	holds   v1alpha1.NodeConnectionsStatus
-	wrote   []time.Duration // when
-	reads   []time.Duration // likewise
-	last    *v1alpha1.NodeConnections
 	unread  bool // it refuses to be read
 	refuses bool // to be written
+	shelf
+}
+
+// shelf is what a server has.
+type shelf struct {
+	holds v1alpha1.NodeConnectionsStatus
+	wrote []time.Duration // when
+	reads []time.Duration // likewise
+	last  *v1alpha1.NodeConnections
+}
+
+// kept is what it has now.
+func (s *server) kept() shelf {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.shelf
+	k.wrote, k.reads = slices.Clone(k.wrote), slices.Clone(k.reads)
+	return k
+}
+
+// forget forgets when was written so far.
+func (s *server) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wrote = nil
 }
 
 var _ Writer = (*server)(nil)
@@ -113,7 +135,7 @@ func passes(d time.Duration) {
 // hasAll checks that the API has all packets of the namespace.
 func (d *desk) hasAll(t *testing.T, want int64) {
 	t.Helper()
-	if got := packetsOf(d.holds, "shop"); got != want {
+	if got := packetsOf(d.kept().holds, "shop"); got != want {
 		t.Errorf("%d packets are written, want %d", got, want)
 	}
 }
@@ -121,9 +143,9 @@ func (d *desk) hasAll(t *testing.T, want int64) {
 // apart checks that no two writes are closer than that.
 func (d *desk) apart(t *testing.T, least time.Duration) {
 	t.Helper()
-	for i := range d.wrote {
-		if i > 0 && d.wrote[i]-d.wrote[i-1] < least {
-			t.Errorf("writes %s apart, want %s: %v", d.wrote[i]-d.wrote[i-1], least, d.wrote)
+	for i := range d.kept().wrote {
+		if i > 0 && d.kept().wrote[i]-d.kept().wrote[i-1] < least {
+			t.Errorf("writes %s apart, want %s: %v", d.kept().wrote[i]-d.kept().wrote[i-1], least, d.kept().wrote)
 			return
 		}
 	}
@@ -133,8 +155,8 @@ func TestNothingIsWrittenWhenNothingWasSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := atWork(t)
 		passes(48 * time.Hour)
-		if len(d.wrote)+len(d.reads) > 0 {
-			t.Errorf("writes after %v, reads after %v", d.wrote, d.reads)
+		if len(d.kept().wrote)+len(d.kept().reads) > 0 {
+			t.Errorf("writes after %v, reads after %v", d.kept().wrote, d.kept().reads)
 		}
 	})
 }
@@ -146,9 +168,9 @@ func TestNewsAreWrittenSoon(t *testing.T) {
 		d.news()
 		passes(1500 * time.Millisecond)
 		d.hasAll(t, 1)
-		owner := d.last.OwnerReferences[0]
-		if d.last.Name != "n1" || owner.Kind != "Node" || owner.APIVersion != "v1" || owner.Name != "n1" || owner.UID != "uid-1" || owner.BlockOwnerDeletion != nil {
-			t.Errorf("%s is written with owner %+v", d.last.Name, owner)
+		owner := d.kept().last.OwnerReferences[0]
+		if d.kept().last.Name != "n1" || owner.Kind != "Node" || owner.APIVersion != "v1" || owner.Name != "n1" || owner.UID != "uid-1" || owner.BlockOwnerDeletion != nil {
+			t.Errorf("%s is written with owner %+v", d.kept().last.Name, owner)
 		}
 		d.news()
 		passes(time.Second)
@@ -156,8 +178,8 @@ func TestNewsAreWrittenSoon(t *testing.T) {
 		passes(time.Second)
 		d.hasAll(t, 2)
 		passes(time.Hour)
-		if len(d.wrote) != 2 || len(d.reads) != 1 {
-			t.Errorf("writes after %v, reads after %v: want two, and one", d.wrote, d.reads)
+		if len(d.kept().wrote) != 2 || len(d.kept().reads) != 1 {
+			t.Errorf("writes after %v, reads after %v: want two, and one", d.kept().wrote, d.kept().reads)
 		}
 	})
 }
@@ -179,12 +201,12 @@ func TestWhatKeepsChangingIsWritten(t *testing.T) {
 				d.ports = 0
 				d.news()
 				passes(time.Minute)
-				before := len(d.wrote)
+				before := len(d.kept().wrote)
 				for range 6000 {
 					c.change(d)
 					passes(10 * time.Millisecond)
 				}
-				wrote := d.wrote[before:]
+				wrote := d.kept().wrote[before:]
 				if len(wrote) < 2 || wrote[0] > time.Minute+1500*time.Millisecond {
 					t.Fatalf("in a minute of changes writes after %v", wrote)
 				}
@@ -235,7 +257,7 @@ func TestManyNodesDoNotWriteAtOnce(t *testing.T) {
 		passes(time.Minute)
 		first := map[int]int{}
 		for _, d := range all {
-			first[int(d.wrote[0]/time.Second)]++
+			first[int(d.kept().wrote[0]/time.Second)]++
 		}
 		for second, n := range first {
 			if n > 300 {
@@ -253,22 +275,22 @@ func TestWhatCannotBeWrittenIsKept(t *testing.T) {
 			d.news()
 			passes(time.Second)
 		}
-		if n := len(d.wrote); n < 40 || n > 70 {
-			t.Errorf("%d attempts in an hour: %v", n, d.wrote)
+		if n := len(d.kept().wrote); n < 40 || n > 70 {
+			t.Errorf("%d attempts in an hour: %v", n, d.kept().wrote)
 		}
 		d.apart(t, newsPause)
 		for i := range 4 { // 2, 4, 8 and 16 seconds, or half as much more
-			if gap, least := d.wrote[i+1]-d.wrote[i], newsPause<<i; gap < least || gap > least*3/2 {
+			if gap, least := d.kept().wrote[i+1]-d.kept().wrote[i], newsPause<<i; gap < least || gap > least*3/2 {
 				t.Errorf("attempt %d %s after the one before, want %s or a little more", i+2, gap, least)
 			}
 		}
 		d.set(false, false)
 		passes(maxPause * 3 / 2)
 		d.hasAll(t, 3600)
-		if len(d.reads) != 1 {
-			t.Errorf("it was read %d times", len(d.reads))
+		if len(d.kept().reads) != 1 {
+			t.Errorf("it was read %d times", len(d.kept().reads))
 		}
-		d.wrote = nil
+		d.forget()
 		d.news() // and it goes on as before
 		passes(1500 * time.Millisecond)
 		d.hasAll(t, 3601)
@@ -297,13 +319,13 @@ func TestNothingIsWrittenWithoutANode(t *testing.T) {
 			d.news()
 			passes(time.Second)
 		}
-		if len(d.wrote)+len(d.reads) > 0 {
-			t.Errorf("without a Node: writes after %v, reads after %v", d.wrote, d.reads)
+		if len(d.kept().wrote)+len(d.kept().reads) > 0 {
+			t.Errorf("without a Node: writes after %v, reads after %v", d.kept().wrote, d.kept().reads)
 		}
 		d.isNode("uid-2")
 		passes(maxPause * 3 / 2)
 		d.hasAll(t, 100)
-		if uid := d.last.OwnerReferences[0].UID; uid != "uid-2" {
+		if uid := d.kept().last.OwnerReferences[0].UID; uid != "uid-2" {
 			t.Errorf("it is owned by %s", uid)
 		}
 	})
@@ -335,10 +357,10 @@ func TestTheFirstWriteTakesInWhatWasWrittenBefore(t *testing.T) {
 				d.set(false, false)
 				passes(2 * time.Minute)
 				d.hasAll(t, 34)
-				if got := d.holds; !got.Since.Time.Equal(before.Since.Time) || len(got.Connections) != 3 || restOf(got, "shop") != before.Rests[0].ConnectionRest {
+				if got := d.kept().holds; !got.Since.Time.Equal(before.Since.Time) || len(got.Connections) != 3 || restOf(got, "shop") != before.Rests[0].ConnectionRest {
 					t.Errorf("it has %d connections since %s, and %+v", len(got.Connections), got.Since, got.Rests)
 				}
-				if diff := cmp.Diff([]v1alpha1.ConnectionCount{counted("shop", 1, 8)}, d.holds.Counts); diff != "" {
+				if diff := cmp.Diff([]v1alpha1.ConnectionCount{counted("shop", 1, 8)}, d.kept().holds.Counts); diff != "" {
 					t.Errorf("counts (-want +got):\n%s", diff)
 				}
 				d.news()
@@ -357,21 +379,21 @@ func TestWhatIsOldGoesByItself(t *testing.T) {
 			d.news()
 			passes(time.Second)
 		}
-		d.wrote = nil
+		d.forget()
 		passes(Life - 2*time.Minute)
-		if len(d.wrote) > 1 { // of the last news
-			t.Errorf("writes after %v, where nothing happened", d.wrote)
+		if len(d.kept().wrote) > 1 { // of the last news
+			t.Errorf("writes after %v, where nothing happened", d.kept().wrote)
 		}
-		d.wrote = nil
+		d.forget()
 		passes(endPause + 4*time.Minute)
-		if len(d.holds.Connections) > 0 || len(d.wrote) != 1 {
-			t.Errorf("%d connections are there, after %d writes", len(d.holds.Connections), len(d.wrote))
+		if len(d.kept().holds.Connections) > 0 || len(d.kept().wrote) != 1 {
+			t.Errorf("%d connections are there, after %d writes", len(d.kept().holds.Connections), len(d.kept().wrote))
 		}
 		d.hasAll(t, 100)
-		d.wrote = nil
+		d.forget()
 		passes(48 * time.Hour)
-		if len(d.wrote) > 0 {
-			t.Errorf("writes of nothing after %v", d.wrote)
+		if len(d.kept().wrote) > 0 {
+			t.Errorf("writes of nothing after %v", d.kept().wrote)
 		}
 	})
 }
