@@ -29,7 +29,7 @@ const (
 func BenchmarkQuestions(b *testing.B) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	t := tableOf(fmt.Sprintf("Answers from files: %d namespaces, %d pods on %d nodes, %d policies; one processor, seconds",
-		askedNamespaces, askedNamespaces*podsOfEach, askedNodes, askedNamespaces*policiesOfEach), "question", "goal", "of JSON", "of YAML")
+		askedNamespaces, askedNamespaces*podsOfEach, askedNodes, askedNamespaces*policiesOfEach), "question", "goal", "of JSON", "of YAML, which has no goal")
 	asJSON, asYAML := writtenCluster(b, jsonOf), writtenCluster(b, func(_ *testing.B, text string) string { return text })
 	for _, q := range []struct {
 		name string
@@ -42,7 +42,7 @@ func BenchmarkQuestions(b *testing.B) {
 	} {
 		json, yaml := answerSeconds(b, asJSON, q.args), answerSeconds(b, asYAML, q.args)
 		report(b, q.name, map[string]float64{"s": json, "s-of-YAML": yaml})
-		t.add(q.name, fmt.Sprint(q.goal), fmt.Sprintf("%.2f: %s", json, verdict(json, q.goal)), fmt.Sprintf("%.2f: %s", yaml, verdict(yaml, q.goal)))
+		t.add(q.name, fmt.Sprint(q.goal), fmt.Sprintf("%.2f: %s", json, verdict(json, q.goal)), fmt.Sprintf("%.2f", yaml))
 	}
 }
 
