@@ -254,6 +254,9 @@ type Counts struct {
 	Entries int32 `json:"entries"`
 }
 
+// SilentHeartbeats is how many times [NodeEnforcementStatus.HeartbeatSeconds] an enforcer may be silent before it counts as lost.
+const SilentHeartbeats = 3
+
 // FailingPolicy is a policy that a node does not enforce as it is now.
 type FailingPolicy struct {
 	// kind of the policy; the SIG's is ClusterNetworkPolicy.policy.networking.k8s.io.

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ringfence-io/ringfence/api/v1alpha1"
 	"github.com/ringfence-io/ringfence/controllers/cached"
 )
 
@@ -20,9 +21,6 @@ type heartbeat struct {
 
 	presumed bool // the heartbeat was there before this process, and may be of any age
 }
-
-// silentHeartbeats is how many heartbeats a node may leave out.
-const silentHeartbeats = 3
 
 // note takes in a report, and says whether the node was not heard of before.
 func (h *heartbeats) note(e *cached.ReportEntry, now time.Time) (again bool) {
@@ -43,7 +41,7 @@ func (h *heartbeats) presume(e *cached.ReportEntry, now time.Time) {
 }
 
 func heartbeatAt(e *cached.ReportEntry, now time.Time) heartbeat {
-	return heartbeat{at: now, silent: silentHeartbeats * max(e.Interval, time.Second)}
+	return heartbeat{at: now, silent: v1alpha1.SilentHeartbeats * max(e.Interval, time.Second)}
 }
 
 // presumes reports whether it is only presumed that the node of a report is heard of.

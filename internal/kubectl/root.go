@@ -65,6 +65,6 @@ kubeconfig names, and made of what you may read there; or with -f, about the obj
 	}
 	o.addTo(root.PersistentFlags())
 	root.AddCommand(newWhyCommand(o), newWhoCanCommand(o), newDiffCommand(o), newMapCommand(o), newTestCommand(o), newLintCommand(o),
-		newDeniedCommand(o), newAuditCommand(o), newRecommendCommand(o))
+		newDeniedCommand(o), newAuditCommand(o), newRecommendCommand(o), newStatusCommand(o))
 	return root
 }

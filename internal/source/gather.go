@@ -30,6 +30,8 @@ type Gathered struct {
 	Missing []string
 	// Pending are the policies that not all nodes enforce yet, as answers name them, and what their status says of that.
 	Pending map[string]string
+	// Unjudged are the policies of which no status says whether nodes enforce them. [Policies] has them.
+	Unjudged []string
 	// Unlisted are the namespaces whose pods could not be listed; the empty name stands for all.
 	Unlisted []string
 	// Invented are the addresses that pods of files were given, which had none.
@@ -169,7 +171,7 @@ func (g *gathering) all() (Gathered, error) {
 		}
 	}
 	o.DNS.Addresses = node.DefaultDNSAddresses
-	return Gathered{*o, g.missing, g.pending, g.unlisted, g.invented, g.reports}, nil
+	return Gathered{Objects: *o, Missing: g.missing, Pending: g.pending, Unlisted: g.unlisted, Invented: g.invented, Reports: g.reports}, nil
 }
 
 // namespaceOf is where an object goes that names no namespace, unless something else is said.

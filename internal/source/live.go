@@ -50,23 +50,30 @@ func Live(ctx context.Context, c client.Reader, namespaces ...string) (Gathered,
 	return g.all()
 }
 
+// Policies reads the policies of a namespace, or with the empty name of all, and those that are in no namespace, and what their status says of them. Of what
+// the policies are about it reads nothing.
+func Policies(ctx context.Context, c client.Reader, namespace string) (Gathered, error) {
+	g := &live{ctx: ctx, client: c, gathering: gathering{pending: map[string]string{}, taken: map[netip.Addr]bool{}}}
+	g.policiesIn(namespace)
+	g.policiesInNone()
+	return Gathered{Objects: g.objects, Missing: g.missing, Pending: g.pending, Unjudged: g.unjudged}, g.err
+}
+
 // live is a gathering from an API server. After the first error that is not about rights it asks nothing more.
 type live struct {
 	gathering
 	ctx    context.Context
 	client client.Reader
 	err    error
+
+	unjudged []string
 }
 
 // decides is what follows if policies are missing.
 const decides = "they may deny what is said to be allowed, and allow what is said to be denied"
 
 func (g *live) inNamespace(namespace string) {
-	in := client.InNamespace(namespace)
-	where := "of namespace " + namespace
-	if namespace == metav1.NamespaceAll {
-		where = "of all namespaces"
-	}
+	in, where := client.InNamespace(namespace), whereIn(namespace)
 	var pods corev1.PodList
 	read := len(g.missing)
 	g.list(&pods, "pods "+where, "connections from and to pods that are not there cannot be judged", in)
@@ -74,16 +81,34 @@ func (g *live) inNamespace(namespace string) {
 		g.unlisted = append(g.unlisted, namespace)
 	}
 	g.objects.Pods = append(g.objects.Pods, pointers(pods.Items)...)
-	var policies networkingv1.NetworkPolicyList
-	g.list(&policies, "networkpolicies "+where, decides, in)
-	g.objects.Policies = append(g.objects.Policies, pointers(policies.Items)...)
+	g.policiesIn(namespace)
 	var services corev1.ServiceList
 	g.list(&services, "services "+where, "Services are not known", in)
 	g.objects.Services = append(g.objects.Services, pointers(services.Items)...)
+}
+
+func whereIn(namespace string) string {
+	if namespace == metav1.NamespaceAll {
+		return "of all namespaces"
+	}
+	return "of namespace " + namespace
+}
+
+// policiesIn reads the NetworkPolicies of a namespace, and what becomes of them.
+func (g *live) policiesIn(namespace string) {
+	in, where := client.InNamespace(namespace), whereIn(namespace)
+	var policies networkingv1.NetworkPolicyList
+	g.list(&policies, "networkpolicies "+where, decides, in)
+	g.objects.Policies = append(g.objects.Policies, pointers(policies.Items)...)
 	var enforcements v1alpha1.PolicyEnforcementList
 	g.list(&enforcements, "policyenforcements "+where, "it is not known whether all nodes enforce the policies yet", in)
+	said := map[policy.Ref][]metav1.Condition{}
 	for _, e := range enforcements.Items {
-		g.notePending(policy.Ref{Kind: "NetworkPolicy", Namespace: e.Namespace, Name: e.Name}, e.Status.Conditions)
+		said[policy.Ref{Kind: "NetworkPolicy", Namespace: e.Namespace, Name: e.Name}] = e.Status.Conditions
+	}
+	for _, p := range policies.Items {
+		ref := policy.Ref{Kind: "NetworkPolicy", Namespace: p.Namespace, Name: p.Name}
+		g.notePending(ref, said[ref])
 	}
 }
 
@@ -94,6 +119,11 @@ func (g *live) inNone() {
 	var nodes corev1.NodeList
 	g.list(&nodes, "nodes", "addresses of nodes are taken for addresses outside of the cluster")
 	g.objects.Nodes = pointers(nodes.Items)
+	g.policiesInNone()
+}
+
+// policiesInNone reads the policies that are in no namespace.
+func (g *live) policiesInNone() {
 	var policies v1alpha1.ClusterNetworkPolicyList
 	g.list(&policies, "clusternetworkpolicies."+v1alpha1.GroupVersion.Group, decides)
 	g.objects.ClusterPolicies = pointers(policies.Items)
@@ -149,9 +179,13 @@ func (g *live) list(into client.ObjectList, what, without string, options ...cli
 	return true
 }
 
-// notePending notes that not all nodes enforce a policy, if it is so.
-func (g *gathering) notePending(of policy.Ref, conditions []metav1.Condition) {
-	if c := meta.FindStatusCondition(conditions, v1alpha1.ProgrammedCondition); c != nil && c.Status != metav1.ConditionTrue {
+// notePending notes that not all nodes enforce a policy, or that nobody says whether they do, if it is so.
+func (g *live) notePending(of policy.Ref, conditions []metav1.Condition) {
+	c := meta.FindStatusCondition(conditions, v1alpha1.ProgrammedCondition)
+	switch {
+	case c == nil:
+		g.unjudged = append(g.unjudged, of.String())
+	case c.Status != metav1.ConditionTrue:
 		g.pending[of.String()] = c.Message
 	}
 }
