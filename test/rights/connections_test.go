@@ -53,6 +53,17 @@ func TestWhatANodeHasSeenIsBounded(t *testing.T) {
 			}
 		}
 	}
+	// watches is a node that looks for the connections of so many namespaces.
+	watches := func(namespaces int, since string) func(*unstructured.Unstructured) {
+		return func(o *unstructured.Unstructured) {
+			var list []any
+			for i := range namespaces {
+				list = append(list, parsed(fmt.Sprintf(`{namespace: n%d, since: %s}`, i, since)).Object)
+			}
+			kit.Must(t, unstructured.SetNestedSlice(o.Object, list, "status", "watched"))
+		}
+	}
+	kit.Must(t, apply(t.Context(), n1, seenBy("n1", watches(v1alpha1.MaxWatched, usual["TIME"])), metav1.DryRunAll))
 	kit.Must(t, apply(t.Context(), n1, seenBy("n1", says(v1alpha1.MaxNodeConnections, v1alpha1.MaxConnectionCounts, v1alpha1.MaxConnectionRests, nil))))
 
 	one := func(name, value string) func(*unstructured.Unstructured) {
@@ -66,6 +77,8 @@ func TestWhatANodeHasSeenIsBounded(t *testing.T) {
 		{"a connection more", says(v1alpha1.MaxNodeConnections+1, 0, 0, nil), "status.connections: Too many: 201: must have at most 200 items"},
 		{"a count more", says(0, v1alpha1.MaxConnectionCounts+1, 0, nil), "status.counts: Too many: 201: must have at most 200 items"},
 		{"a rest more", says(0, 0, v1alpha1.MaxConnectionRests+1, nil), "status.rests: Too many: 201: must have at most 200 items"},
+		{"a watched namespace more", watches(v1alpha1.MaxWatched+1, usual["TIME"]), "status.watched: Too many: 201: must have at most 200 items"},
+		{"no time since when", watches(1, "yesterday"), "since in body must be of type date-time"},
 		{"a namespace too long", one("NAMESPACE", long(64)), "from.namespace: Too long"},
 		{"a workload too long", one("WORKLOAD", long(301)), "from.workload: Too long"},
 		{"a pod too long", one("POD", long(254)), "to.pod: Too long"},
@@ -74,7 +87,7 @@ func TestWhatANodeHasSeenIsBounded(t *testing.T) {
 		{"a policy too long", one("POLICY", long(513)), "policy: Too long"},
 		{"no port", one("PORT", "65536"), "port in body should be less than or equal to 65535"},
 		{"a port below all", one("PORT", "-1"), "port in body should be greater than or equal to 0"},
-		{"another verdict", one("VERDICT", "Allowed"), `verdict: Unsupported value: "Allowed"`},
+		{"another verdict", one("VERDICT", "Perhaps"), `verdict: Unsupported value: "Perhaps"`},
 		{"another direction", one("DIRECTION", "Sideways"), `direction: Unsupported value: "Sideways"`},
 		{"no time", one("TIME", "yesterday"), "lastTime in body must be of type date-time"},
 		{"a number too large", one("PACKETS", "9223372036854775808"), "packets"},
