@@ -49,10 +49,11 @@ func (t *rendering) loggedDenial(p policy.Point) string { return t.pointChain(p,
 // logs reports whether denials have points: those that ask for it, or all.
 func (t *rendering) logs(asked bool) bool { return t.NFLogGroup != 0 && (asked || t.LogDenied) }
 
-// identify gives p its ID, and returns its chain. The ID alone tells it from all others: samples carry nothing else.
+// identify gives p its ID, and returns its chain. The ID alone tells it from all others: samples carry nothing else. What a point says is all in it, so that a
+// chain that is kept says the same.
 func (l Layout) identify(p *policy.Point) string {
 	kind := pointTag(p.Audit)
-	chain := l.hashed(tag(p.Direction)+kind, kind, p.Direction.String(), p.Ref.Kind, p.Ref.Namespace, p.Ref.Name, fmt.Sprint(p.Index))
+	chain := l.hashed(tag(p.Direction)+kind, kind, p.Direction.String(), p.Ref.Kind, p.Ref.Namespace, p.Ref.Name, fmt.Sprint(p.Index), p.Tier)
 	p.ID = chain[strings.LastIndexByte(chain, '-')+1:]
 	return chain
 }

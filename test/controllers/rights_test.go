@@ -26,7 +26,7 @@ func TestTheRightsOfTheEnforcerAreEnough(t *testing.T) {
 	for _, rule := range role.Rules {
 		want := []string{"list", "watch"}
 		switch rule.Resources[0] { // of its own node; test/rights tries it
-		case "nodeenforcements":
+		case "nodeenforcements", "nodeconnections":
 			want = []string{"create", "patch"}
 		case "pods/status":
 			want = []string{"patch"}

@@ -87,7 +87,7 @@ func (h *renderings) changeOptions() string {
 func (h *renderings) check() error {
 	node, _ := h.compiler.Compile(h.present)
 	node.LinkLocalHeld = h.random.IntN(2) == 0
-	ids := slices.Sorted(node.Sets.Keys())
+	ids := slices.DeleteFunc(slices.Sorted(node.Sets.Keys()), func(id policy.SetID) bool { return node.Sets.Get(id).Kind != policy.Addresses })
 	if len(ids) > 0 && h.random.IntN(10) == 0 {
 		node.Shut = ids[h.random.IntN(len(ids))] // which rules may name: then it has another name there too
 	}

@@ -200,7 +200,7 @@ func TestReportsAreForThoseWhoAsk(t *testing.T) {
 	s.lists(s.line("client", "web", 1, s.node), elsewhere, s.line("marker", "marker", 1, s.node))
 	other.unreported()
 
-	other.annotates(`"all"`) // which means nothing
+	other.annotates(`"perhaps"`) // which means nothing
 	other.asks()
 	own := "NetworkPolicy " + other.namespace + "/web"
 	other.lists(other.line("client", "web", 1, s.node), other.lineFrom(s, "client", "web", own, 1, s.node))
@@ -210,7 +210,7 @@ func TestReportsAreForThoseWhoAsk(t *testing.T) {
 
 	kit.Must(t, s.c.Delete(t.Context(), &v1alpha1.ConnectionReport{ObjectMeta: metav1.ObjectMeta{Namespace: other.namespace, Name: v1alpha1.ConnectionReportName}}))
 	other.lists(other.line("client", "web", 1, s.node), other.lineFrom(s, "client", "web", own, 1, s.node)) // who deletes it gets it again
-	other.annotates(`"all"`)
+	other.annotates(`"perhaps"`)
 	other.unreported()
 }
 
