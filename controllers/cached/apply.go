@@ -1,6 +1,9 @@
 package cached
 
 import (
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 )
@@ -15,6 +18,14 @@ const (
 func Apply(c rest.Interface, manager string, body []byte) *rest.Request {
 	return c.Patch(types.ApplyYAMLPatchType).Param("fieldManager", manager).Param("force", "true").
 		SetHeader("Accept", OnlyMetadata).Body(body)
+}
+
+// WithRemedy adds to the error of an apply what there is to do if the cluster lacks the kind.
+func WithRemedy(err error) error {
+	if apierrors.IsNotFound(err) {
+		return fmt.Errorf("%w: apply the CustomResourceDefinitions of this release", err)
+	}
+	return err
 }
 
 // OnlyMetadata asks for an answer without the object that was written.

@@ -22,7 +22,7 @@ type said struct {
 }
 
 // merge is the report of a namespace, made of what nodes say. runs reports whether a node runs, or has run, pods of a namespace: about others it is not
-// believed. Times that are still to come are taken for now. The order of all does not matter.
+// believed. A time that is still to come counts as the present. The order of all does not matter.
 func merge(namespace string, all []said, runs func(node, namespace string) bool, now time.Time) v1alpha1.ConnectionReportStatus {
 	var status v1alpha1.ConnectionReportStatus
 	all = slices.SortedFunc(slices.Values(all), func(a, b said) int { return cmp.Compare(a.node, b.node) })

@@ -337,12 +337,12 @@ func FuzzMerge(f *testing.F) {
 		var statuses []v1alpha1.NodeConnectionsStatus
 		var texts []json.RawMessage
 		if json.Unmarshal([]byte(text), &statuses) != nil || json.Unmarshal([]byte(text), &texts) != nil || len(statuses) > 10 {
-			t.Skip("no statuses")
+			return // no statuses
 		}
 		var all []said
 		for i := range statuses {
 			if _, violations := schema.Violations(t, map[string]any{"status": texts[i]}); len(violations) > 0 {
-				t.Skip("the API server takes no such object")
+				return // the API server takes no such object
 			}
 			all = append(all, said{fmt.Sprint("n", i), &statuses[i]})
 		}

@@ -35,7 +35,7 @@ func Scheme() (*runtime.Scheme, error) {
 
 // Live reads the objects of some namespaces, or of all if none is named, and those that are in no namespace. What the caller may not read is missing.
 func Live(ctx context.Context, c client.Reader, namespaces ...string) (Gathered, error) {
-	g := &live{ctx: ctx, client: c, gathering: gathering{pending: map[string]string{}, taken: map[netip.Addr]bool{}}}
+	g := newLive(ctx, c)
 	if len(namespaces) == 0 {
 		namespaces = []string{metav1.NamespaceAll}
 	}
@@ -53,7 +53,7 @@ func Live(ctx context.Context, c client.Reader, namespaces ...string) (Gathered,
 // Policies reads the policies of a namespace, or with the empty name of all, and those that are in no namespace, and what their status says of them. Of what
 // the policies are about it reads nothing.
 func Policies(ctx context.Context, c client.Reader, namespace string) (Gathered, error) {
-	g := &live{ctx: ctx, client: c, gathering: gathering{pending: map[string]string{}, taken: map[netip.Addr]bool{}}}
+	g := newLive(ctx, c)
 	g.policiesIn(namespace)
 	g.policiesInNone()
 	return Gathered{Objects: g.objects, Missing: g.missing, Pending: g.pending, Unjudged: g.unjudged}, g.err
@@ -67,6 +67,10 @@ type live struct {
 	err    error
 
 	unjudged []string
+}
+
+func newLive(ctx context.Context, c client.Reader) *live {
+	return &live{ctx: ctx, client: c, gathering: gathering{pending: map[string]string{}, taken: map[netip.Addr]bool{}}}
 }
 
 // decides is what follows if policies are missing.

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
@@ -182,7 +181,7 @@ func (w writer) Written(ctx context.Context, node string) (v1alpha1.NodeConnecti
 		err = json.Unmarshal(answer, &found)
 	}
 	if err != nil {
-		return v1alpha1.NodeConnectionsStatus{}, fmt.Errorf("reading NodeConnections %s: %w", node, withRemedy(err))
+		return v1alpha1.NodeConnectionsStatus{}, fmt.Errorf("reading NodeConnections %s: %w", node, cached.WithRemedy(err))
 	}
 	return found.Status, nil
 }
@@ -194,14 +193,7 @@ func (w writer) Write(ctx context.Context, c *v1alpha1.NodeConnections) error {
 		err = cached.Apply(w.Interface, cached.EnforcerManager, body).Resource(resource).Name(c.Name).Do(ctx).Error()
 	}
 	if err != nil {
-		return fmt.Errorf("writing NodeConnections %s: %w", c.Name, withRemedy(err))
+		return fmt.Errorf("writing NodeConnections %s: %w", c.Name, cached.WithRemedy(err))
 	}
 	return nil
-}
-
-func withRemedy(err error) error {
-	if apierrors.IsNotFound(err) {
-		return fmt.Errorf("%w: apply the CustomResourceDefinitions of this release", err)
-	}
-	return err
 }

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
@@ -201,15 +200,12 @@ func (c reportClient) WriteReport(ctx context.Context, report *v1alpha1.NodeEnfo
 		return fmt.Errorf("writing NodeEnforcement %s: %w", report.Name, err)
 	}
 	answer, err := cached.Apply(c.Interface, cached.EnforcerManager, body).Resource("nodeenforcements").Name(report.Name).Do(ctx).Raw()
-	if apierrors.IsNotFound(err) {
-		return fmt.Errorf("writing NodeEnforcement %s: %w: apply the CustomResourceDefinitions of this release", report.Name, err)
-	}
 	var written metav1.PartialObjectMetadata
 	if err == nil {
 		err = json.Unmarshal(answer, &written)
 	}
 	if err != nil {
-		return fmt.Errorf("writing NodeEnforcement %s: %w", report.Name, err)
+		return fmt.Errorf("writing NodeEnforcement %s: %w", report.Name, cached.WithRemedy(err))
 	}
 	report.ResourceVersion = written.ResourceVersion
 	return nil
